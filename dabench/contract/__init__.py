@@ -1,0 +1,1 @@
+"""The words everybody shares: types, access, stream, method, protocol, data."""

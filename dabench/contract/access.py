@@ -1,0 +1,143 @@
+"""What a protocol grants to a method. There is no label field anywhere in this file.
+
+In Python this prevents mistakes, not malice: a determined method can walk frames and open files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from dabench.contract.data import ImageArray
+from dabench.contract.types import IntArray, Separation, Task
+from dabench.errors import DataError
+
+if TYPE_CHECKING:
+    from dabench.engine.nets import Network
+
+
+class TargetBatch(NamedTuple):
+    """Unlabelled target images.
+
+    Attributes:
+        images: (B, 3, H, W) float32 in [0, 1].
+        index: (B,) int64 positions in the ``Unlabelled`` set, for memory banks.
+    """
+
+    images: Tensor
+    index: Tensor
+
+
+def to_float(images: np.ndarray) -> Tensor:
+    """Turn (B, H, W, 3) uint8 into a contiguous (B, 3, H, W) float32 tensor in [0, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return tensor.to(torch.float32).div_(255.0)
+
+
+class Unlabelled(Dataset[TargetBatch]):
+    """The target images that an offline method may iterate: positions in, pictures out.
+
+    Args:
+        images: the uint8 image array of the whole domain, in name-hashed order.
+        rows: positions of this subset in ``images``, in increasing order.
+    """
+
+    def __init__(self, images: ImageArray, rows: IntArray) -> None:
+        if len(rows) < 2:
+            raise DataError(f"the target part has {len(rows)} image(s); at least 2 are needed")
+        self._images = images
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> TargetBatch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, index: list[int]) -> TargetBatch:
+        position = np.asarray(index, dtype=np.int64)
+        return TargetBatch(to_float(self._images[self._rows[position]]), torch.from_numpy(position))
+
+    def loader(
+        self, batch_size: int, *, shuffle: bool = False, seed: int = 0
+    ) -> DataLoader[TargetBatch]:
+        """Return batches; a last batch of one image is left out of a shuffled epoch.
+
+        (BatchNorm cannot estimate statistics from one image; another epoch draws another one.)
+        """
+        sampler: RandomSampler | SequentialSampler
+        if shuffle:
+            sampler = RandomSampler(self, generator=torch.Generator().manual_seed(seed))
+        else:
+            sampler = SequentialSampler(self)
+        batches = _Batches(sampler, batch_size, drop_single=shuffle)
+        return DataLoader(self, batch_sampler=batches, collate_fn=_as_is)
+
+
+def _as_is(batch: TargetBatch) -> TargetBatch:
+    return batch
+
+
+class _Batches(BatchSampler):
+    """``BatchSampler`` that can leave out a last batch of a single image."""
+
+    def __init__(
+        self, sampler: RandomSampler | SequentialSampler, batch_size: int, drop_single: bool
+    ) -> None:
+        super().__init__(sampler, batch_size, drop_last=False)
+        self._images = len(sampler)
+        self._drop = drop_single and self._images % batch_size == 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            if not (self._drop and len(batch) == 1):
+                yield batch
+
+    def __len__(self) -> int:
+        return super().__len__() - int(self._drop)
+
+
+class Recorder:
+    """Write-only: how a method's inner figures reach TensorBoard and the report.
+
+    The base class forgets everything; the engine hands out one that keeps it.
+    """
+
+    def put(self, name: str, step: int, value: float | Separation) -> None:
+        """Record a scalar or a separation histogram under ``name`` at ``step``."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the protocol allows everybody: epochs over the target, batch size, images per step."""
+
+    epochs: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class SourceFree:
+    """Grant of ``sf-uda`` and ``sf-osda``: unlabelled target images and a copy of the source model."""
+
+    task: Task
+    target: Unlabelled
+    source_model: Network
+    budget: Budget
+    seed: int
+    recorder: Recorder
+
+
+@dataclass(frozen=True)
+class Online:
+    """Grant of online protocols: a copy of the source model; batches are pushed one by one."""
+
+    task: Task
+    source_model: Network
+    seed: int
+    recorder: Recorder

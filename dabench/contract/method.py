@@ -1,0 +1,142 @@
+"""The contract of a file in ``methods/``."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import lightning
+import torch
+from torch import Tensor
+
+from dabench.contract.access import SourceFree, TargetBatch
+from dabench.contract.types import Init, Prediction
+from dabench.errors import TrainingError
+
+
+class OfflineMethod(lightning.LightningModule):
+    """A method that iterates over the unlabelled target set for a number of epochs.
+
+    Hyper-parameters are keyword-only constructor arguments with defaults; their meaning is read
+    from the ``Args`` section of the class docstring. A subclass sets ``version`` and raises it
+    whenever its results may change.
+    """
+
+    version: ClassVar[str] = "1"
+    #: the grant that ``begin`` expects; the protocol checks it before any work
+    grant: ClassVar[type] = SourceFree
+    #: extras beyond the grant, by name (shown in the record and the table)
+    extras: ClassVar[frozenset[str]] = frozenset()
+    #: True when the paper's own code and text were not available
+    reconstruction: ClassVar[bool] = False
+    #: the initialisation used when the user names none (``--init`` overrides)
+    default_init: ClassVar[Init] = "source"
+    #: False for methods without a training stage
+    trains: ClassVar[bool] = True
+
+    access: SourceFree
+
+    def begin(self, access: SourceFree) -> None:
+        """Receive the grant and build the networks; called exactly once, before training."""
+        self.access = access
+
+    @abstractmethod
+    def predict(self, images: Tensor) -> Prediction:
+        """Answer (B, 3, H, W) images in [0, 1] without changing any state."""
+
+    def calibrate(self) -> None:
+        """Freeze set-level rules (a 2-means cut, say) on the adapt set; called before scoring."""
+
+    def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
+        """Return the loss of one step."""
+        raise TrainingError(f"{type(self).__name__} has no training step")
+
+    @property
+    def progress(self) -> float:
+        """Share of the training steps already done, in [0, 1]."""
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        return min(1.0, self.trainer.global_step / total)
+
+    def record_losses(self, total: Tensor, parts: Mapping[str, Tensor], every: int = 10) -> Tensor:
+        """Check the loss, record it every few steps, and return it.
+
+        Raises:
+            TrainingError: the loss is not finite; names the step and every part.
+        """
+        step = self.trainer.global_step
+        value = float(total.detach())
+        if not math.isfinite(value):
+            shown = ", ".join(f"{name}={float(part.detach()):g}" for name, part in parts.items())
+            raise TrainingError(
+                f"loss is {value} at step {step} ({shown}); lower --method.lr or look at the inputs"
+            )
+        if step % every == 0:
+            self.access.recorder.put("loss/total", step, value)
+            for name, part in parts.items():
+                self.access.recorder.put(f"loss/{name}", step, float(part.detach()))
+        return total
+
+
+class OnlineMethod(lightning.LightningModule):
+    """A method that is pushed one batch at a time and must answer at once."""
+
+    version: ClassVar[str] = "1"
+    extras: ClassVar[frozenset[str]] = frozenset()
+    reconstruction: ClassVar[bool] = False
+    #: whether ``step`` answers from before or after its own update
+    answers: ClassVar[str] = "before"
+
+    @abstractmethod
+    def step(self, batch: TargetBatch) -> Tensor:
+        """Adapt on one batch and return its logits."""
+
+    @abstractmethod
+    def predict(self, images: Tensor) -> Prediction:
+        """Answer in the normalisation mode of ``step``, without an update."""
+
+
+def inverse_decay(progress: float, gain: float = 10.0, power: float = 0.75) -> float:
+    """Return the learning-rate factor (1 + gain * progress)^-power of SHOT and its descendants."""
+    return float((1.0 + gain * progress) ** -power)
+
+
+class DecayingSGD(torch.optim.SGD):
+    """SGD with Nesterov momentum whose rate follows :func:`inverse_decay` step by step.
+
+    Args:
+        groups: parameter groups with ``params`` and ``lr``.
+        total_steps: length of the run.
+        momentum: momentum factor.
+        weight_decay: L2 penalty.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        total_steps: int,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-3,
+    ) -> None:
+        super().__init__(groups, lr=1.0, momentum=momentum, weight_decay=weight_decay, nesterov=True)
+        self._total = max(1, total_steps)
+        self._done = 0
+        self._base = [float(group["lr"]) for group in self.param_groups]
+
+    def step(self, closure: Any = None) -> Any:
+        """Set the rate for this step, then update."""
+        factor = inverse_decay(self._done / self._total)
+        for group, base in zip(self.param_groups, self._base, strict=True):
+            group["lr"] = base * factor
+        self._done += 1
+        return super().step(closure)
+
+
+def frozen_copy(module: torch.nn.Module) -> Any:
+    """Return a deep copy in eval mode whose parameters take no gradient (a teacher)."""
+    twin = copy.deepcopy(module)
+    twin.requires_grad_(False)
+    return twin.eval()

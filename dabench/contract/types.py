@@ -1,0 +1,87 @@
+"""Plain values that cross the borders between rooms (no torch at run time)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Init = Literal["source", "bn-target"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method may know of its task: the K source classes and the image side in pixels."""
+
+    kind: Literal["classification", "segmentation"]
+    classes: tuple[str, ...]
+    image_size: int
+    open_set: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of source ("known") classes."""
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A method's answer to a batch.
+
+    Attributes:
+        logits: (B, K) or (B, K, H, W), always over the K known classes.
+        unknown_score: (B,), larger = more likely none of the known classes; None in closed sets.
+        is_unknown: (B,) bool, the method's own decision; None in closed sets.
+    """
+
+    logits: Tensor
+    unknown_score: Tensor | None = None
+    is_unknown: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number in long form: a fraction in [0, 1] at full precision.
+
+    Attributes:
+        metric: name as in ``docs/comparability.md`` (``HOS``, ``OS*``, ``accuracy`` ...).
+        value: the number, or None for a hole (the metric is not defined on these data).
+        n: number of samples behind the value.
+        segment: which part was scored; ``all`` = the adapt set (transductive).
+        at: epoch or step after which it was measured.
+    """
+
+    metric: str
+    value: float | None
+    n: int
+    segment: str = "all"
+    at: int = 0
+
+    @property
+    def key(self) -> str:
+        """``metric`` or ``metric/segment``: the name that tables and ``--json`` use."""
+        return self.metric if self.segment == "all" else f"{self.metric}/{self.segment}"
+
+
+@dataclass(frozen=True)
+class Separation:
+    """A 1-D statistic with the two-component mixture fitted to it, for plots.
+
+    Attributes:
+        values: (N,) statistic, in the scale the mixture was fitted in.
+        weights: (2,) mixture weights, lower mean first.
+        means: (2,) means.
+        variances: (2,) variances.
+    """
+
+    values: FloatArray
+    weights: FloatArray
+    means: FloatArray
+    variances: FloatArray
