@@ -53,7 +53,7 @@ class DomainData:
 
     ``source_val`` is used to report the source model's accuracy; when it is None the
     recipe holds a part of ``source_train`` out. ``splits`` always has ``"default"`` where
-    the set has an open-set convention.
+    the set has an open-set convention. ``flip`` says whether a mirrored image keeps its class.
     """
 
     dataset: str
@@ -65,6 +65,7 @@ class DomainData:
     source_val: Labelled | None
     target_all: Labelled
     splits: Mapping[str, ClassSplit] = field(default_factory=dict)
+    flip: bool = True
 
     @property
     def digest(self) -> str:

@@ -18,12 +18,21 @@ Init = Literal["source", "bn-target"]
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may know of its task: the K source classes and the image side in pixels."""
+    """What a method may know of its task.
+
+    Attributes:
+        kind: classification or segmentation.
+        classes: names of the K source classes.
+        image_size: side in pixels.
+        open_set: whether the target may hold classes that the source never saw.
+        flip: whether a mirrored image keeps its class (views use it; not so for digits).
+    """
 
     kind: Literal["classification", "segmentation"]
     classes: tuple[str, ...]
     image_size: int
     open_set: bool = False
+    flip: bool = True
 
     @property
     def num_classes(self) -> int:

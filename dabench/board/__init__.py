@@ -1,0 +1,1 @@
+"""What becomes of a run: records, statistics, leaderboard."""

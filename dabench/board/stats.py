@@ -1,0 +1,78 @@
+"""Means, intervals and paired verdicts over seeds (no torch).
+
+Differences are paired by seed; a verdict needs at least five pairs and comes from the 95 %
+t-interval of the differences.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+#: fewest pairs for a verdict
+MIN_PAIRS = 5
+#: metrics (without their segment) where less is better
+LOWER_IS_BETTER = frozenset({"FPR95", "ECE"})
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean over seeds; ``sd`` (ddof 1) and the 95 % t-interval are None for one seed."""
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean paired difference with its 95 % t-interval and what follows from it."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    verdict: str
+
+
+def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
+    """Return mean, sd and t-interval of at least one value."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n < 2:
+        return Summary(mean, None, None, None, n)
+    sd = statistics.stdev(values)
+    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * sd / math.sqrt(n)
+    return Summary(mean, sd, mean - half, mean + half, n)
+
+
+def compare(
+    ours: Mapping[int, float], theirs: Mapping[int, float], *, higher_is_better: bool = True
+) -> Comparison | None:
+    """Compare two rows by the seeds that both have; None if they share no seed.
+
+    Args:
+        ours: seed -> value of the row that is judged.
+        theirs: seed -> value of the row that it is held against.
+        higher_is_better: False turns the verdict (not the difference) round.
+    """
+    seeds = sorted(set(ours) & set(theirs))
+    if not seeds:
+        return None
+    found = summarise([ours[seed] - theirs[seed] for seed in seeds])
+    verdict = _verdict(found, 1.0 if higher_is_better else -1.0)
+    return Comparison(found.mean, found.low, found.high, found.n, verdict)
+
+
+def _verdict(found: Summary, sign: float) -> str:
+    if found.n < MIN_PAIRS or found.low is None or found.high is None:
+        return f"n<{MIN_PAIRS}: no verdict"
+    if found.low <= 0.0 <= found.high:
+        return "tie"
+    return "win" if sign * found.mean > 0 else "loss"

@@ -1,0 +1,194 @@
+"""The command line: words in, one number or one table out. Nothing heavy is imported at start."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dabench import registry
+from dabench.cli_parser import COMMANDS, Parser, build_parsers, dotted_options
+from dabench.errors import ConfigError, DabenchError, StoreError, did_you_mean
+from dabench.options import merge
+
+if TYPE_CHECKING:
+    from dabench.config import RunSpec, Settings
+    from dabench.engine.run import RunResult
+
+EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code (0 fine, 2 user's error, 1 bug, 130 Ctrl-C)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _command(words)
+    except SystemExit as stop:  # argparse after --help or --version
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `dabench list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_BUG
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a line
+        return report_error(error, debug="--debug" in words)
+
+
+def report_error(error: Exception, *, debug: bool, where: str = "") -> int:
+    """Print one line on stderr (with ``debug`` a traceback before it); return the exit code."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    name = type(error).__name__
+    code = EXIT_USER
+    if isinstance(error, DabenchError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.errno in _DISK:
+        text = f"{error.filename or 'a file'}: {error.strerror}; free the disk, or choose another "
+        text += "folder with --results or --cache-dir"
+    elif isinstance(error, MemoryError) or name == "OutOfMemoryError":
+        text = "out of memory; use a smaller --batch-size or --image-size"
+    else:
+        code = EXIT_BUG
+        text = f"unexpected {name}: {error}; this is a bug in dabench or in the method"
+        text += "" if debug else " (--debug shows the traceback)"
+    print(f"error: {where}{' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _command(words: list[str]) -> int:
+    first = next((word for word in words if not word.startswith("-")), None)
+    if first is not None and first not in COMMANDS:
+        raise ConfigError(f"unknown command '{first}'{did_you_mean(first, COMMANDS)}")
+    parser, run_parser = build_parsers()
+    args, rest = parser.parse_known_args(words)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    if args.command == "run":
+        return _run(args, rest, run_parser)
+    if rest:
+        raise ConfigError(f"dabench {args.command}: unknown argument '{rest[0]}'")
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "list": _list,
+        "show": _show,
+        "data": _data,
+        "leaderboard": _leaderboard,
+    }
+    return commands[args.command](args)
+
+
+def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
+    given = {key: value for key, value in vars(args).items() if key not in ("command", "help")}
+    given |= dotted_options(rest)
+    if args.help:
+        from dabench import cli_output
+
+        cli_output.add_option_help(parser, merge(given))
+        parser.print_help()
+        return 0
+    from dabench.board.records import Store
+    from dabench.config import resolve, settings
+
+    chosen = settings(given)
+    as_json = bool(merge(given).get("json", False))
+    with _own_stdout(as_json):
+        specs = resolve(given)
+        Store(chosen.results).check_writable()
+        results, code = _run_all(specs, chosen)
+    if results:
+        from dabench import cli_output
+
+        cli_output.show_results(results, Store(chosen.results), as_json, several=len(specs) > 1)
+    return code
+
+
+@contextlib.contextmanager
+def _own_stdout(as_json: bool) -> Iterator[None]:
+    """With ``--json`` send whatever libraries print to stderr: stdout is for the JSON alone."""
+    if as_json:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    else:
+        yield
+
+
+def _run_all(specs: list[RunSpec], chosen: Settings) -> tuple[list[RunResult], int]:
+    """Run every seed; one that fails does not stop the others."""
+    from dabench.engine.run import execute
+
+    results, code = [], 0
+    for spec in specs:
+        try:
+            results.append(execute(spec, chosen))
+        except Exception as error:  # noqa: BLE001 - reported, and the exit code tells
+            where = f"seed {spec.seed}: " if len(specs) > 1 else ""
+            code = max(code, report_error(error, debug=chosen.debug, where=where))
+    return results, code
+
+
+def _list(args: argparse.Namespace) -> int:
+    from dabench.cli_output import print_columns
+
+    for title, table in (
+        ("methods", registry.METHODS),
+        ("protocols", registry.PROTOCOLS),
+        ("data sets", registry.DATASETS),
+    ):
+        print(f"{title}:")
+        print_columns([[f"  {name}", found.summary] for name, found in sorted(table.items())])
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from dabench import cli_output
+    from dabench.board.records import Store, load
+
+    given = Path(args.run)
+    path = given if given.suffix == ".json" else Store(Path(args.results)).find(args.run)
+    cli_output.show_record(path, load(path), args.json)
+    return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    import inspect
+
+    cls = registry.dataset(args.name)
+    if args.action == "info":
+        print(inspect.getdoc(cls) or f"{args.name} has no card")
+        return 0
+    root = args.data_root or os.environ.get("DABENCH_DATA")
+    problems: list[Any] = cls().check(Path(root).expanduser() if root else None)
+    for line in problems:
+        print(line)
+    if any(not str(line).startswith("optional") for line in problems):
+        print(f"{args.name}: not usable as it is (see above)", file=sys.stderr)
+        return EXIT_USER
+    print(f"{args.name}: complete")
+    return 0
+
+
+def _leaderboard(args: argparse.Namespace) -> int:
+    from dabench import cli_output
+    from dabench.board.leaderboard import table, write_csv
+    from dabench.board.records import Store
+
+    store = Store(Path(args.results))
+    frame = table(record for _, record in store.all())
+    for problem in store.problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    if frame.empty:
+        raise StoreError(f"no records in {store.records}; 'dabench run' makes them")
+    path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
+    write_csv(frame, path)
+    cli_output.show_table(frame, {n: e.primary_metric for n, e in registry.PROTOCOLS.items()})
+    print(f"table: {path}")
+    return 0

@@ -1,0 +1,92 @@
+"""The words that the command line knows (argparse, exact names only)."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from dabench import __version__
+from dabench.errors import ConfigError, did_you_mean
+from dabench.options import FLAGS, OPTIONS
+
+COMMANDS = {
+    "run": "run one method under one protocol",
+    "list": "list methods, protocols and data sets",
+    "show": "show one run's spec, environment and scores",
+    "data": "check a data set's folder, or print its card",
+    "leaderboard": "make the table of all records",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` whose errors are ``ConfigError``s: one line, no usage dump."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        raise ConfigError(f"{message}; see '{self.prog} --help'")
+
+
+def build_parsers() -> tuple[Parser, Parser]:
+    """Return the whole parser and the one of ``run``."""
+    parser = Parser(
+        prog="dabench",
+        allow_abbrev=False,
+        description="Benchmarks of domain adaptation without the source data.",
+        epilog="example: dabench run --method usd --protocol sf-osda",
+    )
+    parser.add_argument("--version", action="version", version=f"dabench {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    run = commands.add_parser("run", allow_abbrev=False, add_help=False, help=COMMANDS["run"])
+    _add_run_options(run)
+    others = {
+        name: commands.add_parser(name, allow_abbrev=False, help=text)
+        for name, text in COMMANDS.items()
+        if name != "run"
+    }
+    for other in others.values():
+        other.add_argument("--debug", action="store_true", help=FLAGS["debug"])
+    for name in ("show", "leaderboard"):
+        others[name].add_argument("--results", default="results", help=OPTIONS["results"][2])
+    others["show"].add_argument("run", metavar="RUN", help="a run id, its beginning, or a path")
+    others["show"].add_argument("--json", action="store_true", help="print the record itself")
+    others["leaderboard"].add_argument(
+        "--csv", metavar="FILE", help="default RESULTS/leaderboard/leaderboard.csv"
+    )
+    others["data"].add_argument("action", choices=("check", "info"))
+    others["data"].add_argument("name", metavar="NAME", help="name of the data set")
+    others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])
+    return parser, run
+
+
+def _add_run_options(run: Parser) -> None:
+    run.add_argument("-h", "--help", action="store_true", help="with --method: its options too")
+    run.add_argument("--config", metavar="FILE", help="YAML file with lines like 'epochs: 10'")
+    for name, (_, _, text) in OPTIONS.items():
+        kind = name.upper().replace("-", "_")
+        run.add_argument(f"--{name}", dest=name, metavar=kind, help=text)
+    for name, text in FLAGS.items():
+        run.add_argument(f"--{name}", dest=name, action="store_true", help=text)
+    run.epilog = (
+        "Hyper-parameters are given as --method.NAME VALUE, options of the protocol as "
+        "--protocol.NAME VALUE; 'dabench run --method M --help' shows them."
+    )
+
+
+def dotted_options(words: list[str]) -> dict[str, str]:
+    """Read ``--method.NAME VALUE`` and ``--protocol.NAME=VALUE``; refuse everything else."""
+    found: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith(("--method.", "--protocol.")):
+            near = did_you_mean(
+                f"--{name}", [f"--{n}" for n in (*OPTIONS, *FLAGS, "config", "help")]
+            )
+            near = near if near.startswith("; did") else "; see 'dabench run --help'"
+            raise ConfigError(f"unknown argument '{word}'{near}")
+        if not equals:
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise ConfigError(f"--{name} needs a value")
+        found[name] = value
+    return found

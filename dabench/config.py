@@ -1,0 +1,204 @@
+"""From words to a ``RunSpec``: command line > YAML file > the data set's defaults > global ones.
+
+Options are known by their long names ("image-size", "method.lr") both on the command line and in
+a YAML file. Heavy imports (torch, pydantic) happen inside functions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dabench import registry
+from dabench.errors import ConfigError, did_you_mean
+from dabench.options import merge, parse_seeds
+from dabench.signature import Option, signature_options, validate_options
+
+__all__ = [
+    "Option",
+    "RunSpec",
+    "Settings",
+    "changed_options",
+    "chosen",
+    "resolve",
+    "settings",
+    "signature_options",
+    "validate_options",
+]
+
+_SPEC_DEFAULTS: dict[str, Any] = {"batch_size": 64, "freeze": 0}
+_FROM_DATA = (
+    *("source", "target", "backbone", "weights", "image_size"),
+    *("epochs", "batch_size", "source_epochs", "freeze"),
+)
+_INITS = ("source", "bn-target")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides a run's numbers, defaults filled in."""
+
+    method: str
+    protocol: str
+    dataset: str
+    source: str
+    target: str
+    init: str
+    backbone: str
+    weights: str
+    image_size: int
+    epochs: int
+    batch_size: int
+    source_epochs: int
+    freeze: int
+    seed: int
+    device: str
+    threads: int
+    method_options: dict[str, Any]
+    protocol_options: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain dict, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things lie and how a run behaves; nothing here changes a number."""
+
+    results: Path
+    data_root: Path | None
+    cache_dir: Path
+    force: bool = False
+    progress: bool = True
+    debug: bool = False
+
+
+def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
+    """Turn options (long name -> value, None = not given) into one full spec a seed.
+
+    Raises:
+        ConfigError: a name, value or combination that does not fit.
+    """
+    given = merge(args)
+    if "seed" in given and "seeds" in given:
+        raise ConfigError("give --seed or --seeds, not both")
+    seeds = parse_seeds(given["seeds"]) if "seeds" in given else [given.get("seed", 0)]
+    method, protocol, dataset = chosen(given)
+    data = registry.dataset(dataset)
+    common = _fill(given, dataset, data)
+    method_class = registry.method(method)
+    fields: dict[str, Any] = {
+        "method": method,
+        "protocol": protocol,
+        "dataset": dataset,
+        **common,
+        "init": given.get("init", getattr(method_class, "default_init", "source")),
+        "device": resolve_device(given.get("device", "auto")),
+        "threads": given.get("threads", available_cores()),
+        "method_options": validate_options(method_class, _with_prefix(given, "method"), "method"),
+        "protocol_options": validate_options(
+            registry.protocol(protocol), _with_prefix(given, "protocol"), "protocol"
+        ),
+    }
+    if fields["init"] not in _INITS:
+        raise ConfigError(f"--init '{fields['init']}': expected {' or '.join(_INITS)}")
+    return [RunSpec(**fields, seed=seed) for seed in seeds]
+
+
+def chosen(given: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the names of method, protocol and data set, checked against the registry."""
+    if "method" not in given:
+        raise ConfigError("--method is needed: dabench run --method NAME (see 'dabench list')")
+    method: str = given["method"]
+    registry.entry("method", registry.METHODS, method)
+    serves = registry.METHODS[method].protocols
+    protocol: str = given.get("protocol", serves[0])
+    registry.entry("protocol", registry.PROTOCOLS, protocol)
+    if protocol not in serves:
+        raise ConfigError(f"{method} does not run under {protocol}; it serves {', '.join(serves)}")
+    dataset: str = given.get("dataset", registry.PROTOCOLS[protocol].default_dataset)
+    registry.entry("data set", registry.DATASETS, dataset)
+    return method, protocol, dataset
+
+
+def _with_prefix(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    start = prefix + "."
+    return {
+        key.removeprefix(start).replace("-", "_"): value
+        for key, value in given.items()
+        if key.startswith(start)
+    }
+
+
+def _fill(given: Mapping[str, Any], dataset: str, data: type[Any]) -> dict[str, Any]:
+    """Fill in what the data set decides; check the domains' names."""
+    defaults = {**_SPEC_DEFAULTS, **getattr(data, "defaults", {})}
+    values: dict[str, Any] = {}
+    domains: tuple[str, ...] = getattr(data, "domains", ())
+    for name in _FROM_DATA:
+        flag = name.replace("_", "-")
+        if flag not in given and name not in defaults:
+            raise ConfigError(f"--{flag} is needed: {dataset} has no default for it")
+        values[name] = given.get(flag, defaults.get(name))
+        if name in ("source", "target") and domains and values[name] not in domains:
+            near = did_you_mean(values[name], domains)
+            raise ConfigError(f"--{name} '{values[name]}': {dataset} has no such domain{near}")
+    return values
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_device(name: str) -> str:
+    """Turn ``auto`` into a device and check that a named one is there."""
+    if name == "cpu":
+        return name
+    if not re.fullmatch(r"auto|cuda(:\d+)?", name):
+        raise ConfigError(f"--device '{name}': expected auto, cpu, cuda or cuda:N")
+    import torch
+
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    index = int(name.partition(":")[2] or 0)
+    if not there or index >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: no such GPU is visible to torch; use --device cpu")
+    return name
+
+
+def changed_options(spec: RunSpec) -> dict[str, Any]:
+    """Return the method's options that differ from its defaults (the ``variant`` of a record)."""
+    method = registry.method(spec.method)
+    required = {o.name for o in signature_options(method) if o.default is inspect.Parameter.empty}
+    given = {name: spec.method_options[name] for name in required}
+    usual = validate_options(method, given, "method")
+    return {
+        name: value
+        for name, value in spec.method_options.items()
+        if name in required or value != usual[name]
+    }
+
+
+def settings(args: Mapping[str, Any]) -> Settings:
+    """Read folders and switches from the options, then from the environment."""
+    given = merge(args)
+    root = given.get("data-root") or os.environ.get("DABENCH_DATA")
+    cache = given.get("cache-dir") or os.environ.get("DABENCH_CACHE") or "~/.cache/dabench"
+    return Settings(
+        results=Path(given.get("results", "results")).expanduser(),
+        data_root=Path(root).expanduser() if root else None,
+        cache_dir=Path(cache).expanduser(),
+        force=bool(given.get("force", False)),
+        progress=not given.get("no-progress", False),
+        debug=bool(given.get("debug", False)),
+    )

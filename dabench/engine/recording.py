@@ -1,0 +1,92 @@
+"""The recorder that methods are handed in real runs: it writes TensorBoard files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dabench.contract.access import Recorder
+from dabench.contract.protocol import Outcome, Plan
+from dabench.contract.types import Separation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class BoardRecorder(Recorder):
+    """Scalars, separation histograms with their mixture, curves, and images called unknown."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: Any = None
+
+    def __enter__(self) -> BoardRecorder:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self._folder), flush_secs=30)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._writer.close()
+
+    def put(self, name: str, step: int, value: float | Separation) -> None:
+        """Write a scalar, or a histogram with the mixture's densities drawn over it."""
+        if isinstance(value, Separation):
+            self._writer.add_histogram(name, value.values, step)
+            self._writer.add_figure(f"{name}/mixture", separation_figure(value), step)
+        else:
+            self._writer.add_scalar(name, value, step)
+
+    def finish(self, outcome: Outcome, plan: Plan) -> None:
+        """Write the curves and a grid of target images that were called unknown."""
+        for score in outcome.curves:
+            if score.value is not None:
+                self._writer.add_scalar(f"metric/{score.key}", score.value, score.at)
+        decided = outcome.arrays["adapt.prediction"]
+        unknown = np.flatnonzero(decided == plan.task.num_classes)[:64]
+        if plan.task.open_set and len(unknown):
+            images = plan.parts["adapt"].__getitems__(unknown.tolist()).images
+            self._writer.add_images("called_unknown", images, 0)
+        matrix = confusion(plan.truth["adapt"], decided, plan.task.num_classes + 1)
+        names = (*plan.task.classes, "unknown")
+        self._writer.add_figure("confusion", confusion_figure(matrix, names), 0)
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
+    """Return (size, size) counts, rows = truth."""
+    flat = torch.bincount(torch.from_numpy(truth.astype(np.int64) * size + predicted), minlength=size**2)
+    return flat.numpy().reshape(size, size)
+
+
+def separation_figure(found: Separation) -> Figure:
+    """Draw the statistic's histogram with the two weighted Gaussian densities."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(found.values, bins=50, density=True, color="0.8")
+    x = np.linspace(float(found.values.min()), float(found.values.max()), 200)
+    for w, m, v, name in zip(
+        found.weights, found.means, found.variances, ("known", "unknown"), strict=True
+    ):
+        axes.plot(x, w * np.exp(-((x - m) ** 2) / (2 * v)) / np.sqrt(2 * np.pi * v), label=name)
+    axes.set(xlabel="separation statistic (scaled)", ylabel="density")
+    axes.legend()
+    return figure
+
+
+def confusion_figure(matrix: np.ndarray, names: tuple[str, ...]) -> Figure:
+    """Draw a confusion matrix, rows normalised."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set(xlabel="predicted", ylabel="truth")
+    figure.colorbar(image)
+    return figure

@@ -1,0 +1,196 @@
+"""One run from a spec to a record: the only place that brings the four parts together, by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import time
+import traceback
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dabench
+from dabench import registry
+from dabench.board.records import Store
+from dabench.config import RunSpec, Settings, changed_options
+from dabench.contract.access import Budget
+from dabench.contract.data import DataRequest, DomainData
+from dabench.contract.protocol import Outcome, Plan, Run
+from dabench.engine import source
+from dabench.engine.recording import BoardRecorder
+from dabench.errors import ConfigError, DataError
+
+#: raise it when the meaning of a record changes
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What ``execute`` gives back: the record as stored, and where it and the curves lie."""
+
+    run_id: str
+    path: Path
+    record: dict[str, Any]
+    existed: bool
+    board_dir: Path
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The four parts of a run, loaded and checked against each other."""
+
+    protocol: Any
+    method: Any
+    plan: Plan
+    source: source.SourceModel
+    ids: dict[str, str]
+
+
+def execute(spec: RunSpec, settings: Settings) -> RunResult:
+    """Run a spec, or return its record where it was run before.
+
+    Raises:
+        DabenchError: bad input, refused access, a damaged cache, a failed training; a run that
+            fails while it adapts leaves ``<run_id>.failed.json``.
+    """
+    store = Store(settings.results)
+    store.check_writable()
+    torch.set_num_threads(spec.threads)
+    parts = _load(spec, settings)
+    identity = run_id(spec, parts)
+    board = settings.results / "runs" / identity
+    if store.exists(identity) and not settings.force:
+        path, record = store.find(identity)
+        return RunResult(identity, path, record, True, board)
+    record = _record(spec, parts, identity)
+    start = time.perf_counter()
+    with BoardRecorder(board) as recorder:
+        budget = Budget(spec.epochs, spec.batch_size)
+        run = Run(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress)
+        build = partial(parts.method, **spec.method_options)
+        try:
+            outcome = parts.protocol.run(build, parts.plan, parts.source.network, run)
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt):
+                store.write_failed(record, traceback.format_exc())
+            raise
+        recorder.finish(outcome, parts.plan)
+    record["cost"] |= outcome.cost | _usage(time.perf_counter() - start, spec.device)
+    record["scores"] = [vars(score) for score in outcome.scores]
+    record["curves"] = [vars(score) for score in outcome.curves]
+    path = store.write(record, outcome.arrays)
+    return RunResult(identity, path, record, False, board)
+
+
+def _load(spec: RunSpec, settings: Settings) -> _Parts:
+    entry = registry.METHODS.get(spec.method)
+    if entry is not None and spec.protocol not in entry.protocols:
+        raise ConfigError(
+            f"method '{spec.method}' does not serve protocol '{spec.protocol}'; "
+            f"it serves: {', '.join(entry.protocols)}"
+        )
+    data: DomainData = registry.dataset(spec.dataset)().load(
+        DataRequest(
+            spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
+        )
+    )
+    protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
+    reason = protocol.is_valid(data)
+    if reason is not None:
+        raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
+    plan = protocol.plan(data, spec.batch_size, spec.seed)
+    recipe = source.Recipe(spec.backbone, spec.weights, spec.source_epochs, spec.freeze)
+    model = source.load_or_train(
+        recipe, plan, spec.seed, settings.cache_dir, spec.device, settings.progress
+    )
+    ids = {"data": data.digest, "stream": plan.stream.digest, "source": model.id}
+    return _Parts(protocol, registry.method(spec.method), plan, model, ids)
+
+
+def _init(spec: RunSpec) -> Any:
+    if spec.init not in {"source", "bn-target"}:
+        raise ConfigError(f"--init {spec.init}: choose source or bn-target")
+    return spec.init
+
+
+def run_id(spec: RunSpec, parts: _Parts) -> str:
+    """SHA-256 of the full spec with versions, digests, device and threads (first 16 digits)."""
+    versions = {"method": parts.method.version, "protocol": parts.protocol.version}
+    text = json.dumps([spec.to_dict(), versions, parts.ids], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
+    import lightning
+    import torchvision
+
+    return {
+        "schema": SCHEMA,
+        "run_id": identity,
+        "spec": spec.to_dict(),
+        "variant": changed_options(spec),
+        "ids": parts.ids,
+        "versions": {
+            "dabench": dabench.__version__,
+            "method": parts.method.version,
+            "protocol": parts.protocol.version,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "lightning": lightning.__version__,
+        },
+        "environment": {
+            "device": _device_name(spec.device),
+            "threads": spec.threads,
+            "workers": 0,
+            "platform": platform.platform(terse=True),
+            "git_commit": _git_commit(),
+        },
+        "source_model": {
+            "id": parts.source.id,
+            "val_accuracy": parts.source.val_accuracy,
+            "train_seconds": parts.source.seconds,
+        },
+        "cost": {},
+        "extras": sorted(parts.method.extras),
+        "reconstruction": bool(parts.method.reconstruction),
+        "scores": [],
+        "curves": [],
+    }
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+def _usage(seconds: float, device: str) -> dict[str, float]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    usage = {"seconds": seconds, "peak_memory_bytes": peak}
+    if device.startswith("cuda"):
+        usage["peak_gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))
+    return usage
+
+
+def _git_commit() -> str | None:
+    """The commit of the code, with ``+`` when the tree has changes; None outside a checkout."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    dirty = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
+    return f"{commit}{'+' if dirty else ''}" if commit else None

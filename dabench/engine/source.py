@@ -1,0 +1,226 @@
+"""Source models: trained once, cached by what they depend on, loaded with ``weights_only=True``."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from dabench.contract.access import Unlabelled, to_float
+from dabench.contract.data import Labelled
+from dabench.contract.method import DecayingSGD
+from dabench.contract.protocol import Plan
+from dabench.contract.types import IntArray
+from dabench.engine import nets, views
+from dabench.engine.nets import Network
+from dabench.engine.seeding import seed, seed_everything
+from dabench.errors import CacheError, TrainingError
+
+log = logging.getLogger("dabench")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a source model is trained.
+
+    SHOT's recipe (object/image_source.py): cross-entropy with label smoothing .1, bottleneck and
+    weight-normalised classifier, SGD with Nesterov momentum, backbone at a tenth of the rate.
+    ``plain`` is the black-box variant: a linear head. A backbone that starts from nothing learns
+    at the full rate (``backbone_factor`` 1), which the literature, always pretrained, never needs.
+    """
+
+    backbone: str
+    weights: str
+    epochs: int
+    freeze: int = 0
+    plain: bool = False
+    label_smoothing: float = 0.1
+    lr: float = 1e-2
+    batch_size: int = 64
+
+    @property
+    def backbone_factor(self) -> float:
+        """Learning-rate factor of the backbone."""
+        return 1.0 if self.weights == "none" else 0.1
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A trained source model.
+
+    Attributes:
+        network: on the CPU, in eval mode.
+        id: SHA-256 over key and weights.
+        val_accuracy: accuracy on held-out source images.
+        seconds: training time (0 when it came from the cache).
+    """
+
+    network: Network
+    id: str
+    val_accuracy: float
+    seconds: float
+
+
+def load_or_train(
+    recipe: Recipe, plan: Plan, base_seed: int, cache: Path, device: str, progress: bool
+) -> SourceModel:
+    """Return the cached source model of (recipe, data, classes, seed), training it if needed.
+
+    Raises:
+        CacheError: the cached file is damaged or was made by something else.
+    """
+    key = _key(recipe, plan, base_seed)
+    path = cache / "sources" / key / "model.pt"
+    if not path.is_file():
+        artefact = _train(recipe, plan, base_seed, device, progress)
+        if _publish(artefact | {"key": key}, path):
+            log.info("source model saved to %s", path)
+    return _load(path, recipe, plan, key)
+
+
+def _key(recipe: Recipe, plan: Plan, base_seed: int) -> str:
+    val = plan.source_val.digest if plan.source_val else "-"
+    parts = [asdict(recipe), plan.source.digest, val, plan.task.classes, plan.task.flip, base_seed]
+    if recipe.weights not in {"none", "pretrained"}:
+        parts.append(hashlib.sha256(Path(recipe.weights).read_bytes()).hexdigest())
+    return hashlib.sha256(json.dumps(["2", *parts], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _publish(artefact: dict[str, Any], path: Path) -> bool:
+    """Write atomically; the first of several processes wins, so that all use the same weights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        torch.save(artefact, file)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(file.name, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        os.replace(file.name, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file.name)
+    return True
+
+
+def _load(path: Path, recipe: Recipe, plan: Plan, key: str) -> SourceModel:
+    net = nets.build(recipe.backbone, "none", plan.task.num_classes, plain=recipe.plain)
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved["key"] != key:
+            raise CacheError("it belongs to another recipe")
+        net.load_state_dict(saved["state_dict"])
+        accuracy, seconds = float(saved["val_accuracy"]), float(saved["seconds"])
+    except Exception as error:  # noqa: BLE001 - torch.load raises many types for damaged files
+        raise CacheError(
+            f"cached source model {path} cannot be used ({str(error).splitlines()[0][:100]}); "
+            "delete the file and run again"
+        ) from error
+    sha = hashlib.sha256(key.encode())
+    for tensor in net.state_dict().values():
+        sha.update(tensor.numpy().tobytes())
+    net.freeze_trunk(recipe.freeze)
+    return SourceModel(net.eval(), sha.hexdigest()[:32], accuracy, seconds)
+
+
+def _hold_out(data: Labelled, share: float) -> tuple[IntArray, IntArray]:
+    """Split rows per class: (train, val), each in increasing order."""
+    rng = np.random.default_rng(seed(0, "source", "hold-out"))
+    val = [
+        rng.permutation(rows)[: max(1, round(share * len(rows)))]
+        for rows in (np.flatnonzero(data.labels == c) for c in np.unique(data.labels))
+    ]
+    held = np.sort(np.concatenate(val))
+    return np.setdiff1d(np.arange(len(data.labels)), held), held
+
+
+def _train(
+    recipe: Recipe, plan: Plan, base_seed: int, device: str, progress: bool
+) -> dict[str, Any]:
+    import time
+
+    train, val = np.arange(len(plan.source.labels)), plan.source_val
+    rows = np.array([], dtype=np.int64)
+    if val is None:
+        train, rows = _hold_out(plan.source, 0.1)
+    seed_everything(seed(base_seed, "source"))
+    net = nets.build(
+        recipe.backbone, recipe.weights, plan.task.num_classes, plain=recipe.plain
+    ).to(device)
+    net.freeze_trunk(recipe.freeze)
+    start = time.perf_counter()
+    fit_supervised(
+        net, plan.source, train, recipe, plan.task.flip, base_seed, progress, "source training"
+    )
+    accuracy = (
+        supervised_accuracy(net, plan.source, rows)
+        if val is None
+        else supervised_accuracy(net, val, np.arange(len(val.labels)))
+    )
+    state = {k: v.detach().cpu() for k, v in net.state_dict().items()}
+    seconds = time.perf_counter() - start
+    return {"state_dict": state, "val_accuracy": accuracy, "seconds": seconds}
+
+
+def fit_supervised(
+    net: Network,
+    data: Labelled,
+    rows: IntArray,
+    recipe: Recipe,
+    flip: bool,
+    base_seed: int,
+    progress: bool,
+    title: str,
+) -> None:
+    """Train a network on labelled images (source models, and the target-supervised bound).
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    batches = Unlabelled(data.images, rows).loader(
+        recipe.batch_size, shuffle=True, seed=seed(base_seed, title, "batches")
+    )
+    groups = net.parameter_groups(recipe.lr, recipe.backbone_factor)
+    optimiser = DecayingSGD(groups, total_steps=recipe.epochs * len(batches))
+    labels = torch.from_numpy(data.labels[rows])
+    device = net.mean.device
+    net.train()
+    bar = tqdm(total=recipe.epochs * len(batches), desc=title, disable=not progress, leave=False)
+    for epoch in range(recipe.epochs):
+        for images, index in batches:
+            logits = net(views.weak(images.to(device), flip=flip))
+            loss = F.cross_entropy(
+                logits, labels[index].to(device), label_smoothing=recipe.label_smoothing
+            )
+            if not torch.isfinite(loss):
+                raise TrainingError(f"{title}: loss is {loss.item()} in epoch {epoch}")
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            bar.update()
+    bar.close()
+    net.eval()
+
+
+def supervised_accuracy(net: Network, data: Labelled, rows: IntArray) -> float:
+    """Return the accuracy of ``net`` in eval mode on ``rows`` of labelled images."""
+    net.eval()
+    hits = 0
+    with torch.no_grad():
+        for chunk in np.array_split(rows, max(1, len(rows) // 256)):
+            logits = net(to_float(data.images[chunk]).to(net.mean.device))
+            hits += int((logits.argmax(1).cpu().numpy() == data.labels[chunk]).sum())
+    return hits / max(1, len(rows))

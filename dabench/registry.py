@@ -1,0 +1,131 @@
+"""Names of methods, protocols and data sets -> where their classes live.
+
+Only strings stand here, so that ``dabench list`` imports neither torch nor a method. To add a
+method, a data set or a protocol: write its file and add one line below.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dabench.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``target`` is "module:Class"; ``summary`` one line for ``dabench list``."""
+
+    target: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class MethodEntry(Entry):
+    """A method with the protocols that it serves; the first one is its default."""
+
+    protocols: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ProtocolEntry(Entry):
+    """A protocol with the data set used when none is named, and the metric that ranks."""
+
+    default_dataset: str
+    primary_metric: str
+
+
+METHODS: dict[str, MethodEntry] = {
+    "source": MethodEntry(
+        "dabench.methods.source:Source",
+        "the source model as it is; a cut on normalised entropy for 'unknown' (lower baseline)",
+        ("sf-osda", "sf-uda"),
+    ),
+    "shot": MethodEntry(
+        "dabench.methods.shot:Shot",
+        "information maximisation and self-supervised pseudo-labels, frozen classifier",
+        ("sf-osda", "sf-uda"),
+    ),
+    "usd": MethodEntry(
+        "dabench.methods.usd:USD",
+        "known/unknown separation by Jensen-Shannon distance, teacher and (K+1)-way student",
+        ("sf-osda",),
+    ),
+    "target-supervised": MethodEntry(
+        "dabench.protocols.upper_bound:TargetSupervised",
+        "trained by the protocol with target labels (upper bound)",
+        ("sf-osda", "sf-uda"),
+    ),
+}
+
+PROTOCOLS: dict[str, ProtocolEntry] = {
+    "sf-osda": ProtocolEntry(
+        "dabench.protocols.sf_osda:SourceFreeOpenSet",
+        "source-free adaptation, open set: the target also holds classes the source never saw",
+        "digits",
+        "HOS",
+    ),
+    "sf-uda": ProtocolEntry(
+        "dabench.protocols.sf_uda:SourceFreeClosedSet",
+        "source-free adaptation, closed set: source and target share their classes",
+        "digits",
+        "accuracy",
+    ),
+}
+
+DATASETS: dict[str, Entry] = {
+    "digits": Entry(
+        "dabench.datasets.digits:Digits",
+        "printed fonts -> real hand-written digits, 32 px, embedded (nothing to download)",
+    ),
+    "office31": Entry(
+        "dabench.datasets.class_folder:Office31", "Office-31: amazon, webcam, dslr; 31 classes"
+    ),
+    "office-home": Entry(
+        "dabench.datasets.class_folder:OfficeHome",
+        "Office-Home: art, clipart, product, real world; 65 classes",
+    ),
+    "visda-c": Entry(
+        "dabench.datasets.class_folder:VisdaC", "VisDA-C 2017: synthetic -> real; 12 classes"
+    ),
+    "pacs": Entry(
+        "dabench.datasets.class_folder:Pacs", "PACS: photo, art, cartoon, sketch; 7 classes"
+    ),
+    "image-folder": Entry(
+        "dabench.datasets.class_folder:ImageFolder", "any domain/class/*.jpg tree of your own"
+    ),
+}
+
+
+def entry(kind: str, table: Mapping[str, Entry], name: str) -> Entry:
+    """Return the entry of ``name``.
+
+    Raises:
+        ConfigError: unknown name; suggests the nearest.
+    """
+    if name not in table:
+        raise ConfigError(f"unknown {kind} '{name}'{did_you_mean(name, table)}")
+    return table[name]
+
+
+def _load(found: Entry) -> type[Any]:
+    module, _, attribute = found.target.partition(":")
+    loaded: type[Any] = getattr(importlib.import_module(module), attribute)
+    return loaded
+
+
+def method(name: str) -> type[Any]:
+    """Import and return a method's class (raises ConfigError for an unknown name)."""
+    return _load(entry("method", METHODS, name))
+
+
+def protocol(name: str) -> type[Any]:
+    """Import and return a protocol's class (raises ConfigError for an unknown name)."""
+    return _load(entry("protocol", PROTOCOLS, name))
+
+
+def dataset(name: str) -> type[Any]:
+    """Import and return a data set's class (raises ConfigError for an unknown name)."""
+    return _load(entry("data set", DATASETS, name))

@@ -1,0 +1,94 @@
+"""Keyword-only constructor arguments as options: names, meanings, checked values.
+
+A method or a protocol declares its options once, in its constructor; the command line, the YAML
+file and ``--help`` read them from there. (pydantic is imported only when a value is checked.)
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dabench.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword-only constructor argument (``default`` is ``inspect.Parameter.empty`` if none)."""
+
+    name: str
+    annotation: Any
+    default: Any
+    help: str
+
+
+def signature_options(cls: type[Any]) -> list[Option]:
+    """Return the keyword-only constructor arguments of a method or a protocol."""
+    init = cls.__init__
+    hints = typing.get_type_hints(init, include_extras=True)
+    helps = _argument_helps(cls)
+    return [
+        Option(name, hints.get(name, Any), parameter.default, helps.get(name, ""))
+        for name, parameter in inspect.signature(init).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+
+def _argument_helps(cls: type[Any]) -> dict[str, str]:
+    """Read the ``Args:`` sections of the class docstrings, base classes first."""
+    helps: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        _, found, section = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")
+        name = ""
+        for line in section.splitlines() if found else ():
+            if line and not line.startswith(" "):
+                break
+            match = re.match(r" {4}(\w+)(?: \(.*?\))?: *(.*)", line)
+            if match:
+                name, helps[match[1]] = match[1], match[2].strip()
+            elif name and line.strip():
+                helps[name] = f"{helps[name]} {line.strip()}".strip()
+    return helps
+
+
+def validate_options(cls: type[Any], given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return all options of ``cls``, the given values converted and the defaults filled in.
+
+    Args:
+        cls: class of a method or a protocol.
+        given: option name -> value (strings from the command line, anything from YAML).
+        prefix: "method" or "protocol", for messages.
+
+    Raises:
+        ConfigError: unknown name, wrong type or range.
+    """
+    options = {option.name: option for option in signature_options(cls)}
+    for name in given:
+        if name not in options:
+            hint = did_you_mean(name, options) if options else "; it has no options"
+            raise ConfigError(f"--{prefix}.{name}: {cls.__name__} has no such option{hint}")
+    values: dict[str, Any] = {}
+    for name, option in options.items():
+        value = given.get(name, option.default)
+        if value is inspect.Parameter.empty:
+            raise ConfigError(f"--{prefix}.{name} is needed by {cls.__name__}: {option.help}")
+        values[name] = _convert(option.annotation, value, f"--{prefix}.{name}")
+    return values
+
+
+def _convert(annotation: Any, value: Any, flag: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    optional = type(None) in typing.get_args(annotation)
+    if optional and isinstance(value, str) and value.lower() in ("none", "null"):
+        return None
+    try:
+        adapter = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        expected = error.errors()[0]["msg"].removeprefix("Input should be ")
+        raise ConfigError(f"{flag} {value!r}: expected {expected}") from None

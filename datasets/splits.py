@@ -1,0 +1,100 @@
+"""Classes, domains, public image counts and open-set class splits of the real sets, by name.
+
+Names are canonical: folders are compared with :func:`same` (no case, no spaces, ``_`` or ``-``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dabench.contract.data import ClassSplit
+from dabench.errors import DataError
+
+_OFFICE31_KNOWN = """back_pack bike calculator headphones keyboard laptop_computer monitor mouse mug
+projector"""
+_OFFICE31_UNKNOWN = """pen phone printer punchers ring_binder ruler scissors speaker stapler
+tape_dispenser trash_can"""
+_OFFICE31_DROPPED = """bike_helmet bookcase bottle desk_chair desk_lamp desktop_computer
+file_cabinet letter_tray mobile_phone paper_notebook"""
+_HOME_KNOWN = """Alarm_Clock Backpack Batteries Bed Bike Bottle Bucket Calculator Calendar Candles
+Chair Clipboards Computer Couch Curtains Desk_Lamp Drill Eraser Exit_Sign Fan File_Cabinet Flipflops
+Flowers Folder Fork"""
+_HOME_UNKNOWN = """Glasses Hammer Helmet Kettle Keyboard Knives Lamp_Shade Laptop Marker Monitor Mop
+Mouse Mug Notebook Oven Pan Paper_Clip Pen Pencil Postit_Notes Printer Push_Pin Radio Refrigerator
+Ruler Scissors Screwdriver Shelf Sink Sneakers Soda Speaker Spoon TV Table Telephone ToothBrush Toys
+Trash_Can Webcam"""
+_VISDA = """aeroplane bicycle bus car horse knife motorcycle person plant skateboard train truck"""
+_PACS = """dog elephant giraffe guitar horse house person"""
+
+
+def same(name: str) -> str:
+    """Return the form in which names of classes, domains and folders are compared."""
+    return "".join(c for c in name.lower() if c not in " _-")
+
+
+def _names(text: str, count: int) -> tuple[str, ...]:
+    """Return sorted names; raise ``DataError`` where their number is not the published one."""
+    names = tuple(sorted(text.split(), key=str.lower))
+    if len({same(n) for n in names}) != count or len(names) != count:
+        raise DataError(f"a class list has {len(names)} names ({names[0]} ...), expected {count}")
+    return names
+
+
+#: canonical class names in alphabetical order (case ignored)
+CLASSES: Mapping[str, tuple[str, ...]] = {
+    "office31": _names(f"{_OFFICE31_KNOWN} {_OFFICE31_UNKNOWN} {_OFFICE31_DROPPED}", 31),
+    "office-home": _names(f"{_HOME_KNOWN} {_HOME_UNKNOWN}", 65),
+    "visda-c": _names(_VISDA, 12),
+    "pacs": _names(_PACS, 7),
+}
+
+DOMAINS: Mapping[str, tuple[str, ...]] = {
+    "office31": ("amazon", "dslr", "webcam"),
+    "office-home": ("art", "clipart", "product", "real-world"),
+    "visda-c": ("train", "validation"),
+    "pacs": ("art_painting", "cartoon", "photo", "sketch"),
+}
+
+#: images per domain in the public release; None where no figure is checked
+COUNTS: Mapping[str, Mapping[str, int | None]] = {
+    "office31": {"amazon": 2817, "dslr": 498, "webcam": 795},
+    "office-home": dict.fromkeys(DOMAINS["office-home"]),
+    "visda-c": {"train": 152_397, "validation": 55_388},
+    "pacs": dict.fromkeys(DOMAINS["pacs"]),
+}
+
+
+def _split(dataset: str, known: tuple[str, ...], unknown: tuple[str, ...]) -> ClassSplit:
+    """Return a split; raise ``DataError`` where the lists overlap or name a foreign class."""
+    wrong = set(known) & set(unknown) | (set(known) | set(unknown)) - set(CLASSES[dataset])
+    if wrong:
+        raise DataError(f"{dataset}: the class split is wrong about {', '.join(sorted(wrong))}")
+    return ClassSplit(known, unknown)
+
+
+#: Open-set splits.
+#:
+#: * ``office31``: 10 known (shared with Caltech-256); of the other 21 the last 11 alphabetically
+#:   are unknown and the first 10 dropped. Source: the lists of GLC (Qu et al. 2023).
+#: * ``office-home``: the first 25 alphabetically are known, the other 40 unknown (SHOT, GLC).
+#: * ``visda-c``: ``default`` is the split of OSBP (Saito et al. 2018), ``glc`` that of GLC: the
+#:   first six alphabetically are known.
+#: * ``pacs``: **our own convention**, no paper's: the first 4 alphabetically are known, the last 3
+#:   unknown.
+SPLITS: Mapping[str, Mapping[str, ClassSplit]] = {
+    "office31": {
+        "default": _split("office31", _names(_OFFICE31_KNOWN, 10), _names(_OFFICE31_UNKNOWN, 11))
+    },
+    "office-home": {
+        "default": _split("office-home", _names(_HOME_KNOWN, 25), _names(_HOME_UNKNOWN, 40))
+    },
+    "visda-c": {
+        "default": _split(
+            "visda-c",
+            _names("bicycle bus car motorcycle train truck", 6),
+            _names("aeroplane horse knife person plant skateboard", 6),
+        ),
+        "glc": _split("visda-c", CLASSES["visda-c"][:6], CLASSES["visda-c"][6:]),
+    },
+    "pacs": {"default": _split("pacs", CLASSES["pacs"][:4], CLASSES["pacs"][4:])},
+}

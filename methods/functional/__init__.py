@@ -1,0 +1,1 @@
+"""Mathematics of the methods: small pure functions, each tested against an independent version."""

@@ -1,0 +1,113 @@
+"""Losses over soft labels, and information maximisation. Entropies are in nats."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPS = 1e-10
+
+
+def soft_cross_entropy(logits: Tensor, target_probs: Tensor) -> Tensor:
+    """Return the per-sample cross-entropy -sum_c t_c log softmax(z)_c.
+
+    Args:
+        logits: (N, K) z.
+        target_probs: (N, K) t, rows summing to one.
+
+    Returns:
+        (N,) losses.
+
+    Source: Szegedy et al., "Rethinking the Inception architecture", 2016, Sec. 7.
+    """
+    return -(target_probs * logits.log_softmax(dim=1)).sum(dim=1)
+
+
+def smooth_labels(onehot: Tensor, smoothing: float) -> Tensor:
+    """Return (1 - s) y + s / K of (N, K) labels y; s = 0.1 is the usual choice.
+
+    Source: Szegedy et al., 2016, Sec. 7; SHOT's source training (Liang et al., 2020).
+    """
+    return (1 - smoothing) * onehot + smoothing / onehot.shape[1]
+
+
+def entropy(p: Tensor, eps: float = EPS) -> Tensor:
+    """Return the per-sample Shannon entropy -sum_c p_c log p_c, in [0, log K].
+
+    Args:
+        p: (N, K) probabilities.
+        eps: smallest argument of the logarithm, so that the gradient at 0 is finite.
+
+    Returns:
+        (N,) entropies.
+
+    Source: Shannon, 1948; as a loss, Grandvalet and Bengio, 2005.
+    """
+    return -(p * p.clamp_min(eps).log()).sum(dim=1)
+
+
+def kl_divergence(target_probs: Tensor, logits: Tensor) -> Tensor:
+    """Return the per-sample KL(t || softmax(z)) = CE(t, z) - H(t), which is at least 0.
+
+    Args:
+        target_probs: (N, K) t, a teacher's answer, say; detach it to stop its gradient.
+        logits: (N, K) z of the student.
+
+    Returns:
+        (N,) divergences. Rounding may leave values of about -1e-7 in float32.
+
+    Source: Hinton et al., "Distilling the knowledge in a neural network", 2015;
+    DINE (Liang et al., 2022), distillation loss.
+    """
+    return soft_cross_entropy(logits, target_probs) - entropy(target_probs)
+
+
+def information_maximisation(
+    p: Tensor, weight: Tensor | None = None, entropy_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the two terms of L = mean_i H(p_i) - H(mean_i p_i).
+
+    The first is small when every prediction is sure, the second large when the classes are used
+    equally; the loss is ``first - second``. In an open set give probabilities over the K known
+    classes only: over K + 1 the second term pulls the unknown node towards 1 / (K + 1).
+
+    Args:
+        p: (N, K) probabilities.
+        weight: (N,) non-negative weights of both means; None = all equal.
+        entropy_weight: (N,) weights of the first mean in place of ``weight``.
+
+    Returns:
+        Two scalars: the weighted mean entropy, and the entropy of the weighted mean prediction.
+        Both are 0 when the weights are all 0.
+
+    Source: SHOT (Liang et al., 2020); the weights are ours.
+    """
+    if weight is None:
+        weight = torch.ones_like(p[:, 0])
+    if entropy_weight is None:
+        entropy_weight = weight
+    mean_p = _weighted_mean(p, weight)
+    return _weighted_mean(entropy(p), entropy_weight), entropy(mean_p[None]).squeeze(0)
+
+
+def sharpen(p: Tensor, temperature: float) -> Tensor:
+    """Return p_c^(1/T) / sum_k p_k^(1/T) of (N, K) probabilities: T < 1 sharpens, T = 1 keeps.
+
+    Computed through logarithms, so that a small T does not underflow.
+
+    Raises:
+        ValueError: the temperature is not positive.
+
+    Source: MixMatch (Berthelot et al., 2019), Eq. 7.
+    """
+    if temperature <= 0:
+        raise ValueError(f"the temperature must be above 0, not {temperature}")
+    log_p = p.clamp_min(torch.finfo(p.dtype).tiny).log()
+    return (log_p / temperature).softmax(dim=1)
+
+
+def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Return sum_i w_i v_i / sum_i w_i over dim 0, and 0 for weights that are all 0."""
+    share = weight.to(values.dtype)
+    share = share / share.sum().clamp_min(torch.finfo(values.dtype).tiny)
+    return (share.reshape(-1, *[1] * (values.ndim - 1)) * values).sum(dim=0)

@@ -1,0 +1,78 @@
+"""The row ``source``: the source model as it is, with SHOT's rule for "unknown"."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dabench.contract.access import SourceFree
+from dabench.contract.method import OfflineMethod
+from dabench.contract.types import FloatArray, Prediction
+from dabench.methods.functional.divergence import js_distance, normalised_entropy, onehot
+from dabench.methods.functional.mixture import fit_two_component, two_means_cut
+
+
+class Source(OfflineMethod):
+    """No adaptation.
+
+    In open sets an image is unknown where its normalised entropy lies in the upper cluster of a
+    2-means over the adapt set, as SHOT tests it (tim-learn/SHOT, object/image_oda); the cut is
+    frozen before anything is scored.
+
+    Args:
+        rule: how "unknown" is decided: 2-means on entropy, or the cut of a 2-component Gaussian
+            mixture on the Jensen-Shannon distance to the argmax label.
+    """
+
+    trains: ClassVar[bool] = False
+
+    def __init__(self, *, rule: Literal["entropy-2means", "jsd-mixture"] = "entropy-2means") -> None:
+        super().__init__()
+        self.rule = rule
+
+    def begin(self, access: SourceFree) -> None:
+        """Keep the source model."""
+        super().begin(access)
+        self.net = access.source_model
+        self.cut = float("inf")
+
+    def calibrate(self) -> None:
+        """Find the cut on the adapt set."""
+        if not self.access.task.open_set:
+            return
+        self.net.eval()
+        score = score_all(self, self.access)
+        if self.rule == "entropy-2means":
+            self.cut = two_means_cut(score, seed=self.access.seed)
+            return
+        split = fit_two_component(score, seed=self.access.seed)
+        known = score[split.posterior >= 0.5]
+        self.cut = float(known.max()) if len(known) and not split.degenerate else float("inf")
+
+    def statistic(self, logits: Tensor) -> Tensor:
+        """Return the (B,) unknown score."""
+        p = logits.softmax(1)
+        if self.rule == "entropy-2means":
+            return normalised_entropy(p)
+        return js_distance(onehot(p.argmax(1), p.shape[1]), p)
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Closed-set prediction, and "unknown" above the cut."""
+        logits = self.net(images)
+        if not self.access.task.open_set:
+            return Prediction(logits)
+        score = self.statistic(logits)
+        return Prediction(logits, score, score > self.cut)
+
+
+def score_all(method: Source, access: SourceFree) -> FloatArray:
+    """Return the statistic of every adapt image, float64, in position order."""
+    with torch.no_grad():
+        found = [
+            method.statistic(method.net(batch.images.to(method.device))).cpu()
+            for batch in access.target.loader(256)
+        ]
+    return np.asarray(torch.cat(found), dtype=np.float64)

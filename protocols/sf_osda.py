@@ -1,0 +1,72 @@
+"""Protocol ``sf-osda``: source-free adaptation when the target also holds classes of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from dabench.contract.data import ClassSplit, DomainData
+from dabench.contract.types import IntArray
+from dabench.engine.seeding import seed
+from dabench.protocols.source_free import SourceFreeProtocol, find_split
+
+
+class SourceFreeOpenSet(SourceFreeProtocol):
+    """Source-free open-set adaptation, ranked by HOS.
+
+    The source model knows K classes; the target holds those and private ones, which are all scored
+    as one class "unknown" (OS*, UNK, HOS; see docs/comparability.md).
+
+    Args:
+        split: name of the data set's class split (``dabench data info NAME`` lists them).
+        held_out: share of the target per class that is never adapted on.
+        unknown_share: keep only as many private images as give them this share of the target;
+            leave out to keep all.
+    """
+
+    primary: ClassVar[str] = "HOS"
+    open_set: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        split: str = "default",
+        held_out: Annotated[float, Field(ge=0, lt=0.9)] = 0.3,
+        unknown_share: Annotated[float, Field(ge=0, lt=1)] | None = None,
+    ) -> None:
+        super().__init__(held_out=held_out)
+        self.split = split
+        self.unknown_share = unknown_share
+
+    def class_split(self, data: DomainData) -> ClassSplit:
+        """Return the named split."""
+        return find_split(data, self.split)
+
+    def is_valid(self, data: DomainData) -> str | None:
+        """Refuse a target without known or without private images."""
+        reason = super().is_valid(data)
+        if reason is not None:
+            return reason
+        split = self.class_split(data)
+        present = {data.classes[i] for i in np.unique(data.target_all.labels)}
+        if not present & set(split.known):
+            return f"no image of the known classes ({', '.join(split.known)}) in '{data.target}'"
+        if not present & set(split.unknown):
+            return (
+                f"no image of the private classes ({', '.join(split.unknown)}) in '{data.target}': "
+                "UNK and HOS would be holes; use --protocol sf-uda for a closed set"
+            )
+        return None
+
+    def choose(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
+        """Thin the private images out to ``unknown_share`` of the whole."""
+        if self.unknown_share is None:
+            return rows
+        private = rows[truth[rows] == num_known]
+        known = rows[truth[rows] < num_known]
+        wanted = round(len(known) * self.unknown_share / (1 - self.unknown_share))
+        rng = np.random.default_rng(seed(0, "target", "unknown-share"))
+        kept = rng.permutation(private)[: min(wanted, len(private))]
+        return np.sort(np.concatenate((known, kept)))

@@ -1,0 +1,218 @@
+"""Words -> RunSpec: precedence, conversion, and one-line errors that say what to do."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import pytest
+from pydantic import Field
+
+from dabench import registry
+from dabench.config import (
+    RunSpec,
+    changed_options,
+    resolve,
+    resolve_device,
+    settings,
+    signature_options,
+    validate_options,
+)
+from dabench.errors import ConfigError
+from dabench.options import parse_seeds
+
+
+class FakeMethod:
+    """A method.
+
+    Args:
+        lr: learning rate
+            of the backbone.
+        criterion (str): how known and unknown are told apart.
+        teacher: whether there is one.
+        cap: at most so many, or none.
+    """
+
+    default_init: ClassVar[str] = "bn-target"
+
+    def __init__(
+        self,
+        *,
+        lr: Annotated[float, Field(gt=0)] = 1,
+        criterion: Literal["jsd", "ce"] = "jsd",
+        teacher: bool = True,
+        cap: int | None = None,
+    ) -> None:
+        self.lr = lr
+
+
+class FakeProtocol:
+    """A protocol."""
+
+    def __init__(self, *, split: str = "default", held_out: float = 0.3) -> None:
+        self.split = split
+
+
+class FakeData:
+    """A data set."""
+
+    domains = ("print", "handwritten")
+    defaults: ClassVar[dict[str, Any]] = {
+        "source": "print",
+        "target": "handwritten",
+        "image_size": 32,
+        "backbone": "small-cnn",
+        "weights": "none",
+        "epochs": 20,
+        "source_epochs": 8,
+    }
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("fake_parts")
+    for cls in (FakeMethod, FakeProtocol, FakeData):
+        setattr(module, cls.__name__, cls)
+    monkeypatch.setitem(sys.modules, "fake_parts", module)
+    method = registry.MethodEntry("fake_parts:FakeMethod", "", ("fake-protocol",))
+    protocol = registry.ProtocolEntry("fake_parts:FakeProtocol", "", "fake-data", "HOS")
+    monkeypatch.setitem(registry.METHODS, "fake", method)
+    monkeypatch.setitem(registry.PROTOCOLS, "fake-protocol", protocol)
+    monkeypatch.setitem(registry.DATASETS, "fake-data", registry.Entry("fake_parts:FakeData", ""))
+
+
+def spec(**given: Any) -> RunSpec:
+    options = {"method": "fake", "device": "cpu"} | given
+    return resolve({name.replace("_", "-"): value for name, value in options.items()})[0]
+
+
+def test_the_method_alone_is_enough() -> None:
+    found = spec()
+    assert (found.protocol, found.dataset) == ("fake-protocol", "fake-data")
+    assert (found.source, found.target, found.image_size) == ("print", "handwritten", 32)
+    assert (found.epochs, found.source_epochs, found.batch_size, found.freeze) == (20, 8, 64, 0)
+    assert (found.init, found.seed, found.threads > 0) == ("bn-target", 0, True)
+    assert found.method_options == {"lr": 1.0, "criterion": "jsd", "teacher": True, "cap": None}
+    assert found.protocol_options == {"split": "default", "held_out": 0.3}
+    assert found.to_dict()["method_options"]["criterion"] == "jsd"
+
+
+def test_command_line_beats_file_beats_data_set(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("method: fake\nepochs: 7\nseeds: [1, 2]\nmethod.lr: 1e-3\nbatch-size: 16\n")
+    found = resolve({"config": str(file), "epochs": "3", "device": "cpu", "seed": "5"})
+    assert [(s.epochs, s.batch_size, s.source_epochs, s.seed) for s in found] == [(3, 16, 8, 5)]
+    assert found[0].method_options["lr"] == 1e-3
+    assert [s.seed for s in resolve({"config": str(file), "device": "cpu"})] == [1, 2]
+
+
+def test_values_are_converted_from_words() -> None:
+    given = {"lr": "1e-3", "teacher": "off", "cap": "none", "criterion": "ce"}
+    expected = {"lr": 1e-3, "teacher": False, "cap": None, "criterion": "ce"}
+    assert validate_options(FakeMethod, given, "method") == expected
+    assert type(validate_options(FakeMethod, {}, "method")["lr"]) is float
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ({"lr": "abc"}, ["--method.lr 'abc'", "number"]),
+        ({"lr": "-1"}, ["--method.lr '-1'", "greater than 0"]),
+        ({"lr": "nan"}, ["--method.lr 'nan'"]),
+        ({"criterion": "jds"}, ["--method.criterion 'jds'", "'jsd' or 'ce'"]),
+        ({"criterium": "ce"}, ["--method.criterium", "did you mean 'criterion'"]),
+        ({"cap": "1.5"}, ["--method.cap '1.5'", "integer"]),
+    ],
+)
+def test_bad_options_name_the_flag(given: dict[str, str], parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate_options(FakeMethod, given, "method")
+    assert "\n" not in str(caught.value)
+    assert all(part in str(caught.value) for part in parts)
+
+
+def test_meanings_come_from_the_docstring() -> None:
+    helps = {option.name: option.help for option in signature_options(FakeMethod)}
+    assert helps["lr"] == "learning rate of the backbone."
+    assert helps["criterion"] == "how known and unknown are told apart."
+    assert signature_options(FakeData) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"method": "fak"}, "did you mean 'fake'"),
+        ({"protocol": "fake-protocl"}, "did you mean 'fake-protocol'"),
+        ({"protocol": "sf-osda"}, "it serves fake-protocol"),
+        ({"dataset": "fake-dat"}, "did you mean 'fake-data'"),
+        ({"source": "prnt"}, "did you mean 'print'"),
+        ({"init": "bn"}, "source or bn-target"),
+        ({"epochs": "x"}, "--epochs 'x'"),
+        ({"batch_size": "1"}, "expected 2 or more"),
+        ({"seed": 1, "seeds": "1-2"}, "not both"),
+        ({"device": "gpu"}, "--device 'gpu'"),
+        ({"protocol.spilt": "r3"}, "did you mean 'split'"),
+    ],
+)
+def test_bad_common_options(given: dict[str, Any], part: str) -> None:
+    with pytest.raises(ConfigError, match=r"\A[^\n]*\Z") as caught:
+        spec(**given)
+    assert part in str(caught.value)
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(ConfigError, match="no such GPU"):
+        resolve_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("5-9", [5, 6, 7, 8, 9]), ("0,1,2", [0, 1, 2]), (3, [3]), ([1, 2], [1, 2])]
+)
+def test_seeds(text: Any, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["9-5", "a", "", "1,,2", "-1"])
+def test_bad_seeds(text: str) -> None:
+    with pytest.raises(ConfigError, match="--seeds"):
+        parse_seeds(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("epoch: 3\n", "did you mean 'epochs'"),
+        ("- a\n", "expected lines like"),
+        ("a: [\n", "not valid YAML"),
+        ("force: 3\n", "--force 3"),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: str, part: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        spec(config=str(file))
+    assert part in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        spec(config=str(tmp_path / "absent.yaml"))
+
+
+def test_only_changed_options_make_a_variant() -> None:
+    assert changed_options(spec()) == {}
+    assert changed_options(spec(**{"method.criterion": "ce", "method.lr": "1"})) == {
+        "criterion": "ce"
+    }
+
+
+def test_settings_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DABENCH_DATA", "/somewhere")
+    monkeypatch.setenv("DABENCH_CACHE", "/cache")
+    found = settings({"results": "out", "force": True})
+    assert (found.results, found.data_root) == (Path("out"), Path("/somewhere"))
+    assert (found.cache_dir, found.force, found.progress) == (Path("/cache"), True, True)

@@ -1,0 +1,195 @@
+"""Intervals against scipy, verdicts against hand-worked cases, the table against small records."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy import stats as reference
+
+from dabench.board.leaderboard import baseline, table, write_csv
+from dabench.board.stats import compare, summarise
+
+VALUES = [0.61, 0.58, 0.66, 0.63, 0.6]
+
+
+def test_summary_agrees_with_scipy() -> None:
+    found = summarise(VALUES)
+    low, high = reference.t.interval(0.95, 4, loc=found.mean, scale=reference.sem(VALUES))
+    assert found.mean == pytest.approx(0.616)
+    assert found.sd == pytest.approx(reference.tstd(VALUES))
+    assert found.low == pytest.approx(low)
+    assert found.high == pytest.approx(high)
+
+
+def test_three_seeds_by_hand() -> None:
+    found = summarise([1.0, 2.0, 3.0])
+    assert found.sd == 1.0
+    assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+
+
+def test_one_seed_has_no_spread() -> None:
+    found = summarise([0.5])
+    assert (found.mean, found.sd, found.low, found.high, found.n) == (0.5, None, None, None, 1)
+
+
+def test_paired_interval_agrees_with_scipy() -> None:
+    theirs = [0.5, 0.49, 0.52, 0.55, 0.51]
+    found = compare(dict(enumerate(VALUES)), dict(enumerate(theirs)))
+    interval = reference.ttest_rel(VALUES, theirs).confidence_interval(0.95)
+    assert found is not None
+    assert found.low == pytest.approx(interval.low)
+    assert found.high == pytest.approx(interval.high)
+    assert found.verdict == "win"
+
+
+def test_verdicts() -> None:
+    base = dict.fromkeys(range(5), 0.5)
+
+    def verdict(shifts: list[float], better: bool = True) -> str:
+        ours = {seed: 0.5 + shift for seed, shift in enumerate(shifts)}
+        found = compare(ours, base, higher_is_better=better)
+        assert found is not None
+        return found.verdict
+
+    assert verdict([0.1, 0.11, 0.12, 0.1, 0.09]) == "win"
+    assert verdict([-0.1, -0.11, -0.12, -0.1, -0.09]) == "loss"
+    assert verdict([0.1, 0.11, 0.12, 0.1, 0.09], better=False) == "loss"
+    assert verdict([0.1, -0.11, 0.12, -0.1, 0.0]) == "tie"
+    assert verdict([0.0] * 5) == "tie"
+    assert verdict([0.1] * 4) == "n<5: no verdict"
+
+
+def test_pairs_are_made_by_seed() -> None:
+    found = compare({1: 0.9, 2: 0.5}, {2: 0.4, 3: 0.1})
+    assert found is not None
+    assert found.n == 1
+    assert found.mean == pytest.approx(0.1)
+    assert compare({1: 0.9}, {2: 0.4}) is None
+
+
+def record(method: str, seed: int, value: float | None, **changes: Any) -> dict[str, Any]:
+    spec = {
+        "method": method,
+        "protocol": "sf-osda",
+        "dataset": "digits",
+        "source": "print",
+        "target": "handwritten",
+        "init": "source",
+        "backbone": "small-cnn",
+        "weights": "none",
+        "image_size": 32,
+        "epochs": 2,
+        "batch_size": 64,
+        "source_epochs": 2,
+        "freeze": 0,
+        "seed": seed,
+        "device": "cpu",
+        "threads": 1,
+        "method_options": changes.pop("options", {}),
+        "protocol_options": {"split": "default"},
+    }
+    spec |= {name: changes.pop(name) for name in list(changes) if name in spec}
+    ids = {"data": "d", "stream": f"t{seed}", "source": f"s{seed}"}
+    score = {"metric": "HOS", "value": value, "n": 100, "segment": "all", "at": 2}
+    return {
+        "schema": 1,
+        "run_id": f"{method}{seed}",
+        "spec": spec,
+        "variant": {},
+        "ids": ids | changes.pop("ids", {}),
+        "versions": {"method": "1", "protocol": "1"},
+        "scores": [score, score | {"segment": "held-out"}],
+    } | changes
+
+
+def line(frame: pd.DataFrame, method: str, metric: str = "HOS") -> Any:
+    rows = frame[(frame["method"] == method) & (frame["metric"] == metric)]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_table_pairs_with_source() -> None:
+    records = [record("source", seed, 0.5 + seed / 100) for seed in range(5)]
+    records += [record("usd", seed, 0.7 + seed / 99, init="bn-target") for seed in range(5)]
+    frame = table(records)
+    usd = line(frame, "usd+bn")
+    assert usd["mean"] == pytest.approx(0.7 + 2 / 99)
+    assert (usd["n"], usd["seeds"], usd["verdict"], usd["note"]) == (5, "0 1 2 3 4", "win", "")
+    assert usd["diff_source"] == pytest.approx(0.2 + 2 / 99 - 0.02)
+    assert (usd["task"], usd["split"]) == ("print→handwritten", "default")
+    assert pd.isna(line(frame, "source")["diff_source"])
+    assert len(frame) == 4
+
+
+def test_disagreeing_ids_refuse_the_cell() -> None:
+    records = [record("source", seed, 0.5) for seed in range(2)]
+    records += [record("usd", 0, 0.7), record("usd", 1, 0.7, ids={"source": "other"})]
+    frame = table(records)
+    usd = line(frame, "usd")
+    assert pd.isna(usd["mean"])
+    assert usd["note"] == "refused; seed 1: source id differs in this column"
+    assert line(frame, "source")["mean"] == 0.5
+
+
+def test_without_source_nobody_is_right() -> None:
+    frame = table([record("usd", 0, 0.7), record("shot", 0, 0.6, ids={"stream": "other"})])
+    assert frame["mean"].isna().all()
+    assert frame["note"].str.startswith("refused").all()
+
+
+def test_two_records_of_a_seed_refuse_the_cell() -> None:
+    frame = table([record("usd", 0, 0.7), record("usd", 0, 0.8, threads=2)])
+    assert line(frame, "usd")["note"] == "refused; seed 0 has 2 records"
+
+
+def test_a_hole_stays_a_hole() -> None:
+    frame = table([record("usd", 0, None), record("usd", 1, 0.7)])
+    assert pd.isna(line(frame, "usd")["mean"])
+    assert line(frame, "usd")["n"] == 0
+
+
+def test_variants_and_columns_are_kept_apart() -> None:
+    records = [record("usd", 0, 0.7), record("usd", 0, 0.6, variant={"criterion": "ce"})]
+    records += [record("usd", 0, 0.1, epochs=9)]
+    frame = table(records)
+    hos = frame[frame["metric"] == "HOS"]
+    assert sorted(hos["variant"]) == ["", "", "criterion=ce"]
+    assert hos["column"].nunique() == 2
+
+
+def test_varying_options_stand_in_for_a_missing_variant() -> None:
+    records = [record("usd", 0, 0.7, options={"a": 1, "b": 1})]
+    records += [record("usd", 0, 0.6, options={"a": 1, "b": 2})]
+    for one in records:
+        del one["variant"]
+    assert sorted(table(records)["variant"].unique()) == ["b=1", "b=2"]
+
+
+def test_less_is_better_for_fpr() -> None:
+    rows = [(m, s, v) for m, v in (("source", 0.5), ("usd", 0.3)) for s in range(5)]
+    records = [record(method, seed, value + seed / 1000) for method, seed, value in rows]
+    for one in records:
+        one["scores"][0]["metric"] = "FPR95"
+    assert line(table(records), "usd", "FPR95")["verdict"] == "win"
+
+
+def test_csv_is_repeatable_and_exact(tmp_path: Path) -> None:
+    records = [record("usd", seed, 0.1 + 0.2 * seed) for seed in range(3)]
+    write_csv(table(records), tmp_path / "a" / "one.csv")
+    write_csv(table(records[::-1]), tmp_path / "a" / "two.csv")
+    assert (tmp_path / "a/one.csv").read_bytes() == (tmp_path / "a/two.csv").read_bytes()
+    mean = pd.read_csv(tmp_path / "a" / "one.csv")["mean"][0]
+    assert mean == summarise([0.1 + 0.2 * seed for seed in range(3)]).mean
+
+
+def test_baseline_is_the_plain_source_run_of_the_same_column() -> None:
+    ours = record("usd", 1, 0.7)
+    others = [record("source", 2, 0.5), record("source", 1, 0.5, init="bn-target")]
+    others += [record("source", 1, 0.5, epochs=9), record("source", 1, 0.5, variant={"x": 1})]
+    assert baseline(others, ours["spec"]) is None
+    right = record("source", 1, 0.4)
+    assert baseline([*others, right], ours["spec"]) is right
