@@ -28,14 +28,14 @@ class Digits:
             (DejaVu, Bitstream-Vera licence; STIX, OFL; Computer Modern, BaKoMa licence), with pose,
             thickness, contrast and blur variation; 1,000 more from fonts that are held out
             (``source_val``).
-        handwritten: scikit-learn's 1,797 hand-written digits (UCI Optical Recognition of Handwritten
-            Digits, Alpaydin & Kaynak 1998, CC BY 4.0), 8 x 8 grey levels enlarged to 32 x 32.
+        handwritten: scikit-learn's 1,797 hand-written digits (UCI Optical Recognition of
+            Handwritten Digits, Alpaydin & Kaynak 1998, CC BY 4.0), 8 x 8 enlarged to 32 x 32.
         mnist: 8,000 digits of MNIST when ``<data root>/mnist/mnist8k.npz`` exists.
 
     Open-set splits: ``default`` = known 0-5, unknown 6-9; ``r1`` .. ``r9`` rotate the known window
-    (``r3`` = known 3-8). The rendering's knobs were set so that the source-only accuracy on the known
-    hand-written digits lies between .45 and .80; that window was chosen by looking at target labels.
-    Measured gap: see docs/datasets.md.
+    (``r3`` = known 3-8). The rendering's knobs were set so that the source-only accuracy on the
+    known hand-written digits lies between .45 and .80; that window was chosen by looking at target
+    labels. Measured gap: see docs/datasets.md.
     """
 
     domains: ClassVar[tuple[str, ...]] = ("print", "handwritten", "mnist")

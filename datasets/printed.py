@@ -72,7 +72,9 @@ def usable_fonts() -> tuple[Path, ...]:
     """Return matplotlib's fonts that pass the glyph check, in alphabetical order."""
     fonts = tuple(p for p in sorted(_font_folder().glob("*.ttf")) if glyph_check(p))
     if len(fonts) < 6:
-        raise DataError(f"only {len(fonts)} fonts with digits in {_font_folder()}; reinstall matplotlib")
+        raise DataError(
+            f"only {len(fonts)} fonts with digits in {_font_folder()}; reinstall matplotlib"
+        )
     return fonts
 
 
@@ -98,7 +100,9 @@ def render(path: Path, digit: int, rng: np.random.Generator) -> npt.NDArray[np.u
     cos, sin, c = np.cos(angle), np.sin(angle), _CANVAS / 2
     a, b, d, e = cos, sin + shear, -sin, cos
     matrix = (a, b, c - a * c - b * c, d, e, c - d * c - e * c)
-    canvas = canvas.transform((_CANVAS, _CANVAS), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    canvas = canvas.transform(
+        (_CANVAS, _CANVAS), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    )
     thickness = int(rng.integers(-1, 3))  # -1 thinner, 0 as it is, 1-2 bolder
     if thickness:
         kind = ImageFilter.MaxFilter if thickness > 0 else ImageFilter.MinFilter

@@ -67,8 +67,8 @@ class Shot(OfflineMethod):
         """Return features and probabilities of the whole adapt set."""
         self.net.eval()
         found = []
-        for images, _ in self.access.target.loader(256):
-            features = self.net.features(images.to(self.device))
+        for batch in self.access.target.loader(256):
+            features = self.net.features(batch.images.to(self.device))
             found.append((features, self.net.classifier(features).softmax(1)))
         features, p = (torch.cat(column) for column in zip(*found, strict=True))
         return features, p

@@ -29,7 +29,9 @@ class Source(OfflineMethod):
 
     trains: ClassVar[bool] = False
 
-    def __init__(self, *, rule: Literal["entropy-2means", "jsd-mixture"] = "entropy-2means") -> None:
+    def __init__(
+        self, *, rule: Literal["entropy-2means", "jsd-mixture"] = "entropy-2means"
+    ) -> None:
         super().__init__()
         self.rule = rule
 

@@ -6,16 +6,19 @@ import copy
 from typing import Annotated, ClassVar
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from pydantic import Field
 
-from dabench.contract.access import SourceFree, Unlabelled
+from dabench.contract.access import Recorder, SourceFree, Unlabelled
 from dabench.contract.data import ClassSplit, DomainData, Labelled
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Build, Outcome, Plan, Run
 from dabench.contract.stream import Segment, Stream
-from dabench.contract.types import IntArray, Score, Task
+from dabench.contract.types import IntArray, Score, Separation, Task
 from dabench.engine import loops, nets
 from dabench.engine.loops import Predictions
+from dabench.engine.metrics import UnknownScoreMetrics
 from dabench.engine.scoring import Scorer, check_order
 from dabench.engine.seeding import seed, seed_everything
 from dabench.errors import AccessError, ConfigError, did_you_mean
@@ -90,10 +93,9 @@ class SourceFreeProtocol:
         """
         method = build()
         check_grant(method, self.grant)
+        kept = _Separations(run.recorder)
         network = self._initial(source, plan, run)
-        access = SourceFree(
-            plan.task, plan.parts["adapt"], network, run.budget, run.seed, run.recorder
-        )
+        access = SourceFree(plan.task, plan.parts["adapt"], network, run.budget, run.seed, kept)
         seed_everything(seed(run.seed, "adaptation"))
         if isinstance(method, UpperBound):
             method.reveal(plan.truth["adapt"])
@@ -110,6 +112,7 @@ class SourceFreeProtocol:
         }
         for epoch, found in curve.items():
             outcome.curves += _without_classes(scorers["adapt"](found, epoch))
+        outcome.curves += kept.scores(plan.truth["adapt"] == plan.task.num_classes)
         last = run.budget.epochs if method.trains else 0
         for name, part in plan.parts.items():
             found = loops.predict_all(method, part, run.device, run.progress)
@@ -130,6 +133,36 @@ class SourceFreeProtocol:
         return network
 
 
+class _Separations(Recorder):
+    """Pass everything on, and keep separations: the protocol analyses them when the run is over."""
+
+    def __init__(self, inner: Recorder) -> None:
+        self._inner = inner
+        self._found: dict[int, Separation] = {}
+
+    def put(self, name: str, step: int, value: float | Separation) -> None:
+        """Record, and remember separations by epoch."""
+        if isinstance(value, Separation):
+            self._found[step] = value
+        self._inner.put(name, step, value)
+
+    def scores(self, private: npt.NDArray[np.bool_]) -> list[Score]:
+        """AUROC of the statistic, precision and recall of the known side, before every epoch."""
+        rows: list[Score] = []
+        for epoch, found in self._found.items():
+            metric = UnknownScoreMetrics()
+            known = torch.from_numpy(~private)
+            metric.update(torch.from_numpy(found.values), ~known, known)
+            hits = float(np.sum(found.known & ~private))
+            values = {
+                "split_auroc": metric.compute()["AUROC"],
+                "split_precision": hits / found.known.sum() if found.known.any() else None,
+                "split_recall": hits / (~private).sum() if not private.all() else None,
+            }
+            rows += [Score(k, v, len(private), at=epoch) for k, v in values.items()]
+        return rows
+
+
 def check_grant(method: OfflineMethod, grant: type) -> None:
     """Compare what a method needs with what a protocol gives.
 
@@ -139,7 +172,7 @@ def check_grant(method: OfflineMethod, grant: type) -> None:
     name = type(method).__name__
     if method.grant is not grant:
         raise AccessError(
-            f"{name} needs the grant {method.grant.__name__}, this protocol gives {grant.__name__}; "
+            f"{name} needs {method.grant.__name__}, this protocol grants {grant.__name__}; "
             "see 'dabench list' for the protocols that each method serves"
         )
     if method.extras:
@@ -149,7 +182,9 @@ def check_grant(method: OfflineMethod, grant: type) -> None:
 def find_split(data: DomainData, name: str) -> ClassSplit:
     """Return a class split by name, or raise ``ConfigError`` with the known names."""
     if name not in data.splits:
-        raise ConfigError(f"{data.dataset} has no class split '{name}'{did_you_mean(name, data.splits)}")
+        raise ConfigError(
+            f"{data.dataset} has no class split '{name}'{did_you_mean(name, data.splits)}"
+        )
     return data.splits[name]
 
 
@@ -190,7 +225,7 @@ def _without_classes(scores: list[Score]) -> list[Score]:
 def _arrays(name: str, found: Predictions, plan: Plan) -> dict[str, np.ndarray]:
     """Per-sample predictions for the file beside the record (not the logits)."""
     decided = found.decided(plan.task.num_classes).astype(np.int16)
-    columns = {
+    columns: dict[str, np.ndarray] = {
         "row": dict(zip(plan.parts, (r for _, r in plan.stream.segments), strict=True))[name],
         "truth": plan.truth[name].astype(np.int16),
         "prediction": decided,

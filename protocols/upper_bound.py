@@ -1,4 +1,4 @@
-"""The row ``target-supervised``: what labels would buy. Trained by the protocol, not a competitor."""
+"""The row ``target-supervised``: what labels would buy; no competitor."""
 
 from __future__ import annotations
 

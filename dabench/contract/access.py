@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from dabench.engine.nets import Network
 
 
-class TargetBatch(NamedTuple):
+@dataclass(frozen=True)
+class TargetBatch:
     """Unlabelled target images.
 
     Attributes:
@@ -32,6 +33,11 @@ class TargetBatch(NamedTuple):
 
     images: Tensor
     index: Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TargetBatch:
+        """Return the batch on another device (Lightning calls this)."""
+        images = self.images.to(device, non_blocking=non_blocking)
+        return TargetBatch(images, self.index.to(device, non_blocking=non_blocking))
 
 
 def to_float(images: np.ndarray) -> Tensor:
@@ -80,7 +86,7 @@ class Unlabelled(Dataset[TargetBatch]):
         return DataLoader(self, batch_sampler=batches, collate_fn=_as_is)
 
 
-def _as_is(batch: TargetBatch) -> TargetBatch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 
@@ -123,7 +129,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class SourceFree:
-    """Grant of ``sf-uda`` and ``sf-osda``: unlabelled target images and a copy of the source model."""
+    """Grant of ``sf-uda`` and ``sf-osda``: unlabelled target images, a copy of the source model."""
 
     task: Task
     target: Unlabelled

@@ -15,7 +15,7 @@ from dabench.contract.types import IntArray
 
 
 class ImageArray(Protocol):
-    """Anything that answers integer positions with uint8 pictures: an array, a memory map, a decoder."""
+    """Anything that answers positions with uint8 pictures: an array, a memory map, a decoder."""
 
     def __len__(self) -> int: ...
 
@@ -71,11 +71,9 @@ class DomainData:
     def digest(self) -> str:
         """One digest for everything above."""
         val = self.source_val.digest if self.source_val else "-"
-        text = "|".join(
-            (self.dataset, self.source, self.target, ",".join(self.classes), str(self.image_size))
-            + (self.source_train.digest, val, self.target_all.digest)
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+        names = (self.dataset, self.source, self.target, *self.classes, str(self.image_size))
+        parts = (*names, self.source_train.digest, val, self.target_all.digest)
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class DataSet(Protocol):
     defaults: ClassVar[Mapping[str, Any]]
 
     def load(self, request: DataRequest) -> DomainData:
-        """Return the two domains; raise ``DataError`` saying what is missing and where to get it."""
+        """Return the two domains; a ``DataError`` says what is missing and where to get it."""
         ...
 
     def check(self, data_root: Path | None) -> list[str]:

@@ -121,7 +121,9 @@ class DecayingSGD(torch.optim.SGD):
         momentum: float = 0.9,
         weight_decay: float = 1e-3,
     ) -> None:
-        super().__init__(groups, lr=1.0, momentum=momentum, weight_decay=weight_decay, nesterov=True)
+        super().__init__(
+            groups, lr=1.0, momentum=momentum, weight_decay=weight_decay, nesterov=True
+        )
         self._total = max(1, total_steps)
         self._done = 0
         self._base = [float(group["lr"]) for group in self.param_groups]

@@ -81,16 +81,19 @@ class Score:
 
 @dataclass(frozen=True)
 class Separation:
-    """A 1-D statistic with the two-component mixture fitted to it, for plots.
+    """A 1-D statistic with the two-component mixture fitted to it, for plots and analysis.
 
     Attributes:
-        values: (N,) statistic, in the scale the mixture was fitted in.
+        values: (N,) statistic by position, in the scale the mixture was fitted in (clipped to its
+            1-99 % quantiles); larger = less known.
+        known: (N,) bool, the split at the cut.
         weights: (2,) mixture weights, lower mean first.
         means: (2,) means.
         variances: (2,) variances.
     """
 
     values: FloatArray
+    known: npt.NDArray[np.bool_]
     weights: FloatArray
     means: FloatArray
     variances: FloatArray

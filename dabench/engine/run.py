@@ -19,11 +19,11 @@ import torch
 
 import dabench
 from dabench import registry
-from dabench.board.records import Store
+from dabench.board.records import Store, load
 from dabench.config import RunSpec, Settings, changed_options
 from dabench.contract.access import Budget
 from dabench.contract.data import DataRequest, DomainData
-from dabench.contract.protocol import Outcome, Plan, Run
+from dabench.contract.protocol import Plan, Run
 from dabench.engine import source
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError
@@ -67,9 +67,9 @@ def execute(spec: RunSpec, settings: Settings) -> RunResult:
     parts = _load(spec, settings)
     identity = run_id(spec, parts)
     board = settings.results / "runs" / identity
-    if store.exists(identity) and not settings.force:
-        path, record = store.find(identity)
-        return RunResult(identity, path, record, True, board)
+    if store.exists(spec.protocol, spec.dataset, identity) and not settings.force:
+        path = store.path(spec.protocol, spec.dataset, identity)
+        return RunResult(identity, path, load(path), True, board)
     record = _record(spec, parts, identity)
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:

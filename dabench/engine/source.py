@@ -124,7 +124,7 @@ def _load(path: Path, recipe: Recipe, plan: Plan, key: str) -> SourceModel:
             raise CacheError("it belongs to another recipe")
         net.load_state_dict(saved["state_dict"])
         accuracy, seconds = float(saved["val_accuracy"]), float(saved["seconds"])
-    except Exception as error:  # noqa: BLE001 - torch.load raises many types for damaged files
+    except Exception as error:
         raise CacheError(
             f"cached source model {path} cannot be used ({str(error).splitlines()[0][:100]}); "
             "delete the file and run again"
@@ -157,9 +157,9 @@ def _train(
     if val is None:
         train, rows = _hold_out(plan.source, 0.1)
     seed_everything(seed(base_seed, "source"))
-    net = nets.build(
-        recipe.backbone, recipe.weights, plan.task.num_classes, plain=recipe.plain
-    ).to(device)
+    net = nets.build(recipe.backbone, recipe.weights, plan.task.num_classes, plain=recipe.plain).to(
+        device
+    )
     net.freeze_trunk(recipe.freeze)
     start = time.perf_counter()
     fit_supervised(
@@ -200,15 +200,15 @@ def fit_supervised(
     net.train()
     bar = tqdm(total=recipe.epochs * len(batches), desc=title, disable=not progress, leave=False)
     for epoch in range(recipe.epochs):
-        for images, index in batches:
-            logits = net(views.weak(images.to(device), flip=flip))
+        for batch in batches:
+            logits = net(views.weak(batch.images.to(device), flip=flip))
             loss = F.cross_entropy(
-                logits, labels[index].to(device), label_smoothing=recipe.label_smoothing
+                logits, labels[batch.index].to(device), label_smoothing=recipe.label_smoothing
             )
             if not torch.isfinite(loss):
                 raise TrainingError(f"{title}: loss is {loss.item()} in epoch {epoch}")
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             bar.update()
     bar.close()

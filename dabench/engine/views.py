@@ -15,17 +15,18 @@ def _uniform(images: Tensor, low: float, high: float) -> Tensor:
     return torch.empty(len(images), device=images.device).uniform_(low, high)
 
 
-def affine(
-    images: Tensor, *, rotate: float, scale: float, translate: float, flip: bool
-) -> Tensor:
-    """Rotate (up to +-``rotate`` radians), scale (1 +- ``scale``), shift (share of the side), flip."""
+def affine(images: Tensor, *, rotate: float, scale: float, translate: float, flip: bool) -> Tensor:
+    """Rotate (+-``rotate`` radians), scale (1 +- ``scale``), shift (share of the side), flip."""
     angle = _uniform(images, -rotate, rotate)
     zoom = _uniform(images, 1 - scale, 1 + scale)
     mirror = torch.ones_like(angle)
     if flip:
         mirror = torch.where(_uniform(images, 0, 1) < 0.5, -mirror, mirror)
     cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
-    dx, dy = _uniform(images, -translate, translate) * 2, _uniform(images, -translate, translate) * 2
+    dx, dy = (
+        _uniform(images, -translate, translate) * 2,
+        _uniform(images, -translate, translate) * 2,
+    )
     theta = torch.stack(
         (torch.stack((cos * mirror, -sin, dx), 1), torch.stack((sin * mirror, cos, dy), 1)), 1
     )

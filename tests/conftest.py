@@ -1,0 +1,125 @@
+"""Fixtures for every layer: one torch thread, private folders, tiny data, a checker of leaks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dabench import registry
+from dabench.contract.access import Budget, Recorder
+from dabench.contract.data import DataRequest, DomainData, Labelled
+from dabench.contract.method import OfflineMethod
+from dabench.contract.protocol import Outcome, Plan, Run
+from dabench.engine import source
+from dabench.engine.nets import Network
+
+EPOCHS = 2
+PER_CLASS = 20
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Two busy thread pools on two cores make small operations very slow."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep caches and results of tests away from the user's."""
+    monkeypatch.setenv("DABENCH_CACHE", str(tmp_path / "private-cache"))
+    monkeypatch.setenv("DABENCH_RESULTS", str(tmp_path / "private-results"))
+    monkeypatch.delenv("DABENCH_DATA", raising=False)
+    torch.set_num_threads(1)
+
+
+def thin(data: Labelled, per_class: int) -> Labelled:
+    """Keep the first images of every class, in their order."""
+    rows = [np.flatnonzero(data.labels == c)[:per_class] for c in np.unique(data.labels)]
+    kept = np.sort(np.concatenate(rows))
+    return Labelled(data.images[kept], data.labels[kept], f"{data.digest}-{per_class}")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> DomainData:
+    """Real digits, a few images a class."""
+    request = DataRequest("print", "handwritten", 32, None, tmp_path_factory.mktemp("images"))
+    data: DomainData = registry.dataset("digits")().load(request)
+    return dataclasses.replace(
+        data,
+        source_train=thin(data.source_train, 2 * PER_CLASS),
+        source_val=None,
+        target_all=thin(data.target_all, PER_CLASS),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A protocol with its plan of the tiny data and a source model."""
+
+    protocol: Any
+    plan: Plan
+    network: Network
+
+    def run(self, build: Callable[[], OfflineMethod], plan: Plan | None = None) -> Outcome:
+        """Run a method under the protocol."""
+        run = Run("source", Budget(EPOCHS, 32), 0, "cpu", Recorder(), False)
+        outcome: Outcome = self.protocol.run(build, plan or self.plan, self.network, run)
+        return outcome
+
+    def sees_labels(self, build: Callable[[], OfflineMethod]) -> bool:
+        """Permute the truth after everything is frozen; say whether any prediction moved."""
+        rng = np.random.default_rng(0)
+        truth = {name: rng.permutation(values) for name, values in self.plan.truth.items()}
+        assert any((truth[name] != self.plan.truth[name]).any() for name in truth)
+        honest = self.run(build)
+        blinded = self.run(build, dataclasses.replace(self.plan, truth=truth))
+        return predictions(honest) != predictions(blinded)
+
+
+def predictions(outcome: Outcome) -> dict[str, bytes]:
+    """Return everything that a method answered, byte by byte (not the truth)."""
+    return {
+        name: np.ascontiguousarray(values).tobytes()
+        for name, values in outcome.arrays.items()
+        if not name.endswith(".truth")
+    }
+
+
+@pytest.fixture(scope="session")
+def answers() -> Callable[[Outcome], dict[str, bytes]]:
+    """Hand :func:`predictions` to test files."""
+    return predictions
+
+
+@pytest.fixture(scope="session")
+def make_bench(
+    tiny: DomainData, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Any], Bench]:
+    """Return a maker of benches; source models are trained once a class list."""
+    cache = tmp_path_factory.mktemp("sources")
+
+    def make(protocol: Any) -> Bench:
+        plan = protocol.plan(tiny, 32, 0)
+        recipe = source.Recipe("small-cnn", "none", 2)
+        model = source.load_or_train(recipe, plan, 0, cache, "cpu", False)
+        return Bench(protocol, plan, model.network)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bench(make_bench: Callable[[Any], Bench]) -> Callable[[str], Bench]:
+    """Return the bench of a registered protocol, by name."""
+    made: dict[str, Bench] = {}
+
+    def get(name: str) -> Bench:
+        if name not in made:
+            made[name] = make_bench(registry.protocol(name)())
+        return made[name]
+
+    return get

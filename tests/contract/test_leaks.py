@@ -1,0 +1,159 @@
+"""Leaks that are planted on purpose: the checks must catch every one of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from dabench import registry
+from dabench.contract.access import Unlabelled
+from dabench.contract.data import DomainData, Labelled
+from dabench.contract.method import OfflineMethod
+from dabench.contract.types import Prediction
+from dabench.engine.scoring import check_order, order_leak
+from dabench.errors import DataError
+from dabench.protocols.sf_osda import SourceFreeOpenSet
+from dabench.protocols.sf_uda import SourceFreeClosedSet
+
+
+class Talkative(Unlabelled):
+    """A target set that carries its labels along."""
+
+    labels: np.ndarray
+
+
+class AttributeLeak(SourceFreeClosedSet):
+    """Hands labels out in an attribute of the target set."""
+
+    def run(self, build: Any, plan: Any, source: Any, run: Any) -> Any:
+        part = plan.parts["adapt"]
+        told = Talkative(part._images, part._rows)
+        told.labels = plan.truth["adapt"]
+        parts = {**plan.parts, "adapt": told}
+        return super().run(build, dataclasses.replace(plan, parts=parts), source, run)
+
+
+class PixelLeak(SourceFreeClosedSet):
+    """Writes the label into the first pixel of every picture."""
+
+    def run(self, build: Any, plan: Any, source: Any, run: Any) -> Any:
+        parts = {}
+        for name, part in plan.parts.items():
+            images = np.array(part._images[part._rows])
+            images[:, 0, 0, :] = plan.truth[name][:, None]
+            parts[name] = Unlabelled(images, np.arange(len(images)))
+        return super().run(build, dataclasses.replace(plan, parts=parts), source, run)
+
+
+class Cheater(OfflineMethod):
+    """Looks for labels; without any it answers class 0."""
+
+    trains: ClassVar[bool] = False
+
+    def begin(self, access: Any) -> None:
+        super().begin(access)
+        self.seen = 0
+
+    def calibrate(self) -> None:
+        labels = getattr(self.access.target, "labels", None)
+        self.found = {} if labels is None else dict(enumerate(labels.tolist()))
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        guess = [self.found.get(self.seen + i, 0) for i in range(len(images))]
+        self.seen += len(images)
+        return Prediction(torch.nn.functional.one_hot(torch.tensor(guess), 10).float())
+
+
+class PixelReader(OfflineMethod):
+    """Reads the first pixel."""
+
+    trains: ClassVar[bool] = False
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        stamp = (images[:, 0, 0, 0] * 255).round().long().clamp(0, 9)
+        return Prediction(torch.nn.functional.one_hot(stamp, 10).float())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "method"), [(AttributeLeak, Cheater), (PixelLeak, PixelReader)]
+)
+def test_a_planted_label_leak_is_caught(make_bench: Any, protocol: Any, method: Any) -> None:
+    assert make_bench(protocol()).sees_labels(method)
+
+
+@pytest.mark.parametrize("method", [Cheater, PixelReader])
+def test_the_same_cheaters_find_nothing_under_the_real_protocol(bench: Any, method: Any) -> None:
+    assert not bench("sf-uda").sees_labels(method)
+
+
+@pytest.mark.parametrize("protocol", [SourceFreeOpenSet, SourceFreeClosedSet])
+def test_a_target_in_class_order_is_refused(tiny: DomainData, protocol: Any) -> None:
+    order = np.argsort(tiny.target_all.labels, kind="stable")
+    target = tiny.target_all
+    ordered = Labelled(target.images[order], target.labels[order], "ordered")
+    with pytest.raises(DataError, match="class order"):
+        protocol().plan(dataclasses.replace(tiny, target_all=ordered), 32, 0)
+
+
+def test_order_statistic() -> None:
+    labels = np.repeat(np.arange(10), 50)
+    shuffled = np.random.default_rng(0).permutation(labels)
+    assert order_leak(labels) > 50
+    assert abs(order_leak(shuffled)) < 4
+    check_order(shuffled, "shuffled")
+    with pytest.raises(DataError, match="sorted"):
+        check_order(labels, "sorted")
+    assert order_leak(np.zeros(50, dtype=np.int64)) == 0.0  # one class: no order to leak
+    assert order_leak(np.array([0, 1])) == 0.0
+
+
+def test_alternating_blocks_are_refused_too() -> None:
+    with pytest.raises(DataError):
+        check_order(np.tile(np.repeat(np.arange(4), 10), 20), "blocks")
+
+
+def test_the_honest_order_passes(tiny: DomainData) -> None:
+    assert abs(order_leak(tiny.target_all.labels)) < 6
+    check_order(tiny.target_all.labels, "digits")
+
+
+@pytest.mark.parametrize("name", list(registry.PROTOCOLS))
+def test_no_image_plays_two_roles(tiny: DomainData, name: str) -> None:
+    plan = registry.protocol(name)().plan(tiny, 32, 0)
+    rows = {segment.name: set(part.tolist()) for segment, part in plan.stream.segments}
+    assert rows["adapt"]
+    assert rows["held-out"]
+    assert not rows["adapt"] & rows["held-out"]
+    for part, truth in plan.truth.items():
+        assert len(truth) == len(plan.parts[part]) == len(rows[part])
+    seeds = [registry.protocol(name)().plan(tiny, 32, seed).stream for seed in (0, 1)]
+    for (_, a), (_, b) in zip(seeds[0].segments, seeds[1].segments, strict=True):
+        np.testing.assert_array_equal(a, b)  # the split is the same for every seed
+
+
+@pytest.mark.parametrize("name", list(registry.PROTOCOLS))
+def test_the_digest_covers_the_split(tiny: DomainData, name: str) -> None:
+    cls = registry.protocol(name)
+    stream = cls().plan(tiny, 32, 0).stream
+    others = [
+        cls(held_out=0.2).plan(tiny, 32, 0).stream,
+        cls().plan(tiny, 16, 0).stream,
+        cls().plan(tiny, 32, 1).stream,
+    ]
+    segment, rows = stream.segments[0]
+    moved = dataclasses.replace(stream, segments=((segment, rows[::-1]), *stream.segments[1:]))
+    digests = {stream.digest, moved.digest, *(other.digest for other in others)}
+    assert len(digests) == 5
+    assert cls().plan(tiny, 32, 0).stream.digest == stream.digest
+
+
+def test_a_target_set_shows_images_and_positions_only(tiny: DomainData) -> None:
+    target = registry.protocol("sf-osda")().plan(tiny, 32, 0).parts["adapt"]
+    assert set(vars(target)) == {"_images", "_rows"}
+    batch = target[3]
+    assert set(vars(batch)) == {"images", "index"}
+    assert batch.index.tolist() == [3]

@@ -1,0 +1,81 @@
+"""Every registered thing has a docstring, a row in the docs and a reference test."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dabench import registry
+from dabench.signature import signature_options
+
+ROOT = Path(__file__).parents[2]
+KINDS = {
+    "methods": (registry.METHODS, registry.method),
+    "protocols": (registry.PROTOCOLS, registry.protocol),
+    "datasets": (registry.DATASETS, registry.dataset),
+}
+ALL = [(kind, name) for kind, (table, _) in KINDS.items() for name in table]
+
+
+def load(kind: str, name: str) -> type[Any]:
+    return KINDS[kind][1](name)
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_it_can_be_imported_and_has_a_docstring(kind: str, name: str) -> None:
+    cls = load(kind, name)
+    assert inspect.isclass(cls)
+    assert cls.__doc__
+    assert len(cls.__doc__.strip().splitlines()[0]) > 10
+    assert "\n" not in registry.__dict__[kind.upper()][name].summary
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_it_has_a_row_in_the_docs(kind: str, name: str) -> None:
+    page = ROOT / "docs" / f"{kind}.md"
+    assert page.is_file(), f"docs/{kind}.md is missing"
+    text = page.read_text(encoding="utf-8")
+    assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text), f"{page} has no '{name}'"
+
+
+@pytest.mark.parametrize(("kind", "name"), [pair for pair in ALL if pair[0] != "datasets"])
+def test_every_option_is_explained(kind: str, name: str) -> None:
+    for option in signature_options(load(kind, name)):
+        assert option.help, f"{name}: option '{option.name}' is not in the docstring's Args"
+
+
+@pytest.mark.parametrize("name", list(registry.PROTOCOLS))
+def test_the_registry_ranks_by_the_protocols_metric(name: str) -> None:
+    assert registry.PROTOCOLS[name].primary_metric == registry.protocol(name).primary
+    assert registry.PROTOCOLS[name].default_dataset in registry.DATASETS
+
+
+@pytest.mark.parametrize("name", list(registry.METHODS))
+def test_methods_fit_their_protocols(name: str) -> None:
+    for protocol in registry.METHODS[name].protocols:
+        assert registry.method(name).grant is registry.protocol(protocol).grant
+
+
+def functional() -> list[tuple[str, str]]:
+    found = []
+    for path in sorted((ROOT / "methods" / "functional").glob("[a-z]*.py")):
+        module = importlib.import_module(f"dabench.methods.functional.{path.stem}")
+        for name, value in vars(module).items():
+            own = getattr(value, "__module__", None) == module.__name__
+            if inspect.isfunction(value) and own and not name.startswith("_"):
+                found.append((path.stem, name))
+    return found
+
+
+@pytest.mark.parametrize(("module", "name"), functional())
+def test_pure_maths_has_a_reference_test_and_a_docstring(module: str, name: str) -> None:
+    files = (ROOT / "tests" / "reference").glob("test_*.py")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    assert re.search(rf"\b{name}\b", text), f"no reference test mentions {module}.{name}"
+    function = getattr(importlib.import_module(f"dabench.methods.functional.{module}"), name)
+    assert inspect.getdoc(function)

@@ -1,0 +1,248 @@
+"""Bad input through the command line: one line that says what to do, exit code not 0."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dabench import registry
+from dabench.cli import main
+from dabench.contract.data import DomainData
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return ``run(*words)``, which gives exit code, stdout and stderr."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        base = ["run", "--threads", "1", "--no-progress", "--epochs", "1", "--source-epochs", "1"]
+        if "--results" not in words:
+            base += ["--results", str(tmp_path / "results")]
+        code = main([*base, "--cache-dir", str(tmp_path / "cache"), *words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def small(tiny: DomainData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``digits`` load the tiny data."""
+    digits = registry.dataset("digits")
+    monkeypatch.setattr(digits, "load", lambda self, request: tiny)
+
+
+def the_line(err: str) -> str:
+    """Return the error line, and check that there is one and no traceback."""
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    assert "this is a bug" not in lines[0]
+    return lines[0]
+
+
+USD = ("--method", "usd", "--protocol", "sf-osda")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--method", "ust"), ("ust", "did you mean 'usd'")),
+        (("--method", "usd", "--protocol", "sf-osd"), ("sf-osd", "did you mean 'sf-osda'")),
+        (("--method", "usd", "--protocol", "sf-uda"), ("usd", "sf-uda", "sf-osda")),
+        ((*USD, "--dataset", "digit"), ("did you mean 'digits'",)),
+        ((*USD, "--method.lrr", "1"), ("lrr", "did you mean")),
+        ((*USD, "--method.lr", "fast"), ("lr", "fast")),
+        ((*USD, "--method.lr", "-1"), ("lr",)),
+        ((*USD, "--method.ema-decay", "1.5"), ("ema",)),
+        ((*USD, "--method.criterion", "jds"), ("criterion", "jsd")),
+        ((*USD, "--method.teacher", "perhaps"), ("teacher",)),
+        ((*USD, "--protocol.held-out", "1"), ("held",)),
+        ((*USD, "--protocol.split", "r99"), ("split", "r99")),
+        ((*USD, "--epochs", "many"), ("--epochs", "many")),
+        ((*USD, "--batch-size", "1"), ("--batch-size",)),
+        ((*USD, "--target", "handwriten"), ("handwriten", "did you mean 'handwritten'")),
+        ((*USD, "--source", "handwritten"), ("source and target", "handwritten")),
+        ((*USD, "--target", "mnist"), ("mnist8k.npz", "--data-root")),
+        ((*USD, "--init", "bn"), ("--init", "bn-target")),
+        ((*USD, "--image-size", "64"), ("--image-size", "32")),
+        ((*USD, "--freeze", "50"), ("--freeze", "stages")),
+        ((*USD, "--backbone", "small-cn"), ("small-cn",)),
+        ((*USD, "--weights", "pretrained"), ("small-cnn", "none")),
+        ((*USD, "--weights", "/nowhere/w.pt"), ("/nowhere/w.pt",)),
+        ((*USD, "--device", "gpu"), ("--device", "gpu")),
+        ((*USD, "--seeds", "9-5"), ("--seeds",)),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else None,
+)
+def test_wrong_words(run: Run, words: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    code, out, err = run(*words)
+    assert code == 2
+    assert out == ""
+    line = the_line(err)
+    for part in parts:
+        assert part in line
+
+
+def test_a_missing_data_root(run: Run, tmp_path: Path) -> None:
+    words = (*USD, "--dataset", "office31", "--weights", "none")
+    code, _, err = run(*words)
+    assert code == 2
+    assert "--data-root" in the_line(err)
+    code, _, err = run(*words, "--data-root", str(tmp_path / "nothing"))
+    assert code == 2
+    assert "office31" in the_line(err).lower().replace("-", "")
+
+
+def test_a_target_without_unknown(
+    run: Run, tiny: DomainData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kept, part in ((range(6), "private"), (range(6, 10), "known")):
+        labels = tiny.target_all.labels
+        rows = np.flatnonzero(np.isin(labels, list(kept)))
+        target = dataclasses.replace(
+            tiny.target_all, images=tiny.target_all.images[rows], labels=labels[rows]
+        )
+        data = dataclasses.replace(tiny, target_all=target)
+        monkeypatch.setattr(registry.dataset("digits"), "load", lambda s, r, data=data: data)
+        code, _, err = run(*USD)
+        assert code == 2
+        assert part in the_line(err)
+
+
+def not_finite(p: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    return logits.sum(1) * float("nan")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_loss_that_is_not_finite(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.method("usd")
+    losses: Any = sys.modules["dabench.methods.usd"].losses
+    monkeypatch.setattr(losses, "kl_divergence", not_finite)
+    code, out, err = run(*USD, "--json")
+    assert code != 0
+    assert out == ""
+    line = the_line(err)
+    for part in ("nan", "step 0", "consistency=nan", "known="):
+        assert part in line
+    records = list((tmp_path / "results" / "records").rglob("*.json"))
+    assert [path.name.endswith(".failed.json") for path in records] == [True]
+    kept = json.loads(records[0].read_text())
+    assert kept["spec"]["method"] == "usd"
+    assert "TrainingError" in json.dumps(kept)
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_failed_run_can_be_run_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.method("usd")
+    with monkeypatch.context() as patch:
+        losses: Any = sys.modules["dabench.methods.usd"].losses
+        patch.setattr(losses, "kl_divergence", not_finite)
+        assert run(*USD)[0] != 0
+    code, out, _ = run(*USD, "--json")
+    assert code == 0
+    assert Path(json.loads(out)["record"]).is_file()
+
+
+@pytest.mark.usefixtures("small")
+def test_ctrl_c_leaves_nothing_half_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry.method("usd"), "training_step", interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        code, out, err = run(*USD, "--json")
+        assert signal.getsignal(signal.SIGINT) is before  # Lightning switches Ctrl-C off
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert not [p for p in (tmp_path / "results" / "records").rglob("*") if p.is_file()]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_damaged_source_model(run: Run, tmp_path: Path) -> None:
+    assert run("--method", "source")[0] == 0
+    (model,) = (tmp_path / "cache").glob("sources/*/model.pt")
+    model.write_bytes(b"damaged")
+    code, _, err = run("--method", "source", "--force")
+    assert code == 2
+    assert str(model) in the_line(err)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_is_not_repeated_without_force(run: Run, tmp_path: Path) -> None:
+    first = json.loads(run("--method", "source", "--json")[1])
+    stamp = Path(first["record"]).stat().st_mtime_ns
+    assert json.loads(run("--method", "source", "--json")[1]) == first
+    assert Path(first["record"]).stat().st_mtime_ns == stamp
+    again = json.loads(run("--method", "source", "--json", "--force")[1])
+    assert again == first
+    assert list((tmp_path / "results" / "records" / "superseded").rglob("*.json"))
+
+
+def test_a_file_where_results_should_be(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = run(*USD, "--results", str(tmp_path / "file"))
+    assert code == 2
+    assert str(tmp_path / "file") in the_line(err)
+    code, _, err = run(*USD, "--results", str(tmp_path / "absent" / "results"))
+    assert code == 2
+    assert "does not exist" in the_line(err)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into a read-only folder")
+def test_read_only_results(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    code, _, err = run(*USD, "--results", str(folder))
+    assert code == 2
+    assert str(folder) in the_line(err)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("plain", [False, True], ids=["bottleneck", "plain"])
+def test_a_backbone_without_batchnorm(
+    run: Run, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    """SHOT's bottleneck still has a BatchNorm to re-estimate; a plain head has none at all."""
+    from dabench.engine import nets, source
+
+    class Smooth(torch.nn.Module):
+        """No BatchNorm anywhere."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images[:, :, ::4, ::4].flatten(1)
+
+    monkeypatch.setattr(nets, "_backbone", lambda name, weights: (Smooth(), 192, nets.HALF))
+    if plain:
+        recipe = functools.partial(source.Recipe, plain=True)
+        monkeypatch.setattr(source, "Recipe", recipe)
+    code, _, err = run("--method", "source", "--init", "bn-target")
+    if plain:
+        assert code == 2
+        assert "--init source" in the_line(err)
+    else:
+        assert code == 0
