@@ -148,10 +148,12 @@ def fit(method: OfflineMethod, run: Run) -> tuple[dict[int, Predictions], float]
     if run.progress:
         callbacks.append(_Progress(f"{type(method).__name__} adaptation"))
     batches = part.loader(run.budget.batch_size, shuffle=True, seed=seed(run.seed, "batches"))
+    method.train()  # Lightning keeps the modes it finds, and source models arrive in eval mode
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
+        warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode.*")
         lean_trainer(run.budget.epochs, run.device, callbacks).fit(method, batches)
     method.to(run.device)
     return curves.taken, time.perf_counter() - start - curves.seconds

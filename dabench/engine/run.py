@@ -28,9 +28,6 @@ from dabench.engine import source
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError
 
-#: raise it when the meaning of a record changes
-SCHEMA = 1
-
 
 @dataclass(frozen=True)
 class RunResult:
@@ -133,7 +130,6 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
     import torchvision
 
     return {
-        "schema": SCHEMA,
         "run_id": identity,
         "spec": spec.to_dict(),
         "variant": changed_options(spec),
