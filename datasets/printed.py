@@ -13,6 +13,11 @@ from dabench.errors import DataError
 
 SIDE = 32
 _CANVAS = 64  # drawn at twice the size, then reduced: smooth edges
+#: the gap's knobs: pose (radians, share of the canvas), stroke width in drawn pixels (negative =
+#: thinner), blur (radius in drawn pixels) and contrast (peak grey level)
+ROTATE, SHEAR, HEIGHT = 0.2, 0.25, (0.66, 0.94)
+THICKNESS: tuple[int, ...] = (-1, 0, 1)
+BLUR, PEAK = (0.2, 1.0), (150, 255)
 #: every third usable font is kept for the source-validation set
 HELD_OUT_EVERY = 3
 _REFERENCES = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSans-Oblique.ttf", "STIXGeneral.ttf")
@@ -89,28 +94,28 @@ def render(path: Path, digit: int, rng: np.random.Generator) -> npt.NDArray[np.u
     glyph = _glyph(path, digit)
     if glyph is None:
         raise DataError(f"font {path.name} draws nothing for '{digit}'")
-    height = rng.uniform(0.66, 0.94) * _CANVAS
+    height = rng.uniform(*HEIGHT) * _CANVAS
     width = min(_CANVAS * 0.9, height * glyph.width / glyph.height * rng.uniform(0.8, 1.25))
     glyph = glyph.resize((max(4, int(width)), max(8, int(height))), Image.Resampling.BICUBIC)
     canvas = Image.new("L", (_CANVAS, _CANVAS))
     left = (_CANVAS - glyph.width) / 2 + rng.uniform(-4, 4)
     top = (_CANVAS - glyph.height) / 2 + rng.uniform(-4, 4)
     canvas.paste(glyph, (int(left), int(top)))
-    shear, angle = rng.uniform(-0.25, 0.25), rng.uniform(-0.2, 0.2)
+    shear, angle = rng.uniform(-SHEAR, SHEAR), rng.uniform(-ROTATE, ROTATE)
     cos, sin, c = np.cos(angle), np.sin(angle), _CANVAS / 2
     a, b, d, e = cos, sin + shear, -sin, cos
     matrix = (a, b, c - a * c - b * c, d, e, c - d * c - e * c)
     canvas = canvas.transform(
         (_CANVAS, _CANVAS), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
     )
-    thickness = int(rng.integers(-1, 3))  # -1 thinner, 0 as it is, 1-2 bolder
+    thickness = int(rng.choice(THICKNESS))
     if thickness:
         kind = ImageFilter.MaxFilter if thickness > 0 else ImageFilter.MinFilter
         canvas = canvas.filter(kind(2 * abs(thickness) + 1))
-    canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 3.0)))
+    canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR)))
     pixels = np.asarray(canvas.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
     peak = max(float(pixels.max()), 1.0)
-    return np.clip(pixels / peak * rng.uniform(150, 255), 0, 255).astype(np.uint8)
+    return np.clip(pixels / peak * rng.uniform(*PEAK), 0, 255).astype(np.uint8)
 
 
 def render_domain(

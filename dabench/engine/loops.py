@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Iterator
@@ -137,6 +138,19 @@ def lean_trainer(epochs: int, device: str, callbacks: list[Callback]) -> lightni
     )
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Undo what Lightning makes of Ctrl-C: ``sys.exit(1)`` and a SIGINT that is ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from stop
+        raise
+
+
 def fit(method: OfflineMethod, run: Run) -> tuple[dict[int, Predictions], float]:
     """Train a method for its budget; return predictions per curve epoch and seconds spent."""
     part = method.access.target
@@ -154,6 +168,7 @@ def fit(method: OfflineMethod, run: Run) -> tuple[dict[int, Predictions], float]
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
         warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode.*")
-        lean_trainer(run.budget.epochs, run.device, callbacks).fit(method, batches)
+        with _interruptible():
+            lean_trainer(run.budget.epochs, run.device, callbacks).fit(method, batches)
     method.to(run.device)
     return curves.taken, time.perf_counter() - start - curves.seconds

@@ -25,7 +25,7 @@ from dabench.contract.types import IntArray
 from dabench.engine import nets, views
 from dabench.engine.nets import Network
 from dabench.engine.seeding import seed, seed_everything
-from dabench.errors import CacheError, TrainingError
+from dabench.errors import CacheError, ConfigError, TrainingError
 
 log = logging.getLogger("dabench")
 
@@ -93,7 +93,10 @@ def _key(recipe: Recipe, plan: Plan, base_seed: int) -> str:
     val = plan.source_val.digest if plan.source_val else "-"
     parts = [asdict(recipe), plan.source.digest, val, plan.task.classes, plan.task.flip, base_seed]
     if recipe.weights not in {"none", "pretrained"}:
-        parts.append(hashlib.sha256(Path(recipe.weights).read_bytes()).hexdigest())
+        path = Path(recipe.weights)
+        if not path.is_file():
+            raise ConfigError(f"--weights {path}: no such file (use none, pretrained or a path)")
+        parts.append(hashlib.sha256(path.read_bytes()).hexdigest())
     return hashlib.sha256(json.dumps(["2", *parts], sort_keys=True).encode()).hexdigest()[:32]
 
 
