@@ -18,11 +18,11 @@ Golden = Callable[[str, str], tuple[dict[str, Any], dict[str, Any]]]
 #: the version of what changed, then freeze again. Methods that are still being developed have no
 #: frozen numbers.
 FROZEN: dict[str, float] = {
-    "OS*": 0.5715,
-    "UNK": 0.9240,
-    "HOS": 0.7062,
-    "AUROC": 0.9169,
-    "HOS/held-out": 0.6715,
+    "OS*": 0.3352,
+    "UNK": 0.9160,
+    "HOS": 0.4908,
+    "AUROC": 0.8478,
+    "HOS/held-out": 0.4905,
 }
 TOLERANCE = 0.05
 MANDATORY = {"HOS", "OS*", "UNK", "OS", "AUROC", "FPR95", "OSCR"}
