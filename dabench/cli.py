@@ -182,11 +182,16 @@ def _leaderboard(args: argparse.Namespace) -> int:
     from dabench.board.records import Store
 
     store = Store(Path(args.results))
-    frame = table(record for _, record in store.all())
+    frame = table((record for _, record in store.all()), args.against)
     for problem in store.problems:
         print(f"warning: {problem}", file=sys.stderr)
     if frame.empty:
         raise StoreError(f"no records in {store.records}; 'dabench run' makes them")
+    rows = set(frame["method"])
+    if args.against not in rows:
+        raise ConfigError(
+            f"--against {args.against}: no such row{did_you_mean(args.against, rows)}"
+        )
     path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
     write_csv(frame, path)
     cli_output.show_table(frame, {n: e.primary_metric for n, e in registry.PROTOCOLS.items()})

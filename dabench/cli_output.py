@@ -187,7 +187,7 @@ def show_table(frame: pd.DataFrame, primary: Mapping[str, str]) -> None:
         budget = f"{head['image_size']} px, {head['backbone']}, {head['epochs']} epochs"
         options = f", {head['protocol_options']}" if head["protocol_options"] else ""
         print(f"\n{protocol} · {head['dataset']} {head['task']} · {metric} ({budget}{options})")
-        rows = [["method", "mean", "sd", "n", "against source [95 %]", ""]]
+        rows = [["method", "mean", "sd", "n", f"against {head['against']} [95 %]", ""]]
         rows += [_table_row(line) for _, line in shown.iterrows()]
         width = shutil.get_terminal_size((120, 24)).columns
         print_columns([[*row[:5], row[5][:width]] for row in rows])
@@ -196,7 +196,7 @@ def show_table(frame: pd.DataFrame, primary: Mapping[str, str]) -> None:
 def _table_row(line: pd.Series[Any]) -> list[str]:
     name = f"{line['method']} {line['variant']}".strip()
     name += " (reconstruction)" if line["reconstruction"] else ""
-    difference = number(line["diff_source"], signed=True)
+    difference = number(line["diff_mean"], signed=True)
     if number(line["diff_low"]) != "-":
         low, high = number(line["diff_low"], signed=True), number(line["diff_high"], signed=True)
         difference += f" [{low}, {high}]"

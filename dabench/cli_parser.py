@@ -52,6 +52,12 @@ def build_parsers() -> tuple[Parser, Parser]:
     others["leaderboard"].add_argument(
         "--csv", metavar="FILE", help="default RESULTS/leaderboard/leaderboard.csv"
     )
+    others["leaderboard"].add_argument(
+        "--against",
+        metavar="ROW",
+        default="source",
+        help="row that differences are paired with by seed: source, source+bn, shot ...",
+    )
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])

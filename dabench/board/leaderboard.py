@@ -22,7 +22,7 @@ from dabench.board.stats import LOWER_IS_BETTER, compare, summarise
 
 COLUMNS = ["protocol", "dataset", "task", "split", "metric", "method", "variant", "version"]
 COLUMNS += ["mean", "sd", "ci_low", "ci_high", "n", "seeds", "reconstruction", "extras"]
-COLUMNS += ["diff_source", "diff_low", "diff_high", "diff_n", "verdict", "note"]
+COLUMNS += ["against", "diff_mean", "diff_low", "diff_high", "diff_n", "verdict", "note"]
 COLUMNS += ["image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze"]
 COLUMNS += ["protocol_options", "column"]
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
@@ -42,20 +42,27 @@ class Row:
         """The method's name, with ``+bn`` where BatchNorm was re-estimated on the target."""
         return self.method + ("+bn" if self.init == "bn-target" else "")
 
+    def named(self, label: str) -> bool:
+        """Whether this is the row ``label`` with default options."""
+        return (self.label, self.variant) == (label, "")
+
     @property
     def is_baseline(self) -> bool:
-        """Whether this is the row that all others are held against."""
-        return (self.method, self.init, self.variant) == ("source", "source", "")
+        """Whether this is the plain source model, whose ids the others must have."""
+        return self.named("source")
 
 
-def table(records: Iterable[Record]) -> pd.DataFrame:
-    """Return the leaderboard in long form, one line a (row, column, metric)."""
+def table(records: Iterable[Record], against: str = "source") -> pd.DataFrame:
+    """Return the leaderboard in long form, one line a (row, column, metric).
+
+    ``against`` is the label (``shot``, ``source+bn`` ...) of the row that differences are paired with.
+    """
     kept = list(records)
     varying = _varying_options(kept)
     cells: dict[str, dict[Row, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in kept:
         cells[column(record["spec"])][_row(record, varying)].append(record)
-    lines = [line for key in sorted(cells) for line in _column_lines(key, cells[key])]
+    lines = [line for key in sorted(cells) for line in _column_lines(key, cells[key], against)]
     order = ["protocol", "dataset", "task", "split", "column", "metric", "method", "variant"]
     frame = pd.DataFrame(lines, columns=COLUMNS)
     return frame.sort_values([*order, "version"], ignore_index=True)
@@ -110,18 +117,22 @@ def _options_text(options: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={options[name]}" for name in sorted(options))
 
 
-def _column_lines(key: str, rows: dict[Row, list[Record]]) -> list[dict[str, Any]]:
+def _column_lines(key: str, rows: dict[Row, list[Record]], against: str) -> list[dict[str, Any]]:
     notes = _notes(rows)
     values = {row: {} if notes[row] else _values(runs) for row, runs in rows.items()}
-    bases = [row for row in rows if row.is_baseline and not notes[row]]
+    bases = [row for row in rows if row.named(against) and not notes[row]]
     base = values[bases[0]] if len(bases) == 1 else {}
     lines = []
     for row, runs in rows.items():
         for metric in sorted({name for run in runs for name in score_map(run)}):
-            line = _head(key, row, runs) | {"metric": metric, "note": notes[row]}
+            line = _head(key, row, runs) | {
+                "metric": metric,
+                "note": notes[row],
+                "against": against,
+            }
             by_seed = values[row].get(metric, {})
             line |= _cell(by_seed, len(runs))
-            if not row.is_baseline:
+            if not row.named(against):
                 line |= _against(by_seed if line["n"] else {}, base.get(metric, {}), metric)
             lines.append(line)
     return lines
@@ -176,7 +187,7 @@ def _against(ours: Mapping[int, float], base: Mapping[int, float], metric: str) 
     if found is None:
         return {}
     return {
-        "diff_source": found.mean,
+        "diff_mean": found.mean,
         "diff_low": found.low,
         "diff_high": found.high,
         "diff_n": found.n,

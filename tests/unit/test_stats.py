@@ -119,10 +119,19 @@ def test_table_pairs_with_source() -> None:
     usd = line(frame, "usd+bn")
     assert usd["mean"] == pytest.approx(0.7 + 2 / 99)
     assert (usd["n"], usd["seeds"], usd["verdict"], usd["note"]) == (5, "0 1 2 3 4", "win", "")
-    assert usd["diff_source"] == pytest.approx(0.2 + 2 / 99 - 0.02)
+    assert usd["diff_mean"] == pytest.approx(0.2 + 2 / 99 - 0.02)
     assert (usd["task"], usd["split"]) == ("print→handwritten", "default")
-    assert pd.isna(line(frame, "source")["diff_source"])
+    assert pd.isna(line(frame, "source")["diff_mean"])
     assert len(frame) == 4
+
+
+def test_table_pairs_with_another_row() -> None:
+    records = [record("source", seed, 0.5, init="bn-target") for seed in range(5)]
+    records += [record("usd", seed, 0.7 + seed / 99) for seed in range(5)]
+    frame = table(records, against="source+bn")
+    assert line(frame, "usd")["diff_mean"] == pytest.approx(0.2 + 2 / 99)
+    assert pd.isna(line(frame, "source+bn")["diff_mean"])
+    assert set(frame["against"]) == {"source+bn"}
 
 
 def test_disagreeing_ids_refuse_the_cell() -> None:
