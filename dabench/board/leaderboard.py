@@ -55,7 +55,7 @@ class Row:
 def table(records: Iterable[Record], against: str = "source") -> pd.DataFrame:
     """Return the leaderboard in long form, one line a (row, column, metric).
 
-    ``against`` is the label (``shot``, ``source+bn`` ...) of the row that differences are paired with.
+    ``against`` is the label (``shot``, ``source+bn`` ...) of the row to pair differences with.
     """
     kept = list(records)
     varying = _varying_options(kept)
