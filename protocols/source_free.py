@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -27,7 +28,7 @@ from dabench.protocols.upper_bound import UpperBound
 SEGMENTS = {"adapt": "all", "held-out": "held-out"}
 
 
-class SourceFreeProtocol:
+class SourceFreeProtocol(ABC):
     """Adapt on unlabelled target images with a copy of the source model; score both parts.
 
     Transductive scores (segment ``all``) are on the adapt set, inductive ones (``held-out``) on a
@@ -46,9 +47,9 @@ class SourceFreeProtocol:
     def __init__(self, *, held_out: Annotated[float, Field(ge=0, lt=0.9)] = 0.3) -> None:
         self.held_out = held_out
 
+    @abstractmethod
     def class_split(self, data: DomainData) -> ClassSplit:
         """Return the known and private class names of this protocol."""
-        raise AccessError("a protocol names its classes")
 
     def is_valid(self, data: DomainData) -> str | None:
         """Return why these data cannot be used, or None."""
