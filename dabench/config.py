@@ -61,10 +61,14 @@ class RunSpec:
     threads: int
     method_options: dict[str, Any]
     protocol_options: dict[str, Any]
+    source_seed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain dict, ready for JSON."""
-        return asdict(self)
+        """Return a plain dict, ready for JSON; without ``source_seed`` where it is ``seed``."""
+        fields = asdict(self)
+        if self.source_seed is None:
+            del fields["source_seed"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         "protocol": protocol,
         "dataset": dataset,
         **common,
+        "source_seed": given.get("source-seed"),
         "init": given.get("init", getattr(method_class, "default_init", "source")),
         "device": resolve_device(given.get("device", "auto")),
         "threads": given.get("threads", available_cores()),

@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "freeze": (int, 0, "lower stages of the backbone that stay frozen; default 0"),
     "seed": (int, 0, "one seed; default 0"),
     "seeds": (str, None, "several seeds: 5-9 or 0,1,2"),
+    "source-seed": (int, 0, "seed of the source model alone; default --seed"),
     "device": (str, None, "auto | cpu | cuda | cuda:N; default auto"),
     "threads": (int, 1, "CPU threads; default all that are available"),
     "data-root": (str, None, "folder of the data sets; default $DABENCH_DATA"),

@@ -15,7 +15,12 @@ from dabench.engine import views
 from dabench.engine.nets import Network, fixed_statistics
 from dabench.methods.functional import divergence, losses
 from dabench.methods.functional.centroids import centroid_labels
-from dabench.methods.functional.mixture import Split, fit_two_component, two_means_cut
+from dabench.methods.functional.mixture import (
+    Split,
+    fit_two_component,
+    lift_surest,
+    two_means_cut,
+)
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -53,9 +58,12 @@ class USD(OfflineMethod):
         temperature: sharpening of refined labels.
         tc_weight: weight of the temporal consistency.
         im_weight: weight of information maximisation over the known classes.
+        balance: share of every pseudo-class, most certain first, that counts as known whatever the
+            mixture says; 0 = the mixture alone. One mixture serves all classes, and a class that
+            the source model is unsure of would lie on its unknown side as a whole.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     reconstruction: ClassVar[bool] = True
     default_init: ClassVar[Init] = "bn-target"
 
@@ -80,8 +88,10 @@ class USD(OfflineMethod):
         temperature: Positive = 0.5,
         tc_weight: NonNegative = 0.3,
         im_weight: NonNegative = 0.3,
+        balance: Share = 0.3,
     ) -> None:
         super().__init__()
+        self.balance = balance
         self.lr, self.backbone_factor, self.ema_decay = lr, backbone_factor, ema_decay
         self.criterion, self.label_rule = criterion, labels
         self.tau_known, self.tau_unknown = tau_known, tau_unknown
@@ -143,9 +153,12 @@ class USD(OfflineMethod):
 
     def on_train_epoch_start(self) -> None:
         """Separate the adapt set; a degenerate mixture keeps the previous split."""
-        self.pseudo, _, split = self._split(self.separator)
+        self.pseudo, statistic, split = self._split(self.separator)
         if not split.degenerate:
             self.posterior = torch.from_numpy(split.posterior)
+        self.posterior = lift_surest(
+            self.posterior, statistic, self.pseudo, share=self.balance, floor=self.tau_known
+        )
         self.omega = self.posterior.to(self.device, torch.float32)
         self.known = self.omega >= self.tau_known
         self.unknown = (self.omega <= self.tau_unknown) & ~self.known

@@ -21,7 +21,18 @@ from dabench.board.records import Record, column, score_map
 from dabench.board.stats import LOWER_IS_BETTER, compare, summarise
 
 COLUMNS = ["protocol", "dataset", "task", "split", "metric", "method", "variant", "version"]
-COLUMNS += ["mean", "sd", "ci_low", "ci_high", "n", "seeds", "reconstruction", "extras"]
+COLUMNS += [
+    "mean",
+    "sd",
+    "min",
+    "max",
+    "ci_low",
+    "ci_high",
+    "n",
+    "seeds",
+    "reconstruction",
+    "extras",
+]
 COLUMNS += ["against", "diff_mean", "diff_low", "diff_high", "diff_n", "verdict", "note"]
 COLUMNS += ["image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze"]
 COLUMNS += ["protocol_options", "column"]
@@ -170,11 +181,14 @@ def _values(runs: list[Record]) -> dict[str, dict[int, float]]:
 def _cell(by_seed: Mapping[int, float], runs: int) -> dict[str, Any]:
     """Return mean and spread; a metric that is a hole for some seed is a hole."""
     if not by_seed or len(by_seed) < runs:
-        return {"mean": None, "sd": None, "ci_low": None, "ci_high": None, "n": 0}
+        empty = dict.fromkeys(("mean", "sd", "min", "max", "ci_low", "ci_high"))
+        return {**empty, "n": 0}
     found = summarise([by_seed[seed] for seed in sorted(by_seed)])
     return {
         "mean": found.mean,
         "sd": found.sd,
+        "min": found.least,
+        "max": found.most,
         "ci_low": found.low,
         "ci_high": found.high,
         "n": found.n,

@@ -53,8 +53,13 @@ _LEAST_FREE = 10 * 2**20
 
 
 def column(spec: Mapping[str, Any]) -> str:
-    """Return the key of a table's column: the protocol's side of a spec, without the seed."""
+    """Return the key of a table's column: the protocol's side of a spec, without the seed.
+
+    Runs whose source model has a seed of its own are a column of their own.
+    """
     part = {name: spec[name] for name in _COLUMN}
+    if spec.get("source_seed") is not None:
+        part["source_seed"] = spec["source_seed"]
     digest = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
     return f"{spec['protocol']}/{spec['dataset']}/{spec['source']}-{spec['target']}/{digest}"
 

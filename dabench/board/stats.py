@@ -21,13 +21,15 @@ LOWER_IS_BETTER = frozenset({"FPR95", "ECE"})
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean over seeds; ``sd`` (ddof 1) and the 95 % t-interval are None for one seed."""
+    """Mean and range over seeds; ``sd`` (ddof 1) and the 95 % t-interval are None for one seed."""
 
     mean: float
     sd: float | None
     low: float | None
     high: float | None
     n: int
+    least: float
+    most: float
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,10 @@ def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
     n = len(values)
     mean = math.fsum(values) / n
     if n < 2:
-        return Summary(mean, None, None, None, n)
+        return Summary(mean, None, None, None, n, mean, mean)
     sd = statistics.stdev(values)
     half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * sd / math.sqrt(n)
-    return Summary(mean, sd, mean - half, mean + half, n)
+    return Summary(mean, sd, mean - half, mean + half, n, min(values), max(values))
 
 
 def compare(

@@ -205,6 +205,9 @@ def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> 
     backbone, features, normalisation = _backbone(name, weights)
     if weights not in {"none", "pretrained"}:
         _load(backbone, Path(weights))
+    if not isinstance(backbone, SmallConvNet):
+        # about twice as fast for large networks on CPUs; inputs follow the weights' layout
+        backbone.to(memory_format=torch.channels_last)
     width = 0 if plain else 256
     return Network(
         backbone,

@@ -105,8 +105,9 @@ def _load(spec: RunSpec, settings: Settings) -> _Parts:
         raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
     plan = protocol.plan(data, spec.batch_size, spec.seed)
     recipe = source.Recipe(spec.backbone, spec.weights, spec.source_epochs, spec.freeze)
+    source_seed = spec.seed if spec.source_seed is None else spec.source_seed
     model = source.load_or_train(
-        recipe, plan, spec.seed, settings.cache_dir, spec.device, settings.progress
+        recipe, plan, source_seed, settings.cache_dir, spec.device, settings.progress
     )
     ids = {"data": data.digest, "stream": plan.stream.digest, "source": model.id}
     return _Parts(protocol, registry.method(spec.method), plan, model, ids)

@@ -402,3 +402,32 @@ def test_two_means_cut_of_two_values_and_degenerate():
         assert mixture.two_means_cut(values, seed=0) == math.inf
     with pytest.raises(ValueError, match="finite"):
         mixture.two_means_cut(np.array([0.0, np.nan]), seed=0)
+
+
+def test_lift_surest_against_sorting_by_hand() -> None:
+    rng = np.random.default_rng(3)
+    posterior, statistic = rng.random(40), rng.random(40)
+    labels = rng.integers(0, 4, 40)
+    lifted = mixture.lift_surest(
+        torch.from_numpy(posterior),
+        torch.from_numpy(statistic),
+        torch.from_numpy(labels),
+        share=0.3,
+        floor=0.8,
+    )
+    expected = posterior.copy()
+    for c in range(4):
+        rows = [i for i in range(40) if labels[i] == c]
+        rows.sort(key=lambda i: statistic[i])
+        for i in rows[: round(0.3 * len(rows))]:
+            expected[i] = max(expected[i], 0.8)
+    np.testing.assert_array_equal(lifted.numpy(), expected)
+    assert (expected != posterior).any()
+
+
+def test_lift_surest_of_no_share_changes_nothing() -> None:
+    posterior = torch.linspace(0, 1, 9, dtype=torch.float64)
+    lifted = mixture.lift_surest(
+        posterior, 1 - posterior, torch.zeros(9).long(), share=0.0, floor=0.8
+    )
+    assert torch.equal(lifted, posterior)

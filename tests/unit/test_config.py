@@ -216,3 +216,11 @@ def test_settings_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings({"results": "out", "force": True})
     assert (found.results, found.data_root) == (Path("out"), Path("/somewhere"))
     assert (found.cache_dir, found.force, found.progress) == (Path("/cache"), True, True)
+
+
+def test_a_source_seed_of_its_own_is_another_spec() -> None:
+    given = {"method": "source", "threads": 1, "device": "cpu"}
+    (plain,) = resolve(given)
+    (other,) = resolve(given | {"source-seed": "3"})
+    assert "source_seed" not in plain.to_dict()
+    assert (other.seed, other.to_dict()["source_seed"]) == (0, 3)

@@ -202,3 +202,10 @@ def test_baseline_is_the_plain_source_run_of_the_same_column() -> None:
     assert baseline(others, ours["spec"]) is None
     right = record("source", 1, 0.4)
     assert baseline([*others, right], ours["spec"]) is right
+
+
+def test_runs_with_a_source_seed_of_their_own_are_another_column() -> None:
+    records = [record("source", seed, 0.5) for seed in range(2)]
+    other = record("source", 0, 0.6)
+    other["spec"] = other["spec"] | {"source_seed": 3}
+    assert table([*records, other])["column"].nunique() == 2

@@ -1,0 +1,169 @@
+"""Fill the tables of README.md and docs/ from ``results/records``: ``python docs/tables.py``.
+
+A page marks a table by ``<!-- table: KIND name=value ... -->`` and ``<!-- /table -->``; everything
+between them is replaced. ``--check`` writes nothing and exits with 1 where a page is out of date.
+
+Kinds (``name=value`` with another name selects lines of the leaderboard by that column):
+    rows       one line a row: ``metrics=HOS,OS*`` (the first gets its spread), ``against=ROW``
+    pairs      paired differences: ``pairs=usd:shot,usd+bn:source+bn``, ``metrics=HOS``
+    variants   one row's ablations: ``method=ROW``, ``metrics=``, ``curves=`` (last value a run)
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from dabench.board.leaderboard import table
+from dabench.board.records import Record, Store, column
+from dabench.board.stats import MIN_PAIRS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MARK = re.compile(r"(<!-- table: (\w+) ([^>]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
+UPPER_BOUND = "target-supervised"
+Words = dict[str, str]
+
+
+class Tables:
+    """Markdown tables over one set of records."""
+
+    def __init__(self, records: list[Record]) -> None:
+        self.records = records
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    def frame(self, words: Words, against: str = "source") -> pd.DataFrame:
+        """Return the leaderboard's lines that ``words`` select; they must be of one column."""
+        if against not in self._frames:
+            self._frames[against] = table(self.records, against)
+        found = self._frames[against]
+        for name, value in words.items():
+            if name in found.columns:
+                found = found[found[name].astype(str) == value]
+        if found["column"].nunique() != 1:
+            raise ValueError(f"{words}: {found['column'].nunique()} columns fit, expected one")
+        return found
+
+    def rows(self, words: Words) -> str:
+        """One line a row, ordered as read: baselines, methods, upper bound."""
+        metrics, against = words["metrics"].split(","), words.get("against", "source")
+        frame = self.frame(words, against)
+        frame = frame[frame["variant"] == ""]
+        first = frame[frame["metric"] == metrics[0]].set_index("method")
+        judged = int(first["n"].max()) >= MIN_PAIRS
+        spread = "sd" if judged else "range"
+        lines = [["row", "n", metrics[0], spread, *metrics[1:], f"{metrics[0]} − `{against}`"]]
+        for row in sorted(first.index, key=_reading_order):
+            head = first.loc[row]
+            values = frame[frame["method"] == row].set_index("metric")["mean"]
+            extent = _f(head["sd"]) if judged else f"{_f(head['min'])}–{_f(head['max'])}"
+            name = f"`{row}`" + (" (reconstruction)" if head["reconstruction"] else "")
+            name += " (upper bound)" if row == UPPER_BOUND else ""
+            shown = [_f(values.get(metric)) for metric in metrics]
+            lines.append([name, str(head["n"]), shown[0], extent, *shown[1:], _difference(head)])
+        return _markdown(lines)
+
+    def pairs(self, words: Words) -> str:
+        """Paired differences of named rows."""
+        metrics = words["metrics"].split(",")
+        lines = [["pair", *(f"{metric} difference" for metric in metrics)]]
+        for pair in words["pairs"].split(","):
+            ours, theirs = pair.split(":")
+            frame = self.frame(words, theirs)
+            frame = frame[(frame["variant"] == "") & (frame["method"] == ours)].set_index("metric")
+            shown = [_difference(frame.loc[metric]) for metric in metrics]
+            lines.append([f"`{ours}` − `{theirs}`", *shown])
+        return _markdown(lines)
+
+    def variants(self, words: Words) -> str:
+        """Ablations: each variant of a row, paired with its defaults."""
+        metrics, row = words["metrics"].split(","), words["method"]
+        curves = [name for name in words.get("curves", "").split(",") if name]
+        frame = self.frame(words, row)
+        key = frame["column"].iloc[0]
+        titles = [name.replace("_", " ") for name in curves]
+        lines = [[f"`{row}` with", "n", *metrics, *titles, f"{metrics[0]} − defaults"]]
+        for variant in sorted(frame["variant"].unique()):
+            chosen = frame[frame["variant"] == variant].set_index("metric")
+            head = chosen.loc[metrics[0]]
+            shown = [_f(chosen["mean"].get(metric)) for metric in metrics]
+            shown += [self._last(key, row, variant, name) for name in curves]
+            name = f"`{variant}`" if variant else "defaults"
+            lines.append([name, str(head["n"]), *shown, _difference(head)])
+        return _markdown(lines)
+
+    def _last(self, key: str, row: str, variant: str, metric: str) -> str:
+        """Mean over runs of a curve's last value."""
+        method, init = row.removesuffix("+bn"), "bn-target" if row.endswith("+bn") else "source"
+        found = []
+        for record in self.records:
+            spec, options = record["spec"], record["variant"]
+            text = " ".join(f"{name}={options[name]}" for name in sorted(options))
+            if (spec["method"], spec["init"], text) == (method, init, variant):
+                values = [line["value"] for line in record["curves"] if line["metric"] == metric]
+                if column(spec) == key and values:
+                    found.append(values[-1])
+        return _f(statistics.fmean(found)) if found and None not in found else "–"
+
+
+def fill(text: str, tables: Tables) -> str:
+    """Return a page with its tables replaced."""
+    kinds: dict[str, Callable[[Words], str]] = {
+        "rows": tables.rows,
+        "pairs": tables.pairs,
+        "variants": tables.variants,
+    }
+
+    def replace(match: re.Match[str]) -> str:
+        words = dict(word.split("=", 1) for word in match[3].split())
+        return f"{match[1]}\n{kinds[match[2]](words)}\n\n{match[4]}"
+
+    return MARK.sub(replace, text)
+
+
+def _reading_order(row: str) -> tuple[int, str]:
+    plain = row.removesuffix("+bn")
+    return ({"source": 0, UPPER_BOUND: 2}.get(plain, 1), row)
+
+
+def _f(value: float | None, sign: str = "") -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:{sign}.3f}"
+
+
+def _difference(line: pd.Series[object]) -> str:
+    if pd.isna(line["diff_mean"]):
+        return "–"
+    mean = _f(line["diff_mean"], "+")
+    if line["diff_n"] < MIN_PAIRS:
+        return mean
+    return f"{mean} [{_f(line['diff_low'], '+')}, {_f(line['diff_high'], '+')}] {line['verdict']}"
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    head, *body = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([head, "|" + " --- |" * len(lines[0]), *body])
+
+
+def main(argv: list[str]) -> int:
+    """Fill every page, or with ``--check`` name those that are out of date."""
+    tables = Tables([record for _, record in Store(ROOT / "results").all()])
+    stale = []
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = fill(old, tables)
+        if new != old:
+            stale.append(page.name)
+            if "--check" not in argv:
+                page.write_text(new, encoding="utf-8")
+    if stale:
+        print(("out of date: " if "--check" in argv else "filled: ") + ", ".join(stale))
+    return int("--check" in argv and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
