@@ -158,7 +158,7 @@ def lift_surest(
     equal *number* a class; a share of each class and the floor are ours.
     """
     lifted = posterior.clone()
-    for c in labels.unique():
+    for c in range(int(labels.max()) + 1):
         members = (labels == c).nonzero()[:, 0]
         surest = members[statistic[members].argsort()[: round(share * len(members))]]
         surest = surest.to(lifted.device)
