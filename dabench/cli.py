@@ -74,6 +74,10 @@ def _command(words: list[str]) -> int:
         return 0
     if args.command == "run":
         return _run(args, rest, run_parser)
+    if args.command == "serve-source":
+        from dabench.cli_serve import serve_source
+
+        return serve_source(args, rest)
     if rest:
         raise ConfigError(f"dabench {args.command}: unknown argument '{rest[0]}'")
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -194,6 +198,6 @@ def _leaderboard(args: argparse.Namespace) -> int:
         )
     path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
     write_csv(frame, path)
-    cli_output.show_table(frame, {n: e.primary_metric for n, e in registry.PROTOCOLS.items()})
+    cli_output.show_table(frame)
     print(f"table: {path}")
     return 0

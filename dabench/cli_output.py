@@ -178,11 +178,13 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def show_table(frame: pd.DataFrame, primary: Mapping[str, str]) -> None:
-    """Print the primary metric of every protocol, a block for each column of the leaderboard."""
+def show_table(frame: pd.DataFrame) -> None:
+    """Print the metric that ranks, a block for each column of the leaderboard."""
+    from dabench.registry import primary_metric
+
     for (protocol, _), block in frame.groupby(["protocol", "column"], sort=False):
         head = block.iloc[0]
-        metric = primary.get(str(protocol), "accuracy")
+        metric = primary_metric(str(protocol), str(head["dataset"]))
         shown = block[block["metric"] == metric]
         budget = f"{head['image_size']} px, {head['backbone']}, {head['epochs']} epochs"
         options = f", {head['protocol_options']}" if head["protocol_options"] else ""

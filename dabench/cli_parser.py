@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import NoReturn
 
 from dabench import __version__
@@ -15,7 +16,14 @@ COMMANDS = {
     "show": "show one run's spec, environment and scores",
     "data": "check a data set's folder, or print its card",
     "leaderboard": "make the table of all records",
+    "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
 }
+#: options of ``run`` that decide the source model, or where things lie
+_SERVED = (
+    *("protocol", "dataset", "source", "target", "backbone", "weights", "image-size"),
+    *("source-backbone", "source-weights", "source-epochs", "freeze", "seed", "source-seed"),
+    *("device", "threads", "data-root", "cache-dir"),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,15 +69,13 @@ def build_parsers() -> tuple[Parser, Parser]:
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])
+    _add_serve_options(others["serve-source"])
     return parser, run
 
 
 def _add_run_options(run: Parser) -> None:
     run.add_argument("-h", "--help", action="store_true", help="with --method: its options too")
-    run.add_argument("--config", metavar="FILE", help="YAML file with lines like 'epochs: 10'")
-    for name, (_, _, text) in OPTIONS.items():
-        kind = name.upper().replace("-", "_")
-        run.add_argument(f"--{name}", dest=name, metavar=kind, help=text)
+    _add_common(run, OPTIONS)
     for name, text in FLAGS.items():
         run.add_argument(f"--{name}", dest=name, action="store_true", help=text)
     run.epilog = (
@@ -78,17 +84,36 @@ def _add_run_options(run: Parser) -> None:
     )
 
 
-def dotted_options(words: list[str]) -> dict[str, str]:
+def _add_common(parser: Parser, names: Iterable[str]) -> None:
+    parser.add_argument("--config", metavar="FILE", help="YAML file with lines like 'epochs: 10'")
+    for name in names:
+        kind = name.upper().replace("-", "_")
+        parser.add_argument(f"--{name}", dest=name, metavar=kind, help=OPTIONS[name][2])
+
+
+def _add_serve_options(serve: Parser) -> None:
+    _add_common(serve, _SERVED)
+    serve.add_argument(
+        "--no-progress", dest="no-progress", action="store_true", help=FLAGS["no-progress"]
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1: this machine only")
+    serve.add_argument("--port", default="8765", help="default 8765; 0 = one that is free")
+    serve.add_argument(
+        "--token", help="of the clients; default $DABENCH_ORACLE_TOKEN, or a new one is printed"
+    )
+    serve.epilog = "Options of the protocol, as --protocol.answers, are given as with 'run'."
+
+
+def dotted_options(words: list[str], command: str = "run") -> dict[str, str]:
     """Read ``--method.NAME VALUE`` and ``--protocol.NAME=VALUE``; refuse everything else."""
     found: dict[str, str] = {}
     rest = iter(words)
     for word in rest:
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith(("--method.", "--protocol.")):
-            near = did_you_mean(
-                f"--{name}", [f"--{n}" for n in (*OPTIONS, *FLAGS, "config", "help")]
-            )
-            near = near if near.startswith("; did") else "; see 'dabench run --help'"
+            known = (*OPTIONS, *FLAGS) if command == "run" else (*_SERVED, "host", "port", "token")
+            near = did_you_mean(f"--{name}", [f"--{n}" for n in (*known, "config", "help")])
+            near = near if near.startswith("; did") else f"; see 'dabench {command} --help'"
             raise ConfigError(f"unknown argument '{word}'{near}")
         if not equals:
             value = next(rest, "--")

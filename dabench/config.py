@@ -37,6 +37,8 @@ _FROM_DATA = (
     *("epochs", "batch_size", "source_epochs", "freeze"),
 )
 _INITS = ("source", "bn-target")
+#: fields of a spec that stand in a record only where they are given
+OPTIONAL = ("source_seed", "source_backbone", "source_weights")
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,13 @@ class RunSpec:
     method_options: dict[str, Any]
     protocol_options: dict[str, Any]
     source_seed: int | None = None
+    source_backbone: str | None = None
+    source_weights: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain dict, ready for JSON; without ``source_seed`` where it is ``seed``."""
+        """Return a plain dict, ready for JSON; optional fields only where they are given."""
         fields = asdict(self)
-        if self.source_seed is None:
-            del fields["source_seed"]
-        return fields
+        return {k: v for k, v in fields.items() if k not in OPTIONAL or v is not None}
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Settings:
     force: bool = False
     progress: bool = True
     debug: bool = False
+    oracle_url: str | None = None
+    oracle_token: str | None = None
 
 
 def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
@@ -102,7 +106,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         "protocol": protocol,
         "dataset": dataset,
         **common,
-        "source_seed": given.get("source-seed"),
+        **{name: given.get(name.replace("_", "-")) for name in OPTIONAL},
         "init": given.get("init", getattr(method_class, "default_init", "source")),
         "device": resolve_device(given.get("device", "auto")),
         "threads": given.get("threads", available_cores()),
@@ -206,4 +210,6 @@ def settings(args: Mapping[str, Any]) -> Settings:
         force=bool(given.get("force", False)),
         progress=not given.get("no-progress", False),
         debug=bool(given.get("debug", False)),
+        oracle_url=given.get("oracle-url") or os.environ.get("DABENCH_ORACLE_URL"),
+        oracle_token=os.environ.get("DABENCH_ORACLE_TOKEN"),
     )

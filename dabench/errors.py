@@ -27,6 +27,10 @@ class CacheError(DabenchError):
     """A cached artefact or a checkpoint that cannot be used."""
 
 
+class OracleError(DabenchError):
+    """A source model behind an interface that gives no answer, or a useless one."""
+
+
 class StoreError(DabenchError):
     """The results folder cannot be read or written."""
 

@@ -23,6 +23,13 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class DataEntry(Entry):
+    """A data set; ``per_class``: its field ranks by the mean of per-class accuracies."""
+
+    per_class: bool = False
+
+
+@dataclass(frozen=True)
 class MethodEntry(Entry):
     """A method with the protocols that it serves; the first one is its default."""
 
@@ -41,7 +48,7 @@ METHODS: dict[str, MethodEntry] = {
     "source": MethodEntry(
         "dabench.methods.source:Source",
         "the source model as it is; a cut on normalised entropy for 'unknown' (lower baseline)",
-        ("sf-osda", "sf-uda"),
+        ("sf-osda", "sf-uda", "bb-uda"),
     ),
     "shot": MethodEntry(
         "dabench.methods.shot:Shot",
@@ -56,7 +63,27 @@ METHODS: dict[str, MethodEntry] = {
     "target-supervised": MethodEntry(
         "dabench.protocols.upper_bound:TargetSupervised",
         "trained by the protocol with target labels (upper bound)",
-        ("sf-osda", "sf-uda"),
+        ("sf-osda", "sf-uda", "bb-uda"),
+    ),
+    "cabb": MethodEntry(
+        "dabench.methods.cabb:CABB",
+        "two branches, Jensen-Shannon clean/noisy separation, co-training, curriculum",
+        ("bb-uda",),
+    ),
+    "dine": MethodEntry(
+        "dabench.methods.dine:DINE",
+        "distillation from smoothed answers, mixup and information maximisation",
+        ("bb-uda",),
+    ),
+    "beta": MethodEntry(
+        "dabench.methods.beta:BETA",
+        "two networks: distillation, easy/hard division by loss, mutual refinement",
+        ("bb-uda",),
+    ),
+    "pseudo-label": MethodEntry(
+        "dabench.methods.pseudo_label:PseudoLabel",
+        "plain distillation: cross-entropy with the oracle's answers",
+        ("bb-uda",),
     ),
 }
 
@@ -73,27 +100,35 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         "digits",
         "accuracy",
     ),
+    "bb-uda": ProtocolEntry(
+        "dabench.protocols.bb_uda:BlackBoxClosedSet",
+        "black-box adaptation, closed or partial set: the source model only answers",
+        "digits",
+        "accuracy",
+    ),
 }
 
-DATASETS: dict[str, Entry] = {
-    "digits": Entry(
+DATASETS: dict[str, DataEntry] = {
+    "digits": DataEntry(
         "dabench.datasets.digits:Digits",
         "printed fonts -> real hand-written digits, 32 px, embedded (nothing to download)",
     ),
-    "office31": Entry(
+    "office31": DataEntry(
         "dabench.datasets.class_folder:Office31", "Office-31: amazon, webcam, dslr; 31 classes"
     ),
-    "office-home": Entry(
+    "office-home": DataEntry(
         "dabench.datasets.class_folder:OfficeHome",
         "Office-Home: art, clipart, product, real world; 65 classes",
     ),
-    "visda-c": Entry(
-        "dabench.datasets.class_folder:VisdaC", "VisDA-C 2017: synthetic -> real; 12 classes"
+    "visda-c": DataEntry(
+        "dabench.datasets.class_folder:VisdaC",
+        "VisDA-C 2017: synthetic -> real; 12 classes",
+        per_class=True,
     ),
-    "pacs": Entry(
+    "pacs": DataEntry(
         "dabench.datasets.class_folder:Pacs", "PACS: photo, art, cartoon, sketch; 7 classes"
     ),
-    "image-folder": Entry(
+    "image-folder": DataEntry(
         "dabench.datasets.class_folder:ImageFolder", "any domain/class/*.jpg tree of your own"
     ),
 }
@@ -108,6 +143,13 @@ def entry(kind: str, table: Mapping[str, Entry], name: str) -> Entry:
     if name not in table:
         raise ConfigError(f"unknown {kind} '{name}'{did_you_mean(name, table)}")
     return table[name]
+
+
+def primary_metric(protocol: str, dataset: str) -> str:
+    """Return the metric that ranks a protocol's runs on a data set."""
+    found = PROTOCOLS[protocol].primary_metric if protocol in PROTOCOLS else "accuracy"
+    per_class = dataset in DATASETS and DATASETS[dataset].per_class
+    return "mean_class_accuracy" if per_class and found == "accuracy" else found
 
 
 def _load(found: Entry) -> type[Any]:

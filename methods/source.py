@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dabench.contract.access import SourceFree
+from dabench.contract.access import BlackBox, SourceFree
 from dabench.contract.method import OfflineMethod
 from dabench.contract.types import FloatArray, Prediction
 from dabench.methods.functional.divergence import js_distance, normalised_entropy, onehot
@@ -27,6 +27,7 @@ class Source(OfflineMethod):
             mixture on the Jensen-Shannon distance to the argmax label.
     """
 
+    grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox)
     trains: ClassVar[bool] = False
 
     def __init__(
@@ -35,15 +36,17 @@ class Source(OfflineMethod):
         super().__init__()
         self.rule = rule
 
-    def begin(self, access: SourceFree) -> None:
-        """Keep the source model."""
+    def begin(self, access: SourceFree | BlackBox) -> None:
+        """Keep the source model, or the way to ask it."""
         super().begin(access)
-        self.net = access.source_model
+        self.remote = isinstance(access, BlackBox)
+        if isinstance(access, SourceFree):
+            self.net = access.source_model
         self.cut = float("inf")
 
     def calibrate(self) -> None:
         """Find the cut on the adapt set."""
-        if not self.access.task.open_set:
+        if not self.access.task.open_set or self.remote:
             return
         self.net.eval()
         score = score_all(self, self.access)
@@ -63,6 +66,8 @@ class Source(OfflineMethod):
 
     def predict(self, images: Tensor) -> Prediction:
         """Closed-set prediction, and "unknown" above the cut."""
+        if self.remote:
+            return Prediction(self.access.oracle.ask(images).clamp_min(1e-10).log())
         logits = self.net(images)
         if not self.access.task.open_set:
             return Prediction(logits)

@@ -10,7 +10,8 @@ from pydantic import Field
 from dabench.contract.data import ClassSplit, DomainData
 from dabench.contract.types import IntArray
 from dabench.engine.seeding import seed
-from dabench.protocols.source_free import SourceFreeProtocol, find_split
+from dabench.protocols.offline import find_split
+from dabench.protocols.source_free import SourceFreeProtocol
 
 
 class SourceFreeOpenSet(SourceFreeProtocol):

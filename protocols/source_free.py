@@ -1,129 +1,25 @@
-"""What ``sf-osda`` and ``sf-uda`` share: one split of the target, one start, one way to score."""
+"""What ``sf-osda`` and ``sf-uda`` share: everybody starts from a copy of one source model."""
 
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from pydantic import Field
-
-from dabench.contract.access import Recorder, SourceFree, Unlabelled
-from dabench.contract.data import ClassSplit, DomainData, Labelled
-from dabench.contract.method import OfflineMethod
-from dabench.contract.protocol import Build, Outcome, Plan, Run
-from dabench.contract.stream import Segment, Stream
-from dabench.contract.types import IntArray, Score, Separation, Task
-from dabench.engine import loops, nets
-from dabench.engine.loops import Predictions
-from dabench.engine.metrics import UnknownScoreMetrics
-from dabench.engine.scoring import Scorer, check_order
-from dabench.engine.seeding import seed, seed_everything
-from dabench.errors import AccessError, ConfigError, did_you_mean
-from dabench.protocols.upper_bound import UpperBound
-
-SEGMENTS = {"adapt": "all", "held-out": "held-out"}
+from dabench.contract.access import Recorder, SourceFree
+from dabench.contract.protocol import Plan, Run
+from dabench.engine import nets
+from dabench.protocols.offline import OfflineProtocol
 
 
-class SourceFreeProtocol(ABC):
-    """Adapt on unlabelled target images with a copy of the source model; score both parts.
+class SourceFreeProtocol(OfflineProtocol):
+    """Adapt on unlabelled target images with a copy of the source model."""
 
-    Transductive scores (segment ``all``) are on the adapt set, inductive ones (``held-out``) on a
-    stratified part of the target that was never adapted on. The last epoch counts.
-
-    Args:
-        held_out: share of the target per class that is never adapted on; 0 = the literature's
-            purely transductive setting.
-    """
-
-    version: ClassVar[str] = "1"
-    primary: ClassVar[str]
-    open_set: ClassVar[bool]
     grant: ClassVar[type] = SourceFree
 
-    def __init__(self, *, held_out: Annotated[float, Field(ge=0, lt=0.9)] = 0.3) -> None:
-        self.held_out = held_out
-
-    @abstractmethod
-    def class_split(self, data: DomainData) -> ClassSplit:
-        """Return the known and private class names of this protocol."""
-
-    def is_valid(self, data: DomainData) -> str | None:
-        """Return why these data cannot be used, or None."""
-        if data.source == data.target:
-            return f"source and target are both '{data.source}'; choose two domains"
-        return None
-
-    def choose(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
-        """Return the target rows to use (a hook for sub-sampling)."""
-        return rows
-
-    def plan(self, data: DomainData, batch_size: int, seed: int) -> Plan:
-        """Select the classes, split the target per class, and freeze the stream."""
-        split = self.class_split(data)
-        known = [data.classes.index(name) for name in split.known]
-        private = [data.classes.index(name) for name in split.unknown]
-        table = np.full(len(data.classes), -1)
-        table[private] = len(known)
-        table[known] = np.arange(len(known))
-        truth = table[data.target_all.labels]
-        rows = self.choose(np.flatnonzero(truth >= 0), truth, len(known))
-        check_order(truth[rows], f"{data.dataset}/{data.target}")
-        held = _stratified(rows, data.target_all.labels, self.held_out)
-        parts = {"adapt": np.setdiff1d(rows, held)}
-        if len(held):
-            parts["held-out"] = held
-        segments = tuple((Segment(name, data.target), part) for name, part in parts.items())
-        return Plan(
-            task=Task("classification", split.known, data.image_size, self.open_set, data.flip),
-            source=_select(data.source_train, table, len(known)),
-            source_val=data.source_val and _select(data.source_val, table, len(known)),
-            parts={name: Unlabelled(data.target_all.images, part) for name, part in parts.items()},
-            truth={name: truth[part] for name, part in parts.items()},
-            stream=Stream(segments, batch_size, seed),
-        )
-
-    def run(self, build: Build, plan: Plan, source: nets.Network, run: Run) -> Outcome:
-        """Hand out the grant, fit, and let the scorers meet the truth.
-
-        Raises:
-            AccessError: the method needs something that this protocol does not grant.
-        """
-        method = build()
-        check_grant(method, self.grant)
-        kept = _Separations(run.recorder)
-        network = self._initial(source, plan, run)
-        access = SourceFree(plan.task, plan.parts["adapt"], network, run.budget, run.seed, kept)
-        seed_everything(seed(run.seed, "adaptation"))
-        if isinstance(method, UpperBound):
-            method.reveal(plan.truth["adapt"])
-        method.begin(access)
-        curve, seconds = loops.fit(method, run)
-        method.calibrate()
-        cost = network.cost
-        spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
-        outcome = Outcome(scores=[], cost=spent | {"adapt_seconds": seconds})
-        outcome.cost["parameters"] = float(sum(p.numel() for p in method.parameters()))
-        scorers = {
-            name: Scorer(truth, plan.task.classes, open_set=self.open_set, segment=SEGMENTS[name])
-            for name, truth in plan.truth.items()
-        }
-        for epoch, found in curve.items():
-            outcome.curves += _without_classes(scorers["adapt"](found, epoch))
-        outcome.curves += kept.scores(plan.truth["adapt"] == plan.task.num_classes)
-        last = run.budget.epochs if method.trains else 0
-        for name, part in plan.parts.items():
-            found = loops.predict_all(method, part, run.device, run.progress)
-            outcome.scores += scorers[name](found, last)
-            outcome.arrays |= _arrays(name, found, plan)
-        outcome.curves += _without_classes([s for s in outcome.scores if s.segment == "all"])
-        return outcome
-
-    @staticmethod
-    def _initial(source: nets.Network, plan: Plan, run: Run) -> nets.Network:
+    def hand_out(
+        self, plan: Plan, source: nets.Network, run: Run, recorder: Recorder
+    ) -> SourceFree:
+        """Copy the source model; with ``--init bn-target`` re-estimate its BatchNorm statistics."""
         network = copy.deepcopy(source)
         network.cost = nets.Cost()
         network.to(run.device)
@@ -131,107 +27,5 @@ class SourceFreeProtocol(ABC):
             images = (batch.images.to(run.device) for batch in plan.parts["adapt"].loader(128))
             with network.cost.pause():
                 nets.reestimate_batchnorm(network, images)
-        return network
-
-
-class _Separations(Recorder):
-    """Pass everything on, and keep separations: the protocol analyses them when the run is over."""
-
-    def __init__(self, inner: Recorder) -> None:
-        self._inner = inner
-        self._found: dict[int, Separation] = {}
-
-    def put(self, name: str, step: int, value: float | Separation) -> None:
-        """Record, and remember separations by epoch."""
-        if isinstance(value, Separation):
-            self._found[step] = value
-        self._inner.put(name, step, value)
-
-    def scores(self, private: npt.NDArray[np.bool_]) -> list[Score]:
-        """AUROC of the statistic, precision and recall of the known side, before every epoch."""
-        rows: list[Score] = []
-        for epoch, found in self._found.items():
-            metric = UnknownScoreMetrics()
-            known = torch.from_numpy(~private)
-            metric.update(torch.from_numpy(found.values), ~known, known)
-            hits = float(np.sum(found.known & ~private))
-            values = {
-                "split_auroc": metric.compute()["AUROC"],
-                "split_precision": hits / found.known.sum() if found.known.any() else None,
-                "split_recall": hits / (~private).sum() if not private.all() else None,
-            }
-            rows += [Score(k, v, len(private), at=epoch) for k, v in values.items()]
-        return rows
-
-
-def check_grant(method: OfflineMethod, grant: type) -> None:
-    """Compare what a method needs with what a protocol gives.
-
-    Raises:
-        AccessError: another grant, or extras that the protocol does not know.
-    """
-    name = type(method).__name__
-    if method.grant is not grant:
-        raise AccessError(
-            f"{name} needs {method.grant.__name__}, this protocol grants {grant.__name__}; "
-            "see 'dabench list' for the protocols that each method serves"
-        )
-    if method.extras:
-        raise AccessError(f"{name} asks for {sorted(method.extras)}, which is not granted here")
-
-
-def find_split(data: DomainData, name: str) -> ClassSplit:
-    """Return a class split by name, or raise ``ConfigError`` with the known names."""
-    if name not in data.splits:
-        raise ConfigError(
-            f"{data.dataset} has no class split '{name}'{did_you_mean(name, data.splits)}"
-        )
-    return data.splits[name]
-
-
-def _stratified(rows: IntArray, labels: IntArray, share: float) -> IntArray:
-    """Draw ``share`` of every class, by image position, the same for every seed."""
-    rng = np.random.default_rng(seed(0, "target", "held-out"))
-    groups = [rows[labels[rows] == c] for c in np.unique(labels[rows])]
-    drawn = [rng.permutation(group)[: round(share * len(group))] for group in groups]
-    return np.sort(np.concatenate(drawn)).astype(np.int64)
-
-
-def _select(data: Labelled, table: IntArray, num_known: int) -> Labelled:
-    """Keep the known classes of source images, labelled 0..K-1."""
-    labels = table[data.labels]
-    rows = np.flatnonzero((labels >= 0) & (labels < num_known))
-    if len(rows) == len(labels):
-        return Labelled(data.images, labels, data.digest)
-    return Labelled(_Rows(data, rows), labels[rows], data.digest)
-
-
-class _Rows:
-    """A view of some rows of an image array, without copying it."""
-
-    def __init__(self, data: Labelled, rows: IntArray) -> None:
-        self._images, self._rows = data.images, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: IntArray) -> np.ndarray:
-        return self._images[self._rows[index]]
-
-
-def _without_classes(scores: list[Score]) -> list[Score]:
-    return [s for s in scores if s.metric != "class_accuracy"]
-
-
-def _arrays(name: str, found: Predictions, plan: Plan) -> dict[str, np.ndarray]:
-    """Per-sample predictions for the file beside the record (not the logits)."""
-    decided = found.decided(plan.task.num_classes).astype(np.int16)
-    columns: dict[str, np.ndarray] = {
-        "row": dict(zip(plan.parts, (r for _, r in plan.stream.segments), strict=True))[name],
-        "truth": plan.truth[name].astype(np.int16),
-        "prediction": decided,
-        "confidence": found.confidence.astype(np.float32),
-    }
-    if found.unknown_score is not None:
-        columns["unknown_score"] = found.unknown_score.astype(np.float32)
-    return {f"{name}.{key}": value for key, value in columns.items()}
+        target = plan.parts["adapt"]
+        return SourceFree(plan.task, target, network, run.budget, run.seed, recorder)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.contract.access import SourceFree, TargetBatch
+from dabench.contract.access import BlackBox, SourceFree, TargetBatch
 from dabench.contract.method import DecayingSGD, OfflineMethod
 from dabench.contract.types import IntArray, Prediction
 from dabench.engine import views
@@ -17,6 +17,8 @@ from dabench.engine import views
 
 class UpperBound(OfflineMethod):
     """A row that is allowed to see the adapt set's labels; lives beside the protocols."""
+
+    grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox)
 
     def reveal(self, truth: IntArray) -> None:
         """Receive the (N,) truth of the adapt set, K = private; called before ``begin``."""
@@ -31,7 +33,7 @@ class TargetSupervised(UpperBound):
 
     Args:
         lr: learning rate of bottleneck and classifier.
-        backbone_factor: learning-rate factor of the backbone.
+        backbone_factor: learning-rate factor of the backbone (a fresh one: 1).
         label_smoothing: share of the target mass spread over all classes.
     """
 
@@ -47,10 +49,14 @@ class TargetSupervised(UpperBound):
         self.backbone_factor = backbone_factor
         self.label_smoothing = label_smoothing
 
-    def begin(self, access: SourceFree) -> None:
-        """Append the unknown node in open sets."""
+    def begin(self, access: SourceFree | BlackBox) -> None:
+        """Take the source model (black box: a fresh network); a node for "unknown" in open sets."""
         super().begin(access)
-        self.net = access.source_model
+        if isinstance(access, SourceFree):
+            self.net = access.source_model
+        else:
+            self.net = access.new_network(0)
+            self.backbone_factor = 0.1 if self.net.pretrained else 1.0
         if access.task.open_set:
             self.net.append_class(torch.Generator().manual_seed(access.seed))
 

@@ -15,9 +15,9 @@ from dabench import registry
 from dabench.contract.access import Budget, Recorder
 from dabench.contract.data import DataRequest, DomainData, Labelled
 from dabench.contract.method import OfflineMethod
-from dabench.contract.protocol import Outcome, Plan, Run
-from dabench.engine import source
-from dabench.engine.nets import Network
+from dabench.contract.protocol import Outcome, Plan, Remote, Run
+from dabench.engine import nets, source
+from dabench.engine.oracle import AnswerForm, InProcess, OracleClient
 
 EPOCHS = 2
 PER_CLASS = 20
@@ -62,12 +62,14 @@ class Bench:
 
     protocol: Any
     plan: Plan
-    network: Network
+    network: nets.Network
+    remote: Remote
 
     def run(self, build: Callable[[], OfflineMethod], plan: Plan | None = None) -> Outcome:
         """Run a method under the protocol."""
         run = Run("source", Budget(EPOCHS, 32), 0, "cpu", Recorder(), False)
-        outcome: Outcome = self.protocol.run(build, plan or self.plan, self.network, run)
+        start = self.remote if self.protocol.black_box else self.network
+        outcome: Outcome = self.protocol.run(build, plan or self.plan, start, run)
         return outcome
 
     def sees_labels(self, build: Callable[[], OfflineMethod]) -> bool:
@@ -95,24 +97,41 @@ def answers() -> Callable[[Outcome], dict[str, bytes]]:
     return predictions
 
 
+def remote(
+    model: source.SourceModel, plan: Plan, answerer_class: type[InProcess], form: AnswerForm
+) -> Remote:
+    """Put a source model behind an oracle in this process, with fresh target networks."""
+    task = plan.task
+    answerer = answerer_class(model, task.classes, task.image_size, form, "cpu")
+
+    def network(seed: int) -> nets.Network:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nets.build("small-cnn", "none", task.num_classes)
+
+    return Remote(lambda cost: OracleClient(answerer, task, cost, None, None), network)
+
+
 @pytest.fixture(scope="session")
-def make_bench(
-    tiny: DomainData, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Any], Bench]:
+def make_bench(tiny: DomainData, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bench]:
     """Return a maker of benches; source models are trained once a class list."""
     cache = tmp_path_factory.mktemp("sources")
 
-    def make(protocol: Any) -> Bench:
+    def make(
+        protocol: Any,
+        answerer: type[InProcess] = InProcess,
+        form: AnswerForm = AnswerForm("soft"),  # noqa: B008
+    ) -> Bench:
         plan = protocol.plan(tiny, 32, 0)
         recipe = source.Recipe("small-cnn", "none", 2)
         model = source.load_or_train(recipe, plan, 0, cache, "cpu", False)
-        return Bench(protocol, plan, model.network)
+        return Bench(protocol, plan, model.network, remote(model, plan, answerer, form))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def bench(make_bench: Callable[[Any], Bench]) -> Callable[[str], Bench]:
+def bench(make_bench: Callable[..., Bench]) -> Callable[[str], Bench]:
     """Return the bench of a registered protocol, by name."""
     made: dict[str, Bench] = {}
 

@@ -5,9 +5,9 @@ In Python this prevents mistakes, not malice: a determined method can walk frame
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from dabench.contract.types import IntArray, Separation, Task
 from dabench.errors import DataError
 
 if TYPE_CHECKING:
-    from dabench.engine.nets import Network
+    from dabench.engine.nets import Cost, Network
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,58 @@ class SourceFree:
     task: Task
     target: Unlabelled
     source_model: Network
+    budget: Budget
+    seed: int
+    recorder: Recorder
+
+    @property
+    def cost(self) -> Cost:
+        """What the method's networks have done so far."""
+        return self.source_model.cost
+
+
+class Oracle(Protocol):
+    """The source model as an interface: pictures in, answers out, nothing else.
+
+    Every question counts against the budget; a picture that was answered before is answered again
+    from memory, and does not count.
+    """
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """False where answers are one-hot (a hard-label interface)."""
+        ...
+
+    def ask(self, images: Tensor) -> Tensor:
+        """Answer (B, 3, H, W) images in [0, 1], rounded to 8 bits as in a picture file.
+
+        Returns:
+            (B, K) float32 distributions on the CPU.
+
+        Raises:
+            AccessError: the budget of questions is spent.
+            OracleError: no answer, or one that is no distribution over the task's classes.
+        """
+        ...
+
+    def ask_all(self, target: Unlabelled) -> Tensor:
+        """Answer a whole set in position order: (N, K)."""
+        ...
+
+
+@dataclass(frozen=True)
+class BlackBox:
+    """Grant of ``bb-uda``: unlabelled target images and answers of the source model.
+
+    ``new_network(seed)`` builds a fresh target network (backbone as the user chose it, bottleneck
+    and K-way head drawn from ``seed``); its images count in ``cost``.
+    """
+
+    task: Task
+    target: Unlabelled
+    oracle: Oracle
+    new_network: Callable[[int], Network]
+    cost: Cost
     budget: Budget
     seed: int
     recorder: Recorder

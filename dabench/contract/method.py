@@ -26,8 +26,8 @@ class OfflineMethod(lightning.LightningModule):
     """
 
     version: ClassVar[str] = "1"
-    #: the grant that ``begin`` expects; the protocol checks it before any work
-    grant: ClassVar[type] = SourceFree
+    #: the grant (or several) that ``begin`` understands; checked before any work
+    grant: ClassVar[type | tuple[type, ...]] = SourceFree
     #: extras beyond the grant, by name (shown in the record and the table)
     extras: ClassVar[frozenset[str]] = frozenset()
     #: True when the paper's own code and text were not available
@@ -36,16 +36,22 @@ class OfflineMethod(lightning.LightningModule):
     default_init: ClassVar[Init] = "source"
     #: False for methods without a training stage
     trains: ClassVar[bool] = True
+    #: True where one-hot answers of a black box are of no use
+    needs_probabilities: ClassVar[bool] = False
 
-    access: SourceFree
+    access: Any
 
-    def begin(self, access: SourceFree) -> None:
+    def begin(self, access: Any) -> None:
         """Receive the grant and build the networks; called exactly once, before training."""
         self.access = access
 
     @abstractmethod
     def predict(self, images: Tensor) -> Prediction:
         """Answer (B, 3, H, W) images in [0, 1] without changing any state."""
+
+    def also(self, images: Tensor) -> Mapping[str, Prediction]:
+        """Return further answers to report beside ``predict``, by name (one branch of two, say)."""
+        return {}
 
     def calibrate(self) -> None:
         """Freeze set-level rules (a 2-means cut, say) on the adapt set; called before scoring."""
@@ -109,6 +115,7 @@ class DecayingSGD(torch.optim.SGD):
     Args:
         groups: parameter groups with ``params`` and ``lr``.
         total_steps: length of the run.
+        power: of the decay.
         momentum: momentum factor.
         weight_decay: L2 penalty.
     """
@@ -118,6 +125,7 @@ class DecayingSGD(torch.optim.SGD):
         groups: list[dict[str, Any]],
         *,
         total_steps: int,
+        power: float = 0.75,
         momentum: float = 0.9,
         weight_decay: float = 1e-3,
     ) -> None:
@@ -125,12 +133,13 @@ class DecayingSGD(torch.optim.SGD):
             groups, lr=1.0, momentum=momentum, weight_decay=weight_decay, nesterov=True
         )
         self._total = max(1, total_steps)
+        self._power = power
         self._done = 0
         self._base = [float(group["lr"]) for group in self.param_groups]
 
     def step(self, closure: Any = None) -> Any:
         """Set the rate for this step, then update."""
-        factor = inverse_decay(self._done / self._total)
+        factor = inverse_decay(self._done / self._total, power=self._power)
         for group, base in zip(self.param_groups, self._base, strict=True):
             group["lr"] = base * factor
         self._done += 1

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from dabench.contract.access import Budget, Recorder, Unlabelled
+from dabench.contract.access import Budget, Oracle, Recorder, Unlabelled
 from dabench.contract.data import DomainData, Labelled
 from dabench.contract.method import OfflineMethod
 from dabench.contract.stream import Stream
 from dabench.contract.types import Init, IntArray, Score, Task
+
+if TYPE_CHECKING:
+    from dabench.engine.nets import Cost, Network
 
 Build = Callable[[], OfflineMethod]
 
@@ -49,6 +52,19 @@ class Outcome:
     curves: list[Score] = field(default_factory=list)
     arrays: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What a black-box protocol receives in place of a source network.
+
+    Attributes:
+        oracle: makes the interface to the source model; questions are counted in the given cost.
+        new_network: builds a fresh target network whose head is drawn from a seed.
+    """
+
+    oracle: Callable[[Cost], Oracle]
+    new_network: Callable[[int], Network]
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class Separation:
         weights: (2,) mixture weights, lower mean first.
         means: (2,) means.
         variances: (2,) variances.
+        labels: (N,) pseudo-labels by position, where ``known`` means "this label is right".
     """
 
     values: FloatArray
@@ -97,3 +98,4 @@ class Separation:
     weights: FloatArray
     means: FloatArray
     variances: FloatArray
+    labels: IntArray | None = None

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from dabench.contract.access import Unlabelled
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Run
-from dabench.contract.types import FloatArray, IntArray
+from dabench.contract.types import FloatArray, IntArray, Prediction
 from dabench.engine.nets import Cost
 from dabench.engine.seeding import seed
 
@@ -61,13 +61,23 @@ def _undisturbed(method: OfflineMethod, cost: Cost) -> Iterator[None]:
 
 def predict_all(method: OfflineMethod, part: Unlabelled, device: str, bar: bool) -> Predictions:
     """Collect a method's predictions over a part, in position order."""
-    found: list[tuple[Any, Any, Any, Any]] = []
-    with _undisturbed(method, method.access.source_model.cost):
+    with _undisturbed(method, method.access.cost):
         batches = tqdm(part.loader(256), desc="evaluation", disable=not bar, leave=False)
-        for batch in batches:
-            answer = method.predict(batch.images.to(device))
-            top = answer.logits.softmax(1).max(1)
-            found.append((top.indices, top.values, answer.unknown_score, answer.is_unknown))
+        return _gather([method.predict(batch.images.to(device)) for batch in batches])
+
+
+def predict_also(method: OfflineMethod, part: Unlabelled, device: str) -> dict[str, Predictions]:
+    """Collect the further answers of a method (``OfflineMethod.also``) by name."""
+    with _undisturbed(method, method.access.cost):
+        answers = [method.also(batch.images.to(device)) for batch in part.loader(256)]
+    return {name: _gather([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _gather(answers: list[Prediction]) -> Predictions:
+    found: list[tuple[Any, Any, Any, Any]] = []
+    for answer in answers:
+        top = answer.logits.softmax(1).max(1)
+        found.append((top.indices, top.values, answer.unknown_score, answer.is_unknown))
     known, confidence, score, unknown = (
         None if column[0] is None else torch.cat(column).cpu().numpy()
         for column in zip(*found, strict=True)
@@ -92,7 +102,7 @@ class _Curves(Callback):
         epoch = trainer.current_epoch + 1
         if epoch % self.every == 0 and epoch < int(trainer.max_epochs or 0):
             start = time.perf_counter()
-            with _undisturbed(pl_module, pl_module.access.source_model.cost):
+            with _undisturbed(pl_module, pl_module.access.cost):
                 pl_module.calibrate()
             self.taken[epoch] = predict_all(pl_module, self.part, self.device, bar=False)
             self.seconds += time.perf_counter() - start

@@ -237,27 +237,22 @@ class ExpectedCalibrationError(Metric):
         self.add_state("count", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("gap", zeros.clone(), dist_reduce_fx="sum")
 
-    def update(self, probabilities: Tensor, truth: Tensor) -> None:
+    def update(self, confidence: Tensor, correct: Tensor) -> None:
         """Count a batch.
 
         Args:
-            probabilities: (B, K) rows summing to one (not logits).
-            truth: (B,) int64 classes in 0..K-1.
+            confidence: (B,) top-1 probabilities in [0, 1].
+            correct: (B,) bool, whether the top-1 class is the true one.
 
         Raises:
-            ConfigError: the shapes do not fit, a class is out of range, or a row is no probability.
+            ConfigError: the shapes do not fit, or a confidence is no probability.
         """
-        if probabilities.ndim != 2:
-            raise ConfigError(f"(B, K) probabilities expected, not {tuple(probabilities.shape)}")
-        _check_classes("truth", truth, probabilities.shape[1])
-        if len(truth) != len(probabilities):
-            raise ConfigError(f"{len(probabilities)} probability rows but {len(truth)} labels")
-        p = probabilities.detach().to(self.count.device, torch.float64)
-        if not bool(((p >= 0).all(dim=1) & ((p.sum(dim=1) - 1).abs() < 1e-2)).all()):
-            raise ConfigError("rows of non-negative numbers that sum to 1 expected; logits given?")
-        confidence, predicted = p.max(dim=1)
-        right = (predicted == truth.to(p.device)).double()
-        edges = torch.linspace(0, 1, self._bins + 1, dtype=torch.float64, device=p.device)[1:-1]
+        _check_lengths(confidence=confidence, correct=correct)
+        confidence = confidence.detach().to(self.count.device, torch.float64)
+        if not bool(((confidence >= 0) & (confidence <= 1 + 1e-6)).all()):
+            raise ConfigError("probabilities in [0, 1] expected as confidence; logits given?")
+        right = correct.to(confidence)
+        edges = torch.linspace(0, 1, self._bins + 1, dtype=torch.float64).to(confidence)[1:-1]
         which = torch.bucketize(confidence, edges)
         self.count += torch.bincount(which, minlength=self._bins)
         self.gap += torch.bincount(which, weights=right - confidence, minlength=self._bins)

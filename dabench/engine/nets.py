@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from dabench.contract.access import Unlabelled
 from dabench.errors import CacheError, ConfigError, did_you_mean
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -26,10 +27,11 @@ HALF = ((0.5,) * 3, (0.5,) * 3)
 
 @dataclass
 class Cost:
-    """Images that went through a network; copies of a network share one counter."""
+    """Images that went through networks, and questions to an oracle; copies share one counter."""
 
     forward: int = 0
     backward: int = 0
+    queries: int = 0
     paused: bool = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Cost:
@@ -114,6 +116,8 @@ class Network(nn.Module):
         head = nn.Linear(width, num_classes)
         self.classifier = parametrizations.weight_norm(head) if weight_norm else head
         self.cost = Cost()
+        #: whether the backbone started from trained weights
+        self.pretrained = False
         self._frozen: list[nn.Module] = []
 
     def features(self, images: Tensor) -> Tensor:
@@ -166,8 +170,16 @@ class Network(nn.Module):
         normed = hasattr(old, "parametrizations")
         self.classifier = weight_norm(head) if normed else head
 
-    def parameter_groups(self, lr: float, backbone_factor: float = 0.1) -> list[dict[str, Any]]:
-        """Return SHOT's two groups: new layers at ``lr``, the backbone at ``lr * factor``."""
+    def parameter_groups(
+        self, lr: float, backbone_factor: float | None = 0.1
+    ) -> list[dict[str, Any]]:
+        """Return SHOT's two groups: new layers at ``lr``, the backbone at ``lr * factor``.
+
+        With None the factor is 0.1 for a pretrained backbone, and 1 for one that starts from
+        nothing.
+        """
+        if backbone_factor is None:
+            backbone_factor = 0.1 if self.pretrained else 1.0
         heads = [*self.bottleneck.parameters(), *self.classifier.parameters()]
         groups = [
             {"params": _trainable(self.backbone.parameters()), "lr": lr * backbone_factor},
@@ -209,7 +221,7 @@ def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> 
         # about twice as fast for large networks on CPUs; inputs follow the weights' layout
         backbone.to(memory_format=torch.channels_last)
     width = 0 if plain else 256
-    return Network(
+    network = Network(
         backbone,
         features,
         num_classes,
@@ -217,6 +229,8 @@ def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> 
         weight_norm=not plain,
         normalisation=normalisation,
     )
+    network.pretrained = weights != "none"
+    return network
 
 
 def _backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
@@ -311,6 +325,17 @@ def reestimate_batchnorm(net: Network, batches: Iterable[Tensor]) -> None:
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     net.train(was_training)
+
+
+@torch.no_grad()
+def set_probabilities(net: Network, target: Unlabelled) -> Tensor:
+    """Return (N, K) probabilities of a whole set in position order, in eval mode, on its device."""
+    was_training = net.training
+    net.eval()
+    batches = target.loader(256)
+    p = torch.cat([net(batch.images.to(net.mean.device)).softmax(1) for batch in batches])
+    net.train(was_training)
+    return p
 
 
 @contextlib.contextmanager

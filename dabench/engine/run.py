@@ -10,6 +10,7 @@ import resource
 import subprocess
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from dabench.config import RunSpec, Settings, changed_options
 from dabench.contract.access import Budget
 from dabench.contract.data import DataRequest, DomainData
 from dabench.contract.protocol import Plan, Run
-from dabench.engine import source
+from dabench.engine import black_box, source
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError
 
@@ -47,8 +48,10 @@ class _Parts:
     protocol: Any
     method: Any
     plan: Plan
-    source: source.SourceModel
+    source: Any
+    about: dict[str, Any]
     ids: dict[str, str]
+    close: Callable[[], None]
 
 
 def execute(spec: RunSpec, settings: Settings) -> RunResult:
@@ -62,6 +65,13 @@ def execute(spec: RunSpec, settings: Settings) -> RunResult:
     store.check_writable()
     torch.set_num_threads(spec.threads)
     parts = _load(spec, settings)
+    try:
+        return _execute(spec, settings, store, parts)
+    finally:
+        parts.close()
+
+
+def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> RunResult:
     identity = run_id(spec, parts)
     board = settings.results / "runs" / identity
     if store.exists(spec.protocol, spec.dataset, identity) and not settings.force:
@@ -74,7 +84,7 @@ def execute(spec: RunSpec, settings: Settings) -> RunResult:
         run = Run(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress)
         build = partial(parts.method, **spec.method_options)
         try:
-            outcome = parts.protocol.run(build, parts.plan, parts.source.network, run)
+            outcome = parts.protocol.run(build, parts.plan, parts.source, run)
         except BaseException as error:
             if not isinstance(error, KeyboardInterrupt):
                 store.write_failed(record, traceback.format_exc())
@@ -104,13 +114,36 @@ def _load(spec: RunSpec, settings: Settings) -> _Parts:
     if reason is not None:
         raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
     plan = protocol.plan(data, spec.batch_size, spec.seed)
-    recipe = source.Recipe(spec.backbone, spec.weights, spec.source_epochs, spec.freeze)
-    source_seed = spec.seed if spec.source_seed is None else spec.source_seed
+    recipe = source_recipe(spec, black_box=protocol.black_box)
+    seed = spec.seed if spec.source_seed is None else spec.source_seed
+    ids = {"data": data.digest, "stream": plan.stream.digest}
+    method = registry.method(spec.method)
+    if protocol.black_box:
+        opened = black_box.open_source(spec, settings, protocol, plan, recipe, seed)
+        found = opened.about | {"id": opened.answerer.info.id}
+        ids["source"] = found["id"]
+        return _Parts(protocol, method, plan, opened.remote, found, ids, opened.close)
     model = source.load_or_train(
-        recipe, plan, source_seed, settings.cache_dir, spec.device, settings.progress
+        recipe, plan, seed, settings.cache_dir, spec.device, settings.progress
     )
-    ids = {"data": data.digest, "stream": plan.stream.digest, "source": model.id}
-    return _Parts(protocol, registry.method(spec.method), plan, model, ids)
+    about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
+    ids["source"] = model.id
+    return _Parts(protocol, method, plan, model.network, about, ids, lambda: None)
+
+
+def source_recipe(spec: RunSpec, *, black_box: bool) -> source.Recipe:
+    """Return how the source model is trained: a plain head where it only answers.
+
+    A source backbone of its own is trained as a whole: ``--freeze`` counts the target's stages.
+    """
+    own = spec.source_backbone is not None
+    return source.Recipe(
+        spec.source_backbone or spec.backbone,
+        spec.source_weights or spec.weights,
+        spec.source_epochs,
+        0 if own else spec.freeze,
+        plain=black_box,
+    )
 
 
 def _init(spec: RunSpec) -> Any:
@@ -151,11 +184,7 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
             "platform": platform.platform(terse=True),
             "git_commit": _git_commit(),
         },
-        "source_model": {
-            "id": parts.source.id,
-            "val_accuracy": parts.source.val_accuracy,
-            "train_seconds": parts.source.seconds,
-        },
+        "source_model": parts.about,
         "cost": {},
         "extras": sorted(parts.method.extras),
         "reconstruction": bool(parts.method.reconstruction),

@@ -9,7 +9,12 @@ import torch
 
 from dabench.contract.types import IntArray, Score
 from dabench.engine.loops import Predictions
-from dabench.engine.metrics import ClosedSetAccuracy, OpenSetAccuracy, UnknownScoreMetrics
+from dabench.engine.metrics import (
+    ClosedSetAccuracy,
+    ExpectedCalibrationError,
+    OpenSetAccuracy,
+    UnknownScoreMetrics,
+)
 from dabench.errors import DataError
 
 
@@ -42,6 +47,10 @@ class Scorer:
         per_class = values.pop("class_accuracy")
         if self._open:
             values |= self._unknown_scores(found)
+        else:
+            calibration = ExpectedCalibrationError()
+            calibration.update(torch.from_numpy(found.confidence), decided == truth)
+            values |= calibration.compute()
         rows = [Score(name, value, n, self._segment, at) for name, value in values.items()]
         if self._segment == "all":
             counts = np.bincount(self._truth, minlength=len(per_class))

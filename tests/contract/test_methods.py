@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from dabench import registry
-from dabench.contract.access import Online
+from dabench.contract.access import Budget, Online, Recorder
+from dabench.contract.protocol import Run
 from dabench.engine import loops
-from dabench.errors import AccessError
+from dabench.engine.oracle import AnswerForm, InProcess
+from dabench.errors import AccessError, ConfigError
 from dabench.protocols.upper_bound import UpperBound
 
 SERVED = [(name, entry.protocols) for name, entry in registry.METHODS.items()]
@@ -72,13 +74,13 @@ def test_predict_changes_nothing(bench: Any, fitted: Fitted, name: str, protocol
     state = {key: value.clone() for key, value in method.state_dict().items()}
     modes = {key: module.training for key, module in method.named_modules()}
     drawn = torch.random.get_rng_state()
-    counted = method.access.source_model.cost.forward
+    counted = method.access.cost.forward
     first = loops.predict_all(method, here.plan.parts["adapt"], "cpu", False)
     second = loops.predict_all(method, here.plan.parts["adapt"], "cpu", False)
     assert all(torch.equal(state[key], value) for key, value in method.state_dict().items())
     assert modes == {key: module.training for key, module in method.named_modules()}
     assert torch.equal(drawn, torch.random.get_rng_state())
-    assert counted == method.access.source_model.cost.forward
+    assert counted == method.access.cost.forward
     np.testing.assert_array_equal(first.confidence, second.confidence)
     method.eval()
     with torch.no_grad():
@@ -144,8 +146,10 @@ def test_batchnorm_learns_while_training(
     """Lightning keeps the mode that it finds, and source models arrive in eval mode."""
     method, _ = fitted(name, protocol)
     key = "bottleneck.1.num_batches_tracked"
-    before = bench(protocol).network.state_dict()[key]
-    assert method.access.source_model.state_dict()[key] > before
+    fresh = bench(protocol).protocol.black_box
+    before = 0 if fresh else int(bench(protocol).network.state_dict()[key])
+    counts = [int(v) for k, v in method.state_dict().items() if k.endswith(key)]
+    assert max(counts) > before
 
 
 def test_usd_classifies_a_single_image(bench: Any, fitted: Fitted) -> None:
@@ -158,3 +162,114 @@ def test_usd_classifies_a_single_image(bench: Any, fitted: Fitted) -> None:
     for field in ("logits", "unknown_score", "is_unknown"):
         single = torch.cat([getattr(answer, field) for answer in alone])
         torch.testing.assert_close(single, getattr(together, field), rtol=1e-4, atol=1e-5)
+
+
+BLACK_BOX = [name for name, entry in registry.METHODS.items() if "bb-uda" in entry.protocols]
+
+
+class Shifted(InProcess):
+    """Other weights behind the same answers: a constant is added to every logit."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        with torch.no_grad():
+            self._network.classifier.bias += 1.0
+        # float addition moves the last bits: answer what the first model answered
+        self.first = InProcess(*args)
+
+    def answer(self, images: Any) -> Any:
+        return self.first.answer(images)
+
+
+@pytest.mark.parametrize("name", BLACK_BOX)
+def test_only_the_oracles_answers_matter(
+    make_bench: Any, fitted: Fitted, answers: Any, name: str
+) -> None:
+    """Other weights behind the same answers: not a bit of the run changes."""
+    here = make_bench(registry.protocol("bb-uda")(), answerer=Shifted)
+    again = here.run(registry.method(name))
+    assert answers(again) == answers(fitted(name, "bb-uda")[1])
+
+
+@pytest.mark.parametrize("name", BLACK_BOX)
+def test_other_answers_do_matter(make_bench: Any, fitted: Fitted, answers: Any, name: str) -> None:
+    """The test above can fail: a method that learns from answers follows other answers."""
+    protocol = registry.protocol("bb-uda")()
+    there = make_bench(protocol, form=AnswerForm("rounded", decimals=0))
+    again = there.run(registry.method(name))
+    same = answers(again) == answers(fitted(name, "bb-uda")[1])
+    assert same == issubclass(registry.method(name), UpperBound)
+
+
+@pytest.mark.parametrize("name", ["dine", "beta"])
+def test_hard_answers_are_refused_where_probabilities_are_needed(
+    make_bench: Any, name: str
+) -> None:
+    protocol = registry.protocol("bb-uda")(answers="hard")
+    with pytest.raises(AccessError, match="needs probabilities"):
+        make_bench(protocol, form=AnswerForm("hard")).run(registry.method(name))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"criterion": "ce"},
+        {"branches": "single"},
+        {"curriculum": False},
+        {"label_side": "soft"},
+        {"warmup_epochs": 1},
+        {"alpha": 0.0},
+        {"noisy_loss": "ce"},
+    ],
+    ids=str,
+)
+def test_switches_of_cabb_change_the_run(
+    bench: Any, fitted: Fitted, answers: Any, options: dict[str, Any]
+) -> None:
+    changed = bench("bb-uda").run(lambda: registry.method("cabb")(**options))
+    assert answers(changed) != answers(fitted("cabb", "bb-uda")[1])
+
+
+def test_cabb_works_with_hard_answers(make_bench: Any) -> None:
+    protocol = registry.protocol("bb-uda")(answers="hard")
+    outcome = make_bench(protocol, form=AnswerForm("hard")).run(registry.method("cabb"))
+    share = [s for s in outcome.curves if s.metric == "split_share" and s.at == 0]
+    assert [s.value for s in share] == [1.0, 1.0]  # nothing to separate by: all labels are clean
+
+
+def test_a_branch_is_reported_beside_the_ensemble(fitted: Fitted) -> None:
+    for name in ("cabb", "beta"):
+        _, outcome = fitted(name, "bb-uda")
+        assert "single-branch" in {s.segment for s in outcome.scores}
+    assert "split_agreement" in {s.metric for s in fitted("cabb", "bb-uda")[1].curves}
+
+
+def test_queries_are_counted_once(fitted: Fitted, bench: Any) -> None:
+    count = len(bench("bb-uda").plan.parts["adapt"])
+    for name in BLACK_BOX:
+        queries = fitted(name, "bb-uda")[1].cost["oracle_queries"]
+        learns = name not in {"source", "target-supervised"}
+        assert queries == (count if learns else 0), name
+
+
+def test_a_budget_that_does_not_cover_the_set_is_refused_first(make_bench: Any) -> None:
+    protocol = registry.protocol("bb-uda")(query_budget=10)
+    with pytest.raises(AccessError, match=r"query_budget 10 does not cover"):
+        make_bench(protocol).run(registry.method("cabb"))
+
+
+def test_a_black_box_has_no_batchnorm(make_bench: Any) -> None:
+    here = make_bench(registry.protocol("bb-uda")())
+    run = Run("bn-target", Budget(1, 32), 0, "cpu", Recorder(), False)
+    with pytest.raises(ConfigError, match="--init bn-target"):
+        here.protocol.run(registry.method("cabb"), here.plan, here.remote, run)
+
+
+def test_a_partial_target_has_fewer_classes(make_bench: Any) -> None:
+    here = make_bench(registry.protocol("bb-uda")(partial=4))
+    assert set(here.plan.truth["adapt"].tolist()) == {0, 1, 2, 3}
+    assert here.plan.task.num_classes == 10
+    outcome = here.run(registry.method("pseudo-label"))
+    scores = {s.key: s.value for s in outcome.scores}
+    assert scores["class_accuracy/9"] is None
+    assert scores["mean_class_accuracy"] is not None

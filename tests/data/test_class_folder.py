@@ -18,16 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dabench.contract.data import DataRequest, DomainData, ImageArray, Labelled
-from dabench.datasets import class_folder, image_cache, splits
-from dabench.datasets.class_folder import (
-    ClassFolder,
-    ImageFolder,
-    Office31,
-    OfficeHome,
-    Pacs,
-    VisdaC,
-)
+from dabench.contract.data import ClassSplit, DataRequest, DomainData, ImageArray, Labelled
+from dabench.datasets import cache_folder, folder_tree, image_build, image_cache, splits
+from dabench.datasets.class_folder import ImageFolder, Office31, OfficeHome, Pacs, VisdaC
+from dabench.datasets.folder_set import ClassFolder
+from dabench.datasets.image_stream import StreamedImages
 from dabench.errors import CacheError, ConfigError, DataError
 
 Maker = Callable[..., Path]
@@ -58,13 +53,13 @@ def pixels(images: ImageArray) -> np.ndarray:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return the list of files that are decoded from now on."""
     files: list[Path] = []
-    real = image_cache.decode
+    real = image_build.decode
 
     def spy(path: Path, size: int, dataset: str) -> Any:
         files.append(path)
         return real(path, size, dataset)
 
-    monkeypatch.setattr(image_cache, "decode", spy)
+    monkeypatch.setattr(image_build, "decode", spy)
     return files
 
 
@@ -79,7 +74,7 @@ def images_of(tmp_path: Path) -> Callable[..., Labelled]:
 
     def get(*names: str) -> Labelled:
         entries = [
-            image_cache.Entry(f"d/c{i}/{name}", tmp_path / name, i) for i, name in enumerate(names)
+            image_build.Entry(f"d/c{i}/{name}", tmp_path / name, i) for i, name in enumerate(names)
         ]
         return image_cache.load_images("toy", "d", entries, SIZE, tmp_path / "cache")
 
@@ -297,7 +292,7 @@ def test_modes_and_endings(tmp_path: Path, images_of: Callable[..., Labelled]) -
     grey.save(tmp_path / "grey.bmp")
     part = images_of("grey.PNG", "palette.png", "alpha.webp", "grey.bmp")
     assert set(np.unique(pixels(part.images))) == {100}
-    assert ".webp" in class_folder.ENDINGS
+    assert ".webp" in folder_tree.ENDINGS
 
 
 # --- the cache ---------------------------------------------------------------------------------
@@ -376,7 +371,7 @@ def test_disk_that_fills_up_while_writing(
         raise OSError(28, "No space left on device")
 
     root = make_tree(["a", "b"], ["x", "y"])
-    monkeypatch.setattr(image_cache, "_sync", full)
+    monkeypatch.setattr(image_build, "sync", full)
     with pytest.raises(CacheError, match=r"No space left.*--cache-dir"):
         load(ImageFolder(), root, "a", "b")
     assert list((root.parent / "cache" / "images").iterdir()) == []
@@ -390,7 +385,7 @@ def test_leftovers_of_a_killed_process_go(make_tree: Maker) -> None:
     folder.rename(images / f".{folder.name}.dead")
     fresh = images / f".{folder.name}.alive"
     fresh.mkdir()
-    old = time.time() - 2 * image_cache.STALE
+    old = time.time() - 2 * cache_folder.STALE
     for path in (*(images / f".{folder.name}.dead").iterdir(), images / f".{folder.name}.dead"):
         os.utime(path, (old, old))
     load(ImageFolder(), root, "a", "b")
@@ -447,7 +442,7 @@ def test_streaming_equals_the_cache(
     assert len(said) == 1
     assert "decoding as they stream" in said[0]
     images = streamed.target_all.images
-    assert isinstance(images, image_cache.StreamedImages)
+    assert isinstance(images, StreamedImages)
     assert streamed.digest == cached.digest
     np.testing.assert_array_equal(streamed.target_all.labels, cached.target_all.labels)
     np.testing.assert_array_equal(pixels(images), pixels(cached.target_all.images))
@@ -473,7 +468,7 @@ def test_second_streaming_load_hashes_nothing(
 ) -> None:
     root = make_tree(["a", "b"], ["x", "y"])
     first = load(ImageFolder(), root, "a", "b")
-    monkeypatch.delattr(image_cache, "_hash_file")
+    monkeypatch.delattr(image_build, "hash_file")
     assert load(ImageFolder(), root, "a", "b").digest == first.digest
 
 
@@ -489,7 +484,7 @@ def test_streaming_names_a_broken_file(make_tree: Maker) -> None:
 
 def test_free_bytes_of_a_folder_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=len(path.parts)))
-    assert image_cache.free_bytes(tmp_path / "not" / "yet") == len(tmp_path.parts)
+    assert cache_folder.free_bytes(tmp_path / "not" / "yet") == len(tmp_path.parts)
 
 
 # --- splits ------------------------------------------------------------------------------------
@@ -512,6 +507,28 @@ def test_split_counts(dataset: str, split: str, known: int, unknown: int, classe
     assert not set(found.known) & set(found.unknown)
     assert set(found.known) | set(found.unknown) <= set(splits.CLASSES[dataset])
     assert len(splits.CLASSES[dataset]) == classes
+
+
+@pytest.mark.parametrize(
+    ("classes", "known", "unknown"),
+    [
+        (["cow", "Ant", "bee", "dog"], ("Ant", "bee"), ("cow", "dog")),
+        (["e", "D", "c", "B", "a"], ("a", "B", "c"), ("D", "e")),
+    ],
+)
+def test_image_folder_split(
+    classes: list[str], known: tuple[str, ...], unknown: tuple[str, ...], make_tree: Maker
+) -> None:
+    root = make_tree(["photos", "drawings"], classes, per_class=1)
+    for source, target in (("photos", "drawings"), ("drawings", "photos")):
+        found = load(ImageFolder(), root, source, target).splits
+        assert found == {"default": ClassSplit(known, unknown)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_image_folder_with_few_classes_has_no_split(count: int, make_tree: Maker) -> None:
+    root = make_tree(["a", "b"], [f"c{i}" for i in range(count)], per_class=1)
+    assert load(ImageFolder(), root, "a", "b").splits == {}
 
 
 def test_splits_follow_their_conventions() -> None:

@@ -32,6 +32,12 @@ def run(metric, *columns, batches=1):
     return metric.compute()
 
 
+def ece(p, truth, bins=15, batches=1):
+    top = p.max(1)
+    metric = ExpectedCalibrationError(bins)
+    return run(metric, top.values, top.indices == truth, batches=batches)
+
+
 def open_set(predicted, truth, known):
     return run(OpenSetAccuracy(known), as_int(predicted), as_int(truth))
 
@@ -263,23 +269,23 @@ def reference_ece(p, truth, bins):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_ece_against_numpy_and_torchmetrics(seed, bins):
     p, truth = probabilities(seed)
-    got = run(ExpectedCalibrationError(bins), p, truth, batches=4)["ECE"]
+    got = ece(p, truth, bins, batches=4)["ECE"]
     assert got == pytest.approx(reference_ece(p.numpy(), truth.numpy(), bins), abs=1e-9)
     assert got == pytest.approx(float(MulticlassCalibrationError(4, bins)(p, truth)), abs=1e-6)
 
 
 def test_ece_closed_forms():
     sure = torch.tensor([[1.0, 0.0]]).repeat(4, 1)
-    assert run(ExpectedCalibrationError(), sure, as_int([0] * 4)) == {"ECE": 0.0}
-    assert run(ExpectedCalibrationError(), sure, as_int([1] * 4)) == {"ECE": 1.0}
-    assert run(ExpectedCalibrationError(), sure, as_int([0, 0, 0, 1]))["ECE"] == 0.25
-    assert run(ExpectedCalibrationError(), sure[:0], as_int([])) == {"ECE": None}
+    assert ece(sure, as_int([0] * 4)) == {"ECE": 0.0}
+    assert ece(sure, as_int([1] * 4)) == {"ECE": 1.0}
+    assert ece(sure, as_int([0, 0, 0, 1]))["ECE"] == 0.25
+    assert ece(sure[:0], as_int([])) == {"ECE": None}
 
 
 def test_ece_bins_are_closed_on_the_right():
     # .5 ends the bin (1/4, 1/2]; with the left edge shut it would share a bin with .6
     p = torch.tensor([[0.5, 0.5], [0.6, 0.4]], dtype=torch.float64)
-    got = run(ExpectedCalibrationError(4), p, as_int([0, 1]))["ECE"]
+    got = ece(p, as_int([0, 1]), 4)["ECE"]
     assert got == pytest.approx((0.5 + 0.6) / 2)
 
 
@@ -292,8 +298,8 @@ def test_batched_update_equals_one(batches):
     columns = scores(5, ties=True)
     assert unknown(*columns) == unknown(*columns, batches=batches)
     p, labels = probabilities(2)
-    one = run(ExpectedCalibrationError(), p, labels)["ECE"]
-    many = run(ExpectedCalibrationError(), p, labels, batches=batches)["ECE"]
+    one = ece(p, labels)["ECE"]
+    many = ece(p, labels, batches=batches)["ECE"]
     assert many == pytest.approx(one, abs=1e-12)
 
 
@@ -343,19 +349,18 @@ def test_wrong_unknown_scores_are_refused(score, private, right):
 
 
 @pytest.mark.parametrize(
-    ("p", "truth"),
+    ("confidence", "correct"),
     [
-        (torch.tensor([[2.0, -1.0]]), as_int([0])),
-        (torch.tensor([[3.0, 1.0]]), as_int([0])),
-        (torch.tensor([[math.nan, 0.5]]), as_int([0])),
-        (torch.tensor([0.5, 0.5]), as_int([0, 1])),
-        (torch.tensor([[0.5, 0.5]]), as_int([2])),
-        (torch.tensor([[0.5, 0.5]]), as_int([0, 1])),
+        (torch.tensor([2.0]), torch.tensor([True])),
+        (torch.tensor([-1.0]), torch.tensor([True])),
+        (torch.tensor([math.nan]), torch.tensor([True])),
+        (torch.tensor([[0.5, 0.5]]), torch.tensor([True])),
+        (torch.tensor([0.5]), torch.tensor([True, False])),
     ],
 )
-def test_wrong_probabilities_are_refused(p, truth):
+def test_wrong_confidences_are_refused(confidence, correct):
     with pytest.raises(ConfigError):
-        ExpectedCalibrationError().update(p, truth)
+        ExpectedCalibrationError().update(confidence, correct)
 
 
 @pytest.mark.parametrize(

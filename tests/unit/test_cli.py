@@ -117,7 +117,9 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(registry.METHODS, name, method)
     protocol = registry.ProtocolEntry("fake_parts:FakeProtocol", "", "fake-data", "HOS")
     monkeypatch.setitem(registry.PROTOCOLS, "fake-protocol", protocol)
-    monkeypatch.setitem(registry.DATASETS, "fake-data", registry.Entry("fake_parts:FakeData", ""))
+    monkeypatch.setitem(
+        registry.DATASETS, "fake-data", registry.DataEntry("fake_parts:FakeData", "")
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+"""``dabench serve-source``: train or load a source model here and answer others over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+from typing import TYPE_CHECKING, Any
+
+from dabench import registry
+from dabench.cli_parser import dotted_options
+from dabench.config import RunSpec, Settings, resolve, settings
+from dabench.errors import ConfigError, DataError
+from dabench.options import merge
+
+if TYPE_CHECKING:
+    from dabench.engine.oracle import InProcess
+
+DEFAULT_PROTOCOL = "bb-uda"
+
+
+def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
+    """Serve until Ctrl-C.
+
+    Args:
+        args: what the parser of ``serve-source`` found.
+        rest: words that it does not know (``--protocol.NAME VALUE``).
+
+    Raises:
+        DabenchError: an option that does not fit, missing data, a port in use.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
+    dotted = dotted_options(rest, "serve-source")
+    for name in dotted:
+        if name.startswith("method."):
+            raise ConfigError(f"--{name}: serve-source serves a source model and runs no method")
+    own = ("command", "help", "host", "port", "token")
+    given = {key: value for key, value in vars(args).items() if key not in own} | dotted
+    port = _port(args.port)
+
+    from dabench.serve import serve  # first: a missing package is said before anything is trained
+
+    spec, chosen = _spec(given), settings(given)
+    token = args.token or os.environ.get("DABENCH_ORACLE_TOKEN")
+    answerer = load(spec, chosen)
+    if not token:
+        token = secrets.token_urlsafe(24)
+        print(f"token (clients set DABENCH_ORACLE_TOKEN to it): {token}", file=sys.stderr)
+    if args.host not in ("127.0.0.1", "::1", "localhost"):
+        print("warning: plain HTTP; put a TLS proxy before it on open networks", file=sys.stderr)
+    info = answerer.info
+
+    def ready(url: str) -> None:
+        print(
+            f"source model {info.id[:8]} ({info.form} answers, {len(info.classes)} classes, "
+            f"accuracy {info.val_accuracy:.3f}) at {url}; Ctrl-C ends it",
+            flush=True,
+        )
+
+    serve(answerer, args.host, port, token, ready=ready)
+    return 0
+
+
+def _spec(given: dict[str, Any]) -> RunSpec:
+    """Resolve the options as ``run`` does; a file may be that of a run, with a method in it."""
+    options = {k: v for k, v in merge(given).items() if not k.startswith("method.")}
+    specs = resolve({"protocol": DEFAULT_PROTOCOL} | options | {"method": "source"})
+    if len(specs) > 1:
+        raise ConfigError("--seeds: one source model is served; give one --seed or --source-seed")
+    return specs[0]
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise ConfigError(f"--port {text}: expected 0 to 65535 (0 = one that is free)")
+    return int(text)
+
+
+def load(spec: RunSpec, chosen: Settings) -> InProcess:
+    """Return the source model of a run of ``spec``, in this process.
+
+    Raises:
+        DabenchError: missing data, a protocol that cannot use them, a damaged cache.
+    """
+    import torch
+
+    from dabench.contract.data import DataRequest
+    from dabench.engine import source
+    from dabench.engine.oracle import AnswerForm, InProcess
+    from dabench.engine.run import source_recipe
+
+    torch.set_num_threads(spec.threads)
+    options = spec.protocol_options
+    form = AnswerForm(
+        options.get("answers", "soft"), options.get("top_k", 3), options.get("decimals", 2)
+    )
+    data = registry.dataset(spec.dataset)().load(
+        DataRequest(spec.source, spec.target, spec.image_size, chosen.data_root, chosen.cache_dir)
+    )
+    protocol = registry.protocol(spec.protocol)(**options)
+    reason = protocol.is_valid(data)
+    if reason is not None:
+        raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
+    plan = protocol.plan(data, spec.batch_size, spec.seed)
+    seed = spec.seed if spec.source_seed is None else spec.source_seed
+    model = source.load_or_train(
+        # as a black-box protocol would: another head is another model
+        source_recipe(spec, black_box=True),
+        plan,
+        seed,
+        chosen.cache_dir,
+        spec.device,
+        chosen.progress,
+    )
+    return InProcess(model, plan.task.classes, plan.task.image_size, form, spec.device)

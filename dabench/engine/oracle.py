@@ -1,0 +1,278 @@
+"""A source model as an interface: the answerer in this process, and the client that asks.
+
+Three answerers give the same bits on the same device with the same number of threads:
+``InProcess`` here, ``oracle_process.Sealed`` in a child process, ``oracle_http.Http`` elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dabench.contract.access import Unlabelled, to_float
+from dabench.contract.types import Task
+from dabench.engine.answers import AnswerStore
+from dabench.engine.nets import Cost
+from dabench.engine.oracle_words import (
+    CHUNK,
+    Answerer,
+    AnswerForm,
+    Float32,
+    OracleInfo,
+    Pictures,
+    Unreachable,
+    check,
+)
+from dabench.engine.source import SourceModel
+from dabench.errors import AccessError, OracleError
+
+__all__ = [
+    "CHUNK",
+    "AnswerForm",
+    "Answerer",
+    "InProcess",
+    "OracleClient",
+    "OracleInfo",
+    "Unreachable",
+    "check",
+]
+
+
+class InProcess:
+    """The source model in this process: the quickest answerer, and no seal at all.
+
+    Args:
+        model: trained source model; a copy of its network is moved to ``device``.
+        classes: names of its K classes.
+        image_size: side of its pictures in pixels.
+        form: what it gives away.
+        device: where it is evaluated.
+    """
+
+    def __init__(
+        self,
+        model: SourceModel,
+        classes: tuple[str, ...],
+        image_size: int,
+        form: AnswerForm,
+        device: str,
+    ) -> None:
+        self._network = copy.deepcopy(model.network).to(device).eval()
+        self._network.cost = Cost()  # copies share one, and this work is nobody's cost
+        self._form = form
+        self._device = device
+        self.info = OracleInfo(
+            model.id,
+            tuple(classes),
+            image_size,
+            form.name,
+            form.gives_probabilities,
+            model.val_accuracy,
+            model.seconds,
+        )
+
+    def answer(self, images: Pictures) -> Float32:
+        """Answer up to ``CHUNK`` pictures, each as if it had been asked alone."""
+        if not 1 <= len(images) <= CHUNK:
+            raise OracleError(f"{len(images)} pictures asked at once; ask 1 to {CHUNK}")
+        padded = np.zeros((CHUNK, *images.shape[1:]), dtype=np.uint8)
+        padded[: len(images)] = images
+        # the choice of GPU kernels must not depend on what else the process did before
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
+            logits = self._network(to_float(padded).to(self._device))
+            p: Float32 = logits.float().softmax(dim=1).cpu().numpy()
+        return self._form.apply(p[: len(images)])
+
+    def restart(self) -> None:
+        """Nothing to start again."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class OracleClient:
+    """The :class:`dabench.contract.access.Oracle` that a method is handed.
+
+    Every picture that this run asks for the first time counts once in ``cost.queries``, whether an
+    earlier run left its answer on the disk or not; while ``cost`` is paused (a protocol is
+    scoring) nothing counts.
+
+    Args:
+        answerer: who evaluates the source model.
+        task: what the answers have to fit.
+        cost: of the run.
+        budget: pictures that may be asked; None = as many as one likes.
+        cache_dir: answers are kept in its ``answers/<id>-<form>.sqlite3``; None = in memory.
+        attempts: tries a question before giving up.
+        pause: seconds before the second try; twice that before the third, and so on.
+
+    Raises:
+        OracleError: the oracle's classes or image size are not the task's.
+        CacheError: the file of stored answers is damaged.
+    """
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        task: Task,
+        cost: Cost,
+        budget: int | None,
+        cache_dir: Path | None,
+        attempts: int = 3,
+        pause: float = 0.5,
+    ) -> None:
+        self.info = answerer.info
+        check(self.info, task)
+        self._answerer = answerer
+        self._task = task
+        self._cost = cost
+        self._budget = budget
+        self._attempts = max(1, attempts)
+        self._pause = pause
+        self._counted: set[bytes] = set()
+        file = f"{self.info.id}-{self.info.form}.sqlite3"
+        path = None if cache_dir is None else cache_dir / "answers" / file
+        self._store = AnswerStore(path, task.num_classes)
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """False where answers are one-hot."""
+        return self.info.gives_probabilities
+
+    def ask(self, images: Tensor) -> Tensor:
+        """Answer (B, 3, S, S) images in [0, 1] by (B, K) float32 distributions on the CPU.
+
+        Raises:
+            AccessError: the budget would be exceeded; nothing was asked.
+            OracleError: pictures that are none, no answer, or one that is no distribution.
+        """
+        pictures = self._quantised(images)
+        return self._answers(_digests(pictures), lambda rows: pictures[rows])
+
+    def ask_all(self, target: Unlabelled) -> Tensor:
+        """Answer a whole set in position order by (N, K); the budget is checked for all of it.
+
+        Raises:
+            AccessError, OracleError: as ``ask``.
+        """
+
+        def fetch(rows: list[int]) -> Pictures:
+            return self._quantised(target.__getitems__(rows).images)
+
+        # two passes, so that a large set is never in memory as a whole
+        digests: list[bytes] = []
+        for start in range(0, len(target), 256):
+            digests += _digests(fetch(list(range(start, min(start + 256, len(target))))))
+        return self._answers(digests, fetch)
+
+    def close(self) -> None:
+        """Close the file of answers; the answerer belongs to whoever made it."""
+        self._store.close()
+
+    def _quantised(self, images: Tensor) -> Pictures:
+        size = self._task.image_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise OracleError(
+                f"asked with a tensor of {tuple(images.shape)}; expected (B, 3, {size}, {size})"
+            )
+        values = images.detach().to("cpu", torch.float32)
+        # not (inside) rather than outside: it also refuses what is no number
+        if values.numel() and not bool(((values >= -1e-3) & (values <= 1.001)).all()):
+            raise OracleError(
+                "asked with values outside [0, 1]; hand over pictures as they came, not normalised"
+            )
+        levels = values.mul(255).round().clamp(0, 255).to(torch.uint8)
+        pictures: Pictures = levels.permute(0, 2, 3, 1).contiguous().numpy()
+        return pictures
+
+    def _charge(self, digests: Sequence[bytes]) -> None:
+        """Count what this run has not asked before, or refuse all of it."""
+        if self._cost.paused:
+            return
+        fresh = set(digests) - self._counted
+        asked = len(self._counted)
+        if self._budget is not None and asked + len(fresh) > self._budget:
+            raise AccessError(
+                f"the budget allows {self._budget} questions; {asked} were asked and this set needs"
+                f" {len(fresh)} more; raise --protocol.query_budget to {asked + len(fresh)} or more"
+            )
+        self._counted |= fresh
+        self._cost.queries += len(fresh)
+
+    def _answers(self, digests: list[bytes], fetch: Callable[[list[int]], Pictures]) -> Tensor:
+        self._charge(digests)
+        first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
+        known = self._store.known(list(first))
+        wanted = sorted(row for digest, row in first.items() if digest not in known)
+        for start in range(0, len(wanted), CHUNK):
+            rows = wanted[start : start + CHUNK]
+            answers = self._asked(fetch(rows), len(known) + start, len(first))
+            self._store.add([digests[row] for row in rows], self._valid(answers, rows))
+        return torch.from_numpy(self._store.get(digests))
+
+    def _asked(self, pictures: Pictures, kept: int, needed: int) -> object:
+        """Ask until there is an answer; ``kept`` of ``needed`` are for the message."""
+        reason: Unreachable | None = None
+        for attempt in range(self._attempts):
+            try:
+                if attempt:
+                    time.sleep(self._pause * 2 ** (attempt - 1))
+                    self._restart()
+                return self._answerer.answer(pictures)
+            except Unreachable as error:
+                reason = error
+        place = self._store.path or "memory (no cache folder was given)"
+        raise OracleError(
+            f"the oracle did not answer after {self._attempts} tries ({reason}); {kept} of "
+            f"{needed} answers are kept in {place}; run the same command again to go on"
+        ) from reason
+
+    def _restart(self) -> None:
+        self._answerer.restart()
+        found = self._answerer.info
+        if (found.id, found.form, found.classes) != (
+            self.info.id,
+            self.info.form,
+            self.info.classes,
+        ):
+            raise OracleError(
+                f"the oracle came back as another model ({found.id}, {found.form}; before "
+                f"{self.info.id}, {self.info.form}); start a new run"
+            )
+
+    def _valid(self, answers: object, rows: list[int]) -> Float32:
+        """Check that answers are distributions over the task's classes; ``rows`` names them."""
+        found = np.asarray(answers)
+        expected = (len(rows), self._task.num_classes)
+        if found.shape != expected or found.dtype.kind not in "fiu":
+            raise OracleError(
+                f"the oracle answered {len(rows)} pictures from position {rows[0]} on with "
+                f"{found.dtype} of {found.shape}; expected float32 of {expected}"
+            )
+        for row, values in zip(rows, found.astype(np.float64), strict=True):
+            # finite first: a sum with NaN in it would be the less telling message
+            bad = [v for v in values if not math.isfinite(v) or v < -1e-6]
+            if bad:
+                raise OracleError(
+                    f"the oracle's answer to picture {row} holds {bad[0]:g}; expected a "
+                    "distribution (softmax, no logits)"
+                )
+            if abs(values.sum() - 1) > 1e-3:
+                raise OracleError(
+                    f"the oracle's answer to picture {row} sums to {values.sum():g}; expected 1 "
+                    "(a distribution over the classes)"
+                )
+        clean: Float32 = np.maximum(found, 0).astype(np.float32)
+        return clean
+
+
+def _digests(pictures: Pictures) -> list[bytes]:
+    return [hashlib.sha256(picture.tobytes()).digest() for picture in pictures]

@@ -1,0 +1,79 @@
+"""Folders that are complete or absent: written under a temporary name and renamed whole."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dabench.errors import CacheError
+
+log = logging.getLogger("dabench")
+T = TypeVar("T")
+STALE = 3600.0  # seconds without a write after which a temporary folder was left by a dead process
+
+
+def publish(folder: Path, write: Callable[[Path], None], read: Callable[[], T | None]) -> T:
+    """Write a folder under a temporary name, rename it and read it.
+
+    Where another process was quicker its work is kept; a damaged folder is replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)
+        write(temporary)
+        for _ in range(3):
+            with suppress(OSError):  # the name is taken: by a good twin, or by a damaged folder
+                os.replace(temporary, folder)
+            done = read()
+            if done is not None:
+                return done
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    raise CacheError(f"image cache {folder} is damaged; delete it and run again")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary folders of this name that a killed process left behind."""
+    for old in folder.parent.glob(f".{folder.name}.*"):
+        with suppress(OSError):
+            if time.time() - max(p.stat().st_mtime for p in (old, *old.iterdir())) > STALE:
+                shutil.rmtree(old)
+
+
+def read_digest(folder: Path) -> str | None:
+    """Return the digest in ``meta.json``, or None where there is none."""
+    try:
+        return str(json.loads((folder / "meta.json").read_text())["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the disk that holds (or will hold) a folder."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def sync(file: Any) -> None:
+    """Bring a file to the disk: one that is full must raise before the folder is renamed."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@functools.cache
+def say_once(message: str) -> None:
+    """Warn, once a process: every load of the same set would say the same."""
+    log.warning(message)

@@ -1,0 +1,109 @@
+"""What is made from the image files of one domain: the contents of a new cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from dabench.datasets.cache_folder import sync
+from dabench.datasets.image_decoding import decode, hash_file
+from dabench.errors import DataError
+
+FORMAT = "1"  # part of every key: raise it whenever the pixels or the files change
+CHUNK = 256  # images that are decoded ahead of the writer
+QUIET = 500  # up to so many images no progress bar is shown
+
+
+class Entry(NamedTuple):
+    """One image file: ``domain/class/file``, where it lies, and its class index."""
+
+    name: str
+    path: Path
+    label: int
+
+
+class Build(NamedTuple):
+    """What a cache folder is made from: files in their final order, and the side in pixels."""
+
+    dataset: str
+    domain: str
+    entries: Sequence[Entry]
+    size: int
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Return (N,) class indices in the final order."""
+        return np.array([entry.label for entry in self.entries], dtype=np.int64)
+
+    def key(self) -> str:
+        """Return a folder name that changes with any file's name, class, size or time."""
+        sha = hashlib.sha256(f"{FORMAT}|{self.size}\n".encode())
+        for entry in self.entries:
+            try:
+                stat = entry.path.stat()
+            except OSError as error:
+                raise DataError(f"cannot read {entry.path}: {error.strerror}") from error
+            facts = f"{entry.name}|{entry.label}|{stat.st_size}|{stat.st_mtime_ns}\n"
+            sha.update(facts.encode(errors="surrogateescape"))
+        readable = re.sub(r"[^\w.-]", "_", f"{self.dataset}-{self.domain}-{self.size}")
+        return f"{readable}-{sha.hexdigest()[:16]}"
+
+    def each(self, make: Callable[[Path], tuple[Any, str]], verb: str) -> Iterator[tuple[Any, str]]:
+        """Yield ``make(path)`` in order, a few threads ahead."""
+        total = len(self.entries)
+        bar = tqdm(total=total, desc=f"{verb} {self.domain}", unit="img", disable=total <= QUIET)
+        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, total, CHUNK):
+                for made in pool.map(make, [e.path for e in self.entries[start : start + CHUNK]]):
+                    yield made
+                    bar.update()
+
+    def write_pixels(self, folder: Path) -> None:
+        """Write ``images.npy``, ``labels.npy`` and ``meta.json`` (digest) into an empty folder."""
+        hashes = []
+        with (folder / "images.npy").open("wb") as file:
+            shape = (len(self.entries), self.size, self.size, 3)
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for picture, sha in self.each(
+                lambda path: decode(path, self.size, self.dataset), "decoding"
+            ):
+                file.write(picture.tobytes())  # not through a map: a full disk must raise
+                hashes.append(sha)
+            sync(file)
+        with (folder / "labels.npy").open("wb") as file:
+            np.save(file, self.labels)
+            sync(file)
+        self._write_meta(folder, hashes)
+
+    def write_links(self, folder: Path) -> None:
+        """Write links named by number into an empty folder."""
+        for i, entry in enumerate(self.entries):
+            link(folder, i).symlink_to(entry.path.absolute())
+
+    def write_digest(self, folder: Path) -> None:
+        """Write ``meta.json`` (digest) into an empty folder."""
+        self._write_meta(folder, [sha for _, sha in self.each(hash_file, "reading")])
+
+    def _write_meta(self, folder: Path, hashes: list[str]) -> None:
+        digest = hashlib.sha256(f"size {self.size}\n".encode())
+        for entry, sha in zip(self.entries, hashes, strict=True):
+            digest.update(f"{sha} {entry.name}\n".encode(errors="surrogateescape"))
+        with (folder / "meta.json").open("wb") as file:
+            file.write(json.dumps({"digest": digest.hexdigest()}).encode())
+            sync(file)
+
+
+def link(folder: Path, row: int) -> Path:
+    """Return the path of a link: a number, so that it tells no class."""
+    return folder / f"{row:08d}"

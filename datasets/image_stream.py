@@ -1,0 +1,54 @@
+"""Images decoded whenever they are asked for, where the disk would not hold them decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dabench.contract.data import Labelled
+from dabench.datasets.cache_folder import publish, read_digest
+from dabench.datasets.image_build import Build, link
+from dabench.datasets.image_decoding import Pictures, decode
+
+
+class StreamedImages:
+    """Pictures that are decoded whenever they are asked for: (B,) positions -> (B, S, S, 3) uint8.
+
+    It knows a folder of links named by number, their count and the side S; no class name.
+    """
+
+    def __init__(self, folder: Path, count: int, size: int, dataset: str) -> None:
+        self._folder = folder
+        self._count = count
+        self._size = size
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Pictures:
+        rows = np.arange(self._count)[index]
+        out = np.empty((rows.size, self._size, self._size, 3), np.uint8)
+        for i, row in enumerate(rows.reshape(-1)):
+            out[i], _ = decode(link(self._folder, int(row)), self._size, self._dataset)
+        return out.reshape(*rows.shape, *out.shape[1:])
+
+
+def streamed(cache_dir: Path, build: Build) -> Labelled:
+    """Make (once) the links, and the digest, which lies elsewhere than the links."""
+    count = len(build.entries)
+    place = hashlib.sha256(os.fsencode(build.entries[0].path.absolute())).hexdigest()[:8]
+    links = cache_dir / "links" / f"{build.key()}-{place}"
+    meta = cache_dir / "digests" / build.key()
+
+    def complete() -> bool | None:
+        return (links.is_dir() and len(os.listdir(links)) == count) or None
+
+    if not complete():
+        publish(links, build.write_links, complete)
+    digest = read_digest(meta) or publish(meta, build.write_digest, lambda: read_digest(meta))
+    return Labelled(StreamedImages(links, count, build.size, build.dataset), build.labels, digest)

@@ -1,0 +1,178 @@
+"""BETA: divide to adapt, with two networks that refine each other's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from dabench.contract.access import BlackBox, TargetBatch
+from dabench.contract.method import DecayingSGD, OfflineMethod
+from dabench.contract.types import Prediction, Separation
+from dabench.engine import views
+from dabench.engine.nets import Network, fixed_statistics, set_probabilities
+from dabench.methods.functional import distillation, divergence, losses
+from dabench.methods.functional.mixture import fit_two_component
+
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class BETA(OfflineMethod):
+    """BETA (Yang et al., 2022, "Divide to adapt"), after the authors' code (xyupeng/BETA).
+
+    Two networks distill as DINE does. After a warm-up, each fits a two-component mixture to the
+    cross-entropy of its own labels; the easy part, refined with the other network's posterior, is
+    learned with mixup over the whole batch; a penalty keeps the class prior uniform. Deviations:
+    distillation and division are one step on one batch, where the code has two loops; one weak and
+    one strong view; fine-tuning shares the epochs of the budget.
+
+    Args:
+        lr: learning rate of bottleneck and classifier.
+        backbone_factor: learning-rate factor of the backbone; leave out for .1 where it is
+            pretrained and 1 where it starts from nothing.
+        warmup_epochs: epochs of distillation alone.
+        tau: posterior of "easy" from which a label is learned (.8 for small sets, .5 for VisDA-C).
+        temperature: sharpening of refined labels.
+        alpha: of the division's mixup.
+        distil_alpha: of the distillation's mixup.
+        memory: share of the old label kept at a refresh.
+        im_weight: weight of information maximisation in the distillation.
+        prior_weight: weight of the uniform-prior penalty.
+        fine_tune: share of the epochs, the last ones, with information maximisation alone.
+    """
+
+    grant: ClassVar[type | tuple[type, ...]] = BlackBox
+    needs_probabilities: ClassVar[bool] = True
+    access: BlackBox
+
+    def __init__(
+        self,
+        *,
+        lr: Annotated[float, Field(gt=0)] = 1e-2,
+        backbone_factor: NonNegative | None = None,
+        warmup_epochs: Annotated[int, Field(ge=0)] = 1,
+        tau: Share = 0.8,
+        temperature: Annotated[float, Field(gt=0)] = 0.5,
+        alpha: Annotated[float, Field(gt=0)] = 1.0,
+        distil_alpha: Annotated[float, Field(gt=0)] = 0.3,
+        memory: Share = 0.6,
+        im_weight: NonNegative = 1.0,
+        prior_weight: NonNegative = 1.0,
+        fine_tune: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.lr, self.backbone_factor, self.warmup_epochs = lr, backbone_factor, warmup_epochs
+        self.tau, self.temperature, self.alpha = tau, temperature, alpha
+        self.distil_alpha, self.memory = distil_alpha, memory
+        self.im_weight, self.prior_weight = im_weight, prior_weight
+        self.fine_tune = fine_tune
+
+    def begin(self, access: BlackBox) -> None:
+        """Ask once, and build both networks."""
+        super().begin(access)
+        self.bank = distillation.adaptive_smoothing(access.oracle.ask_all(access.target))
+        self.nets = nn.ModuleList(access.new_network(b) for b in range(2))
+        self.posterior = [torch.ones(len(self.bank)) for _ in range(2)]
+        self.best = 0
+
+    @property
+    def networks(self) -> list[Network]:
+        """The two networks."""
+        return [net for net in self.nets if isinstance(net, Network)]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One optimiser: the networks' losses share no parameter."""
+        groups = [
+            group
+            for net in self.networks
+            for group in net.parameter_groups(self.lr, self.backbone_factor)
+        ]
+        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+
+    def on_train_epoch_start(self) -> None:
+        """Refresh the memory ten times a run, and divide the adapt set by each network's loss."""
+        epoch, epochs = self.current_epoch, self.trainer.max_epochs or 1
+        self.bank = self.bank.to(self.device)
+        self.distilling = epoch < round((1 - self.fine_tune) * epochs)
+        self.dividing = self.distilling and epoch >= self.warmup_epochs
+        if self.distilling and epoch:
+            found = [set_probabilities(net, self.access.target) for net in self.networks]
+            if epoch % max(1, epochs // 10) == 0:
+                mean = torch.stack(found).mean(0)
+                self.bank = self.memory * self.bank + (1 - self.memory) * mean
+            if self.dividing:
+                for b, p in enumerate(found):
+                    self._divide(b, p)
+        self.train()
+
+    def _divide(self, b: int, p: Tensor) -> None:
+        labels = self.bank.argmax(1)
+        statistic = divergence.cross_entropy_to_label(p, labels)
+        split = fit_two_component(statistic.double().cpu().numpy(), seed=self.access.seed)
+        if not split.degenerate:
+            self.posterior[b] = torch.from_numpy(split.posterior).float()
+        easy = self.posterior[b].numpy() >= self.tau
+        shown = (split.values, easy, split.weights, split.means, split.variances)
+        found = Separation(*shown, labels.cpu().numpy())
+        self.access.recorder.put(f"separation/branch-{b + 1}", self.current_epoch, found)
+
+    def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
+        """Distillation of both networks, and after the warm-up the division."""
+        flip, index = self.access.task.flip, batch.index
+        total = batch.images.new_zeros(())
+        parts: dict[str, Tensor] = {}
+        images = [views.weak(batch.images, flip=flip) for _ in self.nets]
+        logits = [net(x) for net, x in zip(self.nets, images, strict=True)]
+        for b, net in enumerate(self.networks):
+            entropy, diversity = losses.information_maximisation(logits[b].softmax(1))
+            total = total + self.im_weight * (entropy - diversity)
+            if self.distilling:
+                distil = losses.kl_divergence(self.bank[index], logits[b]).mean()
+                with fixed_statistics(net):
+                    mixup = distillation.mixup_consistency(
+                        net, images[b], logits[b], self.distil_alpha
+                    )
+                total = total + distil + mixup
+                parts[f"distillation-{b + 1}"] = distil
+            if self.dividing:
+                easy = self._easy(b, batch, [each.detach() for each in logits])
+                total = total + easy
+                parts[f"easy-{b + 1}"] = easy
+        return self.record_losses(total, parts)
+
+    def _easy(self, b: int, batch: TargetBatch, logits: list[Tensor]) -> Tensor:
+        """Cross-entropy on the easy part of mixed strong views, and the prior penalty."""
+        net, index = self.networks[b], batch.index.cpu()
+        mean = torch.stack([each.softmax(1) for each in logits]).mean(0)
+        easy = (self.posterior[b][index] >= self.tau).to(mean)
+        w = self.posterior[1 - b][index].to(mean)[:, None]
+        y = divergence.onehot(self.bank[batch.index].argmax(1), mean.shape[1]).to(mean)
+        refined = w * y + (1 - w) * logits[b].softmax(1)
+        target = losses.sharpen(torch.where(easy[:, None] > 0, refined, mean), self.temperature)
+        strong = views.strong(batch.images, flip=self.access.task.flip)
+        order = torch.randperm(len(strong), device=strong.device)
+        weight = distillation.mixup_weight(self.alpha)
+        weight = max(weight, 1 - weight)
+        with fixed_statistics(net):
+            mixed = net(distillation.mix(strong, order, weight))
+        ce = losses.soft_cross_entropy(mixed, distillation.mix(target, order, weight))
+        penalty = self.prior_weight * distillation.prior_penalty(mixed.softmax(1))
+        return (ce * easy).sum() / easy.sum().clamp(min=1) + penalty
+
+    def calibrate(self) -> None:
+        """Name the network that is sure and diverse on the adapt set, for ``also``."""
+        found = [set_probabilities(net, self.access.target) for net in self.networks]
+        self.best = int(np.argmax([distillation.branch_quality(p) for p in found]))
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Mean of the networks' logits."""
+        return Prediction(torch.stack([net(images) for net in self.networks]).mean(0))
+
+    def also(self, images: Tensor) -> Mapping[str, Prediction]:
+        """The network that the label-free rule prefers, alone."""
+        return {"single-branch": Prediction(self.networks[self.best](images))}

@@ -1,0 +1,101 @@
+"""DINE: distill and fine-tune from a black box."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dabench.contract.access import BlackBox, TargetBatch
+from dabench.contract.method import DecayingSGD, OfflineMethod
+from dabench.contract.types import Prediction
+from dabench.engine import views
+from dabench.engine.nets import fixed_statistics, set_probabilities
+from dabench.methods.functional import distillation, losses
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class DINE(OfflineMethod):
+    """DINE (Liang et al., CVPR 2022), after the authors' code (tim-learn/DINE).
+
+    Stage 1 distills the oracle's smoothed answers, kept in a memory that is refreshed ten times,
+    with mixup consistency and information maximisation. Stage 2 (``fine_tune``) is information
+    maximisation alone. Deviations: the two stages share the epochs of the budget, in place of
+    30 + 30; mixup and distillation are one backward pass; views are the suite's weak policy.
+
+    Args:
+        lr: learning rate of bottleneck and classifier.
+        backbone_factor: learning-rate factor of the backbone; leave out for .1 where it is
+            pretrained and 1 where it starts from nothing.
+        memory: share of the old label kept at a refresh.
+        alpha: of mixup's Beta distribution.
+        mix_weight: weight of the mixup consistency.
+        im_weight: weight of information maximisation.
+        fine_tune: share of the epochs, the last ones, that are stage 2; 0 = no fine-tuning.
+    """
+
+    grant: ClassVar[type | tuple[type, ...]] = BlackBox
+    needs_probabilities: ClassVar[bool] = True
+    access: BlackBox
+
+    def __init__(
+        self,
+        *,
+        lr: Annotated[float, Field(gt=0)] = 1e-2,
+        backbone_factor: NonNegative | None = None,
+        memory: Annotated[float, Field(ge=0, le=1)] = 0.6,
+        alpha: Annotated[float, Field(gt=0)] = 0.3,
+        mix_weight: NonNegative = 1.0,
+        im_weight: NonNegative = 1.0,
+        fine_tune: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.lr, self.backbone_factor = lr, backbone_factor
+        self.memory, self.alpha = memory, alpha
+        self.mix_weight, self.im_weight = mix_weight, im_weight
+        self.fine_tune = fine_tune
+
+    def begin(self, access: BlackBox) -> None:
+        """Ask once, and build the target network."""
+        super().begin(access)
+        self.bank = distillation.adaptive_smoothing(access.oracle.ask_all(access.target))
+        self.net = access.new_network(0)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD with the decay of DINE's distillation (power 1.5)."""
+        groups = self.net.parameter_groups(self.lr, self.backbone_factor)
+        steps = int(self.trainer.estimated_stepping_batches)
+        return DecayingSGD(groups, total_steps=steps, power=1.5)
+
+    def on_train_epoch_start(self) -> None:
+        """Move the memory towards the network's predictions, ten times a run."""
+        epoch, epochs = self.current_epoch, self.trainer.max_epochs or 1
+        self.bank = self.bank.to(self.device)
+        self.distilling = epoch < round((1 - self.fine_tune) * epochs)
+        if self.distilling and epoch and epoch % max(1, epochs // 10) == 0:
+            found = set_probabilities(self.net, self.access.target)
+            self.bank = self.memory * self.bank + (1 - self.memory) * found
+        self.net.train()
+
+    def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
+        """Distillation, mixup consistency and information maximisation; or the last alone."""
+        images = views.weak(batch.images, flip=self.access.task.flip)
+        logits = self.net(images)
+        entropy, diversity = losses.information_maximisation(logits.softmax(1))
+        loss = self.im_weight * (entropy - diversity)
+        parts = {"entropy": entropy, "diversity": diversity}
+        if self.distilling:
+            distil = losses.kl_divergence(self.bank[batch.index], logits).mean()
+            # DINE's code means to keep BatchNorm's running statistics out of the mixed images
+            with fixed_statistics(self.net):
+                consistency = distillation.mixup_consistency(self.net, images, logits, self.alpha)
+            loss = loss + distil + self.mix_weight * consistency
+            parts |= {"distillation": distil, "mixup": consistency}
+        return self.record_losses(loss, parts)
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Answer with the target network."""
+        return Prediction(self.net(images))

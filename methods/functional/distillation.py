@@ -1,0 +1,101 @@
+"""Learning from a black box's answers: smoothed labels, mixup, and two networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dabench.methods.functional.losses import entropy, kl_divergence
+
+
+def adaptive_smoothing(answers: Tensor, hard_mass: float = 0.9) -> Tensor:
+    """Keep the top-1 probability and spread the rest evenly over the other classes.
+
+    q_c* = p_c* and q_c = (1 - p_c*) / (K - 1) otherwise. A one-hot answer, which says nothing of
+    how sure the model is, gets ``hard_mass`` in place of 1.
+
+    Args:
+        answers: (N, K) distributions p, K >= 2.
+        hard_mass: mass of the class of a one-hot answer.
+
+    Returns:
+        (N, K) distributions q.
+
+    Source: DINE (Liang et al., 2022), adaptive label smoothing with top-1; ``hard_mass`` is ours.
+    """
+    top, index = answers.max(dim=1, keepdim=True)
+    top = torch.where(top > 1 - 1e-6, torch.full_like(top, hard_mass), top)
+    others = (1 - top) / (answers.shape[1] - 1)
+    return others.expand_as(answers).scatter(1, index, top)
+
+
+def mixup_weight(alpha: float, generator: torch.Generator | None = None) -> float:
+    """Draw lambda ~ Beta(alpha, alpha).
+
+    Args:
+        alpha: shape, above 0.
+        generator: of the draws; None = torch's global one.
+
+    Returns:
+        A number in [0, 1].
+
+    Source: Zhang et al., "mixup", 2018.
+    """
+    shape = torch.full((2,), alpha)
+    draws = torch._standard_gamma(shape, generator=generator).clamp_min(1e-12)
+    return float(draws[0] / draws.sum())
+
+
+def mix(values: Tensor, order: Tensor, weight: float) -> Tensor:
+    """Return weight * values + (1 - weight) * values[order].
+
+    Args:
+        values: (N, ...) images or targets.
+        order: (N,) int64 partners.
+        weight: lambda.
+
+    Source: Zhang et al., "mixup", 2018.
+    """
+    return weight * values + (1 - weight) * values[order]
+
+
+def mixup_consistency(
+    forward: Callable[[Tensor], Tensor], images: Tensor, logits: Tensor, alpha: float
+) -> Tensor:
+    """Return mean KL(mixed predictions, no gradient || prediction on the mixed images).
+
+    Args:
+        forward: images -> (N, K) logits.
+        images: (N, ...) that are mixed with a random partner and weight.
+        logits: (N, K) of ``images``.
+        alpha: of the weight's Beta distribution.
+
+    Source: DINE (Liang et al., 2022), mixup term.
+    """
+    order = torch.randperm(len(images), device=images.device)
+    weight = mixup_weight(alpha)
+    target = mix(logits.detach().softmax(1), order, weight)
+    return kl_divergence(target, forward(mix(images, order, weight))).mean()
+
+
+def prior_penalty(p: Tensor) -> Tensor:
+    """Return KL(uniform || mean p) of (N, K) probabilities: 0 when classes are used equally.
+
+    Source: DivideMix (Li et al., 2020), regularisation term; also in BETA.
+    """
+    mean = p.mean(dim=0).clamp_min(1e-10)
+    k = p.shape[1]
+    return -(mean * k).log().sum() / k
+
+
+def branch_quality(p: Tensor) -> float:
+    """Return H(mean p) - mean H(p) of (N, K) probabilities: sure and diverse is good.
+
+    The label-free rule that names the better of two branches.
+
+    Source: mutual information of input and prediction (Bridle et al., 1991; SHOT's objective).
+    """
+    marginal = entropy(p.mean(dim=0, keepdim=True))
+    return float(marginal.squeeze(0) - entropy(p).mean())

@@ -1,0 +1,209 @@
+"""What every offline protocol shares: one split of the target, one way to fit and to score."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from dabench.contract.access import Recorder, Unlabelled
+from dabench.contract.data import ClassSplit, DomainData, Labelled
+from dabench.contract.method import OfflineMethod
+from dabench.contract.protocol import Build, Outcome, Plan, Run
+from dabench.contract.stream import Segment, Stream
+from dabench.contract.types import IntArray, Score, Task
+from dabench.engine import loops
+from dabench.engine.loops import Predictions
+from dabench.engine.scoring import Scorer, check_order
+from dabench.engine.seeding import seed, seed_everything
+from dabench.errors import AccessError, ConfigError, did_you_mean
+from dabench.protocols.separations import Separations
+from dabench.protocols.upper_bound import UpperBound
+
+SEGMENTS = {"adapt": "all", "held-out": "held-out"}
+
+
+class OfflineProtocol(ABC):
+    """Adapt on unlabelled target images; score both parts of the target.
+
+    Transductive scores (segment ``all``) are on the adapt set, inductive ones (``held-out``) on a
+    stratified part of the target that was never adapted on. The last epoch counts.
+
+    Args:
+        held_out: share of the target per class that is never adapted on; 0 = the literature's
+            purely transductive setting.
+    """
+
+    version: ClassVar[str] = "1"
+    primary: ClassVar[str]
+    open_set: ClassVar[bool]
+    grant: ClassVar[type]
+    #: whether the source model is an interface that answers, and not weights
+    black_box: ClassVar[bool] = False
+
+    def __init__(self, *, held_out: Annotated[float, Field(ge=0, lt=0.9)] = 0.3) -> None:
+        self.held_out = held_out
+
+    @abstractmethod
+    def hand_out(self, plan: Plan, source: Any, run: Run, recorder: Recorder) -> Any:
+        """Return the grant: the one object that a method receives."""
+
+    @abstractmethod
+    def class_split(self, data: DomainData) -> ClassSplit:
+        """Return the known and private class names of this protocol."""
+
+    def is_valid(self, data: DomainData) -> str | None:
+        """Return why these data cannot be used, or None."""
+        if data.source == data.target:
+            return f"source and target are both '{data.source}'; choose two domains"
+        return None
+
+    def choose(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
+        """Return the target rows to use (a hook for sub-sampling)."""
+        return rows
+
+    def plan(self, data: DomainData, batch_size: int, seed: int) -> Plan:
+        """Select the classes, split the target per class, and freeze the stream."""
+        split = self.class_split(data)
+        known = [data.classes.index(name) for name in split.known]
+        private = [data.classes.index(name) for name in split.unknown]
+        table = np.full(len(data.classes), -1)
+        table[private] = len(known)
+        table[known] = np.arange(len(known))
+        truth = table[data.target_all.labels]
+        rows = self.choose(np.flatnonzero(truth >= 0), truth, len(known))
+        check_order(truth[rows], f"{data.dataset}/{data.target}")
+        held = _stratified(rows, data.target_all.labels, self.held_out)
+        parts = {"adapt": np.setdiff1d(rows, held)}
+        if len(held):
+            parts["held-out"] = held
+        segments = tuple((Segment(name, data.target), part) for name, part in parts.items())
+        return Plan(
+            task=Task("classification", split.known, data.image_size, self.open_set, data.flip),
+            source=_select(data.source_train, table, len(known)),
+            source_val=data.source_val and _select(data.source_val, table, len(known)),
+            parts={name: Unlabelled(data.target_all.images, part) for name, part in parts.items()},
+            truth={name: truth[part] for name, part in parts.items()},
+            stream=Stream(segments, batch_size, seed),
+        )
+
+    def run(self, build: Build, plan: Plan, source: Any, run: Run) -> Outcome:
+        """Hand out the grant, fit, and let the scorers meet the truth.
+
+        ``source`` is a network, or for black boxes a ``Remote``.
+
+        Raises:
+            AccessError: the method needs something that this protocol does not grant.
+        """
+        method = build()
+        check_grant(method, self.grant)
+        kept = Separations(run.recorder)
+        access = self.hand_out(plan, source, run, kept)
+        seed_everything(seed(run.seed, "adaptation"))
+        if isinstance(method, UpperBound):
+            method.reveal(plan.truth["adapt"])
+        method.begin(access)
+        curve, seconds = loops.fit(method, run)
+        method.calibrate()
+        cost = access.cost
+        spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
+        if self.black_box:
+            spent["oracle_queries"] = float(cost.queries)
+        outcome = Outcome(scores=[], cost=spent | {"adapt_seconds": seconds})
+        outcome.cost["parameters"] = float(sum(p.numel() for p in method.parameters()))
+        scorers = {
+            name: Scorer(truth, plan.task.classes, open_set=self.open_set, segment=SEGMENTS[name])
+            for name, truth in plan.truth.items()
+        }
+        for epoch, found in curve.items():
+            outcome.curves += _without_classes(scorers["adapt"](found, epoch))
+        outcome.curves += kept.scores(plan.truth["adapt"], plan.task.num_classes)
+        last = run.budget.epochs if method.trains else 0
+        for name, part in plan.parts.items():
+            found = loops.predict_all(method, part, run.device, run.progress)
+            outcome.scores += scorers[name](found, last)
+            outcome.arrays |= _arrays(name, found, plan)
+        outcome.curves += _without_classes([s for s in outcome.scores if s.segment == "all"])
+        for name, found in loops.predict_also(method, plan.parts["adapt"], run.device).items():
+            also = Scorer(
+                plan.truth["adapt"], plan.task.classes, open_set=self.open_set, segment=name
+            )
+            outcome.scores += also(found, last)
+        return outcome
+
+
+def check_grant(method: OfflineMethod, grant: type) -> None:
+    """Compare what a method needs with what a protocol gives.
+
+    Raises:
+        AccessError: another grant, or extras that the protocol does not know.
+    """
+    name = type(method).__name__
+    if not issubclass(grant, method.grant):
+        wanted = method.grant if isinstance(method.grant, tuple) else (method.grant,)
+        raise AccessError(
+            f"{name} needs {' or '.join(w.__name__ for w in wanted)}, "
+            f"this protocol grants {grant.__name__}; "
+            "see 'dabench list' for the protocols that each method serves"
+        )
+    if method.extras:
+        raise AccessError(f"{name} asks for {sorted(method.extras)}, which is not granted here")
+
+
+def find_split(data: DomainData, name: str) -> ClassSplit:
+    """Return a class split by name, or raise ``ConfigError`` with the known names."""
+    if name not in data.splits:
+        raise ConfigError(
+            f"{data.dataset} has no class split '{name}'{did_you_mean(name, data.splits)}"
+        )
+    return data.splits[name]
+
+
+def _stratified(rows: IntArray, labels: IntArray, share: float) -> IntArray:
+    """Draw ``share`` of every class, by image position, the same for every seed."""
+    rng = np.random.default_rng(seed(0, "target", "held-out"))
+    groups = [rows[labels[rows] == c] for c in np.unique(labels[rows])]
+    drawn = [rng.permutation(group)[: round(share * len(group))] for group in groups]
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+def _select(data: Labelled, table: IntArray, num_known: int) -> Labelled:
+    """Keep the known classes of source images, labelled 0..K-1."""
+    labels = table[data.labels]
+    rows = np.flatnonzero((labels >= 0) & (labels < num_known))
+    if len(rows) == len(labels):
+        return Labelled(data.images, labels, data.digest)
+    return Labelled(_Rows(data, rows), labels[rows], data.digest)
+
+
+class _Rows:
+    """A view of some rows of an image array, without copying it."""
+
+    def __init__(self, data: Labelled, rows: IntArray) -> None:
+        self._images, self._rows = data.images, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: IntArray) -> np.ndarray:
+        return self._images[self._rows[index]]
+
+
+def _without_classes(scores: list[Score]) -> list[Score]:
+    return [s for s in scores if s.metric != "class_accuracy"]
+
+
+def _arrays(name: str, found: Predictions, plan: Plan) -> dict[str, np.ndarray]:
+    """Per-sample predictions for the file beside the record (not the logits)."""
+    decided = found.decided(plan.task.num_classes).astype(np.int16)
+    columns: dict[str, np.ndarray] = {
+        "row": dict(zip(plan.parts, (r for _, r in plan.stream.segments), strict=True))[name],
+        "truth": plan.truth[name].astype(np.int16),
+        "prediction": decided,
+        "confidence": found.confidence.astype(np.float32),
+    }
+    if found.unknown_score is not None:
+        columns["unknown_score"] = found.unknown_score.astype(np.float32)
+    return {f"{name}.{key}": value for key, value in columns.items()}

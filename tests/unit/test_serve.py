@@ -1,0 +1,443 @@
+"""A served source model: what the server refuses, what the client does not believe, same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.server
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx")
+
+import torch
+import uvicorn
+from fastapi.testclient import TestClient
+
+from dabench.cli import main
+from dabench.contract.types import Task
+from dabench.engine.nets import Cost
+from dabench.engine.oracle import AnswerForm, InProcess, OracleClient, OracleInfo, Unreachable
+from dabench.engine.oracle_http import Http
+from dabench.engine.source import SourceModel
+from dabench.errors import ConfigError, OracleError
+from dabench.serve import create_app, serve
+
+TOKEN = "secret-token"
+INFO = OracleInfo("model1", ("a", "b"), 8, "soft", True, 0.9, 1.0)
+SIZE = 8 * 8 * 3
+
+
+class Fake:
+    """Answers by the first byte of a picture."""
+
+    info = INFO
+
+    def __init__(self) -> None:
+        self.chunks: list[int] = []
+
+    def answer(self, images: np.ndarray) -> np.ndarray:
+        self.chunks.append(len(images))
+        share = images[:, 0, 0, 0].astype(np.float32) / 255
+        return np.stack([share, 1 - share], axis=1)
+
+    def restart(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def fake() -> Fake:
+    return Fake()
+
+
+@pytest.fixture
+def web(fake: Fake) -> TestClient:
+    return TestClient(create_app(fake, TOKEN, max_batch=200, max_bytes=150 * SIZE))
+
+
+def headers(shape: str | None = "1,8,8,3", **more: str) -> dict[str, str]:
+    usual = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/octet-stream"}
+    return usual | ({"X-Shape": shape} if shape is not None else {}) | more
+
+
+# --- the server
+
+
+def test_who_it_is(web: TestClient) -> None:
+    found = web.get("/v1/source", headers=headers())
+    assert found.status_code == 200
+    assert found.json() == {
+        **{"id": "model1", "classes": ["a", "b"], "image_size": 8, "form": "soft"},
+        **{"gives_probabilities": True, "val_accuracy": 0.9, "train_seconds": 1.0},
+        "batch_limit": 150,
+    }
+
+
+def test_answers_in_chunks(web: TestClient, fake: Fake) -> None:
+    images = np.arange(150, dtype=np.uint8).repeat(SIZE)
+    found = web.post("/v1/answers", content=images.tobytes(), headers=headers("150,8,8,3"))
+    assert found.status_code == 200
+    assert found.headers["x-shape"] == "150,2"
+    rows = np.frombuffer(found.content, dtype="<f4").reshape(150, 2)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(150, dtype=np.float32) / 255)
+    assert fake.chunks == [64, 64, 22]
+
+
+@pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer wrong", TOKEN, "Bearer tök"])
+def test_no_token_no_answer(web: TestClient, fake: Fake, given: str | None) -> None:
+    sent: dict[str, Any] = headers()
+    del sent["Authorization"]
+    if given is not None:
+        sent["Authorization"] = given.encode("latin-1")
+    assert web.get("/v1/source", headers=sent).status_code == 401
+    assert web.post("/v1/answers", content=b"\0" * SIZE, headers=sent).status_code == 401
+    assert fake.chunks == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "body", "status"),
+    [
+        (headers(None), SIZE, 400),
+        (headers("one"), SIZE, 400),
+        (headers("1,8,8"), SIZE, 400),
+        (headers("-1,8,8,3"), SIZE, 400),
+        (headers("1,8,8,3,1"), SIZE, 400),
+        (headers("9999999999,8,8,3"), SIZE, 400),
+        (headers("1,9,9,3"), SIZE, 422),
+        (headers("1,8,8,1"), SIZE, 422),
+        (headers("0,8,8,3"), 0, 422),
+        (headers("151,8,8,3"), 150 * SIZE, 422),
+        (headers("1,8,8,3"), SIZE - 1, 422),
+        (headers("1,8,8,3"), SIZE + 1, 422),
+        (headers("1,8,8,3"), 150 * SIZE + 1, 413),
+        (headers(**{"Content-Type": "application/json"}), SIZE, 415),
+        (headers(**{"Content-Type": ""}), SIZE, 415),
+    ],
+)
+def test_what_is_refused(
+    web: TestClient, fake: Fake, sent: dict[str, str], body: int, status: int
+) -> None:
+    found = web.post("/v1/answers", content=b"\0" * body, headers=sent)
+    assert found.status_code == status, found.text
+    assert found.json()["detail"]
+    assert fake.chunks == []
+
+
+def test_a_stream_that_never_says_its_length(web: TestClient) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += SIZE
+            yield b"\0" * SIZE
+
+    found = web.post("/v1/answers", content=endless(), headers=headers())
+    assert found.status_code == 413
+
+
+def test_no_other_doors(web: TestClient) -> None:
+    for path in ("/", "/docs", "/redoc", "/openapi.json"):
+        assert web.get(path).status_code == 404
+    assert web.get("/v1/answers", headers=headers()).status_code == 405
+
+
+def test_an_empty_token_is_none(fake: Fake) -> None:
+    with pytest.raises(ConfigError, match="empty token"):
+        create_app(fake, "")
+
+
+def test_an_answerer_that_fails(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(images: np.ndarray) -> np.ndarray:
+        raise Unreachable("its process ended")
+
+    monkeypatch.setattr(fake, "answer", dead)
+    found = TestClient(create_app(fake, TOKEN)).post(
+        "/v1/answers", content=b"\0" * SIZE, headers=headers()
+    )
+    assert (found.status_code, found.json()["detail"]) == (503, "its process ended")
+
+
+def test_a_port_in_use(fake: Fake) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+        port = other.server_address[1]
+        with pytest.raises(ConfigError, match=f"port {port}.*--port"):
+            serve(fake, port=port, token=TOKEN)
+
+
+def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, "dabench.serve")
+    with pytest.raises(ConfigError, match=r"fastapi; pip install 'dabench\[serve\]'"):
+        importlib.import_module("dabench.serve")
+
+
+# --- both, over a real port
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[[Any], str]]:
+    """Serve answerers from threads; stop them after the test."""
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(answerer: Any, **limits: int) -> str:
+        app = create_app(answerer, TOKEN, **limits)
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        wait = threading.Event()
+        while not server.started:
+            wait.wait(0.01)
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(10)
+
+
+def test_same_bits_over_http(served: Callable[[Any], str], bench: Callable[[str], Any]) -> None:
+    made = bench("sf-uda")
+    task, part = made.plan.task, made.plan.parts["adapt"]
+    model = SourceModel(made.network, "digits", 0.9, 1.0)
+    here = InProcess(model, task.classes, 32, AnswerForm("rounded", decimals=3), "cpu")
+    there = Http(served(here) + "/", TOKEN)
+    assert there.info == here.info
+    local, remote = Cost(), Cost()
+    answers = OracleClient(here, task, local, None, None).ask_all(part)
+    assert torch.equal(OracleClient(there, task, remote, None, None).ask_all(part), answers)
+    assert local.queries == remote.queries > 64
+    assert len(answers) == len(part)
+
+
+def test_the_client_keeps_to_the_batch_limit(
+    served: Callable[..., str], fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Http(served(fake, max_batch=3), TOKEN)
+    images = np.arange(7, dtype=np.uint8).repeat(SIZE).reshape(7, 8, 8, 3)
+    np.testing.assert_array_equal(there.answer(images), fake.answer(images))
+    assert fake.chunks == [3, 3, 1, 7]
+
+
+def test_a_wrong_token(served: Callable[[Any], str], fake: Fake) -> None:
+    url = served(fake)
+    with pytest.raises(OracleError, match=r"refuses the token \(401\); set DABENCH_ORACLE_TOKEN"):
+        Http(url, "other")
+    there = Http(url, TOKEN)
+    there._headers = {"Authorization": "Bearer other"}
+    # refused before the body is read: a connection that closes so may lose the reason
+    with pytest.raises(OracleError, match=r"DABENCH_ORACLE_TOKEN|does not answer"):
+        there.answer(np.zeros((64, 8, 8, 3), dtype=np.uint8))
+
+
+# --- the client and servers that are none
+
+
+class Liar(http.server.BaseHTTPRequestHandler):
+    """Answers what ``reply`` says: (status, headers, body)."""
+
+    reply: Callable[[str], tuple[int, dict[str, str], bytes]]
+
+    def do_GET(self) -> None:
+        status, sent, body = type(self).reply(self.path)
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | sent).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def liar() -> Iterator[Callable[[Any, Any], str]]:
+    servers: list[http.server.HTTPServer] = []
+
+    def start(about: Any, answer: Any = None) -> str:
+        def reply(path: str) -> tuple[int, dict[str, str], bytes]:
+            found = about if path == "/v1/source" else answer
+            return (200, {}, json.dumps(found).encode()) if isinstance(found, dict) else found
+
+        handler = type("Handler", (Liar,), {"reply": staticmethod(reply)})
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+ABOUT = INFO.to_dict() | {"batch_limit": 64}
+
+
+@pytest.mark.parametrize(
+    ("about", "kind", "words"),
+    [
+        ((200, {}, b"<html>"), OracleError, "no JSON"),
+        ((200, {}, b"[1]"), OracleError, "no JSON object"),
+        ({k: v for k, v in ABOUT.items() if k != "classes"}, OracleError, "classes = 'None'"),
+        (ABOUT | {"id": "../x"}, OracleError, "id = '../x'"),
+        (ABOUT | {"batch_limit": 0}, OracleError, "batch_limit is 0"),
+        ((403, {}, b""), OracleError, "refuses the token"),
+        (
+            (404, {}, b'{"detail": "no such\\n\\u001b[31m page"}'),
+            OracleError,
+            r"404: no such \[31m",
+        ),
+        ((302, {"Location": "http://127.0.0.1:1/"}, b""), OracleError, "302: no reason given"),
+        ((500, {}, b"oops"), Unreachable, "500: oops"),
+        ((200, {"Content-Length": "9999"}, b"{"), Unreachable, "IncompleteRead"),
+        ((200, {}, b" " * (2**24 + 1)), OracleError, "longer than"),
+    ],
+)
+def test_who_is_no_oracle(
+    liar: Callable[[Any], str], about: Any, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(OracleError, match=words) as caught:
+        Http(liar(about), TOKEN, timeout=5)
+    assert type(caught.value) is kind
+    assert TOKEN not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+ROW = np.array([0.5, 0.5], dtype="<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        ((200, {"X-Shape": "1,2"}, ROW[:-1]), OracleError, "with 7 bytes of shape '1,2'"),
+        ((200, {"X-Shape": "1,2"}, ROW + b"x"), OracleError, "longer than 8 bytes"),
+        ((200, {"X-Shape": "2,1"}, ROW), OracleError, "'2,1'; expected float32 of shape '1,2'"),
+        ((200, {}, ROW), OracleError, "of shape ''"),
+        ((422, {}, b'{"detail": "pictures are 8"}'), OracleError, "422: pictures are 8"),
+        ((503, {}, b'{"detail": "busy"}'), Unreachable, "503: busy"),
+    ],
+)
+def test_useless_answers(
+    liar: Callable[[Any, Any], str], answer: Any, kind: type[Exception], words: str
+) -> None:
+    there = Http(liar(ABOUT, answer), TOKEN, timeout=5)
+    with pytest.raises(OracleError, match=words) as caught:
+        there.answer(np.zeros((1, 8, 8, 3), dtype=np.uint8))
+    assert type(caught.value) is kind
+
+
+def test_nobody_there(liar: Callable[[Any], str], served: Callable[[Any], str]) -> None:
+    with pytest.raises(Unreachable, match=r"ConnectionRefusedError.*serve-source"):
+        Http("http://127.0.0.1:1", TOKEN)
+    url = liar(ABOUT)
+    there = Http(url, TOKEN, timeout=5)
+    there._port = 1
+    task = Task("classification", ("a", "b"), 8)
+    oracle = OracleClient(there, task, Cost(), None, None, attempts=2, pause=0)
+    with pytest.raises(OracleError, match=r"did not answer after 2 tries \(http://127"):
+        oracle.ask(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_silent_server() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"timed out|Timeout"):
+            Http(url, TOKEN, timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8765", "ftp://x", "http://", "http://h:port", "http://u:p@h", "http://h?q"],
+)
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(ConfigError, match="expected http://HOST:PORT"):
+        Http(url, TOKEN)
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a\r\nX-Evil: 1", "tök"])
+def test_what_is_no_token(token: str) -> None:
+    with pytest.raises(ConfigError, match="DABENCH_ORACLE_TOKEN"):
+        Http("http://127.0.0.1:1", token)
+
+
+# --- the command
+
+
+def test_serve_source(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "dabench", "serve-source", "--port", "0", "--source-epochs", "1"]
+    words += ["--threads", "1", "--device", "cpu", "--no-progress", "--cache-dir", str(tmp_path)]
+    words += ["--protocol.answers", "top-k", "--protocol.top_k", "4"]
+    environment = {k: v for k, v in os.environ.items() if k != "DABENCH_ORACLE_TOKEN"}
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        try:
+            line = server.stdout.readline()
+            url = line.partition(" at ")[2].partition(";")[0]
+            token = server.stderr.readline().split()[-1]
+            there = Http(url, token)
+            assert there.info.form == "top-4"
+            assert line.startswith(f"source model {there.info.id[:8]} (top-4 answers, 10 classes")
+            found = there.answer(np.zeros((2, 32, 32, 3), dtype=np.uint8))
+            assert found.shape == (2, 10)
+            assert (found[0] == found[1]).all()
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 130
+        assert "Traceback" not in server.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--port", "x"], "--port x: expected 0 to 65535"),
+        (["--epochs", "3"], "unknown argument '--epochs'"),
+        (["--seeds", "0-3"], "unknown argument '--seeds'"),
+        (["--method.lr", "3"], "--method.lr: serve-source serves"),
+        (["--protocol.answers", "loud"], "--protocol.answers"),
+        (["--protocol", "nonsense"], "unknown protocol 'nonsense'"),
+    ],
+)
+def test_wrong_words(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve-source", *words]) == 2
+    found = capsys.readouterr().err
+    assert said in found
+    assert found.count("\n") == 1
+
+
+def test_a_file_of_a_run_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dabench import cli_serve
+
+    path = tmp_path / "run.yaml"
+    path.write_text("method: shot\nmethod.lr: 0.1\nprotocol: sf-uda\nepochs: 3\nsource-epochs: 7\n")
+    spec = cli_serve._spec({"config": str(path), "seed": "2"})
+    found = dataclasses.asdict(spec)
+    kept = {name: found[name] for name in ("method", "protocol", "source_epochs", "seed")}
+    assert kept == {"method": "source", "protocol": "sf-uda", "source_epochs": 7, "seed": 2}
+    path.write_text("seeds: 0-3\n")
+    with pytest.raises(ConfigError, match="--seeds: one source model"):
+        cli_serve._spec({"config": str(path)})
