@@ -3,10 +3,13 @@
 A page marks a table by ``<!-- table: KIND name=value ... -->`` and ``<!-- /table -->``; everything
 between them is replaced. ``--check`` writes nothing and exits with 1 where a page is out of date.
 
-Kinds (``name=value`` with another name selects lines of the leaderboard by that column):
+Other ``name=value`` select lines of the leaderboard by a column, or by an option of the protocol.
+Kinds:
     rows       one line a row: ``metrics=HOS,OS*`` (the first gets its spread), ``against=ROW``
     pairs      paired differences: ``pairs=usd:shot,usd+bn:source+bn``, ``metrics=HOS``
-    variants   one row's ablations: ``method=ROW``, ``metrics=``, ``curves=`` (last value a run)
+    variants   one row's ablations: ``row=ROW``, ``metrics=``, ``curves=`` (last value a run)
+    sweep      rows against values of a protocol option: ``option=NAME``, ``values=``, ``rows=``
+    seeds      spread of ``row=ROW`` when source and adaptation seed vary together and alone
 """
 
 from __future__ import annotations
@@ -20,13 +23,18 @@ from pathlib import Path
 import pandas as pd
 
 from dabench.board.leaderboard import table
-from dabench.board.records import Record, Store, column
+from dabench.board.records import Record, Store, column, score_map
 from dabench.board.stats import MIN_PAIRS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"(<!-- table: (\w+) ([^>]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 UPPER_BOUND = "target-supervised"
+SHARE = "unknown_share"
+#: the one seed that stays where the other varies alone
+FIXED_SEED = 5
+#: words that shape a table; all others select
+WORDS = frozenset({"metrics", "against", "pairs", "row", "curves", "option", "values", "rows"})
 Words = dict[str, str]
 
 
@@ -42,9 +50,12 @@ class Tables:
         if against not in self._frames:
             self._frames[against] = table(self.records, against)
         found = self._frames[against]
-        for name, value in words.items():
+        for name, value in {"source_options": "", **words}.items():
             if name in found.columns:
                 found = found[found[name].astype(str) == value]
+            elif name not in WORDS:
+                token = rf"(?:^| ){re.escape(f'{name}={value}')}(?: |$)"
+                found = found[found["protocol_options"].str.contains(token)]
         if found["column"].nunique() != 1:
             raise ValueError(f"{words}: {found['column'].nunique()} columns fit, expected one")
         return found
@@ -82,9 +93,10 @@ class Tables:
 
     def variants(self, words: Words) -> str:
         """Ablations: each variant of a row, paired with its defaults."""
-        metrics, row = words["metrics"].split(","), words["method"]
+        metrics, row = words["metrics"].split(","), words["row"]
         curves = [name for name in words.get("curves", "").split(",") if name]
         frame = self.frame(words, row)
+        frame = frame[frame["method"] == row]
         key = frame["column"].iloc[0]
         titles = [name.replace("_", " ") for name in curves]
         lines = [[f"`{row}` with", "n", *metrics, *titles, f"{metrics[0]} − defaults"]]
@@ -97,17 +109,58 @@ class Tables:
             lines.append([name, str(head["n"]), *shown, _difference(head)])
         return _markdown(lines)
 
+    def sweep(self, words: Words) -> str:
+        """Mean of one metric: a line a row, a column a value of a protocol option."""
+        metric, rows, values = (
+            words["metrics"],
+            words["rows"].split(","),
+            words["values"].split(","),
+        )
+        frames = [self.frame({**words, words["option"]: value}) for value in values]
+        lines = [[f"{metric} at {words['option']}", *values]]
+        for row in rows:
+            shown = []
+            for frame in frames:
+                fitting = frame[(frame["method"] == row) & (frame["variant"] == "")]
+                cell = fitting[fitting["metric"] == metric].iloc[0]
+                shown.append(f"{_f(cell['mean'])} ± {_f(cell['sd'])}")
+            lines.append([f"`{row}`", *shown])
+        return _markdown(lines)
+
+    def seeds(self, words: Words) -> str:
+        """Standard deviation when both seeds vary, the adaptation's alone, the source's alone."""
+        metric, row = words["metrics"], words["row"]
+        pools: dict[str, dict[tuple[int, int], float]] = {
+            "both": {},
+            "adaptation": {},
+            "source": {},
+        }
+        for record in self.records:
+            spec = record["spec"]
+            if _row_of(record) != (row, "") or spec["dataset"] != words["dataset"]:
+                continue
+            if any(str(spec["protocol_options"].get(n)) != words[n] for n in ("split", SHARE)):
+                continue
+            seeds = (spec["seed"], spec.get("source_seed", spec["seed"]))
+            alone = "adaptation" if seeds[1] == FIXED_SEED else "source"
+            kinds = ("both",) if "source_seed" not in spec else (alone,)
+            kinds = ("both", "adaptation", "source") if set(seeds) == {FIXED_SEED} else kinds
+            for kind in kinds:
+                pools[kind][seeds] = score_map(record)[metric] or 0.0
+        lines = [["seeds that vary", "n", f"mean {metric}", "sd"]]
+        for kind, found in pools.items():
+            values = list(found.values())
+            shown = [_f(statistics.fmean(values)), _f(statistics.stdev(values))]
+            lines.append([kind, str(len(values)), *shown])
+        return _markdown(lines)
+
     def _last(self, key: str, row: str, variant: str, metric: str) -> str:
         """Mean over runs of a curve's last value."""
-        method, init = row.removesuffix("+bn"), "bn-target" if row.endswith("+bn") else "source"
         found = []
         for record in self.records:
-            spec, options = record["spec"], record["variant"]
-            text = " ".join(f"{name}={options[name]}" for name in sorted(options))
-            if (spec["method"], spec["init"], text) == (method, init, variant):
+            if _row_of(record) == (row, variant) and column(record["spec"]) == key:
                 values = [line["value"] for line in record["curves"] if line["metric"] == metric]
-                if column(spec) == key and values:
-                    found.append(values[-1])
+                found += values[-1:]
         return _f(statistics.fmean(found)) if found and None not in found else "–"
 
 
@@ -117,6 +170,8 @@ def fill(text: str, tables: Tables) -> str:
         "rows": tables.rows,
         "pairs": tables.pairs,
         "variants": tables.variants,
+        "sweep": tables.sweep,
+        "seeds": tables.seeds,
     }
 
     def replace(match: re.Match[str]) -> str:
@@ -124,6 +179,13 @@ def fill(text: str, tables: Tables) -> str:
         return f"{match[1]}\n{kinds[match[2]](words)}\n\n{match[4]}"
 
     return MARK.sub(replace, text)
+
+
+def _row_of(record: Record) -> tuple[str, str]:
+    """Return a record's row and variant as the leaderboard names them."""
+    spec, options = record["spec"], record["variant"]
+    text = " ".join(f"{name}={options[name]}" for name in sorted(options))
+    return spec["method"] + ("+bn" if spec["init"] == "bn-target" else ""), text
 
 
 def _reading_order(row: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from dabench.board.files import write_atomically
-from dabench.board.records import Record, column, score_map
+from dabench.board.records import OPTIONAL, Record, column, score_map
 from dabench.board.stats import LOWER_IS_BETTER, compare, summarise
 
 COLUMNS = ["protocol", "dataset", "task", "split", "metric", "method", "variant", "version"]
@@ -35,7 +35,7 @@ COLUMNS += [
 ]
 COLUMNS += ["against", "diff_mean", "diff_low", "diff_high", "diff_n", "verdict", "note"]
 COLUMNS += ["image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze"]
-COLUMNS += ["protocol_options", "column"]
+COLUMNS += ["protocol_options", "source_options", "column"]
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 
 
@@ -164,6 +164,7 @@ def _head(key: str, row: Row, runs: list[Record]) -> dict[str, Any]:
         "reconstruction": any(run.get("reconstruction", False) for run in runs),
         "extras": " ".join(sorted({name for run in runs for name in run.get("extras", [])})),
         "protocol_options": _options_text(options),
+        "source_options": _options_text({n: spec[n] for n in OPTIONAL if spec.get(n) is not None}),
         "column": key,
     } | {name: spec[name] for name in _BUDGET}
 

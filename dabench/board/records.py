@@ -49,7 +49,8 @@ _COLUMN = (
     *("protocol", "dataset", "source", "target", "image_size", "backbone", "weights"),
     *("epochs", "batch_size", "source_epochs", "freeze", "protocol_options"),
 )
-_OPTIONAL = ("source_seed", "source_backbone", "source_weights")
+#: what a spec names only where a source model differs from the usual one
+OPTIONAL = ("source_seed", "source_backbone", "source_weights")
 _LEAST_FREE = 10 * 2**20
 
 
@@ -59,7 +60,7 @@ def column(spec: Mapping[str, Any]) -> str:
     Runs whose source model has a seed of its own are a column of their own.
     """
     part = {name: spec[name] for name in _COLUMN}
-    part |= {name: spec[name] for name in _OPTIONAL if spec.get(name) is not None}
+    part |= {name: spec[name] for name in OPTIONAL if spec.get(name) is not None}
     digest = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
     return f"{spec['protocol']}/{spec['dataset']}/{spec['source']}-{spec['target']}/{digest}"
 
