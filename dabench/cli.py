@@ -191,7 +191,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
         print(f"warning: {problem}", file=sys.stderr)
     if frame.empty:
         raise StoreError(f"no records in {store.records}; 'dabench run' makes them")
-    rows = set(frame["method"])
+    rows = set((frame["method"] + " " + frame["variant"]).str.strip())
     if args.against not in rows:
         raise ConfigError(
             f"--against {args.against}: no such row{did_you_mean(args.against, rows)}"

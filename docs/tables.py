@@ -5,7 +5,8 @@ between them is replaced. ``--check`` writes nothing and exits with 1 where a pa
 
 Other ``name=value`` select lines of the leaderboard by a column, or by an option of the protocol.
 Kinds:
-    rows       one line a row: ``metrics=HOS,OS*`` (the first gets its spread), ``against=ROW``
+    rows       one line a row: ``metrics=HOS,OS*`` (the first gets its spread), ``against=ROW``,
+               ``also=ROW,ROW`` for rows with changed options (``dine~fine_tune=0.5``)
     pairs      paired differences: ``pairs=usd:shot,usd+bn:source+bn``, ``metrics=HOS``
     variants   one row's ablations: ``row=ROW``, ``metrics=``, ``curves=`` (last value a run)
     sweep      rows against values of a protocol option: ``option=NAME``, ``values=``, ``rows=``
@@ -34,7 +35,9 @@ SHARE = "unknown_share"
 #: the one seed that stays where the other varies alone
 FIXED_SEED = 5
 #: words that shape a table; all others select
-WORDS = frozenset({"metrics", "against", "pairs", "row", "curves", "option", "values", "rows"})
+WORDS = frozenset(
+    {"metrics", "against", "pairs", "row", "curves", "option", "values", "rows", "also"}
+)
 Words = dict[str, str]
 
 
@@ -63,15 +66,16 @@ class Tables:
     def rows(self, words: Words) -> str:
         """One line a row, ordered as read: baselines, methods, upper bound."""
         metrics, against = words["metrics"].split(","), words.get("against", "source")
-        frame = self.frame(words, against)
-        frame = frame[frame["variant"] == ""]
-        first = frame[frame["metric"] == metrics[0]].set_index("method")
+        frame = _named(self.frame(words, against))
+        also = [name.replace("~", " ") for name in words.get("also", "").split(",")]
+        frame = frame[(frame["variant"] == "") | frame["row"].isin(also)]
+        first = frame[frame["metric"] == metrics[0]].set_index("row")
         judged = int(first["n"].max()) >= MIN_PAIRS
         spread = "sd" if judged else "range"
         lines = [["row", "n", metrics[0], spread, *metrics[1:], f"{metrics[0]} − `{against}`"]]
         for row in sorted(first.index, key=_reading_order):
             head = first.loc[row]
-            values = frame[frame["method"] == row].set_index("metric")["mean"]
+            values = frame[frame["row"] == row].set_index("metric")["mean"]
             extent = _f(head["sd"]) if judged else f"{_f(head['min'])}–{_f(head['max'])}"
             name = f"`{row}`" + (" (reconstruction)" if head["reconstruction"] else "")
             name += " (upper bound)" if row == UPPER_BOUND else ""
@@ -84,9 +88,9 @@ class Tables:
         metrics = words["metrics"].split(",")
         lines = [["pair", *(f"{metric} difference" for metric in metrics)]]
         for pair in words["pairs"].split(","):
-            ours, theirs = pair.split(":")
-            frame = self.frame(words, theirs)
-            frame = frame[(frame["variant"] == "") & (frame["method"] == ours)].set_index("metric")
+            ours, theirs = pair.replace("~", " ").split(":")
+            frame = _named(self.frame(words, theirs))
+            frame = frame[frame["row"] == ours].set_index("metric")
             shown = [_difference(frame.loc[metric]) for metric in metrics]
             lines.append([f"`{ours}` − `{theirs}`", *shown])
         return _markdown(lines)
@@ -181,6 +185,11 @@ def fill(text: str, tables: Tables) -> str:
     return MARK.sub(replace, text)
 
 
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the whole name of a row: method and changed options."""
+    return frame.assign(row=(frame["method"] + " " + frame["variant"]).str.strip())
+
+
 def _row_of(record: Record) -> tuple[str, str]:
     """Return a record's row and variant as the leaderboard names them."""
     spec, options = record["spec"], record["variant"]
@@ -189,7 +198,7 @@ def _row_of(record: Record) -> tuple[str, str]:
 
 
 def _reading_order(row: str) -> tuple[int, str]:
-    plain = row.removesuffix("+bn")
+    plain = row.partition(" ")[0].removesuffix("+bn")
     return ({"source": 0, UPPER_BOUND: 2}.get(plain, 1), row)
 
 

@@ -53,9 +53,9 @@ class Row:
         """The method's name, with ``+bn`` where BatchNorm was re-estimated on the target."""
         return self.method + ("+bn" if self.init == "bn-target" else "")
 
-    def named(self, label: str) -> bool:
-        """Whether this is the row ``label`` with default options."""
-        return (self.label, self.variant) == (label, "")
+    def named(self, name: str) -> bool:
+        """Whether this is the row ``name``: label, and where options differ ``option=value``."""
+        return f"{self.label} {self.variant}".strip() == name
 
     @property
     def is_baseline(self) -> bool:
@@ -66,7 +66,8 @@ class Row:
 def table(records: Iterable[Record], against: str = "source") -> pd.DataFrame:
     """Return the leaderboard in long form, one line a (row, column, metric).
 
-    ``against`` is the label (``shot``, ``source+bn`` ...) of the row to pair differences with.
+    ``against`` is the row to pair differences with: its label (``shot``, ``source+bn``), with its
+    changed options where it has some (``dine fine_tune=0.5``).
     """
     kept = list(records)
     varying = _varying_options(kept)
