@@ -63,7 +63,7 @@ def predict_all(method: OfflineMethod, part: Unlabelled, device: str, bar: bool)
     """Collect a method's predictions over a part, in position order."""
     found: list[tuple[Any, Any, Any, Any]] = []
     with _undisturbed(method, method.access.source_model.cost):
-        batches = tqdm(part.loader(256), desc="evaluation", disable=not bar, leave=False)
+        batches = tqdm(part.survey(), desc="evaluation", disable=not bar, leave=False)
         for batch in batches:
             answer = method.predict(batch.images.to(device))
             top = answer.logits.softmax(1).max(1)
