@@ -67,7 +67,7 @@ class Shot(OfflineMethod):
         """Return features and probabilities of the whole adapt set."""
         self.net.eval()
         found = []
-        for batch in self.access.target.loader(256):
+        for batch in self.access.target.survey():
             features = self.net.features(batch.images.to(self.device))
             found.append((features, self.net.classifier(features).softmax(1)))
         features, p = (torch.cat(column) for column in zip(*found, strict=True))

@@ -80,6 +80,6 @@ def score_all(method: Source, access: SourceFree) -> FloatArray:
     with torch.no_grad():
         found = [
             method.statistic(method.net(batch.images.to(method.device))).cpu()
-            for batch in access.target.loader(256)
+            for batch in access.target.survey()
         ]
     return np.asarray(torch.cat(found), dtype=np.float64)

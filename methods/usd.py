@@ -135,7 +135,7 @@ class USD(OfflineMethod):
         was_training = net.training
         net.eval()
         found = []
-        for batch in self.access.target.loader(256):
+        for batch in self.access.target.survey():
             features = net.features(batch.images.to(self.device))
             found.append((features, net.classifier(features)[:, : self.k].softmax(1)))
         net.train(was_training)

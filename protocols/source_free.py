@@ -24,7 +24,7 @@ class SourceFreeProtocol(OfflineProtocol):
         network.cost = nets.Cost()
         network.to(run.device)
         if run.init == "bn-target":
-            images = (batch.images.to(run.device) for batch in plan.parts["adapt"].loader(128))
+            images = (batch.images.to(run.device) for batch in plan.parts["adapt"].survey(128))
             with network.cost.pause():
                 nets.reestimate_batchnorm(network, images)
         target = plan.parts["adapt"]

@@ -85,6 +85,18 @@ class Unlabelled(Dataset[TargetBatch]):
         batches = _Batches(sampler, batch_size, drop_single=shuffle)
         return DataLoader(self, batch_sampler=batches, collate_fn=_as_is)
 
+    def survey(self, most: int = 256) -> DataLoader[TargetBatch]:
+        """Return batches in position order, for a pass without gradients over the whole set.
+
+        They hold ``most`` images up to 64 px, and fewer of larger ones, for the memory's sake.
+        """
+        return self.loader(survey_size(self._images[self._rows[:1]].shape[1], most))
+
+
+def survey_size(side: int, most: int = 256) -> int:
+    """Return how many images of ``side`` pixels a pass without gradients takes at once."""
+    return max(8, min(most, most * 64**2 // side**2))
+
 
 def _as_is(batch: Any) -> Any:
     return batch

@@ -62,14 +62,14 @@ def _undisturbed(method: OfflineMethod, cost: Cost) -> Iterator[None]:
 def predict_all(method: OfflineMethod, part: Unlabelled, device: str, bar: bool) -> Predictions:
     """Collect a method's predictions over a part, in position order."""
     with _undisturbed(method, method.access.cost):
-        batches = tqdm(part.loader(256), desc="evaluation", disable=not bar, leave=False)
+        batches = tqdm(part.survey(), desc="evaluation", disable=not bar, leave=False)
         return _gather([method.predict(batch.images.to(device)) for batch in batches])
 
 
 def predict_also(method: OfflineMethod, part: Unlabelled, device: str) -> dict[str, Predictions]:
     """Collect the further answers of a method (``OfflineMethod.also``) by name."""
     with _undisturbed(method, method.access.cost):
-        answers = [method.also(batch.images.to(device)) for batch in part.loader(256)]
+        answers = [method.also(batch.images.to(device)) for batch in part.survey()]
     return {name: _gather([answer[name] for answer in answers]) for name in answers[0]}
 
 

@@ -332,7 +332,7 @@ def set_probabilities(net: Network, target: Unlabelled) -> Tensor:
     """Return (N, K) probabilities of a whole set in position order, in eval mode, on its device."""
     was_training = net.training
     net.eval()
-    batches = target.loader(256)
+    batches = target.survey()
     p = torch.cat([net(batch.images.to(net.mean.device)).softmax(1) for batch in batches])
     net.train(was_training)
     return p

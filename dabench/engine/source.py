@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from dabench.contract.access import Unlabelled, to_float
+from dabench.contract.access import Unlabelled, survey_size, to_float
 from dabench.contract.data import Labelled
 from dabench.contract.method import DecayingSGD
 from dabench.contract.protocol import Plan
@@ -223,7 +223,8 @@ def supervised_accuracy(net: Network, data: Labelled, rows: IntArray) -> float:
     net.eval()
     hits = 0
     with torch.no_grad():
-        for chunk in np.array_split(rows, max(1, len(rows) // 256)):
+        size = survey_size(data.images[rows[:1]].shape[1])
+        for chunk in np.array_split(rows, max(1, len(rows) // size)):
             logits = net(to_float(data.images[chunk]).to(net.mean.device))
             hits += int((logits.argmax(1).cpu().numpy() == data.labels[chunk]).sum())
     return hits / max(1, len(rows))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dabench.contract.access import Unlabelled, to_float
+from dabench.contract.access import Unlabelled, survey_size, to_float
 from dabench.engine import nets, views
 from dabench.errors import CacheError, ConfigError, DataError
 
@@ -267,3 +267,10 @@ def test_positions_point_into_the_part() -> None:
 def test_fewer_than_two_images_are_refused(count: int) -> None:
     with pytest.raises(DataError, match="at least 2"):
         Unlabelled(PICTURES, np.arange(count))
+
+
+def test_a_pass_over_large_images_takes_fewer_at_once() -> None:
+    assert [survey_size(side) for side in (32, 64, 128, 224, 1024)] == [256, 256, 64, 20, 8]
+    images = np.zeros((100, 128, 128, 3), dtype=np.uint8)
+    batches = list(Unlabelled(images, np.arange(100)).survey())
+    assert [len(batch.index) for batch in batches] == [64, 36]
