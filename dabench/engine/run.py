@@ -26,6 +26,7 @@ from dabench.contract.access import Budget
 from dabench.contract.data import DataRequest, DomainData
 from dabench.contract.protocol import Plan, Run
 from dabench.engine import black_box, source
+from dabench.engine.memory import keep_freed_memory
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError
 
@@ -64,6 +65,7 @@ def execute(spec: RunSpec, settings: Settings) -> RunResult:
     store = Store(settings.results)
     store.check_writable()
     torch.set_num_threads(spec.threads)
+    keep_freed_memory()
     parts = _load(spec, settings)
     try:
         return _execute(spec, settings, store, parts)

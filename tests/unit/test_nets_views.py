@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dabench.contract.access import Unlabelled, survey_size, to_float
-from dabench.engine import nets, views
+from dabench.engine import memory, nets, views
 from dabench.errors import CacheError, ConfigError, DataError
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (33, 32, 32, 3), dtype=np.uint8)
@@ -274,3 +274,18 @@ def test_a_pass_over_large_images_takes_fewer_at_once() -> None:
     images = np.zeros((100, 128, 128, 3), dtype=np.uint8)
     batches = list(Unlabelled(images, np.arange(100)).survey())
     assert [len(batch.index) for batch in batches] == [64, 36]
+
+
+def test_keeping_memory_leaves_a_users_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[int, ...]] = []
+    monkeypatch.setattr(memory, "set_thresholds", lambda *sizes: called.append(sizes))
+    for name in memory._OWN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    assert memory.keep_freed_memory()
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
+    assert not memory.keep_freed_memory()
+    monkeypatch.delenv("MALLOC_TOP_PAD_")
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    assert not memory.keep_freed_memory()
+    assert len(called) == 1
