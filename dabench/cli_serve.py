@@ -52,9 +52,12 @@ def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
     info = answerer.info
 
     def ready(url: str) -> None:
+        known = "" if info.val_accuracy is None else f", accuracy {info.val_accuracy:.3f}"
         print(
-            f"source model {info.id[:8]} ({info.form} answers, {len(info.classes)} classes, "
-            f"accuracy {info.val_accuracy:.3f}) at {url}; Ctrl-C ends it",
+            f"source model {info.id[:8]} ({info.form} answers, {len(info.classes)} classes{known}) "
+            f"at {url}; Ctrl-C ends it\n"
+            f"clients: dabench run --protocol bb-uda --protocol.oracle http --oracle-url {url}"
+            + _form_options(spec),
             flush=True,
         )
 
@@ -69,6 +72,14 @@ def _spec(given: dict[str, Any]) -> RunSpec:
     if len(specs) > 1:
         raise ConfigError("--seeds: one source model is served; give one --seed or --source-seed")
     return specs[0]
+
+
+def _form_options(spec: RunSpec) -> str:
+    """Return the options of the answers' form that a client has to repeat."""
+    options = {name: spec.protocol_options.get(name) for name in ("answers", "top_k", "decimals")}
+    needed = {"soft": (), "hard": ("answers",), "top-k": ("answers", "top_k")}
+    names = needed.get(str(options["answers"]), ("answers", "decimals"))
+    return "".join(f" --protocol.{name} {options[name]}" for name in names)
 
 
 def _port(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -26,10 +27,11 @@ class BETA(OfflineMethod):
     """BETA (Yang et al., 2022, "Divide to adapt"), after the authors' code (xyupeng/BETA).
 
     Two networks distill as DINE does. After a warm-up, each fits a two-component mixture to the
-    cross-entropy of its own labels; the easy part, refined with the other network's posterior, is
-    learned with mixup over the whole batch; a penalty keeps the class prior uniform. Deviations:
-    distillation and division are one step on one batch, where the code has two loops; one weak and
-    one strong view; fine-tuning shares the epochs of the budget.
+    cross-entropy of the classes that the oracle named; the easy part, refined with the other
+    network's posterior, is learned with mixup over the whole batch; a penalty keeps the class
+    prior of the easy part uniform. Deviations: distillation and division are one step on one batch,
+    where the code has two loops; one weak and one strong view; refinement looks at the weak one;
+    fine-tuning shares the epochs of the budget and trains both networks.
 
     Args:
         lr: learning rate of bottleneck and classifier.
@@ -40,6 +42,7 @@ class BETA(OfflineMethod):
         temperature: sharpening of refined labels.
         alpha: of the division's mixup.
         distil_alpha: of the distillation's mixup.
+        power: of the distillation's learning-rate decay.
         memory: share of the old label kept at a refresh.
         im_weight: weight of information maximisation in the distillation.
         prior_weight: weight of the uniform-prior penalty.
@@ -60,6 +63,7 @@ class BETA(OfflineMethod):
         temperature: Annotated[float, Field(gt=0)] = 0.5,
         alpha: Annotated[float, Field(gt=0)] = 1.0,
         distil_alpha: Annotated[float, Field(gt=0)] = 0.3,
+        power: NonNegative = 1.5,
         memory: Share = 0.6,
         im_weight: NonNegative = 1.0,
         prior_weight: NonNegative = 1.0,
@@ -68,14 +72,15 @@ class BETA(OfflineMethod):
         super().__init__()
         self.lr, self.backbone_factor, self.warmup_epochs = lr, backbone_factor, warmup_epochs
         self.tau, self.temperature, self.alpha = tau, temperature, alpha
-        self.distil_alpha, self.memory = distil_alpha, memory
+        self.distil_alpha, self.power, self.memory = distil_alpha, power, memory
         self.im_weight, self.prior_weight = im_weight, prior_weight
         self.fine_tune = fine_tune
 
     def begin(self, access: BlackBox) -> None:
         """Ask once, and build both networks."""
         super().begin(access)
-        self.bank = distillation.adaptive_smoothing(access.oracle.ask_all(access.target))
+        answers = access.oracle.ask_all(access.target)
+        self.bank, self.named = distillation.adaptive_smoothing(answers), answers.argmax(1)
         self.nets = nn.ModuleList(access.new_network(b) for b in range(2))
         self.posterior = [torch.ones(len(self.bank)) for _ in range(2)]
         self.best = 0
@@ -92,17 +97,26 @@ class BETA(OfflineMethod):
             for net in self.networks
             for group in net.parameter_groups(self.lr, self.backbone_factor)
         ]
-        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+        share = self.first / (self.trainer.max_epochs or 1)
+        factor = partial(distillation.two_stage_factor, first=share, power=self.power, restart=0.0)
+        steps = int(self.trainer.estimated_stepping_batches)
+        return DecayingSGD(groups, total_steps=steps, factor=factor)
+
+    @property
+    def first(self) -> int:
+        """Epochs before fine-tuning."""
+        epochs = self.trainer.max_epochs or 1
+        return max(1, round((1 - self.fine_tune) * epochs))
 
     def on_train_epoch_start(self) -> None:
-        """Refresh the memory ten times a run, and divide the adapt set by each network's loss."""
-        epoch, epochs = self.current_epoch, self.trainer.max_epochs or 1
-        self.bank = self.bank.to(self.device)
-        self.distilling = epoch < round((1 - self.fine_tune) * epochs)
+        """Refresh the memory at every tenth, and divide the adapt set by each network's loss."""
+        epoch = self.current_epoch
+        self.bank, self.named = self.bank.to(self.device), self.named.to(self.device)
+        self.distilling = epoch < self.first
         self.dividing = self.distilling and epoch >= self.warmup_epochs
         if self.distilling and epoch:
             found = [set_probabilities(net, self.access.target) for net in self.networks]
-            if epoch % max(1, epochs // 10) == 0:
+            if epoch in distillation.refresh_epochs(self.first):
                 mean = torch.stack(found).mean(0)
                 self.bank = self.memory * self.bank + (1 - self.memory) * mean
             if self.dividing:
@@ -111,14 +125,13 @@ class BETA(OfflineMethod):
         self.train()
 
     def _divide(self, b: int, p: Tensor) -> None:
-        labels = self.bank.argmax(1)
-        statistic = divergence.cross_entropy_to_label(p, labels)
+        statistic = divergence.cross_entropy_to_label(p, self.named)
         split = fit_two_component(statistic.double().cpu().numpy(), seed=self.access.seed)
         if not split.degenerate:
             self.posterior[b] = torch.from_numpy(split.posterior).float()
         easy = self.posterior[b].numpy() >= self.tau
         shown = (split.values, easy, split.weights, split.means, split.variances)
-        found = Separation(*shown, labels.cpu().numpy())
+        found = Separation(*shown, self.named.cpu().numpy())
         self.access.recorder.put(f"separation/branch-{b + 1}", self.current_epoch, found)
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
@@ -151,7 +164,7 @@ class BETA(OfflineMethod):
         mean = torch.stack([each.softmax(1) for each in logits]).mean(0)
         easy = (self.posterior[b][index] >= self.tau).to(mean)
         w = self.posterior[1 - b][index].to(mean)[:, None]
-        y = divergence.onehot(self.bank[batch.index].argmax(1), mean.shape[1]).to(mean)
+        y = divergence.onehot(self.named[batch.index], mean.shape[1]).to(mean)
         refined = w * y + (1 - w) * logits[b].softmax(1)
         target = losses.sharpen(torch.where(easy[:, None] > 0, refined, mean), self.temperature)
         strong = views.strong(batch.images, flip=self.access.task.flip)
@@ -161,8 +174,10 @@ class BETA(OfflineMethod):
         with fixed_statistics(net):
             mixed = net(distillation.mix(strong, order, weight))
         ce = losses.soft_cross_entropy(mixed, distillation.mix(target, order, weight))
-        penalty = self.prior_weight * distillation.prior_penalty(mixed.softmax(1))
-        return (ce * easy).sum() / easy.sum().clamp(min=1) + penalty
+        if not easy.any():
+            return ce.sum() * 0.0
+        penalty = distillation.prior_penalty(mixed.softmax(1)[easy > 0])
+        return (ce * easy).sum() / easy.sum() + self.prior_weight * penalty
 
     def calibrate(self) -> None:
         """Name the network that is sure and diverse on the adapt set, for ``also``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dabench.contract.access import BlackBox, TargetBatch
-from dabench.contract.method import DecayingSGD, OfflineMethod
+from dabench.contract.method import DecayingSGD, OfflineMethod, inverse_decay
 from dabench.contract.types import Prediction, Separation
 from dabench.engine import views
 from dabench.engine.nets import Network, fixed_statistics, set_probabilities
@@ -38,8 +39,8 @@ class CABB(OfflineMethod):
         backbone_factor: learning-rate factor of the backbone; leave out for .1 where it is
             pretrained and 1 where it starts from nothing.
         criterion: statistic of the separation: Jensen-Shannon divergence or cross-entropy.
-        label_side: what predictions are compared with: the label's class (hard) or the stored
-            distribution (soft).
+        label_side: what predictions are compared with: the label's class (hard) or, from the
+            second epoch on, the stored distribution (soft).
         mixture: one mixture for all images (global), or one a pseudo-class (class).
         tau: posterior of "clean" from which a label counts as clean.
         branches: dual, each taking the other's split; or single, taking its own.
@@ -48,6 +49,7 @@ class CABB(OfflineMethod):
         warmup_epochs: epochs in which all labels count as clean.
         temperature: sharpening of refined and guessed labels.
         alpha: of mixup's Beta distribution; 0 = no mixup.
+        power: of the learning-rate decay.
         memory: share of the old label kept when labels are refreshed by the branches.
         noisy_loss: squared error (mse) or cross-entropy (ce) on noisy labels.
         im_weight: weight of information maximisation.
@@ -73,6 +75,7 @@ class CABB(OfflineMethod):
         warmup_epochs: Annotated[int, Field(ge=0)] = 0,
         temperature: Positive = 0.5,
         alpha: NonNegative = 1.0,
+        power: NonNegative = 0.75,
         memory: Share = 0.6,
         noisy_loss: Literal["mse", "ce"] = "mse",
         im_weight: NonNegative = 1.0,
@@ -84,7 +87,8 @@ class CABB(OfflineMethod):
         self.dual = branches == "dual"
         self.curriculum, self.gamma_end = curriculum, gamma_end
         self.warmup_epochs = warmup_epochs
-        self.temperature, self.alpha, self.memory = temperature, alpha, memory
+        self.power, self.temperature = power, temperature
+        self.alpha, self.memory = alpha, memory
         self.noisy_loss, self.im_weight = noisy_loss, im_weight
 
     def begin(self, access: BlackBox) -> None:
@@ -92,7 +96,9 @@ class CABB(OfflineMethod):
         super().begin(access)
         self.k = access.task.num_classes
         self.answers = access.oracle.ask_all(access.target)
-        self.labels = distillation.adaptive_smoothing(self.answers)
+        # a class without a probability says nothing of how sure the model is
+        mass = None if access.oracle.gives_probabilities else 0.9
+        self.labels = distillation.adaptive_smoothing(self.answers, mass)
         count = 2 if self.dual else 1
         self.branches = nn.ModuleList(access.new_network(b) for b in range(count))
         self.posterior = [torch.ones(len(self.answers)) for _ in self.branches]
@@ -110,7 +116,9 @@ class CABB(OfflineMethod):
             for net in self.networks
             for group in net.parameter_groups(self.lr, self.backbone_factor)
         ]
-        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+        steps = int(self.trainer.estimated_stepping_batches)
+        factor = partial(inverse_decay, power=self.power)
+        return DecayingSGD(groups, total_steps=steps, factor=factor)
 
     # -- separation ---------------------------------------------------------------------------
 
@@ -121,7 +129,8 @@ class CABB(OfflineMethod):
     def statistic(self, reference: Tensor) -> Tensor:
         """Return the (N,) disagreement of labels and (N, K) reference predictions."""
         side = self.labels
-        if self.label_side == "hard":
+        # at the start a soft label is the reference itself with another tail
+        if self.label_side == "hard" or not self.current_epoch:
             side = divergence.onehot(self.labels.argmax(1), self.k)
         if self.criterion == "jsd":
             return divergence.jsd(side, reference)
@@ -135,8 +144,7 @@ class CABB(OfflineMethod):
         # are doubtful, and no warm-up is needed
         found = self._surveys() if epoch else [self.answers]
         references = found if epoch else found * len(self.branches)
-        every = max(1, (self.trainer.max_epochs or 1) // 10)
-        if epoch and epoch % every == 0:
+        if epoch in distillation.refresh_epochs(self.trainer.max_epochs or 1):
             mean = torch.stack(found).mean(0)
             self.labels = self.memory * self.labels + (1 - self.memory) * mean
         for b, reference in enumerate(references):

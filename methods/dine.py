@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -21,15 +22,17 @@ NonNegative = Annotated[float, Field(ge=0)]
 class DINE(OfflineMethod):
     """DINE (Liang et al., CVPR 2022), after the authors' code (tim-learn/DINE).
 
-    Stage 1 distills the oracle's smoothed answers, kept in a memory that is refreshed ten times,
-    with mixup consistency and information maximisation. Stage 2 (``fine_tune``) is information
-    maximisation alone. Deviations: the two stages share the epochs of the budget, in place of
-    30 + 30; mixup and distillation are one backward pass; views are the suite's weak policy.
+    Stage 1 distills the oracle's smoothed answers, kept in a memory that is refreshed at every
+    tenth, with mixup consistency and information maximisation. Stage 2 (``fine_tune``) is
+    information maximisation alone, with a decay of its own. Deviations: the two stages share the
+    epochs of the budget, in place of 30 + 30, and stage 2 does not stop early; mixup and
+    distillation are one backward pass; views are the suite's weak policy.
 
     Args:
         lr: learning rate of bottleneck and classifier.
         backbone_factor: learning-rate factor of the backbone; leave out for .1 where it is
             pretrained and 1 where it starts from nothing.
+        power: of stage 1's learning-rate decay.
         memory: share of the old label kept at a refresh.
         alpha: of mixup's Beta distribution.
         mix_weight: weight of the mixup consistency.
@@ -46,6 +49,7 @@ class DINE(OfflineMethod):
         *,
         lr: Annotated[float, Field(gt=0)] = 1e-2,
         backbone_factor: NonNegative | None = None,
+        power: Annotated[float, Field(ge=0)] = 1.5,
         memory: Annotated[float, Field(ge=0, le=1)] = 0.6,
         alpha: Annotated[float, Field(gt=0)] = 0.3,
         mix_weight: NonNegative = 1.0,
@@ -54,7 +58,7 @@ class DINE(OfflineMethod):
     ) -> None:
         super().__init__()
         self.lr, self.backbone_factor = lr, backbone_factor
-        self.memory, self.alpha = memory, alpha
+        self.power, self.memory, self.alpha = power, memory, alpha
         self.mix_weight, self.im_weight = mix_weight, im_weight
         self.fine_tune = fine_tune
 
@@ -65,17 +69,25 @@ class DINE(OfflineMethod):
         self.net = access.new_network(0)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """SGD with the decay of DINE's distillation (power 1.5)."""
+        """SGD; each stage decays by itself."""
         groups = self.net.parameter_groups(self.lr, self.backbone_factor)
+        share = self.first / (self.trainer.max_epochs or 1)
+        factor = partial(distillation.two_stage_factor, first=share, power=self.power, restart=1.0)
         steps = int(self.trainer.estimated_stepping_batches)
-        return DecayingSGD(groups, total_steps=steps, power=1.5)
+        return DecayingSGD(groups, total_steps=steps, factor=factor)
+
+    @property
+    def first(self) -> int:
+        """Epochs of stage 1."""
+        epochs = self.trainer.max_epochs or 1
+        return max(1, round((1 - self.fine_tune) * epochs))
 
     def on_train_epoch_start(self) -> None:
-        """Move the memory towards the network's predictions, ten times a run."""
-        epoch, epochs = self.current_epoch, self.trainer.max_epochs or 1
+        """Move the memory towards the network's predictions, at every tenth of stage 1."""
+        epoch = self.current_epoch
         self.bank = self.bank.to(self.device)
-        self.distilling = epoch < round((1 - self.fine_tune) * epochs)
-        if self.distilling and epoch and epoch % max(1, epochs // 10) == 0:
+        self.distilling = epoch < self.first
+        if self.distilling and epoch in distillation.refresh_epochs(self.first):
             found = set_probabilities(self.net, self.access.target)
             self.bank = self.memory * self.bank + (1 - self.memory) * found
         self.net.train()

@@ -74,17 +74,17 @@ class BlackBoxClosedSet(OfflineProtocol):
         """Keep the first classes of a partial target."""
         return rows[truth[rows] < self.partial] if self.partial else rows
 
-    def run(self, build: Build, plan: Plan, source: Remote, run: Run) -> Outcome:
-        """Check what a black box cannot give, then run.
+    def check(self, init: str, plan: Plan, method: type[OfflineMethod]) -> None:
+        """Refuse what a black box cannot give; called before a source model is opened, too.
 
         Raises:
             ConfigError: ``--init bn-target``.
             AccessError: a budget that does not cover the adapt set, or answers that are of no use
                 to the method.
         """
-        if run.init != "source":
+        if init != "source":
             raise ConfigError(
-                f"--init {run.init}: a black box has no BatchNorm to re-estimate; leave --init out"
+                f"--init {init}: a black box has no BatchNorm to re-estimate; leave --init out"
             )
         count = len(plan.parts["adapt"])
         if self.query_budget is not None and self.query_budget < count:
@@ -92,14 +92,22 @@ class BlackBoxClosedSet(OfflineProtocol):
                 f"--protocol.query_budget {self.query_budget} does not cover the {count} images "
                 f"of the adapt set; allow {count} or more"
             )
+        if method.needs_probabilities and self.answers == "hard":
+            raise AccessError(
+                f"{method.__name__} needs probabilities, and --protocol.answers hard gives class "
+                "names alone; choose soft, top-k or rounded"
+            )
+
+    def run(self, build: Build, plan: Plan, source: Remote, run: Run) -> Outcome:
+        """Check the circumstances, then run.
+
+        Raises:
+            ConfigError, AccessError: as ``check``.
+        """
 
         def checked() -> OfflineMethod:
             method = build()
-            if method.needs_probabilities and self.answers == "hard":
-                raise AccessError(
-                    f"{type(method).__name__} needs probabilities, and --protocol.answers hard "
-                    "gives class names alone; choose soft, top-k or rounded"
-                )
+            self.check(run.init, plan, type(method))
             return method
 
         return super().run(checked, plan, source, run)

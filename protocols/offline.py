@@ -131,6 +131,8 @@ class OfflineProtocol(ABC):
                 plan.truth["adapt"], plan.task.classes, open_set=self.open_set, segment=name
             )
             outcome.scores += also(found, last)
+        if self.black_box:
+            outcome.cost["oracle_queries_scoring"] = float(access.cost.scoring_queries)
         return outcome
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import lightning
@@ -115,7 +115,7 @@ class DecayingSGD(torch.optim.SGD):
     Args:
         groups: parameter groups with ``params`` and ``lr``.
         total_steps: length of the run.
-        power: of the decay.
+        factor: progress in [0, 1) -> factor of the rates.
         momentum: momentum factor.
         weight_decay: L2 penalty.
     """
@@ -125,7 +125,7 @@ class DecayingSGD(torch.optim.SGD):
         groups: list[dict[str, Any]],
         *,
         total_steps: int,
-        power: float = 0.75,
+        factor: Callable[[float], float] = inverse_decay,
         momentum: float = 0.9,
         weight_decay: float = 1e-3,
     ) -> None:
@@ -133,13 +133,13 @@ class DecayingSGD(torch.optim.SGD):
             groups, lr=1.0, momentum=momentum, weight_decay=weight_decay, nesterov=True
         )
         self._total = max(1, total_steps)
-        self._power = power
+        self._factor = factor
         self._done = 0
         self._base = [float(group["lr"]) for group in self.param_groups]
 
     def step(self, closure: Any = None) -> Any:
         """Set the rate for this step, then update."""
-        factor = inverse_decay(self._done / self._total, power=self._power)
+        factor = self._factor(self._done / self._total)
         for group, base in zip(self.param_groups, self._base, strict=True):
             group["lr"] = base * factor
         self._done += 1

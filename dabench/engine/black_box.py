@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from dabench.contract.protocol import Plan, Remote
 from dabench.engine import nets, source
 from dabench.engine.oracle import Answerer, AnswerForm, InProcess, OracleClient
 from dabench.engine.seeding import seed as named_seed
-from dabench.errors import ConfigError
+from dabench.errors import ConfigError, OracleError
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Opened:
     remote: Remote
     answerer: Answerer
     about: dict[str, Any]
+    clients: list[OracleClient]
 
     def close(self) -> None:
-        """End the transport."""
+        """Close the files of answers, and end the transport."""
+        for client in self.clients:
+            client.close()
         self.answerer.close()
 
 
@@ -48,7 +52,7 @@ def open_source(
 
     Raises:
         ConfigError: HTTP without an address.
-        OracleError: the source model cannot be reached, or knows other classes.
+        OracleError: the source model cannot be reached, or gives answers of another form.
     """
     form = AnswerForm(protocol.answers, protocol.top_k, protocol.decimals)
     transports: dict[str, Callable[[], Answerer]] = {
@@ -58,6 +62,16 @@ def open_source(
     }
     answerer = transports[protocol.oracle]()
     info = answerer.info
+    if info.form != form.name:
+        answerer.close()
+        raise OracleError(
+            f"the oracle gives {info.form} answers and this run asks for {form.name}: give "
+            "--protocol.answers (top_k, decimals) the same here and to 'dabench serve-source'"
+        )
+    place = f"{spec.device}-{spec.threads}".replace(":", "")
+    if protocol.oracle == "http":
+        place = f"http-{hashlib.sha256(str(settings.oracle_url).encode()).hexdigest()[:8]}"
+    clients: list[OracleClient] = []
     about = {
         "val_accuracy": info.val_accuracy,
         "train_seconds": info.train_seconds,
@@ -66,11 +80,20 @@ def open_source(
     }
 
     def client(cost: nets.Cost) -> OracleClient:
-        return OracleClient(
-            answerer, plan.task, cost, budget=protocol.query_budget, cache_dir=settings.cache_dir
+        clients.append(
+            OracleClient(
+                answerer,
+                plan.task,
+                cost,
+                budget=protocol.query_budget,
+                cache_dir=settings.cache_dir,
+                place=place,
+            )
         )
+        return clients[-1]
 
-    return Opened(Remote(client, network_maker(spec, plan.task.num_classes)), answerer, about)
+    remote = Remote(client, network_maker(spec, plan.task.num_classes))
+    return Opened(remote, answerer, about, clients)
 
 
 def network_maker(spec: RunSpec, num_classes: int) -> Callable[[int], nets.Network]:

@@ -32,6 +32,7 @@ class Cost:
     forward: int = 0
     backward: int = 0
     queries: int = 0
+    scoring_queries: int = 0
     paused: bool = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Cost:

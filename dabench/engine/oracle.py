@@ -103,16 +103,18 @@ class OracleClient:
 
     Every picture that this run asks for the first time counts once in ``cost.queries``, whether an
     earlier run left its answer on the disk or not; while ``cost`` is paused (a protocol is
-    scoring) nothing counts.
+    scoring) it counts in ``cost.scoring_queries``, and against no budget.
 
     Args:
         answerer: who evaluates the source model.
         task: what the answers have to fit.
         cost: of the run.
         budget: pictures that may be asked; None = as many as one likes.
-        cache_dir: answers are kept in its ``answers/<id>-<form>.sqlite3``; None = in memory.
+        cache_dir: answers are kept in its ``answers/<id>-<form>-<place>.sqlite3``; None = in
+            memory.
         attempts: tries a question before giving up.
         pause: seconds before the second try; twice that before the third, and so on.
+        place: device and threads, or the address, that the answers came from: bits differ.
 
     Raises:
         OracleError: the oracle's classes or image size are not the task's.
@@ -128,6 +130,7 @@ class OracleClient:
         cache_dir: Path | None,
         attempts: int = 3,
         pause: float = 0.5,
+        place: str = "",
     ) -> None:
         self.info = answerer.info
         check(self.info, task)
@@ -138,7 +141,8 @@ class OracleClient:
         self._attempts = max(1, attempts)
         self._pause = pause
         self._counted: set[bytes] = set()
-        file = f"{self.info.id}-{self.info.form}.sqlite3"
+        self._scored: set[bytes] = set()
+        file = "-".join(filter(None, (self.info.id, self.info.form, place))) + ".sqlite3"
         path = None if cache_dir is None else cache_dir / "answers" / file
         self._store = AnswerStore(path, task.num_classes)
 
@@ -196,6 +200,9 @@ class OracleClient:
     def _charge(self, digests: Sequence[bytes]) -> None:
         """Count what this run has not asked before, or refuse all of it."""
         if self._cost.paused:
+            fresh = set(digests) - self._counted - self._scored
+            self._scored |= fresh
+            self._cost.scoring_queries += len(fresh)
             return
         fresh = set(digests) - self._counted
         asked = len(self._counted)

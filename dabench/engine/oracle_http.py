@@ -40,7 +40,7 @@ class Http:
 
     info: OracleInfo
 
-    def __init__(self, url: str, token: str, timeout: float = 30.0) -> None:
+    def __init__(self, url: str, token: str, timeout: float = 120.0) -> None:
         self._secure, self._host, self._port, self._path = _parts(url)
         self._url = url.rstrip("/")
         if not re.fullmatch(r"[\x21-\x7e]+", token):

@@ -82,7 +82,8 @@ class Sealed:
 
     Args:
         request: what the child is to do.
-        start_timeout: seconds for loading the data and training the source model.
+        start_timeout: seconds for loading the data and training the source model; None = as long
+            as it takes (a child that dies is noticed at once).
         answer_timeout: seconds a question.
 
     Raises:
@@ -95,7 +96,7 @@ class Sealed:
     def __init__(
         self,
         request: SealedRequest,
-        start_timeout: float = 600.0,
+        start_timeout: float | None = None,
         answer_timeout: float = 120.0,
     ) -> None:
         self._request = request
@@ -153,7 +154,7 @@ class Sealed:
             raise
 
     def _talk(
-        self, header: dict[str, Any], body: bytes, timeout: float
+        self, header: dict[str, Any], body: bytes, timeout: float | None
     ) -> tuple[dict[str, Any], bytes]:
         """Send a message and wait for the child's; a child that is late is killed.
 
@@ -183,17 +184,20 @@ class Sealed:
 class _Deadline:
     """Kill a process that takes longer than this block may."""
 
-    def __init__(self, seconds: float, child: SpawnProcess) -> None:
+    def __init__(self, seconds: float | None, child: SpawnProcess) -> None:
         self.passed = False
         self._child = child
-        self._timer = threading.Timer(seconds, self._kill)
-        self._timer.daemon = True
+        self._timer = None if seconds is None else threading.Timer(seconds, self._kill)
+        if self._timer:
+            self._timer.daemon = True
 
     def __enter__(self) -> None:
-        self._timer.start()
+        if self._timer:
+            self._timer.start()
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        if self._timer:
+            self._timer.cancel()
 
     def _kill(self) -> None:
         self.passed = True

@@ -95,8 +95,8 @@ class OracleInfo:
         image_size: side of the pictures in pixels.
         form: name of the :class:`AnswerForm`.
         gives_probabilities: False where answers are one-hot.
-        val_accuracy: accuracy on held-out source images, in [0, 1].
-        train_seconds: time of source training.
+        val_accuracy: accuracy on held-out source images, in [0, 1]; None where nobody knows.
+        train_seconds: time of source training; None where nobody knows.
     """
 
     id: str
@@ -104,8 +104,8 @@ class OracleInfo:
     image_size: int
     form: str
     gives_probabilities: bool
-    val_accuracy: float
-    train_seconds: float
+    val_accuracy: float | None = None
+    train_seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict, ready for JSON."""
@@ -128,15 +128,15 @@ class OracleInfo:
             "image_size": type(size) is not int or size < 1,
             "form": not _fits_file_name(fields.get("form")),
             "gives_probabilities": not isinstance(fields.get("gives_probabilities"), bool),
-            "val_accuracy": not _is_number(numbers[0]),
-            "train_seconds": not _is_number(numbers[1]),
+            "val_accuracy": not (numbers[0] is None or _is_number(numbers[0])),
+            "train_seconds": not (numbers[1] is None or _is_number(numbers[1])),
         }
         for name in (name for name, bad in wrong.items() if bad):
             raise OracleError(
                 f"the oracle describes itself with {name} = {str(fields.get(name))[:60]!r}, which "
                 "cannot be used; is it a 'dabench serve-source' of this version?"
             )
-        own = {name: fields[name] for name in wrong}
+        own: dict[str, Any] = {name: fields.get(name) for name in wrong}
         return cls(**own | {"classes": tuple(own["classes"])})
 
 

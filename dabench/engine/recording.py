@@ -22,6 +22,7 @@ class BoardRecorder(Recorder):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writer: Any = None
+        self._separations: list[tuple[str, int, Separation]] = []
 
     def __enter__(self) -> BoardRecorder:
         from torch.utils.tensorboard import SummaryWriter
@@ -30,13 +31,16 @@ class BoardRecorder(Recorder):
         return self
 
     def __exit__(self, *details: object) -> None:
+        # figures are drawn now, so that no method pays for them in its adaptation time
+        for name, step, value in self._separations:
+            self._writer.add_histogram(name, value.values, step)
+            self._writer.add_figure(f"{name}/mixture", separation_figure(value), step)
         self._writer.close()
 
     def put(self, name: str, step: int, value: float | Separation) -> None:
-        """Write a scalar, or a histogram with the mixture's densities drawn over it."""
+        """Write a scalar; keep a separation, drawn with its mixture's densities at the end."""
         if isinstance(value, Separation):
-            self._writer.add_histogram(name, value.values, step)
-            self._writer.add_figure(f"{name}/mixture", separation_figure(value), step)
+            self._separations.append((name, step, value))
         else:
             self._writer.add_scalar(name, value, step)
 

@@ -121,6 +121,7 @@ def _load(spec: RunSpec, settings: Settings) -> _Parts:
     ids = {"data": data.digest, "stream": plan.stream.digest}
     method = registry.method(spec.method)
     if protocol.black_box:
+        protocol.check(spec.init, plan, method)  # before hours of source training
         opened = black_box.open_source(spec, settings, protocol, plan, recipe, seed)
         found = opened.about | {"id": opened.answerer.info.id}
         ids["source"] = found["id"]
@@ -136,12 +137,13 @@ def _load(spec: RunSpec, settings: Settings) -> _Parts:
 def source_recipe(spec: RunSpec, *, black_box: bool) -> source.Recipe:
     """Return how the source model is trained: a plain head where it only answers.
 
-    A source backbone of its own is trained as a whole: ``--freeze`` counts the target's stages.
+    A source of its own kind is trained as a whole: ``--freeze`` counts the target's stages.
     """
-    own = spec.source_backbone is not None
+    own = spec.source_backbone is not None or spec.source_weights is not None
+    usual = "none" if spec.source_backbone == "small-cnn" else spec.weights
     return source.Recipe(
         spec.source_backbone or spec.backbone,
-        spec.source_weights or spec.weights,
+        spec.source_weights or usual,
         spec.source_epochs,
         0 if own else spec.freeze,
         plain=black_box,

@@ -10,15 +10,14 @@ from torch import Tensor
 from dabench.methods.functional.losses import entropy, kl_divergence
 
 
-def adaptive_smoothing(answers: Tensor, hard_mass: float = 0.9) -> Tensor:
+def adaptive_smoothing(answers: Tensor, hard_mass: float | None = None) -> Tensor:
     """Keep the top-1 probability and spread the rest evenly over the other classes.
 
-    q_c* = p_c* and q_c = (1 - p_c*) / (K - 1) otherwise. A one-hot answer, which says nothing of
-    how sure the model is, gets ``hard_mass`` in place of 1.
+    q_c* = p_c* and q_c = (1 - p_c*) / (K - 1) otherwise.
 
     Args:
         answers: (N, K) distributions p, K >= 2.
-        hard_mass: mass of the class of a one-hot answer.
+        hard_mass: in place of p_c*, for answers that name a class and not how sure it is.
 
     Returns:
         (N, K) distributions q.
@@ -26,9 +25,37 @@ def adaptive_smoothing(answers: Tensor, hard_mass: float = 0.9) -> Tensor:
     Source: DINE (Liang et al., 2022), adaptive label smoothing with top-1; ``hard_mass`` is ours.
     """
     top, index = answers.max(dim=1, keepdim=True)
-    top = torch.where(top > 1 - 1e-6, torch.full_like(top, hard_mass), top)
+    if hard_mass is not None:
+        top = torch.full_like(top, hard_mass)
     others = (1 - top) / (answers.shape[1] - 1)
     return others.expand_as(answers).scatter(1, index, top)
+
+
+def refresh_epochs(epochs: int) -> frozenset[int]:
+    """Return the epochs before which stored labels are refreshed: after every tenth of a run.
+
+    Source: DINE's and BETA's codes, which refresh ten times at equal distances.
+    """
+    return frozenset(round(i * epochs / 10) for i in range(1, 10)) - {0}
+
+
+def two_stage_factor(progress: float, first: float, power: float, restart: float) -> float:
+    """Return the learning-rate factor of distillation followed by fine-tuning.
+
+    (1 + 10 p)^-power over the first stage, p from 0 to 1; then (1 + 10 (restart + p))^-0.75 over
+    the second, p from 0 to 1 again.
+
+    Args:
+        progress: share of the whole run that is done, in [0, 1].
+        first: share of the run that is the first stage, above 0; 1 = there is no second.
+        power: of the first stage's decay.
+        restart: where the second stage's decay starts: 1 in DINE's code, 0 in BETA's.
+
+    Source: DINE (``DINE_dist.py``, ``DINE_ft.py``) and BETA (``finetune.py``).
+    """
+    if progress < first or first >= 1:
+        return float((1 + 10 * progress / first) ** -power)
+    return float((1 + 10 * (restart + (progress - first) / (1 - first))) ** -0.75)
 
 
 def mixup_weight(alpha: float, generator: torch.Generator | None = None) -> float:

@@ -27,7 +27,8 @@ def test_adaptive_smoothing_row_by_row():
 
 
 def test_adaptive_smoothing_of_one_hot_answers():
-    q = distillation.adaptive_smoothing(torch.eye(4))
+    assert torch.equal(distillation.adaptive_smoothing(torch.eye(4)), torch.eye(4))
+    q = distillation.adaptive_smoothing(torch.eye(4), hard_mass=0.9)
     np.testing.assert_allclose(q.diagonal(), 0.9)
     np.testing.assert_allclose(q.sum(1), 1.0, atol=1e-6)
     assert q[0, 1] == pytest.approx(0.1 / 3)
@@ -98,3 +99,22 @@ def test_mixup_consistency_by_hand():
     target = weight * softmax(z) + (1 - weight) * softmax(z)[order]
     answer = softmax((weight * x + (1 - weight) * x[order]) @ weights.numpy())
     assert float(got) == pytest.approx((target * np.log(target / answer)).sum(1).mean())
+
+
+def test_refresh_epochs_are_tenths():
+    assert distillation.refresh_epochs(20) == set(range(2, 20, 2))
+    assert distillation.refresh_epochs(10) == set(range(1, 10))
+    assert len(distillation.refresh_epochs(25)) == 9
+    assert distillation.refresh_epochs(1) <= {1}
+    assert 0 not in distillation.refresh_epochs(3)
+
+
+def test_two_stage_factor_closed_forms():
+    factor = distillation.two_stage_factor
+    assert factor(0.0, 0.5, 1.5, 1.0) == 1.0
+    assert factor(0.25, 0.5, 1.5, 1.0) == pytest.approx(6**-1.5)
+    assert factor(0.5, 0.5, 1.5, 1.0) == pytest.approx(11**-0.75)  # DINE goes on where it was
+    assert factor(0.75, 0.5, 1.5, 1.0) == pytest.approx(16**-0.75)
+    assert factor(0.5, 0.5, 1.5, 0.0) == 1.0  # BETA starts again
+    assert factor(1.0, 0.5, 1.5, 0.0) == pytest.approx(11**-0.75)
+    assert factor(0.9, 1.0, 1.5, 1.0) == pytest.approx(10**-1.5)  # one stage alone
