@@ -418,7 +418,7 @@ def test_wrong_image_size() -> None:
         {"form": "a/b"},
         {"gives_probabilities": 1},
         {"val_accuracy": float("nan")},
-        {"train_seconds": None},
+        {"train_seconds": "long"},
     ],
 )
 def test_an_oracle_that_describes_itself_badly(wrong: dict[str, Any]) -> None:
