@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import signal
@@ -238,8 +237,8 @@ def test_a_backbone_without_batchnorm(
 
     monkeypatch.setattr(nets, "_backbone", lambda name, weights: (Smooth(), 192, nets.HALF))
     if plain:
-        recipe = functools.partial(source.Recipe, plain=True)
-        monkeypatch.setattr(source, "Recipe", recipe)
+        recipe = source.Recipe
+        monkeypatch.setattr(source, "Recipe", lambda *a, **k: recipe(*a, **(k | {"plain": True})))
     code, _, err = run("--method", "source", "--init", "bn-target")
     if plain:
         assert code == 2
