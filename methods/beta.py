@@ -15,7 +15,7 @@ from dabench.contract.access import BlackBox, TargetBatch
 from dabench.contract.method import DecayingSGD, OfflineMethod
 from dabench.contract.types import Prediction, Separation
 from dabench.engine import views
-from dabench.engine.nets import Network, fixed_statistics, set_probabilities
+from dabench.engine.nets import Network, fixed_statistics, joint_groups, set_probabilities
 from dabench.methods.functional import distillation, divergence, losses
 from dabench.methods.functional.mixture import fit_two_component
 
@@ -92,11 +92,7 @@ class BETA(OfflineMethod):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One optimiser: the networks' losses share no parameter."""
-        groups = [
-            group
-            for net in self.networks
-            for group in net.parameter_groups(self.lr, self.backbone_factor)
-        ]
+        groups = joint_groups(self.networks, self.lr, self.backbone_factor)
         share = self.first / (self.trainer.max_epochs or 1)
         factor = partial(distillation.two_stage_factor, first=share, power=self.power, restart=0.0)
         steps = int(self.trainer.estimated_stepping_batches)
@@ -105,8 +101,7 @@ class BETA(OfflineMethod):
     @property
     def first(self) -> int:
         """Epochs before fine-tuning."""
-        epochs = self.trainer.max_epochs or 1
-        return max(1, round((1 - self.fine_tune) * epochs))
+        return distillation.first_stage(self.trainer.max_epochs or 1, self.fine_tune)
 
     def on_train_epoch_start(self) -> None:
         """Refresh the memory at every tenth, and divide the adapt set by each network's loss."""

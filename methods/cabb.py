@@ -15,7 +15,7 @@ from dabench.contract.access import BlackBox, TargetBatch
 from dabench.contract.method import DecayingSGD, OfflineMethod, inverse_decay
 from dabench.contract.types import Prediction, Separation
 from dabench.engine import views
-from dabench.engine.nets import Network, fixed_statistics, set_probabilities
+from dabench.engine.nets import Network, fixed_statistics, joint_groups, set_probabilities
 from dabench.methods.functional import distillation, divergence, losses
 from dabench.methods.functional.mixture import fit_two_component, per_class_posterior
 
@@ -111,11 +111,7 @@ class CABB(OfflineMethod):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One optimiser: the branches' losses share no parameter."""
-        groups = [
-            group
-            for net in self.networks
-            for group in net.parameter_groups(self.lr, self.backbone_factor)
-        ]
+        groups = joint_groups(self.networks, self.lr, self.backbone_factor)
         steps = int(self.trainer.estimated_stepping_batches)
         factor = partial(inverse_decay, power=self.power)
         return DecayingSGD(groups, total_steps=steps, factor=factor)

@@ -79,8 +79,7 @@ class DINE(OfflineMethod):
     @property
     def first(self) -> int:
         """Epochs of stage 1."""
-        epochs = self.trainer.max_epochs or 1
-        return max(1, round((1 - self.fine_tune) * epochs))
+        return distillation.first_stage(self.trainer.max_epochs or 1, self.fine_tune)
 
     def on_train_epoch_start(self) -> None:
         """Move the memory towards the network's predictions, at every tenth of stage 1."""

@@ -109,8 +109,6 @@ class OfflineProtocol(ABC):
         method.calibrate()
         cost = access.cost
         spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
-        if self.black_box:
-            spent["oracle_queries"] = float(cost.queries)
         outcome = Outcome(scores=[], cost=spent | {"adapt_seconds": seconds})
         outcome.cost["parameters"] = float(sum(p.numel() for p in method.parameters()))
         scorers = {
@@ -132,7 +130,8 @@ class OfflineProtocol(ABC):
             )
             outcome.scores += also(found, last)
         if self.black_box:
-            outcome.cost["oracle_queries_scoring"] = float(access.cost.scoring_queries)
+            outcome.cost["oracle_queries"] = float(cost.queries)
+            outcome.cost["oracle_queries_scoring"] = float(cost.scoring_queries)
         return outcome
 
 

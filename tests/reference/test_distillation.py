@@ -118,3 +118,8 @@ def test_two_stage_factor_closed_forms():
     assert factor(0.5, 0.5, 1.5, 0.0) == 1.0  # BETA starts again
     assert factor(1.0, 0.5, 1.5, 0.0) == pytest.approx(11**-0.75)
     assert factor(0.9, 1.0, 1.5, 1.0) == pytest.approx(10**-1.5)  # one stage alone
+
+
+def test_first_stage_never_vanishes():
+    assert [distillation.first_stage(20, share) for share in (0.0, 0.5, 0.97)] == [20, 10, 1]
+    assert distillation.first_stage(1, 0.5) == 1
