@@ -29,13 +29,13 @@ def test_pages_show_what_the_records_say(tables: ModuleType) -> None:
 
 def test_a_changed_figure_is_noticed(tables: ModuleType, tmp_path: Path) -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    records = [record for _, record in tables.Store(ROOT / "results").all()]
+    records = tables.committed()
     tampered = page.replace("| `source` | 5 | 0.", "| `source` | 5 | 1.", 1)
     assert tampered != page
     assert tables.fill(tampered, tables.Tables(records)) == page
 
 
 def test_an_ambiguous_selection_is_refused(tables: ModuleType) -> None:
-    records = [record for _, record in tables.Store(ROOT / "results").all()]
+    records = tables.committed()
     with pytest.raises(ValueError, match="columns fit, expected one"):
         tables.Tables(records).rows({"dataset": "digits", "metrics": "HOS"})
