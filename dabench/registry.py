@@ -44,11 +44,14 @@ class ProtocolEntry(Entry):
     primary_metric: str
 
 
+#: the protocols that push a stream
+STREAMS = ("gradual-weather", "online-tta", "continual-tta")
+
 METHODS: dict[str, MethodEntry] = {
     "source": MethodEntry(
         "dabench.methods.source:Source",
         "the source model as it is; a cut on normalised entropy for 'unknown' (lower baseline)",
-        ("sf-osda", "sf-uda", "bb-uda"),
+        ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
     ),
     "shot": MethodEntry(
         "dabench.methods.shot:Shot",
@@ -63,7 +66,7 @@ METHODS: dict[str, MethodEntry] = {
     "target-supervised": MethodEntry(
         "dabench.protocols.upper_bound:TargetSupervised",
         "trained by the protocol with target labels (upper bound)",
-        ("sf-osda", "sf-uda", "bb-uda"),
+        ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
     ),
     "cabb": MethodEntry(
         "dabench.methods.cabb:CABB",
@@ -104,6 +107,24 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         "dabench.protocols.bb_uda:BlackBoxClosedSet",
         "black-box adaptation, closed or partial set: the source model only answers",
         "digits",
+        "accuracy",
+    ),
+    "gradual-weather": ProtocolEntry(
+        "dabench.protocols.gradual_weather:GradualWeather",
+        "one batch at a time, each seen once, while the weather worsens level by level",
+        "overhead",
+        "accuracy/final",
+    ),
+    "online-tta": ProtocolEntry(
+        "dabench.protocols.online_tta:OnlineTTA",
+        "one batch at a time under one shift, a fresh model for each shift",
+        "overhead",
+        "accuracy",
+    ),
+    "continual-tta": ProtocolEntry(
+        "dabench.protocols.continual_tta:ContinualTTA",
+        "one batch at a time under shift after shift, without a reset",
+        "overhead",
         "accuracy",
     ),
 }

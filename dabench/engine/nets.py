@@ -358,3 +358,20 @@ def fixed_statistics(net: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+
+
+@contextlib.contextmanager
+def batch_statistics(net: nn.Module, images: Tensor) -> Iterator[None]:
+    """Normalise by the batch's own statistics inside and leave every buffer alone.
+
+    A batch of one image has no variance in the bottleneck: it is normalised as in eval mode.
+    """
+    layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    modes = [layer.training for layer in layers]
+    for layer in layers:
+        layer.training, layer.track_running_stats = len(images) > 1, len(images) < 2
+    try:
+        yield
+    finally:
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.training, layer.track_running_stats = mode, True
