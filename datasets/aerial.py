@@ -53,7 +53,7 @@ class Aid(ClassFolder):
 
 
 class Ucm(ClassFolder):
-    """UC Merced Land Use (Yang & Newsam 2010): 21 aerial scenes, 2,100 images; one domain, clear."""
+    """UC Merced Land Use (Yang & Newsam 2010): 21 aerial scenes of 100 images, 256 x 256; clear."""
 
     spec = _spec(
         "ucm",
