@@ -134,6 +134,10 @@ DATASETS: dict[str, DataEntry] = {
         "dabench.datasets.digits:Digits",
         "printed fonts -> real hand-written digits, 32 px, embedded (nothing to download)",
     ),
+    "overhead": DataEntry(
+        "dabench.datasets.overhead:Overhead",
+        "drawn land-use scenes from above, 10 classes, embedded (nothing to download)",
+    ),
     "office31": DataEntry(
         "dabench.datasets.class_folder:Office31", "Office-31: amazon, webcam, dslr; 31 classes"
     ),
@@ -148,6 +152,13 @@ DATASETS: dict[str, DataEntry] = {
     ),
     "pacs": DataEntry(
         "dabench.datasets.class_folder:Pacs", "PACS: photo, art, cartoon, sketch; 7 classes"
+    ),
+    "aid": DataEntry(
+        "dabench.datasets.aerial:Aid", "AID: aerial scenes, one domain (clear); 30 classes"
+    ),
+    "ucm": DataEntry(
+        "dabench.datasets.aerial:Ucm",
+        "UC Merced Land Use: aerial scenes, one domain (clear); 21 classes",
     ),
     "image-folder": DataEntry(
         "dabench.datasets.class_folder:ImageFolder", "any domain/class/*.jpg tree of your own"
