@@ -62,8 +62,7 @@ class GradualWeather(OnlineProtocol):
         """Clear, then every level in ascending order."""
         kind = weather.kind_of(self.weather)
         levels = [
-            Segment(f"{kind.name}-{level}", kind.name, level)
-            for level in range(1, kind.levels + 1)
+            Segment(f"{kind.name}-{level}", kind.name, level) for level in range(1, kind.levels + 1)
         ]
         conditions = [Segment(streams.CLEAR, streams.CLEAR), *levels]
         shown = [rows] * len(conditions)

@@ -69,7 +69,9 @@ class OnlineProtocol(ABC):
         self.also_after = also_after
 
     @abstractmethod
-    def segments(self, rows: IntArray, labels: IntArray, seed: int) -> list[tuple[Segment, IntArray]]:
+    def segments(
+        self, rows: IntArray, labels: IntArray, seed: int
+    ) -> list[tuple[Segment, IntArray]]:
         """Return the segments in order, with the positions that each shows."""
 
     def is_valid(self, data: DomainData) -> str | None:
@@ -197,7 +199,9 @@ class _Walker:
             with torch.no_grad():
                 self.journal.source.append(self.source(batch.images).argmax(1).cpu())
                 if self.protocol.also_after:
-                    self.journal.later.append(self.method.predict(batch.images).logits.argmax(1).cpu())
+                    self.journal.later.append(
+                        self.method.predict(batch.images).logits.argmax(1).cpu()
+                    )
             self.journal.add(logits)
             truth = self.plan.truth[self.chunks[self.journal.steps - 1][1]]
             right += int((self.journal.prediction[-1].numpy() == truth).sum())

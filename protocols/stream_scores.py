@@ -42,7 +42,9 @@ def windowed(right: Sequence[Bools], window: int = WINDOW) -> list[float]:
     seen = np.cumsum([0, *(len(h) for h in right)])
     ends = range(1, len(right) + 1)
     starts = [max(0, end - window) for end in ends]
-    return [float((good[e] - good[s]) / (seen[e] - seen[s])) for s, e in zip(starts, ends, strict=True)]
+    return [
+        float((good[e] - good[s]) / (seen[e] - seen[s])) for s, e in zip(starts, ends, strict=True)
+    ]
 
 
 def collapse_step(own: Sequence[float], source: Sequence[float]) -> int | None:
@@ -96,7 +98,9 @@ def stream_curves(
 ) -> list[Score]:
     """Return windowed accuracy of method and source, and the label-free sign of a collapse."""
     size = len(right[0])
-    rows = [Score("running_accuracy", v, size * WINDOW, at=i) for i, v in enumerate(windowed(right))]
+    rows = [
+        Score("running_accuracy", v, size * WINDOW, at=i) for i, v in enumerate(windowed(right))
+    ]
     rows += [
         Score("running_accuracy", v, size * WINDOW, "source", i)
         for i, v in enumerate(windowed(source))
