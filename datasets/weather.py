@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dabench.datasets.corruptions import CORRUPTIONS
 from dabench.datasets.weather_albumentations import ALBUMENTATIONS
 from dabench.datasets.weather_kind import Kind, Pictures
 from dabench.datasets.weather_kinds import OWN
@@ -27,7 +28,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         for kind in (
             *OWN,
             *PUBLISHED,
-            # the 15 kinds of ImageNet-C: *CORRUPTIONS, from dabench.datasets.corruptions
+            *CORRUPTIONS,
             *ALBUMENTATIONS,
         )
     }

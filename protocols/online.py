@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -188,7 +188,7 @@ class _Walker:
                 self.probe(number, self.method_answers)
         bar.close()
 
-    def along(self, stretch: Stretch, bar: tqdm[None]) -> None:
+    def along(self, stretch: Stretch, bar: tqdm[Any]) -> None:
         """Push one segment's remaining batches."""
         begin = self.journal.steps
         arrived = sum(len(rows) for _, rows in self.chunks[:begin])
@@ -231,7 +231,8 @@ class _Walker:
 
     def source_answers(self, images: Tensor) -> Tensor:
         """Return the source model's classes."""
-        return self.source(images).argmax(1)
+        found: Tensor = self.source(images).argmax(1)
+        return found
 
     def probe(self, number: int, answer: Callable[[Tensor], Tensor]) -> None:
         """Score held-out images: clear and as after this segment; after the last, all conditions.

@@ -81,7 +81,7 @@ class TargetSupervised(UpperBound):
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer a stream's batch, then learn its labels."""
         with nets.batch_statistics(self.net, batch.images):
-            logits = self.net(batch.images)
+            logits: Tensor = self.net(batch.images)
         truth = self.truth.to(logits.device)
         loss = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
         self.optimiser.zero_grad()

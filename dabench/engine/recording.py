@@ -50,8 +50,8 @@ class BoardRecorder(Recorder):
             if score.value is not None:
                 self._writer.add_scalar(f"metric/{score.key}", score.value, score.at)
         if isinstance(plan, StreamPlan):
-            for name, images in outcome.pictures.items():
-                self._writer.add_images(f"stream/{name}", images, 0, dataformats="NHWC")
+            for name, pictures in outcome.pictures.items():
+                self._writer.add_images(f"stream/{name}", pictures, 0, dataformats="NHWC")
             found = outcome.arrays["stream.prediction"]
             matrix = confusion(outcome.arrays["stream.truth"], found, plan.task.num_classes)
             self._writer.add_figure("confusion", confusion_figure(matrix, plan.task.classes), 0)
