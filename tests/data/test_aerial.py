@@ -119,6 +119,7 @@ def test_missing_and_extra_class(make_tree: Maker) -> None:
     assert "dabench data check aid" in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
 @pytest.mark.parametrize("content", [b"", b"no image at all", None])
 def test_broken_tiff(content: bytes | None, make_tree: Maker) -> None:
     root = make_tree(["UCMerced_LandUse/Images"], UCM, per_class=1)
