@@ -74,9 +74,10 @@ def stream_scores(
 
     def accuracy(name: str, first: int, last: int) -> Score:
         part = np.concatenate(right[first:last])
-        return Score("accuracy", float(part.mean()), len(part), f"{name}{suffix}", done)
+        segment = f"{name}{suffix}".lstrip("/") or "all"
+        return Score("accuracy", float(part.mean()), len(part), segment, done)
 
-    rows = [accuracy("all" if not suffix else "", 0, done)]
+    rows = [accuracy("", 0, done)]
     rows += [accuracy(s.name, s.first, s.last) for s in stretches]
     final = stretches[-1]
     rows.append(accuracy("final", final.first, final.last))
