@@ -45,13 +45,13 @@ class ProtocolEntry(Entry):
 
 
 #: the protocols that push a stream
-STREAMS = ("gradual-weather", "online-tta", "continual-tta")
+ONLINE = ("gradual-weather", "online-tta", "continual-tta")
 
 METHODS: dict[str, MethodEntry] = {
     "source": MethodEntry(
         "dabench.methods.source:Source",
         "the source model as it is; a cut on normalised entropy for 'unknown' (lower baseline)",
-        ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
+        ("sf-osda", "sf-uda", "bb-uda", *ONLINE),
     ),
     "shot": MethodEntry(
         "dabench.methods.shot:Shot",
@@ -66,7 +66,7 @@ METHODS: dict[str, MethodEntry] = {
     "target-supervised": MethodEntry(
         "dabench.protocols.upper_bound:TargetSupervised",
         "trained by the protocol with target labels (upper bound)",
-        ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
+        ("sf-osda", "sf-uda", "bb-uda", *ONLINE),
     ),
     "cabb": MethodEntry(
         "dabench.methods.cabb:CABB",
@@ -87,6 +87,51 @@ METHODS: dict[str, MethodEntry] = {
         "dabench.methods.pseudo_label:PseudoLabel",
         "plain distillation: cross-entropy with the oracle's answers",
         ("bb-uda",),
+    ),
+    "bn-adapt": MethodEntry(
+        "dabench.methods.bn_adapt:BNAdapt",
+        "BatchNorm statistics of each batch in place of the source's; no gradient",
+        ONLINE,
+    ),
+    "tent": MethodEntry(
+        "dabench.methods.tent:Tent",
+        "entropy of each batch, by weight and bias of normalisation layers",
+        ONLINE,
+    ),
+    "eata": MethodEntry(
+        "dabench.methods.eata:EATA",
+        "as tent, on reliable and novel samples, with a Fisher penalty against forgetting",
+        ONLINE,
+    ),
+    "sar": MethodEntry(
+        "dabench.methods.sar:SAR",
+        "as tent, on reliable samples, sharpness-aware, with a reset on collapse",
+        ONLINE,
+    ),
+    "cotta": MethodEntry(
+        "dabench.methods.cotta:CoTTA",
+        "averaged teacher over augmented views, stochastic restoration of weights",
+        ONLINE,
+    ),
+    "shot-online": MethodEntry(
+        "dabench.methods.shot_online:ShotOnline",
+        "shot, one step a batch, with running centroids",
+        ONLINE,
+    ),
+    "conda": MethodEntry(
+        "dabench.methods.conda:ConDA",
+        "buffer of past images, mixup of centroid pseudo-labels, frozen classifier",
+        ONLINE,
+    ),
+    "ucl-gv": MethodEntry(
+        "dabench.methods.ucl_gv:UCLGV",
+        "buffer of past images, contrast of batch and buffer, frozen classifier",
+        ONLINE,
+    ),
+    "aerial": MethodEntry(
+        "dabench.methods.aerial:Aerial",
+        "conda with normalised gradients (an alias, counted once in ranks)",
+        ONLINE,
     ),
 }
 

@@ -14,12 +14,15 @@ CONTRACT = (C.rstrip("."), "dabench.errors")
 HEAVY = {"torch", "torchvision", "lightning", "albumentations", "timm"}
 
 #: folder (or file) -> what of dabench it may import
+METHODS = (
+    *(C + "method", C + "access", C + "types", E + "nets", E + "views"),
+    *("dabench.methods.functional", "dabench.errors"),
+)
+
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "methods/functional": ("dabench.methods.functional",),
-    "methods": (
-        *(C + "method", C + "access", C + "types", E + "nets", E + "views"),
-        *("dabench.methods.functional", "dabench.errors"),
-    ),
+    "methods/functional": ("dabench.methods.functional", "dabench.errors"),
+    "methods": METHODS,
+    "methods/aerial.py": (*METHODS, "dabench.methods.conda"),
     "datasets": (C + "data", C + "types", "dabench.errors", "dabench.datasets"),
     "protocols": (
         *CONTRACT,
