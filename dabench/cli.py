@@ -176,7 +176,7 @@ def _data(args: argparse.Namespace) -> int:
     if any(not str(line).startswith("optional") for line in problems):
         print(f"{args.name}: not usable as it is (see above)", file=sys.stderr)
         return EXIT_USER
-    print(f"{args.name}: complete")
+    print(f"{args.name}: {'usable (see above)' if problems else 'complete'}")
     return 0
 
 

@@ -85,6 +85,8 @@ class Settings:
     debug: bool = False
     oracle_url: str | None = None
     oracle_token: str | None = None
+    resume: bool = False
+    checkpoint_every: int = 0
 
 
 def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
@@ -212,4 +214,6 @@ def settings(args: Mapping[str, Any]) -> Settings:
         debug=bool(given.get("debug", False)),
         oracle_url=given.get("oracle-url") or os.environ.get("DABENCH_ORACLE_URL"),
         oracle_token=os.environ.get("DABENCH_ORACLE_TOKEN"),
+        resume=bool(given.get("resume", False)),
+        checkpoint_every=given.get("checkpoint-every", 50),
     )

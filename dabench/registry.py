@@ -44,7 +44,8 @@ class ProtocolEntry(Entry):
     primary_metric: str
 
 
-ONLINE = ("gradual-weather", "continual-tta", "online-tta")
+#: the protocols that push a stream
+ONLINE = ("gradual-weather", "online-tta", "continual-tta")
 
 METHODS: dict[str, MethodEntry] = {
     "source": MethodEntry(
@@ -65,7 +66,7 @@ METHODS: dict[str, MethodEntry] = {
     "target-supervised": MethodEntry(
         "dabench.protocols.upper_bound:TargetSupervised",
         "trained by the protocol with target labels (upper bound)",
-        ("sf-osda", "sf-uda", "bb-uda"),
+        ("sf-osda", "sf-uda", "bb-uda", *ONLINE),
     ),
     "cabb": MethodEntry(
         "dabench.methods.cabb:CABB",
@@ -153,12 +154,34 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         "digits",
         "accuracy",
     ),
+    "gradual-weather": ProtocolEntry(
+        "dabench.protocols.gradual_weather:GradualWeather",
+        "one batch at a time, each seen once, while the weather worsens level by level",
+        "overhead",
+        "accuracy/final",
+    ),
+    "online-tta": ProtocolEntry(
+        "dabench.protocols.online_tta:OnlineTTA",
+        "one batch at a time under one shift, a fresh model for each shift",
+        "overhead",
+        "accuracy",
+    ),
+    "continual-tta": ProtocolEntry(
+        "dabench.protocols.continual_tta:ContinualTTA",
+        "one batch at a time under shift after shift, without a reset",
+        "overhead",
+        "accuracy",
+    ),
 }
 
 DATASETS: dict[str, DataEntry] = {
     "digits": DataEntry(
         "dabench.datasets.digits:Digits",
         "printed fonts -> real hand-written digits, 32 px, embedded (nothing to download)",
+    ),
+    "overhead": DataEntry(
+        "dabench.datasets.overhead:Overhead",
+        "drawn land-use scenes from above, 10 classes, embedded (nothing to download)",
     ),
     "office31": DataEntry(
         "dabench.datasets.class_folder:Office31", "Office-31: amazon, webcam, dslr; 31 classes"
@@ -174,6 +197,13 @@ DATASETS: dict[str, DataEntry] = {
     ),
     "pacs": DataEntry(
         "dabench.datasets.class_folder:Pacs", "PACS: photo, art, cartoon, sketch; 7 classes"
+    ),
+    "aid": DataEntry(
+        "dabench.datasets.aerial:Aid", "AID: aerial scenes, one domain (clear); 30 classes"
+    ),
+    "ucm": DataEntry(
+        "dabench.datasets.aerial:Ucm",
+        "UC Merced Land Use: aerial scenes, one domain (clear); 21 classes",
     ),
     "image-folder": DataEntry(
         "dabench.datasets.class_folder:ImageFolder", "any domain/class/*.jpg tree of your own"

@@ -24,7 +24,7 @@ from dabench.board.records import Store, load
 from dabench.config import RunSpec, Settings, changed_options
 from dabench.contract.access import Budget
 from dabench.contract.data import DataRequest, DomainData
-from dabench.contract.protocol import Plan, Run
+from dabench.contract.protocol import Plan, Resume, Run, StreamPlan
 from dabench.engine import black_box, source
 from dabench.engine.memory import keep_freed_memory
 from dabench.engine.recording import BoardRecorder
@@ -48,7 +48,7 @@ class _Parts:
 
     protocol: Any
     method: Any
-    plan: Plan
+    plan: Plan | StreamPlan
     source: Any
     about: dict[str, Any]
     ids: dict[str, str]
@@ -83,7 +83,9 @@ def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> 
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:
         budget = Budget(spec.epochs, spec.batch_size)
-        run = Run(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress)
+        checkpoint = board / "checkpoint.pt"
+        resume = Resume(checkpoint, identity, settings.checkpoint_every, settings.resume)
+        run = Run(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume)
         build = partial(parts.method, **spec.method_options)
         try:
             outcome = parts.protocol.run(build, parts.plan, parts.source, run)
@@ -96,6 +98,7 @@ def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> 
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]
     path = store.write(record, outcome.arrays)
+    checkpoint.unlink(missing_ok=True)
     return RunResult(identity, path, record, False, board)
 
 

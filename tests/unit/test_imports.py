@@ -26,8 +26,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "datasets": (C + "data", C + "types", "dabench.errors", "dabench.datasets"),
     "protocols": (
         *CONTRACT,
-        *(E + name for name in ("loops", "scoring", "metrics", "seeding", "nets", "views")),
-        *(E + "source", "dabench.protocols"),
+        *(E + name for name in ("loops", "walk", "scoring", "metrics", "seeding", "nets", "views")),
+        # the weather of a stream belongs to the protocol; it is pure maths on pictures
+        *(E + "source", "dabench.protocols", "dabench.datasets.weather"),
     ),
     "dabench/contract": CONTRACT,
     "dabench/board": (C + "types", "dabench.errors", "dabench.board", "dabench.registry"),
