@@ -524,7 +524,7 @@ def test_fisher_by_hand():
     start = normal(9, 5)
     penalty = online.fisher_penalty([w, unused], start, found)
     here = np.concatenate((a, unused.detach().numpy()))
-    assert float(penalty) == pytest.approx(
+    assert float(penalty.detach()) == pytest.approx(
         float((found.numpy() * (here - start.numpy()) ** 2).sum())
     )
     (gradient,) = torch.autograd.grad(penalty, w)
