@@ -13,6 +13,7 @@ from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.types import FloatArray, Prediction
 from dabench.methods.functional.divergence import js_distance, normalised_entropy, onehot
 from dabench.methods.functional.mixture import fit_two_component, two_means_cut
+from dabench.methods.functional.normalisation import adapt_normalisation
 
 
 class Source(OfflineMethod, OnlineMethod):
@@ -41,7 +42,9 @@ class Source(OfflineMethod, OnlineMethod):
         super().begin(access)
         self.remote = isinstance(access, BlackBox)
         if not isinstance(access, BlackBox):
-            self.net = access.source_model.eval()
+            self.net = access.source_model
+        if isinstance(access, Online):
+            adapt_normalisation(self.net.eval(), rho=0.0)  # the source's statistics in any mode
         self.cut = float("inf")
 
     def calibrate(self) -> None:
