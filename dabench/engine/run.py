@@ -167,6 +167,7 @@ def run_id(spec: RunSpec, parts: _Parts) -> str:
 
 
 def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
+    import cv2
     import lightning
     import torchvision
 
@@ -183,6 +184,7 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "lightning": lightning.__version__,
+            "opencv": cv2.__version__,
         },
         "environment": {
             "device": _device_name(spec.device),
