@@ -52,7 +52,8 @@ def picture(height: int, width: int) -> Pictures:
     rng = np.random.default_rng(0)
     patches = rng.uniform(0, 255, (height // 16 + 2, width // 16 + 2, 3)).astype(np.float32)
     smooth = cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+    noisy = np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255)
+    return np.asarray(noisy, np.float32).astype(np.uint8)
 
 
 def installed() -> tuple[dict[str, ModuleType], list[str]]:
