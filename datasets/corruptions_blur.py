@@ -62,7 +62,8 @@ def motion_blur(picture: Pictures, severity: int, rng: np.random.Generator) -> P
 def zoom_blur(picture: Pictures, severity: int, _: np.random.Generator) -> Pictures:
     """Return the mean of the picture and its enlargements, factor 1 included.
 
-    Deviations: OpenCV interpolates at 1/32 of a pixel; each side is cropped by itself.
+    Deviations: each side is cropped by itself; OpenCV before 5 interpolates at 1/32 of a pixel;
+    no black edges where SciPy's positions leave the picture by rounding.
     """
     end, step = ZOOM.at(picture, severity)
     factors = np.arange(1, end, step).tolist()
