@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 import dabench
@@ -65,6 +66,7 @@ def execute(spec: RunSpec, settings: Settings) -> RunResult:
     store = Store(settings.results)
     store.check_writable()
     torch.set_num_threads(spec.threads)
+    cv2.setNumThreads(spec.threads)
     keep_freed_memory()
     parts = _load(spec, settings)
     try:
@@ -167,7 +169,6 @@ def run_id(spec: RunSpec, parts: _Parts) -> str:
 
 
 def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
-    import cv2
     import lightning
     import torchvision
 
