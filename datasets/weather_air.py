@@ -91,7 +91,9 @@ def rain(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures
     return blend_colour(cv2.convertScaleAbs(picture, alpha=left), opacity, RAIN_COLOUR)
 
 
-def _streaks(rng: np.random.Generator, rows: int, columns: int, count: int, length: float) -> Field:
+def _streaks(
+    rng: np.random.Generator, rows: int, columns: int, count: int, length: float
+) -> Field:
     """Return (rows, columns) vertical streaks of value up to 1; they add where they cross."""
     side = min(rows, columns)
     number = round(count * rows * columns / side**2)

@@ -49,7 +49,9 @@ def _library() -> Any:
 @lru_cache(maxsize=64)
 def _fog(severity: int, side: int) -> Any:
     coefficient = FOG[severity - 1]
-    return _library().RandomFog(fog_coef_range=(coefficient, coefficient), alpha_coef=0.08, p=1.0)
+    return _library().RandomFog(
+        fog_coef_range=(coefficient, coefficient), alpha_coef=0.08, p=1.0
+    )
 
 
 @lru_cache(maxsize=64)

@@ -71,7 +71,9 @@ def cloud_layer(
     return blend(picture, opacity, brightness)
 
 
-def frequency_noise(rng: np.random.Generator, height: int, width: int, size_max: float) -> Field:
+def frequency_noise(
+    rng: np.random.Generator, height: int, width: int, size_max: float
+) -> Field:
     """Return noise with a spectrum that falls as frequency**-2, scaled to [0, 1].
 
     Args:

@@ -43,7 +43,9 @@ UCM_SNOW = (
 UCM_SNOW_CORRECTED = (UCM_SNOW[0], SnowLevel(0.05, 0.85), *UCM_SNOW[2:])
 
 
-def _clouds(picture: Pictures, severity: int, rng: np.random.Generator, *, native: int) -> Pictures:
+def _clouds(
+    picture: Pictures, severity: int, rng: np.random.Generator, *, native: int
+) -> Pictures:
     return cloud_layer(picture, CLOUDS[severity - 1], native, rng)
 
 
@@ -63,5 +65,7 @@ PUBLISHED: tuple[Kind, ...] = (
     Kind("ucm-cc", len(CLOUDS), "published", partial(_clouds, native=UCM)),
     Kind("aid-sf", 5, "published", partial(_snow, levels=AID_SNOW, native=AID)),
     Kind("ucm-sf", 5, "published", partial(_snow, levels=UCM_SNOW, native=UCM)),
-    Kind("ucm-sf-corrected", 5, "published", partial(_snow, levels=UCM_SNOW_CORRECTED, native=UCM)),
+    Kind(
+        "ucm-sf-corrected", 5, "published", partial(_snow, levels=UCM_SNOW_CORRECTED, native=UCM)
+    ),
 )
