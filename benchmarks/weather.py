@@ -18,6 +18,7 @@ import importlib
 import statistics
 import time
 from collections.abc import Callable
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -51,12 +52,14 @@ def picture(height: int, width: int) -> Pictures:
     rng = np.random.default_rng(0)
     patches = rng.uniform(0, 255, (height // 16 + 2, width // 16 + 2, 3)).astype(np.float32)
     smooth = cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+    noisy = np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255)
+    return np.asarray(noisy, np.float32).astype(np.uint8)
 
 
-def installed() -> tuple[dict[str, object], list[str]]:
+def installed() -> tuple[dict[str, ModuleType], list[str]]:
     """Return the other libraries' modules, and the names of those that are missing."""
-    found, missing = {}, []
+    found: dict[str, ModuleType] = {}
+    missing: list[str] = []
     for name, module in PEERS.items():
         try:
             found[name] = importlib.import_module(module)
@@ -65,15 +68,16 @@ def installed() -> tuple[dict[str, object], list[str]]:
     return found, missing
 
 
-def sides(kind: Kind, peers: dict[str, object]) -> dict[str, Side]:
+def sides(kind: Kind, peers: dict[str, ModuleType]) -> dict[str, Side]:
     """Return who can make such pictures; the others name a corruption without our prefix."""
     rng = np.random.default_rng(0)
     found: dict[str, Side] = {OURS: lambda image, severity: kind.render(image, severity, rng)}
     theirs = kind.name.removeprefix("c-").replace("-", "_")
     for name, module in peers.items() if kind.name.startswith("c-") else ():
 
-        def render(image: Pictures, severity: int, module: object = module) -> Pictures:
-            return np.uint8(module.corrupt(image, severity=severity, corruption_name=theirs))
+        def render(image: Pictures, severity: int, module: ModuleType = module) -> Pictures:
+            made = module.corrupt(image, severity=severity, corruption_name=theirs)
+            return np.asarray(made).astype(np.uint8)
 
         found[name] = render
     return found
@@ -89,7 +93,7 @@ def seconds(side: Side, image: Pictures, levels: int, rounds: int) -> float:
 
 
 def measure(
-    kind: Kind, image: Pictures, peers: dict[str, object], repeats: int, aim: float
+    kind: Kind, image: Pictures, peers: dict[str, ModuleType], repeats: int, aim: float
 ) -> dict[str, float]:
     """Return the median CPU-seconds a picture of every side, interleaved."""
     found = sides(kind, peers)
@@ -118,7 +122,7 @@ def row(kind: Kind, found: dict[str, float], columns: list[str]) -> str:
 
 def main() -> None:
     """Print one table a size."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="32x32,224x224,512x1024", help="rows x columns")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kinds", default="", help="names, comma-separated; default: all")

@@ -85,6 +85,7 @@ def _command(words: list[str]) -> int:
         "show": _show,
         "data": _data,
         "leaderboard": _leaderboard,
+        "weather": _weather,
     }
     return commands[args.command](args)
 
@@ -178,6 +179,12 @@ def _data(args: argparse.Namespace) -> int:
         return EXIT_USER
     print(f"{args.name}: {'usable (see above)' if problems else 'complete'}")
     return 0
+
+
+def _weather(args: argparse.Namespace) -> int:
+    from dabench.cli_weather import weather
+
+    return weather(args)
 
 
 def _leaderboard(args: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """Frost textures, made by rule.
 
 The original overlays photographs, which are not ours to ship. These textures stand in for them:
-*after* the original, not the same. They are clouds of a power-law spectrum and ridges along the
-three directions of ice needles, in five looks whose mean colour, contrast and fall of the spectrum
+*after* the original, not the same. They are clouds of a power-law spectrum and bundles of
+needles along a few directions, in five looks whose mean colour, contrast and fall of the spectrum
 (amplitude about 1/f) are like those of photographs of frosted panes.
 """
 
@@ -20,16 +20,19 @@ from dabench.datasets.weather_kind import Pictures
 PERIOD = 640
 #: CIFAR-C shrinks its photographs to a fifth
 SHRINK = 5
-SHARPNESS = 4.0
+#: directions of needles, how narrow each is, fall of the amplitude of the fields they follow
+DIRECTIONS, SHARPNESS, NEEDLE_FALL = 5, 24.0, 1.4
+#: width of a needle in deviations of its field
+NEEDLE = 0.25
 
 
 @dataclass(frozen=True)
 class Look:
-    """Mean colour and standard deviation (grey levels), share of ridges, fall of the amplitude."""
+    """Mean colour and standard deviation (grey levels), share of needles, fall of the amplitude."""
 
     colour: tuple[float, float, float]
     contrast: float
-    ridges: float
+    needles: float
     fall: float
 
 
@@ -70,20 +73,22 @@ def _texture(number: int) -> Pictures:
     distance = np.hypot(y, x)
     distance[0, 0] = 1.0  # the mean is taken off later
     amplitude = distance**-look.fall
-    turn = rng.uniform(0, np.pi / 3)
-    ridges = np.zeros((PERIOD, PERIOD))
-    for third in range(3):
-        across = np.abs(np.cos(np.arctan2(y, x) - turn - third * np.pi / 3)) ** SHARPNESS
-        # where the field changes its sign there is a ridge across that direction
-        np.maximum(ridges, -np.abs(_field(amplitude * across, rng)) + 1, out=ridges)
-    grey = (1 - look.ridges) * _field(amplitude, rng) + look.ridges * _standard(ridges)
+    turn = rng.uniform(0, np.pi)
+    ice = np.zeros((PERIOD, PERIOD))
+    for turned in range(DIRECTIONS):
+        across = np.abs(np.cos(np.arctan2(y, x) - turn - turned * np.pi / DIRECTIONS)) ** SHARPNESS
+        # where a field changes its sign there is a needle; it fades with a second field
+        needle = _field(across * distance**-NEEDLE_FALL, rng) / NEEDLE
+        fading = _field(amplitude**2, rng)
+        np.maximum(ice, fading / (1 + needle**2), out=ice)
+    grey = (1 - look.needles) * _field(amplitude, rng) + look.needles * _standard(ice)
     grey = look.contrast * _standard(grey)
     return np.clip(grey[..., None] + look.colour, 0, 255).astype(np.uint8)
 
 
 def _field(amplitude: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Return white noise filtered to an amplitude spectrum, of mean 0 and deviation 1."""
-    spectrum = np.fft.rfft2(rng.standard_normal((PERIOD, PERIOD)))
+    spectrum = rng.standard_normal((*amplitude.shape, 2)).view(np.complex128)[..., 0]
     return _standard(np.fft.irfft2(spectrum * amplitude, (PERIOD, PERIOD)))
 
 

@@ -42,6 +42,8 @@ FOG = Levels(
 )
 #: added to HSV's value, in units of white
 BRIGHTNESS = Levels((0.1, 0.2, 0.3, 0.4, 0.5), (0.05, 0.1, 0.15, 0.2, 0.3))
+#: 1 at 0, else 0
+BLACK = (np.arange(256) == 0).astype(np.uint8)
 
 
 def snow(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures:
@@ -115,21 +117,21 @@ def brightness(picture: Pictures, severity: int, _: np.random.Generator) -> Pict
 
     Hue and saturation stay: the same as going to HSV and back.
     """
-    ratios, lift = _ratios(BRIGHTNESS.at(picture, severity))
-    red, green, blue = (np.asarray(plane, np.uint8) for plane in cv2.split(picture))
+    ratios = _ratios(BRIGHTNESS.at(picture, severity))
+    red, green, blue = cv2.split(picture)
     value = cv2.max(cv2.max(red, green), blue)
-    ratio = np.asarray(cv2.LUT(value, ratios), np.float32)
-    black = np.asarray(cv2.LUT(value, lift), np.uint8)
-    planes = []
-    for plane in (red, green, blue):
-        plane |= black  # 1 where all three are 0, and the ratio is that of 1
-        planes.append(cut(plane * ratio))
-    return np.asarray(cv2.merge(planes), np.uint8)
+    if cv2.countNonZero(value) < value.size:
+        # 1 where all three are 0: the ratio there is that of 1
+        picture = np.maximum(picture, cv2.cvtColor(cv2.LUT(value, BLACK), cv2.COLOR_GRAY2RGB))
+    values = np.asarray(cv2.cvtColor(cv2.LUT(value, ratios), cv2.COLOR_GRAY2RGB), np.float32)
+    values *= picture
+    return values.astype(np.uint8)  # never above 255
 
 
 @lru_cache(maxsize=16)
-def _ratios(added: float) -> tuple[Floats, Pictures]:
-    """Return by HSV's value (0–255): the ratio of new to old, and 1 where black is to be lifted."""
-    value = np.arange(256, dtype=np.float32)
-    raised = np.minimum(value + np.float32(255 * added), np.float32(255))
-    return raised / np.maximum(value, 1), (value == 0).astype(np.uint8)
+def _ratios(added: float) -> Floats:
+    """Return new value over old one by HSV's value (0–255), a millionth more against rounding."""
+    value = np.arange(256)
+    raised = np.minimum(value + 255 * added, 255)
+    ratios: Floats = (raised / np.maximum(value, 1) * (1 + 1e-6)).astype(np.float32)
+    return ratios

@@ -1,4 +1,7 @@
-"""Fog and rain: what stands between the camera and the scene. Sizes are relative to the shorter side."""
+"""Fog and rain: what stands between the camera and the scene.
+
+Sizes are relative to the shorter side.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +51,9 @@ def fog(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures:
     height, width = picture.shape[:2]
     drifts = smooth_noise(rng, _OCTAVES, _WEIGHTS)
     tilt, light = rng.uniform(-0.15, 0.15), AIRLIGHT[int(rng.integers(len(AIRLIGHT)))]
-    depth = _ramp(_OCTAVES[-1]) + np.float32(tilt) * _ramp(_OCTAVES[-1]).T
-    depth += 1.1 * (drifts - np.float32(0.5))
-    opacity = 1 - np.exp(np.float32(-FOG_DEPTH[severity - 1]) * np.maximum(depth, 0.1))
+    depth = _ramp(_OCTAVES[-1]) + tilt * _ramp(_OCTAVES[-1]).T
+    depth += 1.1 * (drifts - 0.5)
+    opacity = 1 - np.exp(-FOG_DEPTH[severity - 1] * np.maximum(depth, 0.1))
     smooth = np.clip(enlarge(opacity.astype(np.float32), height, width), 0, 1)
     return blend_colour(picture, smooth, (light - 2, light, light + 3))
 
@@ -80,20 +83,18 @@ def rain(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures
     near = round(count * _NEAR)
     far = _streaks(rng, rows, columns, count - near, length)
     streaks = _streaks(rng, rows, columns, near, 2 * length)
-    streaks += np.float32(0.6) * far
+    streaks += 0.6 * far
     lean = math.tan(math.radians(rng.uniform(-_SLANT, _SLANT)))
     shear = np.array([[1, lean, -lean * rows / 2], [0, 1, 0]])
     streaks = cv2.warpAffine(streaks, shear, (columns, rows), borderMode=cv2.BORDER_WRAP)
     if shrink < 1:
         streaks = cv2.resize(streaks, (width, height), interpolation=cv2.INTER_LINEAR)
-    opacity = np.minimum(np.float32(strength) * streaks, np.float32(0.75))
-    opacity += np.float32(haze)
+    opacity = np.minimum(strength * streaks, 0.75)
+    opacity += haze
     return blend_colour(cv2.convertScaleAbs(picture, alpha=left), opacity, RAIN_COLOUR)
 
 
-def _streaks(
-    rng: np.random.Generator, rows: int, columns: int, count: int, length: float
-) -> Field:
+def _streaks(rng: np.random.Generator, rows: int, columns: int, count: int, length: float) -> Field:
     """Return (rows, columns) vertical streaks of value up to 1; they add where they cross."""
     side = min(rows, columns)
     number = round(count * rows * columns / side**2)

@@ -1,12 +1,14 @@
 """Adapters for albumentations' weather transforms, at five severities that dabench defines.
 
-albumentations 2.0.8 is the last release under a permissive licence. It is imported at the first use:
-that takes seconds. Its sizes are partly in pixels; where it allows, they are given relative to the picture.
+albumentations 2.0.8 is the last release under a permissive licence. It is imported at the first
+use: that takes seconds. Some of its sizes are in pixels; where it lets one, they are given relative
+to the shorter side.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -15,7 +17,8 @@ import numpy as np
 
 from dabench.datasets.weather_kind import Kind, Pictures
 
-FOG = (0.2, 0.4, 0.6, 0.8, 1.0)
+#: opacity of each of the discs that make the fog; its coefficient hardly matters on small pictures
+FOG = (0.03, 0.06, 0.10, 0.15, 0.22)
 #: (kind of rain, brightness left, blur in pixels at 224)
 RAIN = (
     ("drizzle", 0.95, 1),
@@ -28,14 +31,17 @@ SNOW = (0.15, 0.30, 0.45, 0.65, 0.85)
 #: (radius of the sun in shorter sides, number of flares)
 FLARE = ((0.25, 3), (0.4, 5), (0.55, 7), (0.75, 9), (1.0, 11))
 
+_LOCK = threading.Lock()
+
 
 def _transform(
     picture: Pictures, severity: int, rng: np.random.Generator, *, build: Callable[..., Any]
 ) -> Pictures:
     """Build (once a severity and size), seed and apply a transform to one picture."""
     transform = build(severity, min(picture.shape[:2]))
-    transform.set_random_seed(int(rng.integers(2**31)))
-    result: Pictures = transform(image=np.ascontiguousarray(picture))["image"]
+    with _LOCK:  # a transform keeps its generator: seed and use must not be parted by a thread
+        transform.set_random_seed(int(rng.integers(2**31)))
+        result: Pictures = transform(image=picture)["image"]
     return result
 
 
@@ -48,10 +54,7 @@ def _library() -> Any:
 
 @lru_cache(maxsize=64)
 def _fog(severity: int, side: int) -> Any:
-    coefficient = FOG[severity - 1]
-    return _library().RandomFog(
-        fog_coef_range=(coefficient, coefficient), alpha_coef=0.08, p=1.0
-    )
+    return _library().RandomFog(fog_coef_range=(0.5, 0.5), alpha_coef=FOG[severity - 1], p=1.0)
 
 
 @lru_cache(maxsize=64)

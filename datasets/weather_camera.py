@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dabench.datasets.weather_fields import Field, smoothstep
 from dabench.datasets.weather_kind import Pictures
 
-#: low light: (gamma, gain, shot noise: variance / signal, read noise: standard deviation), levels of 255
+#: low light: (gamma, gain, shot noise as variance / signal, read noise as standard deviation)
 LOW_LIGHT = (
     (1.10, 0.72, 0.25, 1.5),
     (1.20, 0.54, 0.40, 2.5),
@@ -22,7 +22,7 @@ LOW_LIGHT = (
 #: what red, green and blue keep: eyes and sensors see dusk bluish
 TINT = (0.88, 0.95, 1.08)
 
-#: drops on the lens: (number a square of the shorter side, least and largest radius in shorter sides)
+#: drops: (number a square of the shorter side, least and largest radius in shorter sides)
 DROPS = (
     (8, 0.05, 0.10),
     (13, 0.05, 0.12),
@@ -68,7 +68,8 @@ def _normal() -> Field:
     from statistics import NormalDist
 
     quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
-    return (quantiles / quantiles.std()).astype(np.float32)
+    scaled: Field = (quantiles / quantiles.std()).astype(np.float32)
+    return scaled
 
 
 def lens_drops(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures:
@@ -83,59 +84,64 @@ def lens_drops(picture: Pictures, severity: int, rng: np.random.Generator) -> Pi
         (H, W, 3) uint8.
     """
     height, width = picture.shape[:2]
-    side = min(height, width)
     drops = _drops(rng, height, width, severity)
     places = _owners(drops, height, width)
-    at = np.flatnonzero(places)
-    if not at.size:
-        return picture.copy()
-    centre_x, centre_y, radius, flat, lean = drops[places.reshape(-1)[at] - 1].T
-    x = ((at % width).astype(np.float32) - centre_x) / radius
-    y = ((at // width).astype(np.float32) - centre_y) / radius
+    centre_x, centre_y, radius, flat, lean, thickness = drops.T.take(places, axis=1)
+    across, down = _grid(height, width)
+    x, y = (across - centre_x) / radius, (down - centre_y) / radius
     # not quite round: an ellipse that leans to one side, a little heavier at its foot
-    rho = np.sqrt((x + lean * y) ** 2 + (y * flat) ** 2) - np.float32(0.08) * y
-    bend = np.float32(-1.3) - np.float32(1.2) * rho * rho
-    soft = cv2.blur(picture, (max(3, round(0.05 * side) | 1),) * 2)
-    seen = _look(soft, centre_x + bend * x * radius, centre_y + bend * y * radius)
+    rho = cv2.magnitude(x + lean * y, y * flat) - 0.08 * y
+    square = rho * rho
+    reach = (-1.3 - 1.2 * square) * radius
+    soft = cv2.blur(picture, (max(3, round(0.05 * min(height, width)) | 1),) * 2)
+    seen = cv2.remap(
+        soft,
+        centre_x + reach * x,
+        centre_y + reach * y,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    edge = np.maximum(0.22, 1 / radius)
+    opacity = thickness * smoothstep((1 - rho) / edge, 0, 1)
     # the rim is dark; light from above gathers at the foot of the drop
-    shade = np.float32(1.08) - np.float32(0.45) * rho**4 + np.float32(0.16) * y
-    edge = np.maximum(np.float32(0.22), 1 / radius)
-    opacity = np.float32(0.94) * smoothstep((1 - rho) / edge, 0, 1)
-    pixels = picture.reshape(-1, 3)[at].astype(np.float32)
-    mixed = pixels + opacity[:, None] * (seen * shade[:, None] - pixels)
-    out = picture.copy()
-    out.reshape(-1, 3)[at] = np.clip(mixed + np.float32(0.5), 0, 255).astype(np.uint8)
-    return out
-
-
-def _look(picture: Pictures, x: Field, y: Field) -> Pictures:
-    """Return (N, 3): the picture at N places; beyond its border it is mirrored."""
-    # in rows of 256: OpenCV maps to fewer than 32,767 rows
-    room = (-len(x) % 256,)
-    across, down = (np.append(v, np.zeros(room, np.float32)).reshape(-1, 256) for v in (x, y))
-    seen = cv2.remap(picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    found: Pictures = seen.reshape(-1, 3)[: len(x)]
-    return found
+    light = opacity * (1.08 - 0.45 * square * square + 0.16 * y)
+    kept = 1 - opacity
+    kept_part = cv2.multiply(picture, cv2.merge((kept, kept, kept)), dtype=cv2.CV_32F)
+    drop_part = cv2.multiply(seen, cv2.merge((light, light, light)), dtype=cv2.CV_32F)
+    result: Pictures = cv2.add(kept_part, drop_part, dtype=cv2.CV_8U)
+    return result
 
 
 def _drops(rng: np.random.Generator, height: int, width: int, severity: int) -> Field:
-    """Return (drops, 5): centre x and y, radius, flatness and lean; small drops are more frequent."""
+    """Return (1 + drops, 6): centre x and y, radius, flatness, lean, opacity; row 0 is no drop."""
     count, low, high = DROPS[severity - 1]
     side = min(height, width)
     number = max(1, round(count * height * width / side**2))
-    drawn = rng.random((number, 5), dtype=np.float32)
+    drawn = np.zeros((number + 1, 6), np.float32)
+    drawn[1:] = rng.random((number, 6), dtype=np.float32)
     drawn[:, 0] *= width
     drawn[:, 1] *= height
+    # small drops are more frequent
     drawn[:, 2] = side * (low + (high - low) * drawn[:, 2] ** 2)
     drawn[:, 3] = 0.85 + 0.15 * drawn[:, 3]
     drawn[:, 4] = 0.3 * (drawn[:, 4] - 0.5)
+    drawn[:, 5] = 0.94
+    # so wide that every pixel is its centre, and with nothing to be seen through it
+    drawn[0] = 0, 0, 1e6, 1, 0, 0
     return drawn
 
 
 def _owners(drops: Field, height: int, width: int) -> npt.NDArray[np.uint16]:
-    """Return (H, W): the number (from 1) of the drop that covers a pixel, or 0."""
+    """Return (H, W): the row in ``drops`` of the drop that covers a pixel, or 0."""
     places = np.zeros((height, width), np.uint16)
     # fixed-point centres: four bits behind the point; a margin for drops that are not round
-    for number, (x, y, radius) in enumerate((16 * drops[:, :3]).astype(int).tolist(), 1):
+    table = (16 * drops[1:, :3]).astype(int).tolist()
+    for number, (x, y, radius) in enumerate(table, 1):
         cv2.circle(places, (x, y), int(1.3 * radius), number, -1, cv2.LINE_8, 4)
     return places
+
+
+@lru_cache(maxsize=8)
+def _grid(height: int, width: int) -> tuple[Field, Field]:
+    """Return (1, W) and (H, 1): the coordinates of the pixels."""
+    return np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]

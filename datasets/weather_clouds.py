@@ -1,7 +1,7 @@
 """Cloud layers after imgaug's ``CloudLayer`` (0.4.0), written anew in OpenCV.
 
 A layer is a brightness map and an opacity map; both hold noise whose spectrum falls with a power of
-the frequency. The readings of what the publications leave open are in ``docs/weather.md``.
+the frequency. How we read what the publications leave open stands in ``docs/weather.md``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets.weather_fields import Field, blend, enlarge
+from dabench.datasets.weather_fields import Field, blend, coarse_uniform, enlarge
 from dabench.datasets.weather_kind import Pictures
 
 #: what the publication fixed "within the recommended values" without listing it
@@ -59,21 +59,19 @@ def cloud_layer(
     chosen = level.alpha_sizes[int(rng.integers(len(level.alpha_sizes)))]
     side = max(height, width)
     opacity = frequency_noise(rng, height, width, chosen * side / native)
-    opacity *= np.float32(ALPHA_MULTIPLIER * level.density)
-    opacity += np.float32(level.alpha_min * level.density)
+    opacity *= ALPHA_MULTIPLIER * level.density
+    opacity += level.alpha_min * level.density
     np.clip(opacity, 0, 1, out=opacity)
     coarse = rng.standard_normal((_COARSE, _COARSE), dtype=np.float32)
     brightness = frequency_noise(rng, height, width, side)
-    brightness *= np.float32(0.4 * level.intensity_mean)  # mean * (2 noise - 1) / 5
-    brightness += enlarge(coarse * np.float32(COARSE_SCALE), height, width)
-    brightness += np.float32(0.8 * level.intensity_mean)
+    brightness *= 0.4 * level.intensity_mean  # mean * (2 noise - 1) / 5
+    brightness += enlarge(coarse * COARSE_SCALE, height, width)
+    brightness += 0.8 * level.intensity_mean
     np.clip(brightness, 0, 255, out=brightness)
     return blend(picture, opacity, brightness)
 
 
-def frequency_noise(
-    rng: np.random.Generator, height: int, width: int, size_max: float
-) -> Field:
+def frequency_noise(rng: np.random.Generator, height: int, width: int, size_max: float) -> Field:
     """Return noise with a spectrum that falls as frequency**-2, scaled to [0, 1].
 
     Args:
@@ -88,9 +86,9 @@ def frequency_noise(
     shrink = min(1.0, size_max / max(height, width))
     rows = max(int(height * shrink + 1e-9), _LEAST)
     columns = max(int(width * shrink + 1e-9), _LEAST)
-    drawn = rng.random((2, rows, columns), dtype=np.float32)
+    drawn = coarse_uniform(rng, 2 * rows * columns).reshape(2, rows, columns)
     angle = drawn[1]
-    angle *= np.float32(2 * np.pi)
+    angle *= 2 * np.pi
     spectrum = np.empty((rows, columns, 2), np.float32)
     # version 0.4.0 multiplies the cosined radius once more by the sine; kept as it was published.
     # The radius' factor max(rows, columns)**2 cancels in the scaling to [0, 1]
@@ -100,7 +98,7 @@ def frequency_noise(
     field: Field = cv2.normalize(waves, None, 0, 1, cv2.NORM_MINMAX)
     if (rows, columns) != (height, width):
         field = enlarge(field, height, width)
-        np.clip(field, 0, 1, out=field)
+    np.clip(field, 0, 1, out=field)
     return field
 
 

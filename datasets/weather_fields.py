@@ -1,4 +1,4 @@
-"""Pieces that several kinds of weather are made of: fields of noise and the blend over a picture."""
+"""Pieces that several kinds of weather are made of: noise, and the blend over a picture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def blend(picture: Pictures, opacity: Field, layer: Field) -> Pictures:
     """
     kept = 1 - opacity
     # OpenCV rounds to the nearest integer: half a level less is rounding down
-    added = opacity * layer - np.float32(0.5)
+    added = opacity * layer - 0.5
     out = cv2.multiply(picture, cv2.merge((kept, kept, kept)), dtype=cv2.CV_32F)
     result: Pictures = cv2.add(out, cv2.merge((added, added, added)), dtype=cv2.CV_8U)
     return result
@@ -62,6 +62,14 @@ def enlarge(grid: Field, height: int, width: int) -> Field:
     return result
 
 
+def coarse_uniform(rng: np.random.Generator, number: int) -> Field:
+    """Return ``number`` values uniform in (0, 1), 16 bits each: half the time of ``random``."""
+    drawn = np.frombuffer(rng.bytes(2 * number), "<u2").astype(np.float32)
+    drawn += 0.5
+    drawn *= 2.0**-16
+    return drawn
+
+
 def smooth_noise(rng: np.random.Generator, cells: tuple[int, ...], weights: Field) -> Field:
     """Return a small square field of noise in several octaves, to be enlarged.
 
@@ -85,6 +93,6 @@ def smooth_noise(rng: np.random.Generator, cells: tuple[int, ...], weights: Fiel
 
 def smoothstep(values: Field, low: float, high: float) -> Field:
     """Return 0 below ``low``, 1 above ``high`` and a smooth cubic between them."""
-    steps = np.clip((values - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
+    steps = np.clip((values - low) * (1 / (high - low)), 0, 1)
     result: Field = steps * steps * (3 - 2 * steps)
     return result

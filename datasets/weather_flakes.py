@@ -1,7 +1,7 @@
 """Falling snow after imgaug's ``SnowflakesLayer`` (0.4.0), written anew in OpenCV.
 
-The picture is darkened first and the flakes are laid over it, so that they stay white. The readings of
-what the publications leave open are in ``docs/weather.md``.
+The picture is darkened first and the flakes are laid over it, so that they stay white. How we read
+what the publications leave open stands in ``docs/weather.md``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ _VALUES = 2**16
 
 @dataclass(frozen=True)
 class SnowLevel:
-    """A published level: share of grid cells that hold a flake, factor on the picture's brightness."""
+    """A published level.
+
+    Attributes:
+        density: share of the flakes' grid that holds a flake.
+        brightness: factor on the picture before the flakes fall.
+    """
 
     density: float
     brightness: float
@@ -98,7 +103,7 @@ def _salt(density: float) -> Field:
     """
     uniform = (np.arange(_VALUES) + 0.5) / _VALUES / density
     white = 127.5 * (1 + np.cos(uniform * np.pi / 2))
-    return np.where(uniform < 1, np.floor(white), 0).astype(np.float32)
+    return np.where(uniform < 1, np.floor(white + 0.5), 0).astype(np.float32)
 
 
 def _motion(side: int, angle: float) -> Field:
@@ -106,8 +111,9 @@ def _motion(side: int, angle: float) -> Field:
     kernel = np.zeros((side, side), np.float32)
     kernel[:, side // 2] = np.linspace(1, 0, side)
     turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, 1.0)
-    turned: Field = cv2.warpAffine(kernel, turn, (side, side))
-    return turned / turned.sum()
+    turned = cv2.warpAffine(kernel, turn, (side, side))
+    result: Field = turned / turned.sum()
+    return result
 
 
 @lru_cache(maxsize=1)

@@ -28,8 +28,9 @@ _OCTAVES, _WEIGHTS = (4, 9, 20), np.array([0.4, 0.35, 0.25], np.float32)
 def ground_snow(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures:
     """Return the picture with snow lying in it.
 
-    A score says where snow lies: bright places (lit from above), places brighter than their
-    surroundings (upper sides), low in the picture (ground), little edge (no walls, no branches), and noise.
+    A score says where snow lies: in bright places (lit from above) and places brighter than what
+    is around them (upper sides), low in the picture (ground), where there is little edge (no
+    walls, no branches); noise decides between equals.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -47,14 +48,14 @@ def ground_snow(picture: Pictures, severity: int, rng: np.random.Generator) -> P
     edges = cv2.blur(edges, (reach, reach))
     around = cv2.blur(grey, (max(3, side // 6 | 1),) * 2)
     score = cv2.addWeighted(grey, 1.3 / 255, around, -0.5 / 255, 0, dtype=cv2.CV_32F)
-    score -= np.float32(cv2.mean(grey)[0] * 0.8 / 255)
+    score -= cv2.mean(grey)[0] * 0.8 / 255
     score -= cv2.multiply(edges, 0.7 / 255, dtype=cv2.CV_32F)
     noise = smooth_noise(rng, _OCTAVES, _WEIGHTS)
-    noise -= np.float32(0.5)
-    score += enlarge(np.float32(0.9) * noise + _ground(_OCTAVES[-1]), height, width)
+    noise -= 0.5
+    score += enlarge(0.9 * noise + _ground(_OCTAVES[-1]), height, width)
     level = THRESHOLD[severity - 1]
     opacity = smoothstep(score, level - _SOFT, level + _SOFT)
-    opacity *= np.float32(OPACITY[severity - 1])
+    opacity *= OPACITY[severity - 1]
     return blend_colour(picture, opacity, COLOUR)
 
 

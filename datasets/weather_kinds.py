@@ -1,4 +1,4 @@
-"""The kinds of weather that dabench defines: five severities, sizes relative to the shorter side."""
+"""The kinds of weather that dabench defines: sizes are relative to the shorter side."""
 
 from __future__ import annotations
 

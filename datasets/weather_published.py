@@ -1,8 +1,8 @@
 """Published level tables: clouds and snowfall over aerial images (AID-CC, UCM-CC, AID-SF, UCM-SF).
 
 Source: the tables of github.com/sadman-jahan/AID-UCM-DegradingWeather, made with imgaug's
-``CloudLayer`` and ``SnowflakesLayer``. AID images are 600 pixels wide, UC Merced images 256; at other
-sizes every constant in pixels is scaled by longer side / 600 or / 256 (``docs/weather.md``).
+``CloudLayer`` and ``SnowflakesLayer``. AID images are 600 pixels wide, UC Merced images 256; at
+other sizes every constant in pixels is scaled by longer side / 600 or / 256 (``docs/weather.md``).
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ UCM_SNOW = (
 UCM_SNOW_CORRECTED = (UCM_SNOW[0], SnowLevel(0.05, 0.85), *UCM_SNOW[2:])
 
 
-def _clouds(
-    picture: Pictures, severity: int, rng: np.random.Generator, *, native: int
-) -> Pictures:
+def _clouds(picture: Pictures, severity: int, rng: np.random.Generator, *, native: int) -> Pictures:
     return cloud_layer(picture, CLOUDS[severity - 1], native, rng)
 
 
@@ -65,7 +63,5 @@ PUBLISHED: tuple[Kind, ...] = (
     Kind("ucm-cc", len(CLOUDS), "published", partial(_clouds, native=UCM)),
     Kind("aid-sf", 5, "published", partial(_snow, levels=AID_SNOW, native=AID)),
     Kind("ucm-sf", 5, "published", partial(_snow, levels=UCM_SNOW, native=UCM)),
-    Kind(
-        "ucm-sf-corrected", 5, "published", partial(_snow, levels=UCM_SNOW_CORRECTED, native=UCM)
-    ),
+    Kind("ucm-sf-corrected", 5, "published", partial(_snow, levels=UCM_SNOW_CORRECTED, native=UCM)),
 )

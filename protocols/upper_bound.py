@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dabench.contract.access import BlackBox, Online, SourceFree, TargetBatch
@@ -25,6 +26,28 @@ class UpperBound(OfflineMethod, OnlineMethod):
         next batch before it is pushed.
         """
         self.truth = torch.from_numpy(truth)
+
+
+class _Learn(nn.Module):
+    """An optimiser whose state is part of ``state_dict()``."""
+
+    def __init__(self, optimiser: torch.optim.Optimizer) -> None:
+        super().__init__()
+        self.optimiser = optimiser
+
+    def forward(self, loss: Tensor) -> None:
+        """Step on a scalar loss."""
+        self.optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimiser.step()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the optimiser's state."""
+        return self.optimiser.state_dict()
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take over a state; nothing is shared with it."""
+        self.optimiser.load_state_dict(copy.deepcopy(state))
 
 
 class TargetSupervised(UpperBound):
@@ -62,7 +85,7 @@ class TargetSupervised(UpperBound):
             self.backbone_factor = 0.1 if self.net.pretrained else 1.0
         if isinstance(access, Online):
             groups = self.net.parameter_groups(self.lr, self.backbone_factor)
-            self.optimiser = torch.optim.SGD(groups, momentum=0.9)
+            self.learn = _Learn(torch.optim.SGD(groups, momentum=0.9))
         if access.task.open_set:
             self.net.append_class(torch.Generator().manual_seed(access.seed))
 
@@ -84,9 +107,7 @@ class TargetSupervised(UpperBound):
             logits: Tensor = self.net(batch.images)
         truth = self.truth.to(logits.device)
         loss = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
-        self.optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        self.optimiser.step()
+        self.learn(loss)
         return logits.detach()
 
     def predict(self, images: Tensor) -> Prediction:
@@ -95,15 +116,6 @@ class TargetSupervised(UpperBound):
             return split_unknown(self.net(images), self.access.task.num_classes)
         with nets.batch_statistics(self.net, images):
             return Prediction(self.net(images))
-
-    def get_extra_state(self) -> Any:
-        """Return the optimiser's state (streams only)."""
-        return self.optimiser.state_dict() if hasattr(self, "optimiser") else {}
-
-    def set_extra_state(self, state: Any) -> None:
-        """Go on from an optimiser's state."""
-        if state:
-            self.optimiser.load_state_dict(state)
 
 
 def split_unknown(logits: Tensor, num_known: int) -> Prediction:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 import dabench
@@ -65,6 +66,7 @@ def execute(spec: RunSpec, settings: Settings) -> RunResult:
     store = Store(settings.results)
     store.check_writable()
     torch.set_num_threads(spec.threads)
+    cv2.setNumThreads(spec.threads)
     keep_freed_memory()
     parts = _load(spec, settings)
     try:
@@ -183,6 +185,7 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "lightning": lightning.__version__,
+            "opencv": cv2.__version__,
         },
         "environment": {
             "device": _device_name(spec.device),
