@@ -20,6 +20,7 @@ from dabench.methods.functional.normalisation import adapt_normalisation
 from dabench.methods.functional.replay import (
     Policy,
     ReplayBuffer,
+    apart,
     largest_per_class,
     missing_per_class,
 )
@@ -37,8 +38,8 @@ class ConDA(OnlineMethod):
     centroids; the network, but for its frozen classifier, learns these labels, sure predictions and
     an even use of the classes. Then the buffer takes from the batch what its policy keeps, and the
     labels of what it holds are renewed. Answers come from the forward pass over the union, before
-    the update. BatchNorm normalises by whatever passes together: the union in a step, the mixed
-    union in mixup's second pass, the images alone in ``predict``.
+    the update. BatchNorm normalises the batch by itself and the stored images by themselves; the
+    mixed images of mixup's second pass, of which each may be part of both, together.
     Where each choice comes from: docs/methods.md.
 
     Args:
@@ -113,16 +114,16 @@ class ConDA(OnlineMethod):
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer for the batch; learn from batch and buffer; renew the buffer."""
         new = len(batch.images)
-        images, places = self.buffer.join(batch.images, self.replay)
+        stored, places = self.buffer.recall(self.replay)
         with torch.set_grad_enabled(self.mixing != "mixup"):
-            features = self.net.features(images)
+            features = apart(self.net.features, batch.images, stored)
             logits: Tensor = self.net.classifier(features)
         p = logits.detach().softmax(1)
         labels = centroid_labels(features.detach(), p)
         confidence = p.gather(1, labels[:, None])[:, 0]
         target = onehot(labels, self.k).to(p)
         if self.mixing == "mixup":
-            loss = self._mixed(images, target)
+            loss = self._mixed(torch.cat((batch.images, stored)), target)
         else:
             weight = self._composition(labels, confidence, new).to(p)
             loss = self._loss(logits, target, weight)

@@ -11,7 +11,7 @@ from torch import Tensor
 from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod, frozen_copy
 from dabench.contract.types import Prediction
-from dabench.engine.views import affine, blur, colour
+from dabench.engine.views import affine, blur
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
 from dabench.methods.functional.losses import soft_cross_entropy
 from dabench.methods.functional.normalisation import adapt_normalisation
@@ -28,17 +28,16 @@ class CoTTA(OnlineMethod):
     average. Where the source model is unsure of a batch (mean confidence below a threshold), the
     teacher's answer is averaged over augmented views. After each step every weight goes back to its
     source value with a small probability. The teacher's answer, from before the update, counts.
-    Deviations: all views of a batch pass the teacher together, so BatchNorm normalises them by
-    common statistics; views come from the suite's geometric and colour policies; the plain teacher
-    pass is left out where its answer is not used; ``predict`` answers without views, since it must
-    not draw random numbers; dropout stays off.
+    Deviations: views are drawn with the suite's geometry and blur, without hue and gamma; the plain
+    teacher pass is left out where its answer is not used; ``predict`` answers without views, since
+    it must not draw random numbers; dropout stays off.
 
     Args:
         optimiser: adam (small images, in the authors' code) or sgd (ImageNet, with lr .01).
         lr: learning rate.
         momentum: of sgd; the first beta of adam.
         weight_decay: L2 penalty.
-        views: augmented views an image; all of a batch pass the network at once.
+        views: augmented views of a batch, one forward pass each.
         confident: mean confidence of the source model from which on views are left out: .92 for
             CIFAR-10 in the authors' code.
         ema_decay: of the teacher's weights.
@@ -104,9 +103,9 @@ class CoTTA(OnlineMethod):
         if float(sure) >= self.confident:
             plain: Tensor = self.teacher(images)
             return plain
-        seen = augment(images.repeat(self.views, 1, 1, 1), flip=self.access.task.flip)
-        logits: Tensor = self.teacher(seen)
-        return logits.view(self.views, len(images), -1).mean(0)
+        flip = self.access.task.flip
+        answers = [self.teacher(augment(images, flip=flip)) for _ in range(self.views)]
+        return torch.stack(answers).mean(0)
 
     def predict(self, images: Tensor) -> Prediction:
         """Answer by the teacher, without views."""
@@ -114,7 +113,17 @@ class CoTTA(OnlineMethod):
 
 
 def augment(images: Tensor, *, flip: bool) -> Tensor:
-    """Return one augmented view of each image, in the ranges of CoTTA's code as far as they go."""
+    """Return one view of a batch, in the ranges of CoTTA's code as far as they go.
+
+    Brightness, contrast and saturation are drawn once for all images, so that BatchNorm takes most
+    of them away; geometry and blur are drawn for every image.
+    """
     out = affine(images, rotate=0.26, scale=0.1, translate=1 / 16, flip=flip)
-    out = blur(colour(out, brightness=0.4, contrast=0.3, saturation=0.5), most=1.0)
+    spread = torch.tensor((0.4, 0.3, 0.5))
+    brightness, contrast, saturation = (1 + spread * (2 * torch.rand(3) - 1)).tolist()
+    out = out * brightness
+    mean = out.mean(dim=(1, 2, 3), keepdim=True)
+    out = mean + (out - mean) * contrast
+    grey = out.mean(dim=1, keepdim=True)
+    out = blur((grey + (out - grey) * saturation).clamp(0, 1), most=0.5)
     return (out + 0.005 * torch.randn_like(out)).clamp(0, 1)

@@ -13,7 +13,7 @@ from dabench.contract.types import Prediction
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
 from dabench.methods.functional.losses import entropy
 from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
-from dabench.methods.functional.replay import Policy, ReplayBuffer
+from dabench.methods.functional.replay import Policy, ReplayBuffer, apart
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -84,14 +84,15 @@ class Tent(OnlineMethod):
 
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer from the first forward pass, and minimise its entropy."""
-        images, places = batch.images, batch.index[:0]
+        stored, places = batch.images[:0], batch.index[:0]
         if self.per_class:
-            images, places = self.buffer.join(images)
-        logits: Tensor = self.net(images)
+            stored, places = self.buffer.recall()
+        logits = apart(self.net, batch.images, stored)
         first = logits.detach()
         self.update(entropy(logits.softmax(1)).mean())
         for _ in range(self.steps - 1):
-            self.update(entropy(self.net(images).softmax(1)).mean())
+            logits = apart(self.net, batch.images, stored)
+            self.update(entropy(logits.softmax(1)).mean())
         if self.per_class:
             confidence, label = first.softmax(1).max(1)
             self.buffer.learn(batch.images, places, label, confidence)

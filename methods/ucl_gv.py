@@ -17,7 +17,7 @@ from dabench.methods.functional.contrastive import memory_contrast
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
 from dabench.methods.functional.losses import information_maximisation
 from dabench.methods.functional.normalisation import adapt_normalisation
-from dabench.methods.functional.replay import Policy, ReplayBuffer
+from dabench.methods.functional.replay import Policy, ReplayBuffer, apart
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -27,12 +27,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class UCLGV(OnlineMethod):
     """UCL-GV, **a reconstruction** from its abstract: replay, and contrast of batch and buffer.
 
-    Batch and stored images pass the network together and are labelled by SHOT's centroids. The
+    Batch and stored images pass the network and are labelled together, by SHOT's centroids. The
     network, but for its frozen classifier, learns the labels, maximises information, and pulls each
     sample of the batch towards the stored samples of its class in bottleneck space. The buffer
     keeps the last images of each class. Answers come from the same forward pass, before the update.
-    BatchNorm normalises by whatever passes together: the union in a step, the images alone in
-    ``predict``. Where each choice comes from: docs/methods.md.
+    BatchNorm normalises the batch by itself and the stored images by themselves.
+    Where each choice comes from: docs/methods.md.
 
     Args:
         lr: learning rate of the bottleneck.
@@ -101,8 +101,8 @@ class UCLGV(OnlineMethod):
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer for the batch; learn from batch and buffer; renew the buffer."""
         new = len(batch.images)
-        images, places = self.buffer.join(batch.images, self.replay)
-        features = self.net.features(images)
+        stored, places = self.buffer.recall(self.replay)
+        features = apart(self.net.features, batch.images, stored)
         logits: Tensor = self.net.classifier(features)
         p = logits.softmax(1)
         labels = centroid_labels(features.detach(), p.detach())

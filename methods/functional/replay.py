@@ -38,6 +38,15 @@ def missing_per_class(labels: Tensor, num_classes: int) -> Tensor:
     return (-(-len(labels) // num_classes) - counts).clamp_min(0)
 
 
+def apart(forward: Callable[[Tensor], Tensor], *groups: Tensor) -> Tensor:
+    """Return a network's answers to groups of images that pass it one after another.
+
+    So BatchNorm normalises a batch by its own statistics, and stored images, which show earlier
+    conditions, by theirs. Groups without an image are left out.
+    """
+    return torch.cat([forward(group) for group in groups if len(group)])
+
+
 class ReplayBuffer(nn.Module):
     """At most ``per_class`` images of each class, by pseudo-label, as 8-bit pictures.
 
@@ -94,17 +103,17 @@ class ReplayBuffer(nn.Module):
         """Return the (K,) int64 histogram of stored pseudo-labels."""
         return torch.bincount(self.labels[self.labels >= 0], minlength=self.num_classes)
 
-    def join(self, images: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return the images followed by ``count`` stored ones (None = all), and their places."""
+    def recall(self, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``count`` stored images (None = all), (M, 3, S, S), and their (M,) places."""
         places = self.everything() if count is None else self.sample(count)
-        return torch.cat((images, self.images(places))), places
+        return self.images(places), places
 
     def learn(self, images: Tensor, places: Tensor, labels: Tensor, confidence: Tensor) -> None:
-        """Renew what is known of joined images, and offer the new ones.
+        """Renew what is known of recalled images, and offer new ones.
 
         Args:
             images: (B, 3, S, S) new images.
-            places: (M,) of the stored ones that were joined to them.
+            places: (M,) of the recalled ones.
             labels: (B + M,) pseudo-labels.
             confidence: (B + M,) their probabilities.
         """

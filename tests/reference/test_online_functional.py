@@ -341,10 +341,10 @@ def test_the_buffer_never_exceeds_its_size_and_stays_balanced(policy):
     buffer = replay.ReplayBuffer(4, 3, 4, policy)
     for i in range(30):
         labels = torch.randint(0, 4, (8,), generator=generator(i))
-        images, places = buffer.join(pictures(i, 8), None if i % 2 else 5)
-        assert len(images) == 8 + len(places)
+        stored, places = buffer.recall(None if i % 2 else 5)
+        assert len(stored) == len(places) <= len(buffer)
         every = torch.cat((labels, torch.randint(0, 4, (len(places),), generator=generator(-i))))
-        buffer.learn(images[:8], places, every, torch.rand(len(every)))
+        buffer.learn(pictures(i, 8), places, every, torch.rand(len(every)))
         assert len(buffer) <= 12
         assert int(buffer.counts().max()) <= 3
     for i in range(5):
@@ -387,6 +387,15 @@ def test_new_labels_can_make_room():
     buffer.rescore(places, torch.tensor([0, 0, 0, 1]), torch.tensor([0.1, 0.9, 0.8, 0.2]))
     assert buffer.counts().tolist() == [2, 1]
     assert images[0].numpy().tobytes() not in held(buffer)
+
+
+def test_groups_pass_apart():
+    layer = normalisation.BlendedNorm(nn.BatchNorm1d(3), 1.0)
+    groups = [torch.randn(6, 3), torch.randn(0, 3), torch.randn(5, 3) + 9]
+    out = replay.apart(layer, *groups)
+    assert out.shape == (11, 3)
+    for part in (out[:6], out[6:]):
+        torch.testing.assert_close(part.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
 
 
 def test_the_reservoir_is_uniform():

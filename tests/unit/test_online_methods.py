@@ -251,6 +251,18 @@ def test_before_means_before() -> None:
         torch.testing.assert_close(push(begun(name, options)[0], 0), expected, rtol=1e-4, atol=1e-5)
 
 
+@variants
+def test_a_step_answers_as_predict_would_have(name: str, options: dict[str, Any]) -> None:
+    """Before the update, and whatever the buffer holds: stored images do not touch the answer."""
+    if name == "cotta":
+        options = {**options, "confident": 0.0}
+    method, _ = begun(name, options)
+    for i in range(4):
+        with torch.no_grad():
+            expected = method.predict(images(i)).logits
+        torch.testing.assert_close(push(method, i), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_tent_by_hand() -> None:
     """Against a plain loop over a network in train mode."""
     method, _ = begun("tent", {})
