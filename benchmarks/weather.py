@@ -23,7 +23,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 
-from dabench.datasets.corruptions import CORRUPTIONS
+from dabench.datasets.weather import KINDS
 from dabench.datasets.weather_kind import Kind, Pictures
 
 OURS = "dabench"
@@ -34,17 +34,6 @@ SLOW = 0.5
 
 #: (picture, severity) -> picture
 Side = Callable[[Pictures, int], Pictures]
-
-
-def all_kinds() -> list[Kind]:
-    """Return the corruptions, and dabench's own weather where it is there."""
-    kinds = {kind.name: kind for kind in CORRUPTIONS}
-    try:
-        registry = importlib.import_module("dabench.datasets.weather").KINDS
-    except ImportError:
-        registry = ()
-    more = registry.values() if isinstance(registry, dict) else registry
-    return list({**kinds, **{kind.name: kind for kind in more}}.values())
 
 
 def picture(height: int, width: int) -> Pictures:
@@ -131,7 +120,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     peers, missing = installed()
     chosen = [name for name in given.kinds.split(",") if name]
-    kinds = [kind for kind in all_kinds() if not chosen or kind.name in chosen]
+    kinds = [kind for kind in KINDS.values() if not chosen or kind.name in chosen]
     for name in missing:
         print(f"{name} is not installed: measured without it (pip install {name})")
     for size in given.sizes.split(","):
