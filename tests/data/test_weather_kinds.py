@@ -108,6 +108,7 @@ def test_spectrum_of_the_cloud_noise_falls_with_the_square(shape: tuple[int, int
 
 
 def test_docs_name_every_kind() -> None:
-    text = (ROOT / "docs" / "weather.md").read_text(encoding="utf-8")
+    pages = (ROOT / "docs" / name for name in ("weather.md", "corruptions.md"))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     rows = set(re.findall(r"^\| `([a-z0-9_-]+)` \|", text, re.MULTILINE))
     assert set(weather.KINDS) <= rows
