@@ -41,7 +41,8 @@ class CABB(OfflineMethod):
         criterion: statistic of the separation: Jensen-Shannon divergence or cross-entropy.
         label_side: what predictions are compared with: the label's class (hard) or, from the
             second epoch on, the stored distribution (soft).
-        mixture: one mixture for all images (global), or one a pseudo-class (class).
+        mixture: one mixture for all images (global), or one a pseudo-class (class), so that a
+            class about which the oracle is never sure keeps clean rows.
         tau: posterior of "clean" from which a label counts as clean.
         branches: dual, each taking the other's split; or single, taking its own.
         curriculum: move weight from the clean to the noisy term (off: both the weight .5).
@@ -52,10 +53,12 @@ class CABB(OfflineMethod):
         power: of the learning-rate decay.
         memory: share of the old label kept when labels are refreshed by the branches.
         noisy_loss: squared error (mse) or cross-entropy (ce) on noisy labels.
+        label_views: learn labels on the mixed strong view alone (strong), or half on the weak view
+            (both), the one that information maximisation works on.
         im_weight: weight of information maximisation.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     grant: ClassVar[type | tuple[type, ...]] = BlackBox
     reconstruction: ClassVar[bool] = True
     access: BlackBox
@@ -67,7 +70,7 @@ class CABB(OfflineMethod):
         backbone_factor: NonNegative | None = None,
         criterion: Literal["jsd", "ce"] = "jsd",
         label_side: Literal["hard", "soft"] = "hard",
-        mixture: Literal["global", "class"] = "global",
+        mixture: Literal["global", "class"] = "class",
         tau: Share = 0.5,
         branches: Literal["dual", "single"] = "dual",
         curriculum: bool = True,
@@ -78,6 +81,7 @@ class CABB(OfflineMethod):
         power: NonNegative = 0.75,
         memory: Share = 0.6,
         noisy_loss: Literal["mse", "ce"] = "mse",
+        label_views: Literal["strong", "both"] = "both",
         im_weight: NonNegative = 1.0,
     ) -> None:
         super().__init__()
@@ -90,6 +94,7 @@ class CABB(OfflineMethod):
         self.power, self.temperature = power, temperature
         self.alpha, self.memory = alpha, memory
         self.noisy_loss, self.im_weight = noisy_loss, im_weight
+        self.label_views = label_views
 
     def begin(self, access: BlackBox) -> None:
         """Ask the oracle once about every target image, and build the branches."""
@@ -183,6 +188,9 @@ class CABB(OfflineMethod):
             clean = (omega >= self.tau).float()
             target = self._targets(index, omega, clean, p[b].detach(), guess)
             l_clean, l_noisy = self._mixed(net, batch.images, target, clean)
+            if self.label_views == "both":
+                on_weak = self._terms(weak[b], target, clean)
+                l_clean, l_noisy = (l_clean + on_weak[0]) / 2, (l_noisy + on_weak[1]) / 2
             entropy, diversity = losses.information_maximisation(p[b])
             gamma = self.gamma()
             total = total + gamma * l_clean + (1 - gamma) * l_noisy
@@ -216,6 +224,10 @@ class CABB(OfflineMethod):
         # BatchNorm's running statistics come from weak views: those are what the user asks about
         with fixed_statistics(net):
             logits = net(distillation.mix(strong, order, weight))
+        return self._terms(logits, y, clean)
+
+    def _terms(self, logits: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the means over clean and over noisy rows."""
         l_clean = losses.soft_cross_entropy(logits, y)
         l_noisy = l_clean
         if self.noisy_loss == "mse":
