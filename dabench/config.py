@@ -108,6 +108,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         "protocol": protocol,
         "dataset": dataset,
         **common,
+        **_one_pass(protocol, given),
         **{name: given.get(name.replace("_", "-")) for name in OPTIONAL},
         "init": given.get("init", getattr(method_class, "default_init", "source")),
         "device": resolve_device(given.get("device", "auto")),
@@ -120,6 +121,15 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     if fields["init"] not in _INITS:
         raise ConfigError(f"--init '{fields['init']}': expected {' or '.join(_INITS)}")
     return [RunSpec(**fields, seed=seed) for seed in seeds]
+
+
+def _one_pass(protocol: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """On a stream every image is seen once, whatever the data set's default says."""
+    if not getattr(registry.protocol(protocol), "online", False):
+        return {}
+    if given.get("epochs", 1) != 1:
+        raise ConfigError(f"--epochs {given['epochs']}: {protocol} shows every image once; drop it")
+    return {"epochs": 1}
 
 
 def chosen(given: Mapping[str, Any]) -> tuple[str, str, str]:

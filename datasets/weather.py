@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -17,8 +18,10 @@ from dabench.datasets.weather_kinds import OWN
 from dabench.datasets.weather_published import PUBLISHED
 from dabench.errors import ConfigError, DataError, did_you_mean
 
-#: raised whenever the pixels of a kind change; part of every digest of a stream with weather
+#: raised whenever the pixels of a kind change
 VERSION = "1"
+#: part of every digest of a stream; OpenCV's versions differ in a grey level of warped pictures
+RENDERING = f"weather {VERSION}, OpenCV {cv2.__version__}"
 #: smaller pictures have no room for weather
 MIN_SIDE = 16
 
@@ -99,7 +102,10 @@ def _generator(seed: int, kind: str, severity: int, number: int) -> np.random.Ge
 def _check(images: Pictures, ids: npt.NDArray[np.integer[Any]]) -> None:
     if not isinstance(images, np.ndarray) or images.ndim != 4:
         shape = getattr(images, "shape", type(images).__name__)
-        raise DataError(f"weather: expected images (B, H, W, 3), got {shape}; add the batch axis")
+        raise DataError(
+            f"weather: expected images (B, H, W, 3), got {shape}; add the batch axis, or repeat a "
+            "grey picture three times"
+        )
     if images.shape[3] != 3:
         raise DataError(
             f"weather: expected 3 channels (RGB), got {images.shape[3]}; repeat a grey channel "

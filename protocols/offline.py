@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar
 
@@ -179,12 +180,14 @@ def _select(data: Labelled, table: IntArray, num_known: int) -> Labelled:
     rows = np.flatnonzero((labels >= 0) & (labels < num_known))
     if len(rows) == len(labels):
         return Labelled(data.images, labels, data.digest)
-    return select_rows(Labelled(data.images, labels, data.digest), rows)
+    return Labelled(_Rows(data, rows), labels[rows], data.digest)
 
 
 def select_rows(data: Labelled, rows: IntArray) -> Labelled:
-    """Return some rows of labelled images, without copying a picture."""
-    return Labelled(_Rows(data, rows), data.labels[rows], data.digest)
+    """Return some rows of labelled images, without copying a picture; the digest names them."""
+    sha = hashlib.sha256(data.digest.encode())
+    sha.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
+    return Labelled(_Rows(data, rows), data.labels[rows], sha.hexdigest())
 
 
 class _Rows:

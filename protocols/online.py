@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar
@@ -28,11 +31,14 @@ from dabench.engine.walk import Journal
 from dabench.errors import ConfigError
 from dabench.protocols import stream_scores, streams
 from dabench.protocols.offline import check_grant, select_rows
-from dabench.protocols.stream_scores import Stretch
+from dabench.protocols.stream_scores import Course, Stretch
 from dabench.protocols.upper_bound import UpperBound
 
 #: clear images that EATA's Fisher matrix is estimated on (source-like, without labels)
 FISHER_IMAGES = 2000
+#: images of a class from which every role has one
+FEWEST = 5
+log = logging.getLogger("dabench")
 
 
 class OnlineProtocol(ABC):
@@ -50,7 +56,8 @@ class OnlineProtocol(ABC):
 
     version: ClassVar[str] = "1"
     grant: ClassVar[type] = Online
-    grants: ClassVar[frozenset[str]] = frozenset({"fisher-images"})
+    #: extras by name; a ``buffer`` of target images is kept by the method, nothing is handed out
+    grants: ClassVar[frozenset[str]] = frozenset({"fisher-images", "buffer"})
     black_box: ClassVar[bool] = False
     online: ClassVar[bool] = True
     #: whether every segment begins with a fresh method
@@ -78,6 +85,10 @@ class OnlineProtocol(ABC):
         """Return why these data cannot be used, or None."""
         if data.image_size < weather.MIN_SIDE:
             return f"images of {data.image_size} px; weather needs {weather.MIN_SIDE}"
+        counts = np.bincount(data.target_all.labels, minlength=len(data.classes))
+        few = [name for name, n in zip(data.classes, counts, strict=True) if 0 < n < FEWEST]
+        if few:
+            return f"fewer than {FEWEST} images of {', '.join(few[:5])}: no part for every role"
         return None
 
     def plan(self, data: DomainData, batch_size: int, seed: int) -> StreamPlan:
@@ -86,13 +97,19 @@ class OnlineProtocol(ABC):
         labels = data.target_all.labels
         check_order(labels, f"{data.dataset}/{data.target}")
         source, val = data.source_train, data.source_val
+        source_rows = np.array([], dtype=np.int64)
         if found.source is not None:
-            source, val = select_rows(data.target_all, found.source), None
-        rendering = f"weather {weather.VERSION}"
+            source_rows, val = found.source, None
+            source = select_rows(data.target_all, source_rows)
+        sha = hashlib.sha256(b"".join(r.tobytes() for r in (source_rows, found.held_out)))
+        rendering = f"{weather.RENDERING}, roles {sha.hexdigest()}"
         segments = tuple(self.segments(found.stream, labels, seed))
         for under, rows in segments:
             if not len(rows):
-                raise ConfigError(f"segment '{under.name}' has no image; use fewer segments")
+                raise ConfigError(
+                    f"segment '{under.name}' has no image: {len(found.stream)} stream images over "
+                    f"{len(segments)} segments; use --protocol.parts replay or more images"
+                )
         return StreamPlan(
             task=Task("classification", data.classes, data.image_size, False, data.flip),
             source=source,
@@ -144,31 +161,43 @@ class _Walker:
         self.cost = Cost()
         self.journal = Journal()
         self.chunks: list[tuple[Segment, IntArray]] = []
-        self.stretches: list[Stretch] = []
+        stretches: list[Stretch] = []
+        size = plan.stream.batch_size
         for under, rows in plan.stream.segments:
             first = len(self.chunks)
-            size = plan.stream.batch_size
-            self.chunks += [(under, rows[i : i + size]) for i in range(0, len(rows), size)]
-            self.stretches.append(Stretch(under.name, first, len(self.chunks)))
+            # of equal size: a small batch at a segment's end has poor statistics, and betrays it
+            parts = np.array_split(rows, math.ceil(len(rows) / size))
+            self.chunks += [(under, part) for part in parts]
+            stretches.append(Stretch(under.name, first, len(self.chunks)))
+        self.course = Course(tuple(stretches), size, protocol.fresh)
         self.method = self.start(0)
         resume = run.resume
         if resume is not None and resume.wanted:
-            walk.restore(resume, self.method, self.journal)
+            found = walk.restore(resume, self.method, self.journal)
+            log.info(
+                "going on at step %d%s", self.journal.steps, "" if found else ": no checkpoint"
+            )
 
     def start(self, number: int) -> OnlineMethod:
         """Build a method and hand it a fresh copy of the source model."""
         method = self.build()
         check_grant(method, self.protocol.grant, self.protocol.grants)
+        if self.protocol.also_after and method.answers == "after":
+            raise ConfigError(
+                f"--protocol.also_after: {type(method).__name__} answers after its update anyway"
+            )
         network = copy.deepcopy(self.source)
         network.cost = self.cost
-        extras = {name: self.extra(name) for name in method.extras}
+        extras = {}
+        if "fisher-images" in method.extras:
+            extras["fisher-images"] = self.fisher_images()
         task, size = self.plan.task, self.plan.stream.batch_size
         seed_everything(seed(self.run.seed, "adaptation", str(number)))
         method.begin(Online(task, network, size, self.run.seed, self.run.recorder, extras))
         return method.to(self.run.device)
 
-    def extra(self, name: str) -> Tensor:
-        """Return a granted extra: clear source-training images without labels."""
+    def fisher_images(self) -> Tensor:
+        """Return clear source-training images without labels."""
         rows = np.arange(len(self.plan.source.labels))[:FISHER_IMAGES]
         return to_float(self.plan.source.images[rows]).to(self.run.device)
 
@@ -178,7 +207,7 @@ class _Walker:
             self.probe(0, self.source_answers)
         done = self.journal.steps
         bar = tqdm(total=len(self.chunks), initial=done, disable=not self.run.progress)
-        for number, stretch in enumerate(self.stretches, start=1):
+        for number, stretch in enumerate(self.course.stretches, start=1):
             if stretch.last > self.journal.steps:
                 if self.protocol.fresh and 0 < stretch.first == self.journal.steps:
                     self.method = self.start(number)
@@ -239,7 +268,7 @@ class _Walker:
 
         They come shuffled, in batches as large as the stream's: a method may normalise by batch.
         """
-        conditions = [under for under, _ in self.plan.stream.segments]
+        conditions = [self._condition(under) for under, _ in self.plan.stream.segments]
         now = conditions if number == len(conditions) else conditions[max(0, number - 1) : number]
         at = [Segment(streams.CLEAR, streams.CLEAR), *now]
         rng = np.random.default_rng(seed(0, "target", "held-out"))
@@ -247,6 +276,11 @@ class _Walker:
         for under in {each.name: each for each in at}.values():
             value = self._accuracy(rows, under, answer)
             self.journal.probes.append((number, under.name, value))
+
+    @staticmethod
+    def _condition(under: Segment) -> Segment:
+        """Return a segment without the number of its round."""
+        return Segment(under.name.partition("@")[0], under.domain, under.severity)
 
     def _accuracy(
         self, rows: IntArray, under: Segment, answer: Callable[[Tensor], Tensor]
@@ -267,19 +301,24 @@ class _Walker:
         truth = [plan.truth[rows] for _, rows in self.chunks]
         right = stream_scores.hits(journal.prediction, truth)
         source = stream_scores.hits(journal.source, truth)
-        scores = stream_scores.stream_scores(right, source, self.stretches)
+        scores = stream_scores.stream_scores(right, source, self.course)
         if journal.later:
             later = stream_scores.hits(journal.later, truth)
-            scores += stream_scores.stream_scores(later, source, self.stretches, "/after")
+            scores += stream_scores.stream_scores(later, source, self.course, "/after")
+        scores += stream_scores.label_free_scores(journal.mean, journal.sizes, self.course)
+        curves = stream_scores.stream_curves(
+            right, source, journal.mean, journal.sizes, self.course
+        )
         if self.protocol.probes:
-            n = len(plan.held_out)
-            scores += stream_scores.held_out_scores(journal.probes, n, journal.steps)
-        k = plan.task.num_classes
+            n, last = len(plan.held_out), self._condition(plan.stream.segments[-1][0])
+            scores += stream_scores.held_out_scores(journal.probes, last.name, n, journal.steps)
+            curves += stream_scores.held_out_curves(journal.probes, self.course.stretches, n)
         rows = np.concatenate([rows for _, rows in self.chunks])
         step = np.concatenate([np.full(len(r), i) for i, (_, r) in enumerate(self.chunks)])
         return Outcome(
             scores=scores,
-            curves=stream_scores.stream_curves(right, source, journal.mean, k),
+            curves=curves,
+            extras=tuple(sorted(self.method.extras)),
             arrays={
                 "stream.row": rows,
                 "stream.step": step.astype(np.int32),

@@ -96,6 +96,7 @@ def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> 
                 store.write_failed(record, traceback.format_exc())
             raise
         recorder.finish(outcome, parts.plan)
+    record["extras"] = sorted({*record["extras"], *outcome.extras})
     record["cost"] |= outcome.cost | _usage(time.perf_counter() - start, spec.device)
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ class Journal:
         prediction: per step, (B,) argmax of the method's logits.
         confidence: per step, (B,) max softmax.
         mean: per step, (K,) mean softmax.
+        sizes: per step, B.
         later: per step, (B,) argmax after the update, where the protocol asks for it too.
         source: per step, (B,) argmax of the source model on the same batch.
         probes: held-out accuracy by (number of the segment after which, name of the condition).
@@ -40,6 +40,7 @@ class Journal:
     prediction: list[Tensor] = field(default_factory=list)
     confidence: list[Tensor] = field(default_factory=list)
     mean: list[Tensor] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     later: list[Tensor] = field(default_factory=list)
     source: list[Tensor] = field(default_factory=list)
     probes: list[tuple[int, str, float]] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Journal:
         self.prediction.append(top.indices.cpu())
         self.confidence.append(top.values.cpu())
         self.mean.append(p.mean(0).cpu())
+        self.sizes.append(len(p))
         self.steps += 1
 
 
@@ -76,6 +78,11 @@ def walk(
         start = time.perf_counter()
         logits = method.step(batch)
         journal.seconds += time.perf_counter() - start
+        if logits.ndim != 2 or len(logits) != len(images):
+            raise TrainingError(
+                f"{type(method).__name__}: step returned {tuple(logits.shape)} for "
+                f"{len(images)} images; expected (B, K) logits of the batch alone"
+            )
         if not bool(torch.isfinite(logits).all()):
             raise TrainingError(
                 f"{type(method).__name__}: logits are not finite at step {journal.steps}; lower "
@@ -90,17 +97,19 @@ def save(resume: Resume, method: OnlineMethod, journal: Journal) -> None:
     state: dict[str, Any] = {
         "format": FORMAT,
         "identity": resume.identity,
+        "torch": str(torch.__version__),
         "method": method.state_dict(),
         "rng": _random_state(),
         "cost": {"forward": cost.forward, "backward": cost.backward},
         "journal": vars(journal),
     }
     resume.path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=resume.path.parent, delete=False) as file:
+    draft = resume.path.with_suffix(".draft")
+    with draft.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(file.name, resume.path)
+    os.replace(draft, resume.path)
 
 
 def restore(resume: Resume, method: OnlineMethod, journal: Journal) -> bool:
@@ -117,7 +126,18 @@ def restore(resume: Resume, method: OnlineMethod, journal: Journal) -> bool:
             f"checkpoint {resume.path} belongs to run {state.get('identity')}, not to "
             f"{resume.identity}; delete it, or start afresh without --resume"
         )
-    method.load_state_dict(state["method"])
+    if state["torch"] != str(torch.__version__):
+        raise CacheError(
+            f"checkpoint {resume.path} was written by torch {state['torch']}, this is "
+            f"{torch.__version__}; go on with that version, or start afresh without --resume"
+        )
+    try:
+        method.load_state_dict(state["method"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise CacheError(
+            f"checkpoint {resume.path} does not fit {type(method).__name__} any more "
+            f"({str(error).splitlines()[0][:100]}); start afresh without --resume"
+        ) from error
     _restore_random_state(state["rng"])
     cost = method.access.cost
     cost.forward, cost.backward = state["cost"]["forward"], state["cost"]["backward"]
@@ -128,7 +148,7 @@ def restore(resume: Resume, method: OnlineMethod, journal: Journal) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
         raise CacheError(
             f"checkpoint {path} cannot be read ({str(error).splitlines()[0][:100]}); delete it, "

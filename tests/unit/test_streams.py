@@ -44,6 +44,12 @@ def test_roles_do_not_depend_on_the_seed(data: DomainData) -> None:
     assert {r for _, rows in one.stream.segments for r in rows}.isdisjoint(one.held_out)
 
 
+def test_rows_decide_the_source_model(data: DomainData) -> None:
+    """A model trained on all images must not be taken for one that never saw the stream."""
+    plan = GradualWeather(weather="fog").plan(data, 16, 0)
+    assert plan.source.digest != data.source_train.digest
+
+
 def test_replay_and_disjoint_parts(data: DomainData) -> None:
     replay = GradualWeather(weather="fog").plan(data, 16, 0).stream.segments
     assert [u.severity for u, _ in replay] == [0, 1, 2, 3, 4, 5]
@@ -122,6 +128,17 @@ def test_sequences_are_seeded(data: DomainData) -> None:
     assert twice == [f"{n}@{turn}" for turn in (1, 2) for n in given]
 
 
+class Short(stream_scores.Course):
+    """Windows of two batches."""
+
+    @property
+    def window(self) -> int:
+        return 2
+
+
+scores = stream_scores.stream_scores
+
+
 def steps(*shares: float, size: int = 10) -> list[np.ndarray]:
     """Return hits with these accuracies."""
     return [np.arange(size) < round(share * size) for share in shares]
@@ -131,6 +148,8 @@ def test_windowed_accuracy() -> None:
     right = steps(1, 0, 1, 0, 1, 0)
     assert stream_scores.windowed(right, 2) == [1, 0.5, 0.5, 0.5, 0.5, 0.5]
     assert stream_scores.windowed(right, 5)[-1] == pytest.approx(0.4)
+    assert stream_scores.Course((), 64).window == 5
+    assert stream_scores.Course((), 8).window == 25
 
 
 def test_collapse_is_the_first_step_of_a_loss_that_stays() -> None:
@@ -138,26 +157,58 @@ def test_collapse_is_the_first_step_of_a_loss_that_stays() -> None:
     assert stream_scores.collapse_step([0.5, 0.3, 0.5, 0.4, 0.3, 0.2], source) == 3
     assert stream_scores.collapse_step([0.1, 0.1, 0.1, 0.1, 0.1, 0.5], source) is None
     assert stream_scores.collapse_step([0.4] * 6, source) == 0
+    assert stream_scores.collapse_step([0.5, 0.5, 0.5, 0.5, 0.5, 0.1], source, 2) is None
+    for low, high in ((0.2, 0.3), (0.7, 0.8)):  # whatever the rounding
+        assert stream_scores.collapse_step([low], [high]) == 0
 
 
 def test_scores_of_a_worked_stream() -> None:
     right, base = steps(0.5, 0.7, 0.1, 0.1), steps(0.5, 0.5, 0.5, 0.5)
-    stretches = [stream_scores.Stretch("a", 0, 2), stream_scores.Stretch("b", 2, 4)]
-    found = {s.key: s for s in stream_scores.stream_scores(right, base, stretches)}
+    stretches = (stream_scores.Stretch("a", 0, 2), stream_scores.Stretch("b", 2, 4))
+    found = {s.key: s for s in scores(right, base, Short(stretches, 10))}
     assert found["accuracy"].value == pytest.approx(0.35)
     assert found["accuracy/a"].value == pytest.approx(0.6)
     assert found["accuracy/b"].value == found["accuracy/final"].value == pytest.approx(0.1)
     assert found["below_source"].value == 1
-    assert found["collapsed"].at == 3
-    assert found["collapsed"].value == pytest.approx(0.25)
+    assert found["collapsed"].at == 2
+    assert found["collapsed"].value == pytest.approx(0.5)
+
+
+def test_windows_end_where_a_fresh_method_begins() -> None:
+    right, base = steps(0.1, 0.1, 0.9, 0.9), steps(0.6, 0.6, 0.6, 0.6)
+    stretches = (stream_scores.Stretch("a", 0, 2), stream_scores.Stretch("b", 2, 4))
+    found = {s.key: s for s in scores(right, base, Short(stretches, 10, fresh=True))}
+    assert found["collapsed"].value == pytest.approx(0.5)
+    assert found["collapsed"].at == 0
+    assert found["accuracy/worst-window"].value == pytest.approx(0.1)
+    through = {s.key: s for s in scores(right, base, Short(stretches, 10))}
+    assert through["collapsed"].value == 0
+
+
+def test_collapse_without_labels() -> None:
+    sure, even = torch.tensor([1.0] + [0.0] * 7), torch.full((8,), 0.125)
+    course = Short((stream_scores.Stretch("a", 0, 4),), 10)
+    found = {
+        s.key: s.value
+        for s in stream_scores.label_free_scores([even, sure, sure, sure], [10] * 4, course)
+    }
+    assert found == {"collapsed/label-free": 0.5, "short": 1.0}
 
 
 def test_forgetting_is_measured_from_the_best_probe() -> None:
     probes = [(0, "clear", 0.9), (1, "clear", 0.95), (2, "clear", 0.7), (2, "fog-1", 0.6)]
-    found = {s.key: s.value for s in stream_scores.held_out_scores(probes, 10, 4)}
+    found = {s.key: s.value for s in stream_scores.held_out_scores(probes, "fog-1", 10, 4)}
     assert found["forgetting"] == pytest.approx(0.25)
     assert found["accuracy/held-out"] == 0.6
     assert found["accuracy/held-out-clear"] == 0.7
+    stretches = [stream_scores.Stretch("a", 0, 3), stream_scores.Stretch("b", 3, 7)]
+    curve = stream_scores.held_out_curves(probes, stretches, 10)
+    assert [(s.key, s.at) for s in curve] == [
+        ("accuracy/held-out-clear", 0),
+        ("accuracy/held-out-clear", 3),
+        ("accuracy/held-out-clear", 7),
+        ("accuracy/held-out-fog-1", 7),
+    ]
 
 
 def test_effective_classes() -> None:
@@ -167,6 +218,6 @@ def test_effective_classes() -> None:
 
 def test_names_of_the_second_timing() -> None:
     right = steps(0.5, 0.5)
-    found = stream_scores.stream_scores(right, right, [stream_scores.Stretch("a", 0, 2)], "/after")
+    found = scores(right, right, Short((stream_scores.Stretch("a", 0, 2),), 10), "/after")
     assert {"accuracy/after", "accuracy/a/after", "accuracy/final/after"} <= {s.key for s in found}
     assert all(isinstance(s, Score) for s in found)
