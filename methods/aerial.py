@@ -7,11 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from dabench.methods.conda import ConDA, Mixing
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive
 from dabench.methods.functional.gradient_step import GradNorm
 from dabench.methods.functional.replay import Policy
-
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Aerial(ConDA):
@@ -40,7 +38,7 @@ class Aerial(ConDA):
         *,
         lr: Positive = 1e-3,
         backbone_factor: NonNegative = 0.1,
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+        momentum: BelowOne = 0.9,
         weight_decay: NonNegative = 1e-3,
         mixing: Mixing = "mixup",
         per_class: Annotated[int, Field(ge=1)] = 10,

@@ -11,12 +11,13 @@ from torch import Tensor
 from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.distillation import mix, mixup_weights
 from dabench.methods.functional.divergence import onehot
-from dabench.methods.functional.gradient_step import GradientStep, GradNorm
+from dabench.methods.functional.frozen_head import FrozenHead
+from dabench.methods.functional.gradient_step import GradNorm
 from dabench.methods.functional.losses import information_maximisation, soft_cross_entropy
-from dabench.methods.functional.normalisation import adapt_normalisation
 from dabench.methods.functional.replay import (
     Policy,
     ReplayBuffer,
@@ -25,9 +26,6 @@ from dabench.methods.functional.replay import (
     missing_per_class,
 )
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Mixing = Literal["mixup", "selective", "none"]
 
 
@@ -63,13 +61,14 @@ class ConDA(OnlineMethod):
     """
 
     reconstruction: ClassVar[bool] = True
+    extras: ClassVar[frozenset[str]] = frozenset({"buffer"})
 
     def __init__(
         self,
         *,
         lr: Positive = 1e-3,
         backbone_factor: NonNegative = 0.1,
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+        momentum: BelowOne = 0.9,
         weight_decay: NonNegative = 1e-3,
         mixing: Mixing = "mixup",
         alpha: Positive = 1.0,
@@ -84,29 +83,27 @@ class ConDA(OnlineMethod):
         max_norm: Positive = 1.0,
     ) -> None:
         super().__init__()
-        self.lr, self.backbone_factor = lr, backbone_factor
-        self.momentum, self.weight_decay = momentum, weight_decay
+        self.learning = FrozenHead(
+            lr=lr,
+            backbone_factor=backbone_factor,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            rho=rho,
+            grad_norm=grad_norm,
+            max_norm=max_norm,
+        )
         self.mixing, self.alpha = mixing, alpha
         self.per_class, self.policy, self.replay = per_class, policy, replay
         self.mix_weight, self.entropy_weight = mix_weight, entropy_weight
-        self.diversity_weight, self.rho = diversity_weight, rho
-        self.grad_norm, self.max_norm = grad_norm, max_norm
+        self.diversity_weight = diversity_weight
 
     def begin(self, access: Online) -> None:
         """Take the source model, freeze its classifier, and lay out the buffer."""
         super().begin(access)
         self.k = access.task.num_classes
         self.net = access.source_model.eval()
-        self.net.classifier.requires_grad_(False)
-        adapt_normalisation(self.net, self.rho)
-        optimiser = torch.optim.SGD(
-            self.net.parameter_groups(self.lr, self.backbone_factor),
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
-        )
-        self.update = GradientStep(
-            self.net, optimiser, access.recorder.put, self.grad_norm, self.max_norm
+        self.update = self.learning.start(
+            self.net, self.net.classifier, self.net.parameter_groups, access.recorder.put
         )
         buffer = ReplayBuffer(self.k, self.per_class, access.task.image_size, self.policy)
         self.buffer = buffer.to(self.net.mean.device)

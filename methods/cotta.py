@@ -12,13 +12,11 @@ from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod, frozen_copy
 from dabench.contract.types import Prediction
 from dabench.engine.views import affine, blur
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
 from dabench.methods.functional.losses import soft_cross_entropy
 from dabench.methods.functional.normalisation import adapt_normalisation
 from dabench.methods.functional.online import ema_update, restore_some
-
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class CoTTA(OnlineMethod):
@@ -52,8 +50,8 @@ class CoTTA(OnlineMethod):
         *,
         optimiser: Literal["adam", "sgd"] = "adam",
         lr: Positive = 1e-3,
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
-        weight_decay: Annotated[float, Field(ge=0)] = 0.0,
+        momentum: BelowOne = 0.9,
+        weight_decay: NonNegative = 0.0,
         views: Annotated[int, Field(ge=1)] = 32,
         confident: Share = 0.92,
         ema_decay: Share = 0.999,
@@ -98,7 +96,11 @@ class CoTTA(OnlineMethod):
         return answer
 
     def _teach(self, images: Tensor) -> Tensor:
-        """Return the teacher's (B, K) logits, over views where the source model is unsure."""
+        """Return the teacher's (B, K) logits, over views where the source model is unsure.
+
+        Views pass one by one, not as one large batch: BatchNorm normalises by what passes together,
+        so that each view, which has a brightness and a contrast of its own, gets its statistics.
+        """
         sure = self.anchor(images).softmax(1).max(1).values.mean()
         if float(sure) >= self.confident:
             plain: Tensor = self.teacher(images)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +15,7 @@ from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
 from dabench.errors import AccessError
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
 from dabench.methods.functional.losses import entropy
 from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
@@ -24,11 +25,9 @@ from dabench.methods.functional.online import (
     flat,
     novel,
     reliability_weights,
+    take_back,
 )
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 FISHER = "fisher-images"
 
 
@@ -37,10 +36,11 @@ class EATA(OnlineMethod):
 
     As Tent, but only samples with low entropy (reliable) whose prediction differs from the moving
     average (novel) enter the loss, weighted by exp(limit - entropy); and a Fisher penalty holds the
-    normalisation parameters near the source's. The Fisher matrix comes from unlabelled clear source
-    images with the model's own argmax as labels: an extra that the protocol grants.
-    Deviations: the margin scales with the number of classes; the gradient-free part of a batch
-    counts as backwarded, since its rows go through the same graph.
+    normalisation parameters near the source's. The Fisher matrix comes from unlabelled clear images
+    of the source's hold-out or training part, as the protocol grants (an extra), with the model's
+    own argmax as labels; they are used in ``begin`` and not kept.
+    Deviation: the margin scales with the number of classes. A batch with a chosen sample counts as
+    backwarded in full, since all its rows go through the same graph; one without, not at all.
 
     Args:
         lr: learning rate of SGD.
@@ -66,7 +66,7 @@ class EATA(OnlineMethod):
         self,
         *,
         lr: Positive = 2.5e-4,
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+        momentum: BelowOne = 0.9,
         weight_decay: NonNegative = 0.0,
         limit: Share = 0.4,
         margin: Share | None = None,
@@ -88,7 +88,8 @@ class EATA(OnlineMethod):
         Raises:
             AccessError: the protocol does not grant the images that this needs.
         """
-        super().begin(access)
+        # the images serve here and nowhere else, so the grant is kept without them
+        super().begin(replace(access, extras={}))
         if FISHER not in access.extras:
             raise AccessError(
                 f"EATA needs the extra '{FISHER}' (unlabelled clear source images), which this "
@@ -135,6 +136,8 @@ class EATA(OnlineMethod):
                 loss = loss + self.fisher_weight * penalty
             self.update(loss)
             self._remember(p.detach()[chosen].mean(0))
+        else:
+            take_back(self.net.cost, len(logits))
         return logits.detach()
 
     def _remember(self, p: Tensor) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
 from dabench.engine.nets import Network, trunk_stages
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
 from dabench.methods.functional.losses import entropy
 from dabench.methods.functional.normalisation import (
@@ -21,10 +20,7 @@ from dabench.methods.functional.normalisation import (
     norm_layers,
     train_only_norms,
 )
-from dabench.methods.functional.online import climb, put_back
-
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from dabench.methods.functional.online import climb, put_back, take_back
 
 
 class SAR(OnlineMethod):
@@ -36,7 +32,9 @@ class SAR(OnlineMethod):
     threshold, weights and momentum go back to the start. Two forward passes a batch.
     Deviations: the top is the last quarter of the backbone's stages and whatever follows (layer4 of
     a ResNet, blocks 9-11 and the last norm of a ViT, as published; and the bottleneck); the rate
-    does not follow the batch size; after a reset the average starts anew.
+    does not follow the batch size; after a reset the average starts anew; the threshold of a reset
+    is a share of log K: .2 nats, published for 1,000 classes, is more than a sure source model of
+    ten classes loses on clear images, so that it would be reset at every step.
 
     Args:
         lr: learning rate of SGD; 1e-3 is published for ViT at batch 64.
@@ -45,7 +43,8 @@ class SAR(OnlineMethod):
         limit: entropy below which a sample is reliable, as a share of log K.
         radius: length of the ascent.
         decay: of the moving average of the loss.
-        reset_below: average loss (nats) at which everything is reset; 0 = never.
+        reset_below: average loss, as a share of log K, below which everything is reset; 0 = never.
+            The published .2 nats are .029 log 1000.
         rho: weight of the batch in BatchNorm statistics; 1 = batch alone.
         grad_norm: normalisation of the second gradient before the optimiser.
         max_norm: norm c of ``grad_norm``.
@@ -53,17 +52,18 @@ class SAR(OnlineMethod):
 
     start: Tensor
     average: Tensor
+    resets: Tensor
 
     def __init__(
         self,
         *,
         lr: Positive = 2.5e-4,
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
-        weight_decay: Annotated[float, Field(ge=0)] = 0.0,
+        momentum: BelowOne = 0.9,
+        weight_decay: NonNegative = 0.0,
         limit: Share = 0.4,
         radius: Positive = 0.05,
         decay: Share = 0.9,
-        reset_below: Annotated[float, Field(ge=0)] = 0.2,
+        reset_below: Share = 0.029,
         rho: Share = 1.0,
         grad_norm: GradNorm = "none",
         max_norm: Positive = 1.0,
@@ -77,12 +77,14 @@ class SAR(OnlineMethod):
     def begin(self, access: Online) -> None:
         """Take the source model; train the normalisation layers below the top."""
         super().begin(access)
-        self.most = self.limit * math.log(access.task.num_classes)
+        scale = math.log(access.task.num_classes)
+        self.most, self.collapsed = self.limit * scale, self.reset_below * scale
         self.net = access.source_model.eval()
         adapt_normalisation(self.net, self.rho)
         self.trained = train_only_norms(self.net, below_top(self.net))
         self.register_buffer("start", nn.utils.parameters_to_vector(self.trained).detach().clone())
         self.register_buffer("average", self.start.new_full((), math.nan))  # nan = none so far
+        self.register_buffer("resets", self.start.new_zeros((), dtype=torch.int64))
         optimiser = torch.optim.SGD(
             self.trained, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
         )
@@ -96,6 +98,7 @@ class SAR(OnlineMethod):
         h = entropy(logits.softmax(1))
         reliable = h.detach() < self.most
         if not bool(reliable.any()):
+            take_back(self.net.cost, len(logits))
             return logits.detach()
         gradients = torch.autograd.grad(h[reliable].mean(), self.trained, materialize_grads=True)
         origin = climb(self.trained, gradients, self.radius)
@@ -108,6 +111,7 @@ class SAR(OnlineMethod):
             self.update.step()
             self._watch(loss.detach())
         else:
+            take_back(self.net.cost, len(logits))
             put_back(self.trained, origin)
         return logits.detach()
 
@@ -115,12 +119,13 @@ class SAR(OnlineMethod):
         """Move the average loss; reset where it has collapsed."""
         first = bool(self.average.isnan())
         self.average.copy_(loss if first else torch.lerp(loss, self.average, self.decay))
-        if float(self.average) < self.reset_below:
+        if float(self.average) < self.collapsed:
             with torch.no_grad():
                 nn.utils.vector_to_parameters(self.start.clone(), self.trained)
             self.update.forget()
             self.average.fill_(math.nan)
-            self.access.recorder.put("sar/reset", self.update.steps, 1.0)
+            self.resets += 1
+            self.access.recorder.put("sar/resets", self.update.steps, float(self.resets))
 
     def predict(self, images: Tensor) -> Prediction:
         """Answer by the statistics of these images."""
@@ -130,7 +135,10 @@ class SAR(OnlineMethod):
 def below_top(net: Network) -> list[nn.Module]:
     """Return the normalisation layers below the last quarter of the backbone's stages.
 
-    A backbone that does not show its stages gives the first three quarters of its layers.
+    Only what is trainable counts: stages and layers that are frozen are left out. Where fewer than
+    two stages remain (the trunk is frozen almost to its end, or the backbone does not show its
+    stages), the first three quarters of the network's layers, the bottleneck's included, are
+    returned; at least one.
     """
     stages = trunk_stages(net.backbone)
     large = [i for i, s in enumerate(stages) if not isinstance(s, NORMS) and norm_layers(s)]

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.centroids import running_labels
-from dabench.methods.functional.gradient_step import GradientStep, GradNorm
+from dabench.methods.functional.frozen_head import FrozenHead
+from dabench.methods.functional.gradient_step import GradNorm
 from dabench.methods.functional.losses import information_maximisation
-from dabench.methods.functional.normalisation import adapt_normalisation
-
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ShotOnline(OnlineMethod):
@@ -52,9 +45,9 @@ class ShotOnline(OnlineMethod):
         *,
         lr: Positive = 1e-3,
         backbone_factor: NonNegative = 0.1,
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+        momentum: BelowOne = 0.9,
         weight_decay: NonNegative = 1e-3,
-        memory: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+        memory: BelowOne = 0.9,
         pseudo_weight: NonNegative = 0.3,
         im_weight: NonNegative = 1.0,
         rho: Share = 1.0,
@@ -62,29 +55,27 @@ class ShotOnline(OnlineMethod):
         max_norm: Positive = 1.0,
     ) -> None:
         super().__init__()
-        self.lr, self.backbone_factor = lr, backbone_factor
-        self.momentum, self.weight_decay = momentum, weight_decay
-        self.memory, self.rho = memory, rho
+        self.learning = FrozenHead(
+            lr=lr,
+            backbone_factor=backbone_factor,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            rho=rho,
+            grad_norm=grad_norm,
+            max_norm=max_norm,
+        )
+        self.memory = memory
         self.pseudo_weight, self.im_weight = pseudo_weight, im_weight
-        self.grad_norm, self.max_norm = grad_norm, max_norm
 
     def begin(self, access: Online) -> None:
         """Take the source model and freeze its classifier."""
         super().begin(access)
         self.net = access.source_model.eval()
-        self.net.classifier.requires_grad_(False)
-        adapt_normalisation(self.net, self.rho)
         k, width = self.net.classifier.weight.shape
         self.register_buffer("sums", self.net.mean.new_zeros(k, width + 1))
         self.register_buffer("mass", self.net.mean.new_zeros(k))
-        optimiser = torch.optim.SGD(
-            self.net.parameter_groups(self.lr, self.backbone_factor),
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
-        )
-        self.update = GradientStep(
-            self.net, optimiser, access.recorder.put, self.grad_norm, self.max_norm
+        self.update = self.learning.start(
+            self.net, self.net.classifier, self.net.parameter_groups, access.recorder.put
         )
 
     def step(self, batch: TargetBatch) -> Tensor:

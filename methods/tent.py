@@ -10,13 +10,11 @@ from torch import Tensor
 from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
 from dabench.methods.functional.losses import entropy
 from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
 from dabench.methods.functional.replay import Policy, ReplayBuffer, apart
-
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Tent(OnlineMethod):
@@ -25,7 +23,8 @@ class Tent(OnlineMethod):
     Weight and bias of BatchNorm, LayerNorm and GroupNorm layers are trained, everything else is
     frozen; BatchNorm normalises by the batch. The answer is that of the forward pass whose entropy
     is minimised. Two controls beside the paper: ``per_class`` stores images as the buffer-fed
-    methods do and adds their entropy; ``steps`` spends as many forward passes as another method.
+    methods do (the extra ``buffer``) and adds their entropy; ``steps`` spends as many forward
+    passes as another method.
 
     Args:
         optimiser: adam (small images, in the paper) or sgd (ImageNet).
@@ -45,8 +44,8 @@ class Tent(OnlineMethod):
         *,
         optimiser: Literal["adam", "sgd"] = "adam",
         lr: Positive = 1e-3,
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
-        weight_decay: Annotated[float, Field(ge=0)] = 0.0,
+        momentum: BelowOne = 0.9,
+        weight_decay: NonNegative = 0.0,
         steps: Annotated[int, Field(ge=1)] = 1,
         rho: Share = 1.0,
         per_class: Annotated[int, Field(ge=0)] = 0,
@@ -59,6 +58,8 @@ class Tent(OnlineMethod):
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.steps, self.rho = steps, rho
         self.per_class, self.policy = per_class, policy
+        if per_class:  # only this control stores target images
+            self.extras = frozenset({"buffer"})  # type: ignore[misc]
         self.grad_norm, self.max_norm = grad_norm, max_norm
 
     def begin(self, access: Online) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,16 +11,13 @@ from torch.nn import functional as F
 from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.contrastive import memory_contrast
-from dabench.methods.functional.gradient_step import GradientStep, GradNorm
+from dabench.methods.functional.frozen_head import FrozenHead
+from dabench.methods.functional.gradient_step import GradNorm
 from dabench.methods.functional.losses import information_maximisation
-from dabench.methods.functional.normalisation import adapt_normalisation
 from dabench.methods.functional.replay import Policy, ReplayBuffer, apart
-
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class UCLGV(OnlineMethod):
@@ -52,13 +48,14 @@ class UCLGV(OnlineMethod):
     """
 
     reconstruction: ClassVar[bool] = True
+    extras: ClassVar[frozenset[str]] = frozenset({"buffer"})
 
     def __init__(
         self,
         *,
         lr: Positive = 1e-3,
         backbone_factor: NonNegative = 0.1,
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+        momentum: BelowOne = 0.9,
         weight_decay: NonNegative = 1e-3,
         per_class: Annotated[int, Field(ge=1)] = 10,
         policy: Policy = "fifo",
@@ -72,27 +69,25 @@ class UCLGV(OnlineMethod):
         max_norm: Positive = 1.0,
     ) -> None:
         super().__init__()
-        self.lr, self.backbone_factor = lr, backbone_factor
-        self.momentum, self.weight_decay = momentum, weight_decay
+        self.learning = FrozenHead(
+            lr=lr,
+            backbone_factor=backbone_factor,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            rho=rho,
+            grad_norm=grad_norm,
+            max_norm=max_norm,
+        )
         self.per_class, self.policy, self.replay = per_class, policy, replay
         self.pseudo_weight, self.im_weight = pseudo_weight, im_weight
         self.contrast_weight, self.temperature = contrast_weight, temperature
-        self.rho, self.grad_norm, self.max_norm = rho, grad_norm, max_norm
 
     def begin(self, access: Online) -> None:
         """Take the source model, freeze its classifier, and lay out the buffer."""
         super().begin(access)
         self.net = access.source_model.eval()
-        self.net.classifier.requires_grad_(False)
-        adapt_normalisation(self.net, self.rho)
-        optimiser = torch.optim.SGD(
-            self.net.parameter_groups(self.lr, self.backbone_factor),
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
-        )
-        self.update = GradientStep(
-            self.net, optimiser, access.recorder.put, self.grad_norm, self.max_norm
+        self.update = self.learning.start(
+            self.net, self.net.classifier, self.net.parameter_groups, access.recorder.put
         )
         task = access.task
         buffer = ReplayBuffer(task.num_classes, self.per_class, task.image_size, self.policy)

@@ -50,14 +50,15 @@ def running_labels(
     """Label a batch by centroids that remember earlier batches.
 
     S_k = memory * S_k(old) + sum_i p_ik z_i, y_i = argmax_k cos(z_i, S_k), then S is computed once
-    more with the hard labels in place of p. Candidates are the classes that somebody is predicted
-    to be, in this batch or, fading, before. With a memory of 0 this is :func:`centroid_labels`.
+    more with the hard labels in place of p. Candidates are the classes that somebody in this batch
+    is predicted to be (argmax of p), and those that an earlier batch was labelled with, until their
+    mass has faded to 0. With a memory of 0 this is :func:`centroid_labels`.
 
     Args:
         features: (B, D) bottleneck features.
         p: (B, K) probabilities.
         sums: (K, D + 1) sums so far (zeros at the start).
-        mass: (K,) images behind them.
+        mass: (K,) images behind them, by their labels; fading as the sums do.
         memory: share of the past that is kept, in [0, 1).
 
     Returns:

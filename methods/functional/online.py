@@ -6,10 +6,28 @@ Functions over lists of parameters work on all of them at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+class Counter(Protocol):
+    """The part of the engine's cost counter that a method may correct."""
+
+    backward: int
+    paused: bool
+
+
+def take_back(cost: Counter, count: int) -> None:
+    """Take ``count`` images off the backward count: they were charged, but nothing ran backward.
+
+    A network charges when an image passes with gradients switched on; whether a backward pass
+    follows is known only afterwards where samples are selected.
+    """
+    if not cost.paused:
+        cost.backward -= count
 
 
 def reliability_weights(entropy: Tensor, limit: float) -> Tensor:

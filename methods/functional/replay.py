@@ -122,12 +122,19 @@ class ReplayBuffer(nn.Module):
         self.add(images, labels[:new], confidence[:new])
 
     def record(self, put: Callable[[str, int, float], None], step: int, every: int = 10) -> None:
-        """Record how many images are stored, of how many classes, and the largest class."""
-        if step % every == 0:
-            counts = self.counts()
-            put("buffer/size", step, float(counts.sum()))
-            put("buffer/classes", step, float((counts > 0).sum()))
-            put("buffer/largest_class", step, float(counts.max()))
+        """Record how many images are stored, of how many classes, and the largest class.
+
+        Every fifth time also the histogram, ``buffer/class/<k>``, of the first 30 classes.
+        """
+        if step % every:
+            return
+        counts = self.counts()
+        put("buffer/size", step, float(counts.sum()))
+        put("buffer/classes", step, float((counts > 0).sum()))
+        put("buffer/largest_class", step, float(counts.max()))
+        if step % (5 * every) == 0:
+            for k, count in enumerate(counts[:30].tolist()):
+                put(f"buffer/class/{k}", step, float(count))
 
     def rescore(self, places: Tensor, labels: Tensor, confidence: Tensor) -> None:
         """Renew the pseudo-labels, and under ``confident`` the keys, of stored images.

@@ -353,6 +353,18 @@ def test_the_buffer_never_exceeds_its_size_and_stays_balanced(policy):
     notes = Notes()
     buffer.record(notes.put, 10)
     assert notes.kept["buffer/size"] == [(10, 12.0)]
+    assert not any(name.startswith("buffer/class/") for name in notes.kept)
+    buffer.record(notes.put, 50)
+    assert [notes.kept[f"buffer/class/{k}"] for k in range(4)] == [[(50, 3.0)]] * 4
+
+
+def test_the_histogram_ends_at_thirty_classes():
+    buffer, notes = replay.ReplayBuffer(40, 1, 4), Notes()
+    buffer.add(pictures(0, 2), torch.tensor([0, 35]), torch.rand(2))
+    buffer.record(notes.put, 50)
+    kept = {name: value for name, value in notes.kept.items() if "/class/" in name}
+    assert len(kept) == 30
+    assert [name for name, value in kept.items() if value != [(50, 0.0)]] == ["buffer/class/0"]
 
 
 def held(buffer):
@@ -492,6 +504,10 @@ def test_running_labels_without_memory_are_centroid_labels():
     hard = F.one_hot(again, 5).double()
     torch.testing.assert_close(new_sums, 0.9 * sums + hard.T @ z)
     torch.testing.assert_close(new_mass, 0.9 * mass + hard.sum(0))
+    # a probability alone makes no class a candidate, now or later
+    soft = 0.8 * one_class + 0.04
+    _, _, left = centroids.running_labels(features, soft, zeros, mass * 0, 0.9)
+    assert left.tolist() == [40, 0, 0, 0, 0]
 
 
 def test_mixup_weights_of_their_own():

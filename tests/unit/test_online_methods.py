@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import math
+import weakref
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Task
 from dabench.engine import nets
 from dabench.errors import AccessError, ConfigError
+from dabench.methods.functional.losses import entropy
 from dabench.methods.sar import below_top
 
 K, SIDE, BATCH = 4, 32, 16
@@ -233,6 +236,31 @@ def test_every_image_that_passes_is_counted(
     assert cost.backward - start[1] == backward * BATCH
 
 
+@pytest.mark.parametrize("name", ["eata", "sar"])
+def test_without_a_reliable_sample_nothing_is_charged_as_backward(name: str) -> None:
+    method, _ = begun(name, {"limit": 0.0})
+    cost = method.access.cost
+    start = (cost.forward, cost.backward)
+    push(method, 0)
+    assert (cost.forward - start[0], cost.backward - start[1]) == (BATCH, 0)
+    with cost.pause():
+        push(method, 1)
+    assert (cost.forward - start[0], cost.backward - start[1]) == (BATCH, 0)
+
+
+def test_sar_is_charged_for_the_ascent_that_leaves_nothing_reliable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method, _ = begun("sar", {"limit": 1.0})
+    before = copy.deepcopy(method.net.state_dict())
+    cost, high = method.access.cost, iter((0.0, 100.0))
+    start = (cost.forward, cost.backward)
+    monkeypatch.setattr("dabench.methods.sar.entropy", lambda p: entropy(p) + next(high))
+    push(method, 0)
+    assert (cost.forward - start[0], cost.backward - start[1]) == (2 * BATCH, BATCH)
+    assert same(before, method.net.state_dict())
+
+
 def test_stored_images_are_charged() -> None:
     method, _ = begun("ucl-gv", {"per_class": 2})
     push(method, 0)
@@ -287,6 +315,36 @@ def test_eata_without_its_extra() -> None:
         registry.method("eata")().begin(Online(task, network(), BATCH, 0, Recorder()))
 
 
+def test_eata_does_not_keep_the_fisher_images() -> None:
+    fisher = images(99, 24)
+    alive = weakref.ref(fisher)
+    task = Task("classification", tuple("abcd"), SIDE)
+    method = registry.method("eata")()
+    method.begin(Online(task, network(), BATCH, 0, Recorder(), {"fisher-images": fisher}))
+    assert method.fisher.any()
+    del fisher
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "extras"),
+    [
+        ("conda", {}, {"buffer"}),
+        ("aerial", {}, {"buffer"}),
+        ("ucl-gv", {}, {"buffer"}),
+        ("tent", {"per_class": 2}, {"buffer"}),
+        ("tent", {}, set()),
+        ("shot-online", {}, set()),
+        ("eata", {}, {"fisher-images"}),
+    ],
+)
+def test_storing_images_is_an_extra(name: str, options: dict[str, Any], extras: set[str]) -> None:
+    method = registry.method(name)(**options)
+    assert method.extras == extras
+    assert not registry.method("tent").extras  # an instance's own, not the class's
+
+
 def test_eata_keeps_unreliable_batches_out() -> None:
     method, _ = begun("eata", {"limit": 0.0})
     state = copy.deepcopy(method.state_dict())
@@ -313,13 +371,22 @@ def test_sar_resets_to_the_source() -> None:
     for i in range(3):
         push(method, i)
     assert not same(start, method.net.state_dict())
-    assert "sar/reset" not in notes.kept
-    method.reset_below = 100.0
+    assert "sar/resets" not in notes.kept
+    method.collapsed = 100.0
     push(method, 3)
-    assert notes.kept["sar/reset"] == [1.0]
     assert same(start, method.net.state_dict())
+    push(method, 4)
+    assert notes.kept["sar/resets"] == [1.0, 2.0]
+    assert int(method.state_dict()["resets"]) == 2
     assert not method.update.optimiser.state
     assert math.isnan(float(method.average))
+
+
+def test_sars_threshold_is_a_share_of_log_k() -> None:
+    method, _ = begun("sar", {"reset_below": 0.5})
+    assert method.collapsed == pytest.approx(0.5 * math.log(K))
+    published = registry.method("sar")().reset_below * math.log(1000)
+    assert published == pytest.approx(0.2, abs=1e-3)
 
 
 def test_sar_leaves_the_top_alone() -> None:
@@ -339,6 +406,13 @@ def test_sar_leaves_the_top_alone() -> None:
     assert blocks == set(range(9))
     opaque = nets.Network(nn.Sequential(*(nn.BatchNorm2d(3) for _ in range(8))), 3, K, bottleneck=0)
     assert below_top(opaque) == list(opaque.backbone)[:6]
+
+
+def test_the_top_of_a_frozen_trunk() -> None:
+    net = network()
+    net.freeze_trunk(2)  # one stage is left: the last block's layer, and the bottleneck's
+    last = [m for m in net.backbone.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+    assert below_top(net) == [last]
 
 
 def test_cotta_restores_everything_with_certainty() -> None:
