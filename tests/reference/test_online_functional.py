@@ -581,3 +581,11 @@ def test_ema_update_and_restoration():
     assert float(1 - weights[0].mean()) == pytest.approx(0.1, abs=0.01)
     online.restore_some(weights, source, 1.0)
     assert not weights[0].any()
+
+
+def test_take_back() -> None:
+    cost = Cost(backward=10)
+    take_back(cost, 4)
+    with cost.pause():
+        take_back(cost, 4)
+    assert cost.backward == 6
