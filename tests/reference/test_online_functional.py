@@ -11,6 +11,7 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
+from dabench.engine.nets import Cost
 from dabench.errors import ConfigError
 from dabench.methods.functional import (
     centroids,
@@ -585,7 +586,7 @@ def test_ema_update_and_restoration():
 
 def test_take_back() -> None:
     cost = Cost(backward=10)
-    take_back(cost, 4)
+    online.take_back(cost, 4)
     with cost.pause():
-        take_back(cost, 4)
+        online.take_back(cost, 4)
     assert cost.backward == 6
