@@ -85,6 +85,7 @@ def _command(words: list[str]) -> int:
         "show": _show,
         "data": _data,
         "leaderboard": _leaderboard,
+        "weather": _weather,
     }
     return commands[args.command](args)
 
@@ -176,8 +177,14 @@ def _data(args: argparse.Namespace) -> int:
     if any(not str(line).startswith("optional") for line in problems):
         print(f"{args.name}: not usable as it is (see above)", file=sys.stderr)
         return EXIT_USER
-    print(f"{args.name}: complete")
+    print(f"{args.name}: {'usable (see above)' if problems else 'complete'}")
     return 0
+
+
+def _weather(args: argparse.Namespace) -> int:
+    from dabench.cli_weather import weather
+
+    return weather(args)
 
 
 def _leaderboard(args: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ COMMANDS = {
     "data": "check a data set's folder, or print its card",
     "leaderboard": "make the table of all records",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
+    "weather": "list the kinds of weather, or draw a contact sheet of them",
 }
 #: options of ``run`` that decide the source model, or where things lie
 _SERVED = (
@@ -70,6 +71,7 @@ def build_parsers() -> tuple[Parser, Parser]:
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])
     _add_serve_options(others["serve-source"])
+    _add_weather_options(others["weather"])
     return parser, run
 
 
@@ -102,6 +104,15 @@ def _add_serve_options(serve: Parser) -> None:
         "--token", help="of the clients; default $DABENCH_ORACLE_TOKEN, or a new one is printed"
     )
     serve.epilog = "Options of the protocol, as --protocol.answers, are given as with 'run'."
+
+
+def _add_weather_options(weather: Parser) -> None:
+    weather.add_argument("action", choices=("preview", "list"))
+    weather.add_argument("--image", metavar="FILE", help="default: a photograph of scikit-learn's")
+    weather.add_argument("--kinds", metavar="A,B", help="default: all of 'dabench weather list'")
+    weather.add_argument("--size", default="128", help="side of each picture (default 128 pixels)")
+    weather.add_argument("--seed", default="0", help="default 0")
+    weather.add_argument("--out", default="weather.png", metavar="FILE", help="a PNG")
 
 
 def dotted_options(words: list[str], command: str = "run") -> dict[str, str]:

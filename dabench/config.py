@@ -85,6 +85,8 @@ class Settings:
     debug: bool = False
     oracle_url: str | None = None
     oracle_token: str | None = None
+    resume: bool = False
+    checkpoint_every: int = 0
 
 
 def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
@@ -106,6 +108,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         "protocol": protocol,
         "dataset": dataset,
         **common,
+        **_one_pass(protocol, given),
         **{name: given.get(name.replace("_", "-")) for name in OPTIONAL},
         "init": given.get("init", getattr(method_class, "default_init", "source")),
         "device": resolve_device(given.get("device", "auto")),
@@ -118,6 +121,15 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     if fields["init"] not in _INITS:
         raise ConfigError(f"--init '{fields['init']}': expected {' or '.join(_INITS)}")
     return [RunSpec(**fields, seed=seed) for seed in seeds]
+
+
+def _one_pass(protocol: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """On a stream every image is seen once, whatever the data set's default says."""
+    if not getattr(registry.protocol(protocol), "online", False):
+        return {}
+    if given.get("epochs", 1) != 1:
+        raise ConfigError(f"--epochs {given['epochs']}: {protocol} shows every image once; drop it")
+    return {"epochs": 1}
 
 
 def chosen(given: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -212,4 +224,6 @@ def settings(args: Mapping[str, Any]) -> Settings:
         debug=bool(given.get("debug", False)),
         oracle_url=given.get("oracle-url") or os.environ.get("DABENCH_ORACLE_URL"),
         oracle_token=os.environ.get("DABENCH_ORACLE_TOKEN"),
+        resume=bool(given.get("resume", False)),
+        checkpoint_every=given.get("checkpoint-every", 50),
     )

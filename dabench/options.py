@@ -34,11 +34,13 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "oracle-url": (str, None, "address of a served source model; default $DABENCH_ORACLE_URL"),
     "data-root": (str, None, "folder of the data sets; default $DABENCH_DATA"),
     "results": (str, None, "folder of the results; default ./results"),
+    "checkpoint-every": (int, 0, "steps between checkpoints of a stream, 0 = none; default 50"),
     "cache-dir": (str, None, "default $DABENCH_CACHE or ~/.cache/dabench"),
 }
 #: options without a value
 FLAGS: dict[str, str] = {
     "force": "run again although a record exists (the old one moves to records/superseded/)",
+    "resume": "go on from the checkpoint of a stream run that was killed",
     "json": "print one JSON object on stdout and nothing else there",
     "no-progress": "no progress bars",
     "debug": "show the traceback of an error",

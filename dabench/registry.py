@@ -44,11 +44,14 @@ class ProtocolEntry(Entry):
     primary_metric: str
 
 
+#: the protocols that push a stream
+ONLINE = ("gradual-weather", "online-tta", "continual-tta")
+
 METHODS: dict[str, MethodEntry] = {
     "source": MethodEntry(
         "dabench.methods.source:Source",
         "the source model as it is; a cut on normalised entropy for 'unknown' (lower baseline)",
-        ("sf-osda", "sf-uda", "bb-uda"),
+        ("sf-osda", "sf-uda", "bb-uda", *ONLINE),
     ),
     "shot": MethodEntry(
         "dabench.methods.shot:Shot",
@@ -63,7 +66,7 @@ METHODS: dict[str, MethodEntry] = {
     "target-supervised": MethodEntry(
         "dabench.protocols.upper_bound:TargetSupervised",
         "trained by the protocol with target labels (upper bound)",
-        ("sf-osda", "sf-uda", "bb-uda"),
+        ("sf-osda", "sf-uda", "bb-uda", *ONLINE),
     ),
     "cabb": MethodEntry(
         "dabench.methods.cabb:CABB",
@@ -84,6 +87,51 @@ METHODS: dict[str, MethodEntry] = {
         "dabench.methods.pseudo_label:PseudoLabel",
         "plain distillation: cross-entropy with the oracle's answers",
         ("bb-uda",),
+    ),
+    "bn-adapt": MethodEntry(
+        "dabench.methods.bn_adapt:BNAdapt",
+        "BatchNorm statistics of each batch in place of the source's; no gradient",
+        ONLINE,
+    ),
+    "tent": MethodEntry(
+        "dabench.methods.tent:Tent",
+        "entropy of each batch, by weight and bias of normalisation layers",
+        ONLINE,
+    ),
+    "eata": MethodEntry(
+        "dabench.methods.eata:EATA",
+        "as tent, on reliable and novel samples, with a Fisher penalty against forgetting",
+        ONLINE,
+    ),
+    "sar": MethodEntry(
+        "dabench.methods.sar:SAR",
+        "as tent, on reliable samples, sharpness-aware, with a reset on collapse",
+        ONLINE,
+    ),
+    "cotta": MethodEntry(
+        "dabench.methods.cotta:CoTTA",
+        "averaged teacher over augmented views, stochastic restoration of weights",
+        ONLINE,
+    ),
+    "shot-online": MethodEntry(
+        "dabench.methods.shot_online:ShotOnline",
+        "shot, one step a batch, with running centroids",
+        ONLINE,
+    ),
+    "conda": MethodEntry(
+        "dabench.methods.conda:ConDA",
+        "buffer of past images, mixup of centroid pseudo-labels, frozen classifier",
+        ONLINE,
+    ),
+    "ucl-gv": MethodEntry(
+        "dabench.methods.ucl_gv:UCLGV",
+        "buffer of past images, contrast of batch and buffer, frozen classifier",
+        ONLINE,
+    ),
+    "aerial": MethodEntry(
+        "dabench.methods.aerial:Aerial",
+        "conda with normalised gradients (an alias, counted once in ranks)",
+        ONLINE,
     ),
 }
 
@@ -106,12 +154,34 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         "digits",
         "accuracy",
     ),
+    "gradual-weather": ProtocolEntry(
+        "dabench.protocols.gradual_weather:GradualWeather",
+        "one batch at a time, each seen once, while the weather worsens level by level",
+        "overhead",
+        "accuracy/final",
+    ),
+    "online-tta": ProtocolEntry(
+        "dabench.protocols.online_tta:OnlineTTA",
+        "one batch at a time under one shift, a fresh model for each shift",
+        "overhead",
+        "accuracy",
+    ),
+    "continual-tta": ProtocolEntry(
+        "dabench.protocols.continual_tta:ContinualTTA",
+        "one batch at a time under shift after shift, without a reset",
+        "overhead",
+        "accuracy",
+    ),
 }
 
 DATASETS: dict[str, DataEntry] = {
     "digits": DataEntry(
         "dabench.datasets.digits:Digits",
         "printed fonts -> real hand-written digits, 32 px, embedded (nothing to download)",
+    ),
+    "overhead": DataEntry(
+        "dabench.datasets.overhead:Overhead",
+        "drawn land-use scenes from above, 10 classes, embedded (nothing to download)",
     ),
     "office31": DataEntry(
         "dabench.datasets.class_folder:Office31", "Office-31: amazon, webcam, dslr; 31 classes"
@@ -127,6 +197,13 @@ DATASETS: dict[str, DataEntry] = {
     ),
     "pacs": DataEntry(
         "dabench.datasets.class_folder:Pacs", "PACS: photo, art, cartoon, sketch; 7 classes"
+    ),
+    "aid": DataEntry(
+        "dabench.datasets.aerial:Aid", "AID: aerial scenes, one domain (clear); 30 classes"
+    ),
+    "ucm": DataEntry(
+        "dabench.datasets.aerial:Ucm",
+        "UC Merced Land Use: aerial scenes, one domain (clear); 21 classes",
     ),
     "image-folder": DataEntry(
         "dabench.datasets.class_folder:ImageFolder", "any domain/class/*.jpg tree of your own"

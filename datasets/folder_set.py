@@ -93,7 +93,10 @@ class ClassFolder:
         files = [path for paths in tree.values() for path in paths]
         public = self.spec.counts.get(domain)
         if public is not None and len(files) != public:
-            problems.append(f"domain '{domain}': {len(files)} images, the public set has {public}")
+            reduced = "optional: " if self.spec.single and files else ""
+            problems.append(
+                f"{reduced}domain '{domain}': {len(files)} images, the public set has {public}"
+            )
         for path in tqdm(files, desc=f"checking {domain}", disable=len(files) <= QUIET):
             try:
                 decode(path, 32, self.spec.name)

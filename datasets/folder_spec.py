@@ -25,6 +25,8 @@ class Spec:
         counts: images per domain in the public release, where known.
         splits: open-set class splits.
         between: folders that may lie between the set and its domains, or a domain and its classes.
+        single: the set's own folder is its one domain (class folders lie directly in it); a copy
+            with other counts than the public ones is then usable.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Spec:
     counts: Mapping[str, int | None] = field(default_factory=dict)
     splits: Mapping[str, ClassSplit] = field(default_factory=dict)
     between: tuple[str, ...] = ("images",)
+    single: bool = False
 
     def advice(self) -> str:
         """Return where help is, for the end of an error message."""
@@ -76,12 +79,14 @@ class Spec:
         name = name or next((d for d in known if same(d) == same(domain)), None)
         if name is None:
             raise ConfigError(f"{self.name} has no domain '{domain}'{did_you_mean(domain, known)}")
-        folder = child(home, (name, *self.domains.get(name, ())))
+        folder = home if self.single else child(home, (name, *self.domains.get(name, ())))
         if folder is None:
             raise DataError(
                 f"{self.name}: domain folder '{name}' is missing in {home} ({self.where})"
             )
-        tree = scan(child(folder, self.between) or folder) if self.classes else scan(folder)
+        while self.classes and (deeper := child(folder, self.between)):
+            folder = deeper
+        tree = scan(folder)
         if not tree:
             raise DataError(f"{self.name}: no class folders in {folder} ({self.advice()})")
         return name, tree

@@ -8,7 +8,7 @@ from pathlib import Path
 from dabench.datasets.splits import same
 from dabench.errors import DataError
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 Tree = dict[str, list[Path]]  # class -> its image files
 
 

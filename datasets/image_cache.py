@@ -68,7 +68,7 @@ def load_images(
     folder = cache_dir / "images" / build.key()
     need = len(ordered) * size * size * 3
     try:
-        found = _read(folder, len(ordered), size)
+        found = read_images(folder, len(ordered), size)
         if found is None and need > 0.9 * (free := free_bytes(cache_dir)):
             say_once(
                 f"{dataset}/{domain}: {need / 1e9:.2g} GB of decoded images do not fit in "
@@ -76,7 +76,7 @@ def load_images(
             )
             return streamed(cache_dir, build)
         return found or publish(
-            folder, build.write_pixels, lambda: _read(folder, len(ordered), size)
+            folder, build.write_pixels, lambda: read_images(folder, len(ordered), size)
         )
     except OSError as error:
         raise CacheError(
@@ -85,7 +85,7 @@ def load_images(
         ) from error
 
 
-def _read(folder: Path, count: int, size: int) -> Labelled | None:
+def read_images(folder: Path, count: int, size: int) -> Labelled | None:
     """Return the cached images, or None where the folder is absent or damaged (said once)."""
     if not folder.exists():
         return None

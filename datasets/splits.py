@@ -25,6 +25,12 @@ Ruler Scissors Screwdriver Shelf Sink Sneakers Soda Speaker Spoon TV Table Telep
 Trash_Can Webcam"""
 _VISDA = """aeroplane bicycle bus car horse knife motorcycle person plant skateboard train truck"""
 _PACS = """dog elephant giraffe guitar horse house person"""
+_AID = """Airport BareLand BaseballField Beach Bridge Center Church Commercial DenseResidential
+Desert Farmland Forest Industrial Meadow MediumResidential Mountain Park Parking Playground Pond
+Port RailwayStation Resort River School SparseResidential Square Stadium StorageTanks Viaduct"""
+_UCM = """agricultural airplane baseballdiamond beach buildings chaparral denseresidential forest
+freeway golfcourse harbor intersection mediumresidential mobilehomepark overpass parkinglot river
+runway sparseresidential storagetanks tenniscourt"""
 
 
 def same(name: str) -> str:
@@ -46,6 +52,8 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
     "office-home": _names(f"{_HOME_KNOWN} {_HOME_UNKNOWN}", 65),
     "visda-c": _names(_VISDA, 12),
     "pacs": _names(_PACS, 7),
+    "aid": _names(_AID, 30),
+    "ucm": _names(_UCM, 21),
 }
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {
@@ -53,6 +61,8 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
     "office-home": ("art", "clipart", "product", "real-world"),
     "visda-c": ("train", "validation"),
     "pacs": ("art_painting", "cartoon", "photo", "sketch"),
+    "aid": ("clear",),
+    "ucm": ("clear",),
 }
 
 #: images per domain in the public release; None where no figure is checked
@@ -61,6 +71,8 @@ COUNTS: Mapping[str, Mapping[str, int | None]] = {
     "office-home": dict.fromkeys(DOMAINS["office-home"]),
     "visda-c": {"train": 152_397, "validation": 55_388},
     "pacs": dict.fromkeys(DOMAINS["pacs"]),
+    "aid": {"clear": 10_000},
+    "ucm": {"clear": 2_100},
 }
 
 

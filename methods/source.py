@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dabench.contract.access import BlackBox, SourceFree
-from dabench.contract.method import OfflineMethod
+from dabench.contract.access import BlackBox, Online, SourceFree, TargetBatch
+from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.types import FloatArray, Prediction
 from dabench.methods.functional.divergence import js_distance, normalised_entropy, onehot
 from dabench.methods.functional.mixture import fit_two_component, two_means_cut
+from dabench.methods.functional.normalisation import adapt_normalisation
 
 
-class Source(OfflineMethod):
-    """No adaptation.
+class Source(OfflineMethod, OnlineMethod):
+    """No adaptation, offline or on a stream.
 
     In open sets an image is unknown where its normalised entropy lies in the upper cluster of a
     2-means over the adapt set, as SHOT tests it (tim-learn/SHOT, object/image_oda); the cut is
@@ -27,7 +28,7 @@ class Source(OfflineMethod):
             mixture on the Jensen-Shannon distance to the argmax label.
     """
 
-    grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox)
+    grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox, Online)
     trains: ClassVar[bool] = False
 
     def __init__(
@@ -36,12 +37,14 @@ class Source(OfflineMethod):
         super().__init__()
         self.rule = rule
 
-    def begin(self, access: SourceFree | BlackBox) -> None:
+    def begin(self, access: SourceFree | BlackBox | Online) -> None:
         """Keep the source model, or the way to ask it."""
         super().begin(access)
         self.remote = isinstance(access, BlackBox)
-        if isinstance(access, SourceFree):
+        if not isinstance(access, BlackBox):
             self.net = access.source_model
+        if isinstance(access, Online):
+            adapt_normalisation(self.net.eval(), rho=0.0)  # the source's statistics in any mode
         self.cut = float("inf")
 
     def calibrate(self) -> None:
@@ -63,6 +66,12 @@ class Source(OfflineMethod):
         if self.rule == "entropy-2means":
             return normalised_entropy(p)
         return js_distance(onehot(p.argmax(1), p.shape[1]), p)
+
+    @torch.no_grad()
+    def step(self, batch: TargetBatch) -> Tensor:
+        """Answer a batch of a stream as the source model does."""
+        logits: Tensor = self.net(batch.images)
+        return logits
 
     def predict(self, images: Tensor) -> Prediction:
         """Closed-set prediction, and "unknown" above the cut."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar
 
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from dabench.contract.access import Recorder, Unlabelled
 from dabench.contract.data import ClassSplit, DomainData, Labelled
-from dabench.contract.method import OfflineMethod
+from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Build, Outcome, Plan, Run
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Score, Task
@@ -135,8 +136,10 @@ class OfflineProtocol(ABC):
         return outcome
 
 
-def check_grant(method: OfflineMethod, grant: type) -> None:
-    """Compare what a method needs with what a protocol gives.
+def check_grant(
+    method: OfflineMethod | OnlineMethod, grant: type, extras: frozenset[str] = frozenset()
+) -> None:
+    """Compare what a method needs with what a protocol gives (``extras``: by name).
 
     Raises:
         AccessError: another grant, or extras that the protocol does not know.
@@ -149,8 +152,9 @@ def check_grant(method: OfflineMethod, grant: type) -> None:
             f"this protocol grants {grant.__name__}; "
             "see 'dabench list' for the protocols that each method serves"
         )
-    if method.extras:
-        raise AccessError(f"{name} asks for {sorted(method.extras)}, which is not granted here")
+    if not method.extras <= extras:
+        wish = sorted(method.extras - extras)
+        raise AccessError(f"{name} asks for {wish}, which is not granted here")
 
 
 def find_split(data: DomainData, name: str) -> ClassSplit:
@@ -177,6 +181,13 @@ def _select(data: Labelled, table: IntArray, num_known: int) -> Labelled:
     if len(rows) == len(labels):
         return Labelled(data.images, labels, data.digest)
     return Labelled(_Rows(data, rows), labels[rows], data.digest)
+
+
+def select_rows(data: Labelled, rows: IntArray) -> Labelled:
+    """Return some rows of labelled images, without copying a picture; the digest names them."""
+    sha = hashlib.sha256(data.digest.encode())
+    sha.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
+    return Labelled(_Rows(data, rows), data.labels[rows], sha.hexdigest())
 
 
 class _Rows:

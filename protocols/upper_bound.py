@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+import copy
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dabench.contract.access import BlackBox, SourceFree, TargetBatch
-from dabench.contract.method import DecayingSGD, OfflineMethod
+from dabench.contract.access import BlackBox, Online, SourceFree, TargetBatch
+from dabench.contract.method import DecayingSGD, OfflineMethod, OnlineMethod
 from dabench.contract.types import IntArray, Prediction
-from dabench.engine import views
+from dabench.engine import nets, views
 
 
-class UpperBound(OfflineMethod):
-    """A row that is allowed to see the adapt set's labels; lives beside the protocols."""
+class UpperBound(OfflineMethod, OnlineMethod):
+    """A row that is allowed to see labels; lives beside the protocols."""
 
-    grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox)
+    grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox, Online)
 
     def reveal(self, truth: IntArray) -> None:
-        """Receive the (N,) truth of the adapt set, K = private; called before ``begin``."""
+        """Receive (N,) truth, K = private: of the adapt set before ``begin``, or of a stream's
+        next batch before it is pushed.
+        """
         self.truth = torch.from_numpy(truth)
+
+
+class _Learn(nn.Module):
+    """An optimiser whose state is part of ``state_dict()``."""
+
+    def __init__(self, optimiser: torch.optim.Optimizer) -> None:
+        super().__init__()
+        self.optimiser = optimiser
+
+    def forward(self, loss: Tensor) -> None:
+        """Step on a scalar loss."""
+        self.optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimiser.step()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the optimiser's state."""
+        return self.optimiser.state_dict()
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take over a state; nothing is shared with it."""
+        self.optimiser.load_state_dict(copy.deepcopy(state))
 
 
 class TargetSupervised(UpperBound):
     """Upper bound: the source model fine-tuned with the target labels of the adapt set.
 
     A (K+1)-way network in open sets; cross-entropy on the strong view, same epochs and batches as
-    every method. Its ``all`` scores are training accuracy; ``held-out`` is the honest bound.
+    every method. Its ``all`` scores are training accuracy; ``held-out`` is the honest bound. On a
+    stream it answers before it learns each batch's labels, with the batch's own statistics.
 
     Args:
         lr: learning rate of bottleneck and classifier.
@@ -49,14 +75,17 @@ class TargetSupervised(UpperBound):
         self.backbone_factor = backbone_factor
         self.label_smoothing = label_smoothing
 
-    def begin(self, access: SourceFree | BlackBox) -> None:
+    def begin(self, access: SourceFree | BlackBox | Online) -> None:
         """Take the source model (black box: a fresh network); a node for "unknown" in open sets."""
         super().begin(access)
-        if isinstance(access, SourceFree):
-            self.net = access.source_model
+        if not isinstance(access, BlackBox):
+            self.net = access.source_model.eval()
         else:
             self.net = access.new_network(0)
             self.backbone_factor = 0.1 if self.net.pretrained else 1.0
+        if isinstance(access, Online):
+            groups = self.net.parameter_groups(self.lr, self.backbone_factor)
+            self.learn = _Learn(torch.optim.SGD(groups, momentum=0.9))
         if access.task.open_set:
             self.net.append_class(torch.Generator().manual_seed(access.seed))
 
@@ -72,9 +101,21 @@ class TargetSupervised(UpperBound):
         loss = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
         return self.record_losses(loss, {"supervised": loss})
 
+    def step(self, batch: TargetBatch) -> Tensor:
+        """Answer a stream's batch, then learn its labels."""
+        with nets.batch_statistics(self.net, batch.images):
+            logits: Tensor = self.net(batch.images)
+        truth = self.truth.to(logits.device)
+        loss = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
+        self.learn(loss)
+        return logits.detach()
+
     def predict(self, images: Tensor) -> Prediction:
-        """Answer with the fine-tuned network."""
-        return split_unknown(self.net(images), self.access.task.num_classes)
+        """Answer with the fine-tuned network; on a stream in the batch's own statistics."""
+        if not isinstance(self.access, Online):
+            return split_unknown(self.net(images), self.access.task.num_classes)
+        with nets.batch_statistics(self.net, images):
+            return Prediction(self.net(images))
 
 
 def split_unknown(logits: Tensor, num_known: int) -> Prediction:

@@ -16,7 +16,7 @@ from scipy import stats
 #: fewest pairs for a verdict
 MIN_PAIRS = 5
 #: metrics (without their segment) where less is better
-LOWER_IS_BETTER = frozenset({"FPR95", "ECE"})
+LOWER_IS_BETTER = frozenset({"FPR95", "ECE", "forgetting", "collapsed", "below_source", "short"})
 
 
 @dataclass(frozen=True)

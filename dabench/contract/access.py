@@ -5,8 +5,8 @@ In Python this prevents mistakes, not malice: a determined method can walk frame
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -205,9 +205,21 @@ class BlackBox:
 
 @dataclass(frozen=True)
 class Online:
-    """Grant of online protocols: a copy of the source model; batches are pushed one by one."""
+    """Grant of online protocols: a copy of the source model; batches are pushed one by one.
+
+    A pushed batch's ``index`` counts the images that arrived so far: it says nothing about what
+    they show. ``extras`` holds what a method declared in its ``extras`` and the protocol granted,
+    by name; the record shows them.
+    """
 
     task: Task
     source_model: Network
+    batch_size: int
     seed: int
     recorder: Recorder
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> Cost:
+        """What the method's networks have done so far."""
+        return self.source_model.cost

@@ -6,13 +6,13 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import lightning
 import torch
 from torch import Tensor
 
-from dabench.contract.access import SourceFree, TargetBatch
+from dabench.contract.access import Online, SourceFree, TargetBatch
 from dabench.contract.types import Init, Prediction
 from dabench.errors import TrainingError
 
@@ -87,21 +87,33 @@ class OfflineMethod(lightning.LightningModule):
 
 
 class OnlineMethod(lightning.LightningModule):
-    """A method that is pushed one batch at a time and must answer at once."""
+    """A method that is pushed one batch at a time and must answer at once.
+
+    Everything that a later answer depends on lies in ``state_dict()``: weights, buffers, and
+    (through ``get_extra_state``) optimisers. That is what a resumed run starts from.
+    """
 
     version: ClassVar[str] = "1"
+    grant: ClassVar[type | tuple[type, ...]] = Online
     extras: ClassVar[frozenset[str]] = frozenset()
     reconstruction: ClassVar[bool] = False
+    default_init: ClassVar[Init] = "source"
     #: whether ``step`` answers from before or after its own update
-    answers: ClassVar[str] = "before"
+    answers: ClassVar[Literal["before", "after"]] = "before"
+
+    access: Any
+
+    def begin(self, access: Any) -> None:
+        """Receive the grant and build whatever the stream will need; called exactly once."""
+        self.access = access
 
     @abstractmethod
     def step(self, batch: TargetBatch) -> Tensor:
-        """Adapt on one batch and return its logits."""
+        """Adapt on one batch and return its (B, K) logits; gradients are switched on."""
 
     @abstractmethod
     def predict(self, images: Tensor) -> Prediction:
-        """Answer in the normalisation mode of ``step``, without an update."""
+        """Answer in the normalisation mode of ``step`` without changing any state."""
 
 
 def inverse_decay(progress: float, gain: float = 10.0, power: float = 0.75) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dabench.contract.access import Budget, Oracle, Recorder, Unlabelled
-from dabench.contract.data import DomainData, Labelled
-from dabench.contract.method import OfflineMethod
+from dabench.contract.data import DomainData, ImageArray, Labelled
+from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.stream import Stream
 from dabench.contract.types import Init, IntArray, Score, Task
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dabench.engine.nets import Cost, Network
 
 Build = Callable[[], OfflineMethod]
+BuildOnline = Callable[[], OnlineMethod]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,29 @@ class Plan:
     stream: Stream
 
 
+@dataclass(frozen=True)
+class StreamPlan:
+    """What an online protocol freezes before a method is built.
+
+    Attributes:
+        task: what a method may know.
+        source: clear images with labels that the source model is trained on.
+        source_val: as in ``Plan``.
+        images: pictures of the target domain by position; clear, weather comes later.
+        truth: (N,) int64 classes by the same positions; stays in the protocol's frame.
+        stream: the segments in order, with positions.
+        held_out: positions that the stream never shows.
+    """
+
+    task: Task
+    source: Labelled
+    source_val: Labelled | None
+    images: ImageArray
+    truth: IntArray
+    stream: Stream
+    held_out: IntArray
+
+
 @dataclass
 class Outcome:
     """What a run leaves behind.
@@ -46,12 +71,16 @@ class Outcome:
         curves: the same metrics per epoch (never used to choose).
         arrays: per-sample predictions by part, for the file beside the record.
         cost: images forwarded and backwarded, parameters, seconds of adaptation.
+        extras: names of the extras that the method was granted.
+        pictures: a few (B, H, W, 3) uint8 sample images by name, for TensorBoard.
     """
 
     scores: list[Score]
     curves: list[Score] = field(default_factory=list)
     arrays: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+    extras: tuple[str, ...] = ()
+    pictures: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +97,23 @@ class Remote:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """Where an online run keeps what a killed one goes on from.
+
+    Attributes:
+        path: the checkpoint file; written whole or not at all.
+        identity: the run's id; a checkpoint of another run is refused.
+        every: steps between two checkpoints; 0 = none.
+        wanted: whether to go on from the file where there is one.
+    """
+
+    path: Path
+    identity: str
+    every: int
+    wanted: bool
+
+
+@dataclass(frozen=True)
 class Run:
     """The circumstances of one run that are the same for every method."""
 
@@ -77,6 +123,7 @@ class Run:
     device: str
     recorder: Recorder
     progress: bool
+    resume: Resume | None = None
 
 
 class ProtocolContract(Protocol):
@@ -92,6 +139,6 @@ class ProtocolContract(Protocol):
         """Return why these data cannot be used, or None."""
         ...
 
-    def plan(self, data: DomainData, batch_size: int, seed: int) -> Plan:
+    def plan(self, data: DomainData, batch_size: int, seed: int) -> Plan | StreamPlan:
         """Select classes and images and freeze the stream; depends on nothing else."""
         ...

@@ -12,7 +12,14 @@ from dabench.contract.types import IntArray
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a stream under one condition (``severity`` 0 = clear)."""
+    """A stretch of a stream under one condition.
+
+    Attributes:
+        name: unique within its stream; the segment of its scores.
+        domain: an offline part's domain; in online streams a kind of weather, ``clear``, or
+            several kinds joined by ``+``, of which every image shows one.
+        severity: 0 = clear.
+    """
 
     name: str
     domain: str
@@ -30,11 +37,13 @@ class Stream:
     segments: tuple[tuple[Segment, IntArray], ...]
     batch_size: int
     seed: int
+    #: what else decides the pictures (version and seed of the weather); empty offline
+    rendering: str = ""
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names, positions, batch size and seed."""
-        sha = hashlib.sha256(f"{self.batch_size}|{self.seed}".encode())
+        """SHA-256 over names, positions, batch size, seed and rendering."""
+        sha = hashlib.sha256(f"{self.batch_size}|{self.seed}{self.rendering}".encode())
         for segment, rows in self.segments:
             sha.update(f"|{segment.name}|{segment.domain}|{segment.severity}|".encode())
             sha.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())

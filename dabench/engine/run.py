@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 import dabench
@@ -24,7 +25,7 @@ from dabench.board.records import Store, load
 from dabench.config import RunSpec, Settings, changed_options
 from dabench.contract.access import Budget
 from dabench.contract.data import DataRequest, DomainData
-from dabench.contract.protocol import Plan, Run
+from dabench.contract.protocol import Plan, Resume, Run, StreamPlan
 from dabench.engine import black_box, source
 from dabench.engine.memory import keep_freed_memory
 from dabench.engine.recording import BoardRecorder
@@ -48,7 +49,7 @@ class _Parts:
 
     protocol: Any
     method: Any
-    plan: Plan
+    plan: Plan | StreamPlan
     source: Any
     about: dict[str, Any]
     ids: dict[str, str]
@@ -65,6 +66,7 @@ def execute(spec: RunSpec, settings: Settings) -> RunResult:
     store = Store(settings.results)
     store.check_writable()
     torch.set_num_threads(spec.threads)
+    cv2.setNumThreads(spec.threads)
     keep_freed_memory()
     parts = _load(spec, settings)
     try:
@@ -83,7 +85,9 @@ def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> 
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:
         budget = Budget(spec.epochs, spec.batch_size)
-        run = Run(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress)
+        checkpoint = board / "checkpoint.pt"
+        resume = Resume(checkpoint, identity, settings.checkpoint_every, settings.resume)
+        run = Run(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume)
         build = partial(parts.method, **spec.method_options)
         try:
             outcome = parts.protocol.run(build, parts.plan, parts.source, run)
@@ -92,10 +96,12 @@ def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> 
                 store.write_failed(record, traceback.format_exc())
             raise
         recorder.finish(outcome, parts.plan)
+    record["extras"] = sorted({*record["extras"], *outcome.extras})
     record["cost"] |= outcome.cost | _usage(time.perf_counter() - start, spec.device)
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]
     path = store.write(record, outcome.arrays)
+    checkpoint.unlink(missing_ok=True)
     return RunResult(identity, path, record, False, board)
 
 
@@ -180,6 +186,7 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "lightning": lightning.__version__,
+            "opencv": cv2.__version__,
         },
         "environment": {
             "device": _device_name(spec.device),

@@ -7,6 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def unit_features(features: Tensor) -> Tensor:
+    """Return normalise([f_i, 1]) of (N, D) features: (N, D + 1)."""
+    return F.normalize(torch.cat((features, features.new_ones(len(features), 1)), 1), dim=1)
+
+
 def centroid_labels(features: Tensor, p: Tensor, rows: Tensor | None = None) -> Tensor:
     """Label every image by its nearest class centroid.
 
@@ -25,7 +30,7 @@ def centroid_labels(features: Tensor, p: Tensor, rows: Tensor | None = None) -> 
     Source: Liang et al., "Do We Really Need to Access the Source Data?" (SHOT), section 3.3;
     tim-learn/SHOT, ``obtain_label``.
     """
-    z = F.normalize(torch.cat((features, features.new_ones(len(features), 1)), 1), dim=1)
+    z = unit_features(features)
     use = torch.ones(len(p), dtype=torch.bool, device=p.device) if rows is None else rows
     if not bool(use.any()):
         return p.argmax(1)
@@ -37,3 +42,37 @@ def centroid_labels(features: Tensor, p: Tensor, rows: Tensor | None = None) -> 
         labels = similarity.argmax(1)
         weight = F.one_hot(labels[use], p.shape[1]).to(p)
     return labels
+
+
+def running_labels(
+    features: Tensor, p: Tensor, sums: Tensor, mass: Tensor, memory: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Label a batch by centroids that remember earlier batches.
+
+    S_k = memory * S_k(old) + sum_i p_ik z_i, y_i = argmax_k cos(z_i, S_k), then S is computed once
+    more with the hard labels in place of p. Candidates are the classes that somebody in this batch
+    is predicted to be (argmax of p), and those that an earlier batch was labelled with, until their
+    mass has faded to 0. With a memory of 0 this is :func:`centroid_labels`.
+
+    Args:
+        features: (B, D) bottleneck features.
+        p: (B, K) probabilities.
+        sums: (K, D + 1) sums so far (zeros at the start).
+        mass: (K,) images behind them, by their labels; fading as the sums do.
+        memory: share of the past that is kept, in [0, 1).
+
+    Returns:
+        (B,) int64 labels, and the new sums and mass.
+
+    Source: the centroids of SHOT (Liang et al., 2020); their running form is ours.
+    """
+    z = unit_features(features)
+    old_sums, old_mass = memory * sums, memory * mass
+    candidates = old_mass + torch.bincount(p.argmax(1), minlength=p.shape[1]) > 0
+    weight = p
+    for _ in range(2):
+        new_sums = old_sums + weight.T @ z
+        similarity = (z @ F.normalize(new_sums, dim=1).T).masked_fill(~candidates, -2.0)
+        labels = similarity.argmax(1)
+        weight = F.one_hot(labels, p.shape[1]).to(p)
+    return labels, old_sums + weight.T @ z, old_mass + weight.sum(0)

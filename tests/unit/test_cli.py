@@ -23,7 +23,16 @@ from dabench.contract.types import Score
 from dabench.errors import TrainingError
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "torchvision", "lightning", "pandas", "albumentations", "pydantic", "scipy")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "pandas",
+    "albumentations",
+    "cv2",
+    "pydantic",
+    "scipy",
+)
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -227,7 +227,7 @@ def test_a_backbone_without_batchnorm(
     run: Run, monkeypatch: pytest.MonkeyPatch, plain: bool
 ) -> None:
     """SHOT's bottleneck still has a BatchNorm to re-estimate; a plain head has none at all."""
-    from dabench.engine import nets, source
+    from dabench.engine import backbones, source
 
     class Smooth(torch.nn.Module):
         """No BatchNorm anywhere."""
@@ -235,7 +235,9 @@ def test_a_backbone_without_batchnorm(
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images[:, :, ::4, ::4].flatten(1)
 
-    monkeypatch.setattr(nets, "_backbone", lambda name, weights: (Smooth(), 192, nets.HALF))
+    monkeypatch.setattr(
+        backbones, "backbone", lambda name, weights: (Smooth(), 192, backbones.HALF)
+    )
     if plain:
         recipe = source.Recipe
         monkeypatch.setattr(source, "Recipe", lambda *a, **k: recipe(*a, **(k | {"plain": True})))

@@ -1,0 +1,98 @@
+"""``dabench weather``: the kinds of weather as a list, or as a contact sheet."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dabench.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from dabench.datasets.weather_kind import Kind, Pictures
+
+_LABEL = 14
+
+
+def weather(args: argparse.Namespace) -> int:
+    """List the kinds, or write a picture of kinds (rows) by severities (columns).
+
+    Args:
+        args: what the parser of ``weather`` found.
+
+    Raises:
+        DabenchError: unknown kind, a size or seed that is no number, an image that cannot be read.
+    """
+    return _list() if args.action == "list" else _preview(args)
+
+
+def _list() -> int:
+    from dabench.cli_output import print_columns
+    from dabench.datasets.weather import KINDS
+
+    rows = [[kind.name, f"1-{kind.levels}", kind.standard] for kind in KINDS.values()]
+    print_columns([["kind", "levels", "standard"], *rows])
+    return 0
+
+
+def _preview(args: argparse.Namespace) -> int:
+    from dabench.datasets.weather import KINDS, MIN_SIDE, kind_of
+
+    side = _number("--size", args.size, MIN_SIDE, 1024)
+    seed = _number("--seed", args.seed, 0, 2**63)
+    out = Path(args.out)
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out {out}: the sheet is a PNG; end the name in .png")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first")
+    names = args.kinds.split(",") if args.kinds else list(KINDS)
+    kinds = [kind_of(name.strip()) for name in names]
+    _sheet(_picture(args.image, side), kinds, seed).save(out, optimize=True)
+    print(f"{len(kinds)} kinds: {out}")
+    return 0
+
+
+def _number(option: str, text: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise ConfigError(f"{option} {text}: expected a whole number from {low} to {high}")
+    return int(text)
+
+
+def _picture(path: str | None, side: int) -> Pictures:
+    """Return (side, side, 3): the middle of an image file, or of scikit-learn's ``china.jpg``."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    if path is None:
+        from sklearn.datasets import load_sample_image
+
+        image = Image.fromarray(load_sample_image("china.jpg")).crop((100, 0, 527, 427))
+    else:
+        try:
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+        except (OSError, Image.DecompressionBombError) as error:
+            raise DataError(f"--image {path}: not a readable image ({error})") from error
+    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS))
+
+
+def _sheet(picture: Pictures, kinds: list[Kind], seed: int) -> Image.Image:
+    """Draw every kind at every severity; a line of text above each row names it."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from dabench.datasets.weather import apply
+
+    side, ids = len(picture), np.zeros(1, np.int64)
+    columns = 1 + max(kind.levels for kind in kinds)
+    height = side + _LABEL
+    sheet = Image.new("RGB", (columns * side, len(kinds) * height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, kind in enumerate(kinds):
+        pen.text((2, row * height + 1), f"{kind.name}, 0 to {kind.levels}", fill="black")
+        for level in range(kind.levels + 1):
+            shown = apply(picture[None], kind.name, level, ids, seed)[0]
+            sheet.paste(Image.fromarray(shown), (level * side, row * height + _LABEL))
+    return sheet

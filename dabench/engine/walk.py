@@ -1,0 +1,171 @@
+"""The loop that drives an online method along a stream, and what a killed run goes on from."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dabench.contract.access import TargetBatch
+from dabench.contract.method import OnlineMethod
+from dabench.contract.protocol import Resume
+from dabench.errors import CacheError, TrainingError
+
+FORMAT = 1
+
+
+@dataclass
+class Journal:
+    """What is known of a stream so far; a checkpoint holds all of it.
+
+    Attributes:
+        steps: batches that are done.
+        prediction: per step, (B,) argmax of the method's logits.
+        confidence: per step, (B,) max softmax.
+        mean: per step, (K,) mean softmax.
+        sizes: per step, B.
+        later: per step, (B,) argmax after the update, where the protocol asks for it too.
+        source: per step, (B,) argmax of the source model on the same batch.
+        probes: held-out accuracy by (number of the segment after which, name of the condition).
+        seconds: time inside the method.
+    """
+
+    steps: int = 0
+    prediction: list[Tensor] = field(default_factory=list)
+    confidence: list[Tensor] = field(default_factory=list)
+    mean: list[Tensor] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    later: list[Tensor] = field(default_factory=list)
+    source: list[Tensor] = field(default_factory=list)
+    probes: list[tuple[int, str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, logits: Tensor) -> None:
+        """Keep what a batch's (B, K) logits say."""
+        p = logits.detach().float().softmax(1)
+        top = p.max(1)
+        self.prediction.append(top.indices.cpu())
+        self.confidence.append(top.values.cpu())
+        self.mean.append(p.mean(0).cpu())
+        self.sizes.append(len(p))
+        self.steps += 1
+
+
+def walk(
+    method: OnlineMethod, batches: Iterator[Tensor], journal: Journal, arrived: int
+) -> Iterator[tuple[TargetBatch, Tensor]]:
+    """Push (B, 3, H, W) batches one by one; yield each with the logits that the method answered.
+
+    Args:
+        method: after ``begin``, on its device.
+        batches: float images in [0, 1].
+        journal: counts the time that the method takes.
+        arrived: images that were pushed before (a resumed run).
+
+    Raises:
+        TrainingError: logits that are not finite; names the step.
+    """
+    device = next((p.device for p in method.parameters()), torch.device("cpu"))
+    for images in batches:
+        batch = TargetBatch(images, torch.arange(arrived, arrived + len(images))).to(device)
+        arrived += len(images)
+        start = time.perf_counter()
+        logits = method.step(batch)
+        journal.seconds += time.perf_counter() - start
+        if logits.ndim != 2 or len(logits) != len(images):
+            raise TrainingError(
+                f"{type(method).__name__}: step returned {tuple(logits.shape)} for "
+                f"{len(images)} images; expected (B, K) logits of the batch alone"
+            )
+        if not bool(torch.isfinite(logits).all()):
+            raise TrainingError(
+                f"{type(method).__name__}: logits are not finite at step {journal.steps}; lower "
+                "--method.lr or normalise the gradients (--method.grad_norm unit-global)"
+            )
+        yield batch, logits
+
+
+def save(resume: Resume, method: OnlineMethod, journal: Journal) -> None:
+    """Write the checkpoint under a temporary name, then rename it: it is whole or absent."""
+    cost = method.access.cost
+    state: dict[str, Any] = {
+        "format": FORMAT,
+        "identity": resume.identity,
+        "torch": str(torch.__version__),
+        "method": method.state_dict(),
+        "rng": _random_state(),
+        "cost": {"forward": cost.forward, "backward": cost.backward},
+        "journal": vars(journal),
+    }
+    resume.path.parent.mkdir(parents=True, exist_ok=True)
+    draft = resume.path.with_suffix(".draft")
+    with draft.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, resume.path)
+
+
+def restore(resume: Resume, method: OnlineMethod, journal: Journal) -> bool:
+    """Go on from the checkpoint; False where there is none.
+
+    Raises:
+        CacheError: a damaged file, or one that another run wrote.
+    """
+    if not resume.path.is_file():
+        return False
+    state = _read(resume.path)
+    if state.get("format") != FORMAT or state.get("identity") != resume.identity:
+        raise CacheError(
+            f"checkpoint {resume.path} belongs to run {state.get('identity')}, not to "
+            f"{resume.identity}; delete it, or start afresh without --resume"
+        )
+    if state["torch"] != str(torch.__version__):
+        raise CacheError(
+            f"checkpoint {resume.path} was written by torch {state['torch']}, this is "
+            f"{torch.__version__}; go on with that version, or start afresh without --resume"
+        )
+    try:
+        method.load_state_dict(state["method"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise CacheError(
+            f"checkpoint {resume.path} does not fit {type(method).__name__} any more "
+            f"({str(error).splitlines()[0][:100]}); start afresh without --resume"
+        ) from error
+    _restore_random_state(state["rng"])
+    cost = method.access.cost
+    cost.forward, cost.backward = state["cost"]["forward"], state["cost"]["backward"]
+    for name, value in state["journal"].items():
+        setattr(journal, name, value)
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise CacheError(
+            f"checkpoint {path} cannot be read ({str(error).splitlines()[0][:100]}); delete it, "
+            "or start afresh without --resume"
+        ) from error
+    return state
+
+
+def _random_state() -> dict[str, Any]:
+    """Return the state of torch's generators (methods draw from nothing else)."""
+    state: dict[str, Any] = {"cpu": torch.random.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    torch.random.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

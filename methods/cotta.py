@@ -1,0 +1,131 @@
+"""CoTTA: continual test-time adaptation with an averaged teacher and stochastic restoration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dabench.contract.access import Online, TargetBatch
+from dabench.contract.method import OnlineMethod, frozen_copy
+from dabench.contract.types import Prediction
+from dabench.engine.views import affine, blur
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
+from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
+from dabench.methods.functional.losses import soft_cross_entropy
+from dabench.methods.functional.normalisation import adapt_normalisation
+from dabench.methods.functional.online import ema_update, restore_some
+
+
+class CoTTA(OnlineMethod):
+    """CoTTA (Wang et al., CVPR 2022).
+
+    A student learns, by cross-entropy, the answers of a teacher whose weights are its moving
+    average. Where the source model is unsure of a batch (mean confidence below a threshold), the
+    teacher's answer is averaged over augmented views. After each step every weight goes back to its
+    source value with a small probability. The teacher's answer, from before the update, counts.
+    Deviations: views are drawn with the suite's geometry and blur, without hue and gamma; the plain
+    teacher pass is left out where its answer is not used; ``predict`` answers without views, since
+    it must not draw random numbers; dropout stays off.
+
+    Args:
+        optimiser: adam (small images, in the authors' code) or sgd (ImageNet, with lr .01).
+        lr: learning rate.
+        momentum: of sgd; the first beta of adam.
+        weight_decay: L2 penalty.
+        views: augmented views of a batch, one forward pass each.
+        confident: mean confidence of the source model from which on views are left out: .92 for
+            CIFAR-10 in the authors' code.
+        ema_decay: of the teacher's weights.
+        restore: probability that a weight goes back, per step.
+        rho: weight of the batch in BatchNorm statistics; 1 = batch alone.
+        grad_norm: normalisation of the gradient before the optimiser.
+        max_norm: norm c of ``grad_norm``.
+    """
+
+    def __init__(
+        self,
+        *,
+        optimiser: Literal["adam", "sgd"] = "adam",
+        lr: Positive = 1e-3,
+        momentum: BelowOne = 0.9,
+        weight_decay: NonNegative = 0.0,
+        views: Annotated[int, Field(ge=1)] = 32,
+        confident: Share = 0.92,
+        ema_decay: Share = 0.999,
+        restore: Share = 0.01,
+        rho: Share = 1.0,
+        grad_norm: GradNorm = "none",
+        max_norm: Positive = 1.0,
+    ) -> None:
+        super().__init__()
+        self.optimiser: Literal["adam", "sgd"] = optimiser
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.views, self.confident = views, confident
+        self.ema_decay, self.restore, self.rho = ema_decay, restore, rho
+        self.grad_norm, self.max_norm = grad_norm, max_norm
+
+    def begin(self, access: Online) -> None:
+        """Take the source model as student; copy it as teacher and as anchor."""
+        super().begin(access)
+        self.net = access.source_model.eval()
+        adapt_normalisation(self.net, self.rho)
+        self.teacher, self.anchor = frozen_copy(self.net), frozen_copy(self.net)
+        optimiser = build_optimiser(
+            self.optimiser,
+            [p for p in self.net.parameters() if p.requires_grad],
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+        self.update = GradientStep(
+            self.net, optimiser, access.recorder.put, self.grad_norm, self.max_norm
+        )
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        """Answer by the teacher; teach the student; let the teacher follow."""
+        with torch.no_grad():
+            answer = self._teach(batch.images)
+        target = answer.softmax(1)
+        self.update(soft_cross_entropy(self.net(batch.images), target).mean())
+        student = list(self.net.parameters())
+        ema_update(list(self.teacher.parameters()), student, self.ema_decay)
+        restore_some(student, list(self.anchor.parameters()), self.restore)
+        return answer
+
+    def _teach(self, images: Tensor) -> Tensor:
+        """Return the teacher's (B, K) logits, over views where the source model is unsure.
+
+        Views pass one by one, not as one large batch: BatchNorm normalises by what passes together,
+        so that each view, which has a brightness and a contrast of its own, gets its statistics.
+        """
+        sure = self.anchor(images).softmax(1).max(1).values.mean()
+        if float(sure) >= self.confident:
+            plain: Tensor = self.teacher(images)
+            return plain
+        flip = self.access.task.flip
+        answers = [self.teacher(augment(images, flip=flip)) for _ in range(self.views)]
+        return torch.stack(answers).mean(0)
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Answer by the teacher, without views."""
+        return Prediction(self.teacher(images))
+
+
+def augment(images: Tensor, *, flip: bool) -> Tensor:
+    """Return one view of a batch, in the ranges of CoTTA's code as far as they go.
+
+    Brightness, contrast and saturation are drawn once for all images, so that BatchNorm takes most
+    of them away; geometry and blur are drawn for every image.
+    """
+    out = affine(images, rotate=0.26, scale=0.1, translate=1 / 16, flip=flip)
+    spread = torch.tensor((0.4, 0.3, 0.5))
+    brightness, contrast, saturation = (1 + spread * (2 * torch.rand(3) - 1)).tolist()
+    out = out * brightness
+    mean = out.mean(dim=(1, 2, 3), keepdim=True)
+    out = mean + (out - mean) * contrast
+    grey = out.mean(dim=1, keepdim=True)
+    out = blur((grey + (out - grey) * saturation).clamp(0, 1), most=0.5)
+    return (out + 0.005 * torch.randn_like(out)).clamp(0, 1)

@@ -1,0 +1,150 @@
+"""EATA: entropy minimisation on reliable, novel samples, with weights that must not forget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dabench.contract.access import Online, TargetBatch
+from dabench.contract.method import OnlineMethod
+from dabench.contract.types import Prediction
+from dabench.errors import AccessError
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
+from dabench.methods.functional.gradient_step import GradientStep, GradNorm
+from dabench.methods.functional.losses import entropy
+from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
+from dabench.methods.functional.online import (
+    fisher_information,
+    fisher_penalty,
+    flat,
+    novel,
+    reliability_weights,
+    take_back,
+)
+
+FISHER = "fisher-images"
+
+
+class EATA(OnlineMethod):
+    """EATA (Niu et al., ICML 2022).
+
+    As Tent, but only samples with low entropy (reliable) whose prediction differs from the moving
+    average (novel) enter the loss, weighted by exp(limit - entropy); and a Fisher penalty holds the
+    normalisation parameters near the source's. The Fisher matrix comes from unlabelled clear images
+    of the source's hold-out or training part, as the protocol grants (an extra), with the model's
+    own argmax as labels; they are used in ``begin`` and not kept.
+    Deviation: the margin scales with the number of classes. A batch with a chosen sample counts as
+    backwarded in full, since all its rows go through the same graph; one without, not at all.
+
+    Args:
+        lr: learning rate of SGD.
+        momentum: of SGD.
+        weight_decay: L2 penalty.
+        limit: entropy below which a sample is reliable, as a share of log K.
+        margin: |cosine| to the average prediction below which a sample is novel; leave out for
+            .05 * sqrt(1000 / K), the published .05 at the published 1000 classes: one-hot and even
+            predictions have the cosine 1 / sqrt(K).
+        decay: of the average prediction.
+        fisher_weight: of the penalty; 0 leaves the Fisher matrix out.
+        rho: weight of the batch in BatchNorm statistics; 1 = batch alone.
+        grad_norm: normalisation of the gradient before the optimiser.
+        max_norm: norm c of ``grad_norm``.
+    """
+
+    extras: ClassVar[frozenset[str]] = frozenset({FISHER})
+    fisher: Tensor
+    start: Tensor
+    mean_p: Tensor
+
+    def __init__(
+        self,
+        *,
+        lr: Positive = 2.5e-4,
+        momentum: BelowOne = 0.9,
+        weight_decay: NonNegative = 0.0,
+        limit: Share = 0.4,
+        margin: Share | None = None,
+        decay: Share = 0.9,
+        fisher_weight: NonNegative = 2000.0,
+        rho: Share = 1.0,
+        grad_norm: GradNorm = "none",
+        max_norm: Positive = 1.0,
+    ) -> None:
+        super().__init__()
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.limit, self.margin, self.decay = limit, margin, decay
+        self.fisher_weight, self.rho = fisher_weight, rho
+        self.grad_norm, self.max_norm = grad_norm, max_norm
+
+    def begin(self, access: Online) -> None:
+        """Take the source model, and estimate the Fisher matrix.
+
+        Raises:
+            AccessError: the protocol does not grant the images that this needs.
+        """
+        # the images serve here and nowhere else, so the grant is kept without them
+        super().begin(replace(access, extras={}))
+        if FISHER not in access.extras:
+            raise AccessError(
+                f"EATA needs the extra '{FISHER}' (unlabelled clear source images), which this "
+                "protocol does not grant; use tent, or a protocol that grants it"
+            )
+        k = access.task.num_classes
+        self.most = self.limit * math.log(k)
+        self.close = min(1.0, 0.05 * math.sqrt(1000 / k)) if self.margin is None else self.margin
+        self.net = access.source_model.eval()
+        adapt_normalisation(self.net, self.rho)
+        self.trained = train_only_norms(self.net)
+        start = flat(p.detach() for p in self.trained)
+        fisher = torch.zeros_like(start)
+        if self.fisher_weight:
+            losses = self._own_losses(access.extras[FISHER].to(start.device))
+            fisher = fisher_information(losses, self.trained, start)
+        self.register_buffer("start", start)
+        self.register_buffer("fisher", fisher)
+        self.register_buffer("mean_p", start.new_zeros(k))
+        optimiser = torch.optim.SGD(
+            self.trained, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+        self.update = GradientStep(
+            self.net, optimiser, access.recorder.put, self.grad_norm, self.max_norm
+        )
+
+    def _own_losses(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the cross-entropy of every batch with the model's own answers."""
+        for part in torch.split(images, self.access.batch_size):
+            logits = self.net(part)
+            yield F.cross_entropy(logits, logits.argmax(1))
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        """Answer, and step on the reliable and novel samples, if there are any."""
+        logits: Tensor = self.net(batch.images)
+        p = logits.softmax(1)
+        h = entropy(p)
+        weights = reliability_weights(h, self.most) * novel(p.detach(), self.mean_p, self.close)
+        chosen = weights > 0
+        if bool(chosen.any()):
+            loss = (weights * h).sum() / chosen.sum()
+            if self.fisher_weight:
+                penalty = fisher_penalty(self.trained, self.start, self.fisher)
+                loss = loss + self.fisher_weight * penalty
+            self.update(loss)
+            self._remember(p.detach()[chosen].mean(0))
+        else:
+            take_back(self.net.cost, len(logits))
+        return logits.detach()
+
+    def _remember(self, p: Tensor) -> None:
+        """Move the average prediction; the first one replaces the zeros."""
+        seen = bool(self.mean_p.any())
+        self.mean_p.copy_(torch.lerp(p, self.mean_p, self.decay) if seen else p)
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Answer by the statistics of these images."""
+        return Prediction(self.net(images))

@@ -1,0 +1,123 @@
+"""Pieces of test-time adaptation: reliable samples, anchored weights, teachers.
+
+Functions over lists of parameters work on all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Counter(Protocol):
+    """The part of the engine's cost counter that a method may correct."""
+
+    backward: int
+    paused: bool
+
+
+def take_back(cost: Counter, count: int) -> None:
+    """Take ``count`` images off the backward count: they were charged, but nothing ran backward.
+
+    A network charges when an image passes with gradients switched on; whether a backward pass
+    follows is known only afterwards where samples are selected.
+    """
+    if not cost.paused:
+        cost.backward -= count
+
+
+def reliability_weights(entropy: Tensor, limit: float) -> Tensor:
+    """Return (N,) weights exp(limit - H), and 0 where H >= limit; without gradient.
+
+    Source: EATA (Niu et al., ICML 2022), Eq. 3.
+    """
+    h = entropy.detach()
+    return torch.where(h < limit, (limit - h).exp(), torch.zeros_like(h))
+
+
+def novel(p: Tensor, mean: Tensor, margin: float) -> Tensor:
+    """Return (N,) bool: |cos(p_i, mean)| < margin, so no repetition of what was seen.
+
+    Args:
+        p: (N, K) probabilities.
+        mean: (K,) moving average of earlier ones; all zero = there were none, all are novel.
+        margin: in (0, 1].
+
+    Source: EATA (Niu et al., ICML 2022), Eq. 4.
+    """
+    return F.cosine_similarity(p, mean[None], dim=1).abs() < margin
+
+
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """Return all elements of the tensors as one vector."""
+    return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def fisher_information(
+    losses: Iterable[Tensor], parameters: Sequence[Tensor], like: Tensor
+) -> Tensor:
+    """Return the mean over batches of the squared gradient, elementwise: a diagonal Fisher matrix.
+
+    Args:
+        losses: scalar loss of every batch; they are consumed one by one.
+        parameters: with respect to which.
+        like: (P,) vector of the result's size.
+
+    Source: EATA's code, which squares the gradient of a batch's mean loss.
+    """
+    total, count = torch.zeros_like(like), 0
+    for loss in losses:
+        gradients = torch.autograd.grad(loss, list(parameters), materialize_grads=True)
+        total += flat(gradients).square()
+        count += 1
+    return total / max(1, count)
+
+
+def fisher_penalty(parameters: Iterable[Tensor], start: Tensor, fisher: Tensor) -> Tensor:
+    """Return sum_i F_i (theta_i - theta0_i)^2 over the flattened parameters.
+
+    Source: EATA (Niu et al., ICML 2022), Eq. 8; Kirkpatrick et al., 2017.
+    """
+    return (fisher * (flat(parameters) - start).square()).sum()
+
+
+@torch.no_grad()
+def climb(parameters: Sequence[Tensor], gradients: Sequence[Tensor], radius: float) -> list[Tensor]:
+    """Move parameters by radius * g / (||g|| + 1e-12) in place, and return where they came from.
+
+    Source: sharpness-aware minimisation (Foret et al., ICLR 2021), Eq. 2.
+    """
+    kept = [p.detach().clone() for p in parameters]
+    norm = torch.nn.utils.get_total_norm(list(gradients))
+    steps = torch._foreach_mul(list(gradients), radius / (norm + 1e-12))
+    torch._foreach_add_(list(parameters), steps)
+    return kept
+
+
+@torch.no_grad()
+def put_back(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into parameters."""
+    torch._foreach_copy_(list(parameters), list(values))
+
+
+@torch.no_grad()
+def ema_update(teacher: Sequence[Tensor], student: Sequence[Tensor], decay: float) -> None:
+    """Set teacher <- decay * teacher + (1 - decay) * student, in place.
+
+    Source: mean teacher (Tarvainen and Valpola, 2017).
+    """
+    torch._foreach_lerp_(list(teacher), list(student), 1 - decay)
+
+
+@torch.no_grad()
+def restore_some(parameters: Sequence[Tensor], source: Sequence[Tensor], share: float) -> None:
+    """Set every element back to its source value with probability ``share``, in place.
+
+    Source: CoTTA (Wang et al., CVPR 2022), Eq. 7-8.
+    """
+    for parameter, value in zip(parameters, source, strict=True):
+        parameter.copy_(torch.where(torch.rand_like(parameter) < share, value, parameter))

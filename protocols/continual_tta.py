@@ -1,0 +1,69 @@
+"""Protocol ``continual-tta``: a sequence of shifts, and nobody says when one begins."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from dabench.contract.stream import Segment
+from dabench.contract.types import IntArray
+from dabench.engine.seeding import seed as hashed
+from dabench.protocols import streams
+from dabench.protocols.online_tta import SHIFTS, OnlineTTA
+
+
+class ContinualTTA(OnlineTTA):
+    """The shifts of ``online-tta`` one after the other without a reset.
+
+    Held-out images are scored clear and under the current shift after each shift, and under all of
+    them at the end.
+
+    Args:
+        shifts: ``kind:severity`` with commas between; ``fog+rain:5`` mixes kinds image by image,
+            ``clear`` is the target domain as it is.
+        sequence: ``seeded``: the order of the shifts is drawn from the seed; ``given``: as named.
+        rounds: how often the sequence is met.
+        order: ``random``, or ``class-correlated``: classes come in bursts.
+        concentration: Dirichlet parameter of the bursts; smaller = more correlated.
+        also_after: answer every batch once more after the update (scores ``.../after``); the
+            extra forward pass is charged.
+    """
+
+    fresh: ClassVar[bool] = False
+    probes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        shifts: str = SHIFTS,
+        sequence: streams.Sequence = "seeded",
+        rounds: Annotated[int, Field(ge=1)] = 1,
+        order: streams.Order = "random",
+        concentration: Annotated[float, Field(gt=0)] = 0.1,
+        also_after: bool = False,
+    ) -> None:
+        super().__init__(
+            shifts=shifts, order=order, concentration=concentration, also_after=also_after
+        )
+        self.sequence, self.rounds = sequence, rounds
+
+    def segments(
+        self, rows: IntArray, labels: IntArray, seed: int
+    ) -> list[tuple[Segment, IntArray]]:
+        """The shifts in their order, every round shuffled anew."""
+        found = super().segments(rows, labels, seed)
+        if self.sequence == "seeded":
+            rng = np.random.default_rng(hashed(seed, "stream", "sequence"))
+            found = [found[i] for i in rng.permutation(len(found))]
+        if self.rounds == 1:
+            return found
+        return [
+            (
+                Segment(f"{under.name}@{turn}", under.domain, under.severity),
+                self.arrange(part, labels, hashed(seed, "stream", under.name, str(turn))),
+            )
+            for turn in range(1, self.rounds + 1)
+            for under, part in found
+        ]

@@ -1,0 +1,75 @@
+"""Protocol ``gradual-weather``: a deployed model meets weather that worsens level by level."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from dabench.contract.data import DomainData
+from dabench.contract.stream import Segment
+from dabench.contract.types import IntArray
+from dabench.datasets import weather
+from dabench.engine.seeding import seed as hashed
+from dabench.protocols import streams
+from dabench.protocols.online import OnlineProtocol
+
+
+class GradualWeather(OnlineProtocol):
+    """From clear images to the worst level of one kind of weather, ranked by the last level.
+
+    Images of one domain are split by id into source training, stream and held-out part (40/40/20
+    %). Held-out images are scored clear and at the current level after each level, and at all
+    levels at the end. ``accuracy/final`` is the online accuracy over the last level.
+
+    Args:
+        weather: kind of weather (``dabench weather list``).
+        parts: every stream image at every level (replay), or each at one level (disjoint).
+        order: ``random``, or ``class-correlated``: classes come in bursts.
+        concentration: Dirichlet parameter of the bursts; smaller = more correlated.
+        also_after: answer every batch once more after the update (scores ``.../after``); the
+            extra forward pass is charged.
+    """
+
+    primary: ClassVar[str] = "accuracy/final"
+    probes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        weather: str = "aid-cc",
+        parts: Literal["replay", "disjoint"] = "replay",
+        order: streams.Order = "random",
+        concentration: Annotated[float, Field(gt=0)] = 0.1,
+        also_after: bool = False,
+    ) -> None:
+        super().__init__(order=order, concentration=concentration, also_after=also_after)
+        self.weather, self.parts = weather, parts
+
+    def is_valid(self, data: DomainData) -> str | None:
+        """Refuse two domains: the shift is the weather alone."""
+        if data.source != data.target:
+            return (
+                f"source '{data.source}' and target '{data.target}' differ, and here weather is "
+                "the only shift; give the same domain twice"
+            )
+        return super().is_valid(data)
+
+    def segments(
+        self, rows: IntArray, labels: IntArray, seed: int
+    ) -> list[tuple[Segment, IntArray]]:
+        """Clear, then every level in ascending order."""
+        kind = weather.kind_of(self.weather)
+        levels = [
+            Segment(f"{kind.name}-{level}", kind.name, level) for level in range(1, kind.levels + 1)
+        ]
+        conditions = [Segment(streams.CLEAR, streams.CLEAR), *levels]
+        shown = [rows] * len(conditions)
+        if self.parts == "disjoint":
+            rng = np.random.default_rng(hashed(0, "target", "parts"))
+            shown = np.array_split(rng.permutation(rows), len(conditions))
+        return [
+            (under, self.arrange(part, labels, hashed(seed, "stream", under.name)))
+            for under, part in zip(conditions, shown, strict=True)
+        ]

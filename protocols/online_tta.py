@@ -1,0 +1,51 @@
+"""Protocol ``online-tta``: one shift at a time, a fresh model for each."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from dabench.contract.stream import Segment
+from dabench.contract.types import IntArray
+from dabench.engine.seeding import seed as hashed
+from dabench.protocols import streams
+from dabench.protocols.online import OnlineProtocol
+
+SHIFTS = "fog:5,rain:5,ground-snow:5,low-light:5,lens-drops:5"
+
+
+class OnlineTTA(OnlineProtocol):
+    """Every stream image once per shift; the method starts from the source model at each shift.
+
+    Args:
+        shifts: ``kind:severity`` with commas between; ``fog+rain:5`` mixes kinds image by image,
+            ``clear`` is the target domain as it is.
+        order: ``random``, or ``class-correlated``: classes come in bursts.
+        concentration: Dirichlet parameter of the bursts; smaller = more correlated.
+        also_after: answer every batch once more after the update (scores ``.../after``); the
+            extra forward pass is charged.
+    """
+
+    primary: ClassVar[str] = "accuracy"
+    fresh: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        shifts: str = SHIFTS,
+        order: streams.Order = "random",
+        concentration: Annotated[float, Field(gt=0)] = 0.1,
+        also_after: bool = False,
+    ) -> None:
+        super().__init__(order=order, concentration=concentration, also_after=also_after)
+        self.shifts = streams.parse_shifts(shifts)
+
+    def segments(
+        self, rows: IntArray, labels: IntArray, seed: int
+    ) -> list[tuple[Segment, IntArray]]:
+        """One segment a shift, in the order given."""
+        return [
+            (under, self.arrange(rows, labels, hashed(seed, "stream", under.name)))
+            for under in self.shifts
+        ]

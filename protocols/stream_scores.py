@@ -1,0 +1,211 @@
+"""From a stream's journal and its truth to scores and curves."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dabench.contract.types import IntArray, Score
+
+#: the running accuracy's window: so many batches, and more where these hold fewer images
+WINDOW, WINDOW_IMAGES = 5, 200
+#: how far below the source model's windowed accuracy a method has collapsed
+COLLAPSE = 0.10
+#: updates under which a segment's accuracy says little
+SHORT = 15
+Bools = np.ndarray
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The steps of a segment: ``first`` to ``last`` (exclusive)."""
+
+    name: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """A stream's steps in stretches.
+
+    Attributes:
+        stretches: the segments' steps.
+        batch_size: images a batch at most.
+        fresh: whether a fresh method begins at every stretch: windows then end with it.
+    """
+
+    stretches: tuple[Stretch, ...]
+    batch_size: int
+    fresh: bool = False
+
+    @property
+    def window(self) -> int:
+        """Batches in a window."""
+        return max(WINDOW, math.ceil(WINDOW_IMAGES / self.batch_size))
+
+    @property
+    def lives(self) -> list[slice]:
+        """The steps that one method goes through."""
+        if self.fresh:
+            return [slice(s.first, s.last) for s in self.stretches]
+        return [slice(0, self.stretches[-1].last)]
+
+
+def hits(answers: Sequence[Tensor], truth: Sequence[IntArray]) -> list[Bools]:
+    """Return per step (B,) bool: whether an answer is right."""
+    return [a.numpy() == t for a, t in zip(answers, truth, strict=True)]
+
+
+def windowed(right: Sequence[Bools], window: int) -> list[float]:
+    """Return per step the accuracy over the last ``window`` batches (fewer at the start)."""
+    good = np.cumsum([0, *(h.sum() for h in right)])
+    seen = np.cumsum([0, *(len(h) for h in right)])
+    ends = range(1, len(right) + 1)
+    starts = [max(0, end - window) for end in ends]
+    return [
+        float((good[e] - good[s]) / (seen[e] - seen[s])) for s, e in zip(starts, ends, strict=True)
+    ]
+
+
+def lasting(low: Sequence[bool], least: int) -> int | None:
+    """Return the first step from which ``low`` holds to the end, for ``least`` steps or more."""
+    tail = len(list(itertools.takewhile(bool, reversed(low))))
+    return len(low) - tail if tail >= min(least, len(low)) and tail else None
+
+
+def collapse_step(own: Sequence[float], source: Sequence[float], least: int = 1) -> int | None:
+    """Return the first step from which the windowed accuracy stays .10 below the source's."""
+    low = [s - o > COLLAPSE - 1e-9 for o, s in zip(own, source, strict=True)]
+    return lasting(low, least)
+
+
+def effective_classes(mean: Tensor) -> float:
+    """Return exp(entropy) of a (K,) mean prediction: 1 = one class, K = all alike."""
+    return math.exp(float(torch.special.entr(mean.double()).sum()))
+
+
+def stream_scores(
+    right: list[Bools], source: list[Bools], course: Course, suffix: str = ""
+) -> list[Score]:
+    """Return online accuracy overall and by segment, the worst window, and what collapsed.
+
+    Args:
+        right: per step, whether the method's answers are right.
+        source: the same of the source model.
+        course: the stream's steps.
+        suffix: appended to the segments' names ("" for the declared timing).
+    """
+    done = len(right)
+
+    def accuracy(name: str, first: int, last: int) -> Score:
+        part = np.concatenate(right[first:last])
+        segment = f"{name}{suffix}".lstrip("/") or "all"
+        return Score("accuracy", float(part.mean()), len(part), segment, done)
+
+    rows = [accuracy("", 0, done)]
+    rows += [accuracy(s.name, s.first, s.last) for s in course.stretches]
+    final = course.stretches[-1]
+    rows.append(accuracy("final", final.first, final.last))
+    worst: list[float] = []
+    collapsed: list[int] = []
+    for life in course.lives:
+        own, base = (windowed(found[life], course.window) for found in (right, source))
+        worst += own[min(course.window, len(own)) - 1 :]
+        since = collapse_step(own, base, course.window)
+        collapsed += [] if since is None else list(range(life.start + since, life.stop))
+    n = course.window * course.batch_size
+    rows.append(Score("accuracy", min(worst), n, f"worst-window{suffix}", done))
+    segment = suffix.lstrip("/") or "all"
+    mean, its = float(np.concatenate(right).mean()), float(np.concatenate(source).mean())
+    rows.append(Score("below_source", float(mean < its), done, segment, done))
+    at = collapsed[0] if collapsed else done
+    rows.append(Score("collapsed", len(collapsed) / done, done, segment, at))
+    return rows
+
+
+def label_free_scores(mean: Sequence[Tensor], sizes: Sequence[int], course: Course) -> list[Score]:
+    """Return the collapse that needs no label, and the share of segments that are too short.
+
+    ``collapsed/label-free``: share of the steps from which exp(entropy of the mean prediction)
+    stays below K/4.
+    """
+    shares, done, collapsed = _effective(mean, sizes, course), len(mean), 0
+    for life in course.lives:
+        since = lasting([share < 0.25 for share in shares[life]], course.window)
+        collapsed += 0 if since is None else life.stop - life.start - since
+    short = [s.last - s.first < SHORT for s in course.stretches]
+    return [
+        Score("collapsed", collapsed / done, done, "label-free", done),
+        Score("short", sum(short) / len(short), len(short), at=done),
+    ]
+
+
+def _effective(mean: Sequence[Tensor], sizes: Sequence[int], course: Course) -> list[float]:
+    """Return per step the effective classes of a window, as a share of K."""
+    found: list[float] = []
+    for life in course.lives:
+        for end in range(life.start + 1, life.stop + 1):
+            begin = max(life.start, end - course.window)
+            weights = torch.tensor(sizes[begin:end], dtype=torch.float64)
+            window = torch.stack(list(mean[begin:end])).double()
+            average = (weights[:, None] * window).sum(0) / weights.sum()
+            found.append(min(1.0, effective_classes(average) / len(average)))
+    return found
+
+
+def stream_curves(
+    right: list[Bools],
+    source: list[Bools],
+    mean: Sequence[Tensor],
+    sizes: Sequence[int],
+    course: Course,
+) -> list[Score]:
+    """Return windowed accuracy of method and source, and the label-free sign of a collapse."""
+    n = course.window * course.batch_size
+    rows: list[Score] = []
+    for segment, found in (("all", right), ("source", source)):
+        values = [v for life in course.lives for v in windowed(found[life], course.window)]
+        rows += [Score("running_accuracy", v, n, segment, i) for i, v in enumerate(values)]
+    shares = _effective(mean, sizes, course)
+    return rows + [Score("effective_classes", v, n, at=i) for i, v in enumerate(shares)]
+
+
+def held_out_scores(
+    probes: Sequence[tuple[int, str, float]], last: str, n: int, done: int
+) -> list[Score]:
+    """Return held-out accuracy after the stream by condition, and forgetting on clear images.
+
+    ``forgetting`` is the best accuracy on clear held-out images at any probe (the source model's
+    own included) minus that after the stream, hence at least 0 (after Chaudhry et al. 2018).
+
+    Args:
+        probes: (number of the segment after which, condition, accuracy).
+        last: the condition that ``accuracy/held-out`` names.
+        n: held-out images.
+        done: steps of the stream.
+    """
+    final = max(number for number, _, _ in probes)
+    end = {name: value for number, name, value in probes if number == final}
+    rows = [Score("accuracy", v, n, f"held-out-{name}", done) for name, v in end.items()]
+    rows.append(Score("accuracy", end[last], n, "held-out", done))
+    clear = [value for _, name, value in probes if name == "clear"]
+    rows.append(Score("forgetting", max(clear) - clear[-1], n, at=done))
+    return rows
+
+
+def held_out_curves(
+    probes: Sequence[tuple[int, str, float]], stretches: Sequence[Stretch], n: int
+) -> list[Score]:
+    """Return every probe, at the step after which it was made (0 = the source model)."""
+    ends = [0, *(s.last for s in stretches)]
+    return [
+        Score("accuracy", value, n, f"held-out-{name}", ends[number])
+        for number, name, value in probes
+    ]

@@ -1,0 +1,262 @@
+"""What every registered method owes on a stream, and what the streams owe to everybody."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dabench import registry
+from dabench.contract.access import Budget, Recorder, SourceFree, TargetBatch
+from dabench.contract.data import DomainData
+from dabench.contract.method import OnlineMethod
+from dabench.contract.protocol import Outcome, Resume, Run, StreamPlan
+from dabench.contract.types import Prediction
+from dabench.engine import nets, source
+from dabench.errors import AccessError, CacheError, ConfigError, TrainingError
+from dabench.protocols.upper_bound import UpperBound
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "gradual-weather": {"weather": "fog"},
+    "online-tta": {"shifts": "fog:5,rain:3"},
+    "continual-tta": {"shifts": "fog:5,low-light:3"},
+}
+PAIRS = [(m, p) for m, entry in registry.METHODS.items() for p in entry.protocols if p in OPTIONS]
+BLIND = [(m, p) for m, p in PAIRS if not issubclass(registry.method(m), UpperBound)]
+#: one protocol is enough for most methods: they cannot tell which one pushes the batches
+GRADUAL = [(m, p) for m, p in BLIND if p == "gradual-weather"]
+FEW = [*GRADUAL, *((m, p) for m in ("tent", "conda") for p in ("online-tta", "continual-tta"))]
+#: constructor arguments that keep a test short
+SHORT: dict[str, dict[str, Any]] = {
+    "cotta": {"views": 3},
+    **{name: {"per_class": 2} for name in ("conda", "ucl-gv", "aerial")},
+}
+BATCH = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamBench:
+    """A protocol with its plan of tiny data and a source model."""
+
+    protocol: Any
+    plan: StreamPlan
+    network: nets.Network
+
+    def run(
+        self, build: Callable[[], Any], plan: StreamPlan | None = None, resume: Resume | None = None
+    ) -> Outcome:
+        run = Run("source", Budget(1, BATCH), 0, "cpu", Recorder(), False, resume)
+        outcome: Outcome = self.protocol.run(build, plan or self.plan, self.network, run)
+        return outcome
+
+
+@pytest.fixture(scope="module")
+def data(tiny: DomainData) -> DomainData:
+    """One domain for everything."""
+    same = {"source": "handwritten", "target": "handwritten"}
+    return dataclasses.replace(tiny, **same, source_train=tiny.target_all)
+
+
+@pytest.fixture(scope="module")
+def streams(data: DomainData, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the bench of a protocol by name."""
+    cache = tmp_path_factory.mktemp("stream-sources")
+    made: dict[str, StreamBench] = {}
+
+    def get(name: str) -> StreamBench:
+        if name not in made:
+            protocol = registry.protocol(name)(**OPTIONS[name])
+            plan = protocol.plan(data, BATCH, 0)
+            recipe = source.Recipe("small-cnn", "none", 4)
+            model = source.load_or_train(recipe, plan, 0, cache, "cpu", False)
+            made[name] = StreamBench(protocol, plan, model.network)
+        return made[name]
+
+    return get
+
+
+def build(name: str) -> Callable[[], Any]:
+    """Return a maker of a method with its short options."""
+    return lambda: registry.method(name)(**SHORT.get(name, {}))
+
+
+def answers(outcome: Outcome) -> dict[str, bytes]:
+    """Return everything that a method answered, byte by byte."""
+    kept = ("stream.prediction", "stream.confidence")
+    return {k: v.tobytes() for k, v in outcome.arrays.items() if k in kept}
+
+
+@pytest.fixture(scope="module")
+def walked(streams: Any) -> Callable[[str, str], Outcome]:
+    """Return the outcome of a pair, run once."""
+    made: dict[tuple[str, str], Outcome] = {}
+
+    def get(name: str, protocol: str) -> Outcome:
+        if (name, protocol) not in made:
+            made[name, protocol] = streams(protocol).run(build(name))
+        return made[name, protocol]
+
+    return get
+
+
+@pytest.mark.parametrize(("name", "protocol"), PAIRS)
+def test_a_stream_is_scored(walked: Any, streams: Any, name: str, protocol: str) -> None:
+    outcome, here = walked(name, protocol), streams(protocol)
+    keys = {score.key for score in outcome.scores}
+    assert here.protocol.primary in keys
+    for under, rows in here.plan.stream.segments:
+        found = next(s for s in outcome.scores if s.key == f"accuracy/{under.name}")
+        assert found.n == len(rows)
+    assert all(0 <= s.value <= 1 for s in outcome.scores if s.value is not None)
+    assert np.isfinite(outcome.arrays["stream.confidence"]).all()
+    assert outcome.cost["images_forward"] >= outcome.arrays["stream.row"].size
+    truth = here.plan.truth[outcome.arrays["stream.row"]]
+    assert (truth == outcome.arrays["stream.truth"]).all()
+    right = (truth == outcome.arrays["stream.prediction"]).mean()
+    assert right == pytest.approx(next(s.value for s in outcome.scores if s.key == "accuracy"))
+
+
+@pytest.mark.parametrize(("name", "protocol"), FEW)
+def test_labels_do_not_matter(walked: Any, streams: Any, name: str, protocol: str) -> None:
+    here = streams(protocol)
+    truth = np.random.default_rng(0).permutation(here.plan.truth)
+    blinded = here.run(build(name), dataclasses.replace(here.plan, truth=truth))
+    assert answers(blinded) == answers(walked(name, protocol))
+
+
+def test_the_upper_bound_sees_labels(walked: Any, streams: Any) -> None:
+    here = streams("gradual-weather")
+    truth = np.random.default_rng(0).permutation(here.plan.truth)
+    blinded = here.run(build("target-supervised"), dataclasses.replace(here.plan, truth=truth))
+    assert answers(blinded) != answers(walked("target-supervised", "gradual-weather"))
+
+
+@pytest.mark.parametrize(("name", "protocol"), GRADUAL)
+def test_the_future_does_not_matter(walked: Any, streams: Any, name: str, protocol: str) -> None:
+    here = streams(protocol)
+    *past, (under, rows) = here.plan.stream.segments
+    changed = dataclasses.replace(here.plan.stream, segments=(*past, (under, rows[::-1].copy())))
+    other = here.run(build(name), dataclasses.replace(here.plan, stream=changed))
+    n = sum(len(rows) for _, rows in past)
+    for key in ("stream.prediction", "stream.confidence"):
+        before = walked(name, protocol).arrays[key]
+        np.testing.assert_array_equal(before[:n], other.arrays[key][:n])
+
+
+@pytest.mark.parametrize(("name", "protocol"), GRADUAL)
+def test_same_seed_same_bytes(walked: Any, streams: Any, name: str, protocol: str) -> None:
+    torch.manual_seed(12345)  # whatever was drawn before must not matter
+    again = streams(protocol).run(build(name))
+    assert answers(again) == answers(walked(name, protocol))
+    assert again.scores == walked(name, protocol).scores
+
+
+class Killed(Exception):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize(("name", "protocol"), [*FEW, ("target-supervised", "gradual-weather")])
+def test_a_killed_run_goes_on_bit_for_bit(
+    walked: Any, streams: Any, tmp_path: Path, name: str, protocol: str
+) -> None:
+    here = streams(protocol)
+    path = tmp_path / "checkpoint.pt"
+    cls = registry.method(name)
+    # in the second segment, so that what lies between two of them is met too
+    calls, die = [0], len(here.plan.stream.segments[0][1]) // BATCH + 2
+
+    def step(self: Any, batch: TargetBatch) -> Tensor:
+        calls[0] += 1
+        if calls[0] > die:
+            raise Killed
+        logits: Tensor = cls.step(self, batch)
+        return logits
+
+    mortal = type("Mortal", (cls,), {"step": step})
+    with pytest.raises(Killed):
+        here.run(lambda: mortal(**SHORT.get(name, {})), resume=Resume(path, "a", 1, False))
+    torch.manual_seed(999)
+    resumed = here.run(build(name), resume=Resume(path, "a", 3, True))
+    whole = walked(name, protocol)
+    assert answers(resumed) == answers(whole)
+    assert resumed.scores == whole.scores
+    for key in ("images_forward", "images_backward"):
+        assert resumed.cost[key] == whole.cost[key]
+
+
+def test_a_checkpoint_of_another_run_is_refused(streams: Any, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    here = streams("online-tta")
+    here.run(build("source"), resume=Resume(path, "a", 1, False))
+    with pytest.raises(CacheError, match="belongs to run a, not to b"):
+        here.run(build("source"), resume=Resume(path, "b", 1, True))
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(CacheError, match="cannot be read"):
+        here.run(build("source"), resume=Resume(path, "a", 1, True))
+
+
+class Peeking(OnlineMethod):
+    """Reads ahead: its answers depend on the next batch of the protocol's frame."""
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        import sys
+
+        frame = sys._getframe()
+        while "self" not in frame.f_locals or not hasattr(frame.f_locals["self"], "chunks"):
+            assert frame.f_back is not None
+            frame = frame.f_back
+        walker = frame.f_locals["self"]
+        _, rows = walker.chunks[-1]
+        logits = torch.zeros(len(batch.images), 10)
+        logits[:, 0] = float(rows[0])
+        return logits / 1000
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(torch.zeros(len(images), 10))
+
+
+def test_the_checker_catches_a_look_ahead(streams: Any) -> None:
+    here = streams("gradual-weather")
+    *past, (under, rows) = here.plan.stream.segments
+    changed = dataclasses.replace(here.plan.stream, segments=(*past, (under, rows[::-1].copy())))
+    one = here.run(Peeking)
+    two = here.run(Peeking, dataclasses.replace(here.plan, stream=changed))
+    assert answers(one) != answers(two)
+
+
+class Wrong(Peeking):
+    """Answers with what is no number."""
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        return torch.full((len(batch.images), 10), torch.nan)
+
+
+class Greedy(Peeking):
+    """Wants more than it is granted."""
+
+    extras: ClassVar[frozenset[str]] = frozenset({"source-labels"})
+
+
+class Offline(Peeking):
+    """Wants a target set."""
+
+    grant: ClassVar[Any] = SourceFree
+
+
+def test_what_is_wrong_is_said(streams: Any) -> None:
+    here = streams("gradual-weather")
+    with pytest.raises(TrainingError, match="Wrong: logits are not finite at step 0"):
+        here.run(Wrong)
+    with pytest.raises(AccessError, match="source-labels"):
+        here.run(Greedy)
+    with pytest.raises(AccessError, match="SourceFree"):
+        here.run(Offline)
+    run = Run("bn-target", Budget(1, BATCH), 0, "cpu", Recorder(), False)
+    with pytest.raises(ConfigError, match="bn-adapt"):
+        here.protocol.run(build("source"), here.plan, here.network, run)

@@ -1,0 +1,67 @@
+"""``dabench weather``: a list and a contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dabench.cli import main
+from dabench.datasets.weather import KINDS
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weather", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(KINDS)
+    assert "aid-cc" in [line.split()[0] for line in lines if line.endswith("published")]
+
+
+def test_preview(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "sheet.png"
+    words = ["--kinds", "fog,aid-cc", "--size", "32", "--seed", "3", "--out", str(out)]
+    assert main(["weather", "preview", *words]) == 0
+    assert str(out) in capsys.readouterr().out
+    first = np.asarray(Image.open(out))
+    assert first.shape == (2 * (32 + 14), 8 * 32, 3)
+    clear, worst = first[14:46, :32].astype(int), first[14:46, 5 * 32 : 6 * 32].astype(int)
+    assert np.abs(worst - clear).mean() > 20
+    assert main(["weather", "preview", *words]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(out)), first)
+
+
+def test_preview_of_ones_own_picture(tmp_path: Path) -> None:
+    given, out = tmp_path / "mine.png", tmp_path / "sheet.png"
+    Image.new("RGB", (70, 40), (10, 200, 30)).save(given)
+    words = ["--image", str(given), "--kinds", "rain", "--size", "24", "--out", str(out)]
+    assert main(["weather", "preview", *words]) == 0
+    assert (np.asarray(Image.open(out))[14:38, :24] == (10, 200, 30)).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--kinds", "fogg"], "did you mean 'fog'"),
+        (["--size", "8"], "--size 8: expected a whole number from 16"),
+        (["--size", "big"], "--size big"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--out", "sheet.jpg"], "end the name in .png"),
+        (["--out", "nowhere/sheet.png"], "no folder nowhere"),
+        (["--image", "nothing.jpg"], "--image nothing.jpg: not a readable image"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["weather", "preview", *words]) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("*.png"))

@@ -1,0 +1,223 @@
+"""Roles, orders, shifts and stream metrics against worked examples."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dabench.contract.data import DomainData
+from dabench.contract.stream import Segment
+from dabench.contract.types import Score
+from dabench.errors import ConfigError
+from dabench.protocols import stream_scores, streams
+from dabench.protocols.continual_tta import ContinualTTA
+from dabench.protocols.gradual_weather import GradualWeather
+
+
+@pytest.fixture(scope="module")
+def data(tiny: DomainData) -> DomainData:
+    return dataclasses.replace(tiny, source="handwritten", source_train=tiny.target_all)
+
+
+def test_no_image_plays_two_roles(data: DomainData, tiny: DomainData) -> None:
+    found = streams.roles(data)
+    assert found.source is not None
+    parts = [found.source, found.stream, found.held_out]
+    together = np.concatenate(parts)
+    np.testing.assert_array_equal(np.sort(together), np.arange(len(data.target_all.labels)))
+    for part, share in zip(parts, streams.SHARES, strict=True):
+        counts = np.bincount(data.target_all.labels[part], minlength=10)
+        assert (counts == round(20 * share)).all()
+    other = streams.roles(tiny)
+    assert other.source is None
+    assert len(other.stream) == 160
+
+
+def test_roles_do_not_depend_on_the_seed(data: DomainData) -> None:
+    one, two = (GradualWeather(weather="fog").plan(data, 16, seed) for seed in (0, 1))
+    np.testing.assert_array_equal(one.held_out, two.held_out)
+    assert one.source.digest == two.source.digest
+    assert one.stream.digest != two.stream.digest
+    assert {r for _, rows in one.stream.segments for r in rows}.isdisjoint(one.held_out)
+
+
+def test_rows_decide_the_source_model(data: DomainData) -> None:
+    """A model trained on all images must not be taken for one that never saw the stream."""
+    plan = GradualWeather(weather="fog").plan(data, 16, 0)
+    assert plan.source.digest != data.source_train.digest
+
+
+def test_replay_and_disjoint_parts(data: DomainData) -> None:
+    replay = GradualWeather(weather="fog").plan(data, 16, 0).stream.segments
+    assert [u.severity for u, _ in replay] == [0, 1, 2, 3, 4, 5]
+    assert all(set(rows) == set(replay[0][1]) for _, rows in replay)
+    parts = GradualWeather(weather="fog", parts="disjoint").plan(data, 16, 0).stream.segments
+    rows = np.concatenate([rows for _, rows in parts])
+    assert len(set(rows)) == len(rows) == len(replay[0][1])
+
+
+def test_class_correlated_streams_are_correlated() -> None:
+    labels = np.repeat(np.arange(5), 100)
+    rows = np.arange(500)
+    orders = {o: streams.arrange(rows, labels, o, 0.1, 0) for o in ("random", "class-correlated")}
+    for order in orders.values():
+        np.testing.assert_array_equal(np.sort(order), rows)
+
+    def repeats(order: np.ndarray) -> float:
+        found = labels[order]
+        return float((found[1:] == found[:-1]).mean())
+
+    assert repeats(orders["random"]) < 0.3
+    assert repeats(orders["class-correlated"]) > 0.4
+
+
+def test_shifts_are_read() -> None:
+    found = streams.parse_shifts("fog:5, rain+fog:2,clear")
+    assert found == [
+        Segment("fog-5", "fog", 5),
+        Segment("rain+fog-2", "rain+fog", 2),
+        Segment("clear", "clear"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "expected different shifts"),
+        ("fog:5,fog:5", "expected different shifts"),
+        ("fog:6", "severities 1 to 5"),
+        ("fog:0", "severities 1 to 5"),
+        ("fog", "severities 1 to 5"),
+        ("frog:5", "did you mean 'fog'"),
+        ("aid-cc:8", "severities 1 to 7"),
+    ],
+)
+def test_bad_shifts_are_told(text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        streams.parse_shifts(text)
+
+
+def test_a_picture_depends_on_position_and_weather_alone(data: DomainData) -> None:
+    images, under = data.target_all.images, Segment("x", "fog+rain", 4)
+    rows = np.arange(20)
+    together = streams.render(images, rows, under)
+    alone = np.concatenate([streams.render(images, rows[i : i + 1], under) for i in rows])
+    np.testing.assert_array_equal(together, alone)
+    kinds = {k: streams.render(images, rows, Segment("x", k, 4)) for k in ("fog", "rain")}
+    same = {k: (together == v).all(axis=(1, 2, 3)) for k, v in kinds.items()}
+    assert (same["fog"] ^ same["rain"]).all()
+    assert same["fog"].any()
+    assert same["rain"].any()
+    np.testing.assert_array_equal(streams.render(images, rows, Segment("c", "clear")), images[rows])
+
+
+def test_sequences_are_seeded(data: DomainData) -> None:
+    def names(seed: int, **options: object) -> list[str]:
+        plan = ContinualTTA(shifts="fog:1,rain:1,low-light:1,lens-drops:1", **options)  # type: ignore[arg-type]
+        return [u.name for u, _ in plan.plan(data, 16, seed).stream.segments]
+
+    given = ["fog-1", "rain-1", "low-light-1", "lens-drops-1"]
+    assert names(3, sequence="given") == given
+    assert names(3) == names(3)
+    assert sorted(names(3)) == sorted(given)
+    assert len({tuple(names(seed)) for seed in range(5)}) > 1
+    twice = names(3, sequence="given", rounds=2)
+    assert twice == [f"{n}@{turn}" for turn in (1, 2) for n in given]
+
+
+class Short(stream_scores.Course):
+    """Windows of two batches."""
+
+    @property
+    def window(self) -> int:
+        return 2
+
+
+scores = stream_scores.stream_scores
+
+
+def steps(*shares: float, size: int = 10) -> list[np.ndarray]:
+    """Return hits with these accuracies."""
+    return [np.arange(size) < round(share * size) for share in shares]
+
+
+def test_windowed_accuracy() -> None:
+    right = steps(1, 0, 1, 0, 1, 0)
+    assert stream_scores.windowed(right, 2) == [1, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert stream_scores.windowed(right, 5)[-1] == pytest.approx(0.4)
+    assert stream_scores.Course((), 64).window == 5
+    assert stream_scores.Course((), 8).window == 25
+
+
+def test_collapse_is_the_first_step_of_a_loss_that_stays() -> None:
+    source = [0.5] * 6
+    assert stream_scores.collapse_step([0.5, 0.3, 0.5, 0.4, 0.3, 0.2], source) == 3
+    assert stream_scores.collapse_step([0.1, 0.1, 0.1, 0.1, 0.1, 0.5], source) is None
+    assert stream_scores.collapse_step([0.4] * 6, source) == 0
+    assert stream_scores.collapse_step([0.5, 0.5, 0.5, 0.5, 0.5, 0.1], source, 2) is None
+    for low, high in ((0.2, 0.3), (0.7, 0.8)):  # whatever the rounding
+        assert stream_scores.collapse_step([low], [high]) == 0
+
+
+def test_scores_of_a_worked_stream() -> None:
+    right, base = steps(0.5, 0.7, 0.1, 0.1), steps(0.5, 0.5, 0.5, 0.5)
+    stretches = (stream_scores.Stretch("a", 0, 2), stream_scores.Stretch("b", 2, 4))
+    found = {s.key: s for s in scores(right, base, Short(stretches, 10))}
+    assert found["accuracy"].value == pytest.approx(0.35)
+    assert found["accuracy/a"].value == pytest.approx(0.6)
+    assert found["accuracy/b"].value == found["accuracy/final"].value == pytest.approx(0.1)
+    assert found["below_source"].value == 1
+    assert found["collapsed"].at == 2
+    assert found["collapsed"].value == pytest.approx(0.5)
+
+
+def test_windows_end_where_a_fresh_method_begins() -> None:
+    right, base = steps(0.1, 0.1, 0.9, 0.9), steps(0.6, 0.6, 0.6, 0.6)
+    stretches = (stream_scores.Stretch("a", 0, 2), stream_scores.Stretch("b", 2, 4))
+    found = {s.key: s for s in scores(right, base, Short(stretches, 10, fresh=True))}
+    assert found["collapsed"].value == pytest.approx(0.5)
+    assert found["collapsed"].at == 0
+    assert found["accuracy/worst-window"].value == pytest.approx(0.1)
+    through = {s.key: s for s in scores(right, base, Short(stretches, 10))}
+    assert through["collapsed"].value == 0
+
+
+def test_collapse_without_labels() -> None:
+    sure, even = torch.tensor([1.0] + [0.0] * 7), torch.full((8,), 0.125)
+    course = Short((stream_scores.Stretch("a", 0, 4),), 10)
+    found = {
+        s.key: s.value
+        for s in stream_scores.label_free_scores([even, sure, sure, sure], [10] * 4, course)
+    }
+    assert found == {"collapsed/label-free": 0.5, "short": 1.0}
+
+
+def test_forgetting_is_measured_from_the_best_probe() -> None:
+    probes = [(0, "clear", 0.9), (1, "clear", 0.95), (2, "clear", 0.7), (2, "fog-1", 0.6)]
+    found = {s.key: s.value for s in stream_scores.held_out_scores(probes, "fog-1", 10, 4)}
+    assert found["forgetting"] == pytest.approx(0.25)
+    assert found["accuracy/held-out"] == 0.6
+    assert found["accuracy/held-out-clear"] == 0.7
+    stretches = [stream_scores.Stretch("a", 0, 3), stream_scores.Stretch("b", 3, 7)]
+    curve = stream_scores.held_out_curves(probes, stretches, 10)
+    assert [(s.key, s.at) for s in curve] == [
+        ("accuracy/held-out-clear", 0),
+        ("accuracy/held-out-clear", 3),
+        ("accuracy/held-out-clear", 7),
+        ("accuracy/held-out-fog-1", 7),
+    ]
+
+
+def test_effective_classes() -> None:
+    assert stream_scores.effective_classes(torch.full((4,), 0.25)) == pytest.approx(4)
+    assert stream_scores.effective_classes(torch.tensor([1.0, 0, 0])) == pytest.approx(1)
+
+
+def test_names_of_the_second_timing() -> None:
+    right = steps(0.5, 0.5)
+    found = scores(right, right, Short((stream_scores.Stretch("a", 0, 2),), 10), "/after")
+    assert {"accuracy/after", "accuracy/a/after", "accuracy/final/after"} <= {s.key for s in found}
+    assert all(isinstance(s, Score) for s in found)
