@@ -35,6 +35,7 @@ class Tent(OnlineMethod):
         rho: weight of the batch in BatchNorm statistics; 1 = batch alone.
         per_class: stored images of each class by prediction; 0 = no buffer (the paper).
         policy: which images stay in the buffer.
+        replay: stored images that join a batch; leave out for all of them.
         grad_norm: normalisation of the gradient before the optimiser.
         max_norm: norm c of ``grad_norm``.
     """
@@ -50,6 +51,7 @@ class Tent(OnlineMethod):
         rho: Share = 1.0,
         per_class: Annotated[int, Field(ge=0)] = 0,
         policy: Policy = "confident",
+        replay: Annotated[int, Field(ge=0)] | None = None,
         grad_norm: GradNorm = "none",
         max_norm: Positive = 1.0,
     ) -> None:
@@ -57,7 +59,7 @@ class Tent(OnlineMethod):
         self.optimiser: Literal["adam", "sgd"] = optimiser
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.steps, self.rho = steps, rho
-        self.per_class, self.policy = per_class, policy
+        self.per_class, self.policy, self.replay = per_class, policy, replay
         if per_class:  # only this control stores target images
             self.extras = frozenset({"buffer"})  # type: ignore[misc]
         self.grad_norm, self.max_norm = grad_norm, max_norm
@@ -87,7 +89,7 @@ class Tent(OnlineMethod):
         """Answer from the first forward pass, and minimise its entropy."""
         stored, places = batch.images[:0], batch.index[:0]
         if self.per_class:
-            stored, places = self.buffer.recall()
+            stored, places = self.buffer.recall(self.replay)
         logits = apart(self.net, batch.images, stored)
         first = logits.detach()
         self.update(entropy(logits.softmax(1)).mean())
