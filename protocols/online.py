@@ -342,10 +342,11 @@ class _Walker:
             curves += stream_scores.held_out_curves(journal.probes, self.course.stretches, n)
         rows = np.concatenate([rows for _, rows in self.chunks])
         step = np.concatenate([np.full(len(r), i) for i, (_, r) in enumerate(self.chunks)])
+        after = {"answers-after"} if self.method.answers == "after" else set()
         return Outcome(
             scores=scores,
             curves=curves,
-            extras=tuple(sorted(self.method.extras)),
+            extras=tuple(sorted(self.method.extras | after)),
             arrays={
                 "stream.row": rows,
                 "stream.step": step.astype(np.int32),

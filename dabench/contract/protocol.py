@@ -71,7 +71,8 @@ class Outcome:
         curves: the same metrics per epoch (never used to choose).
         arrays: per-sample predictions by part, for the file beside the record.
         cost: images forwarded and backwarded, parameters, seconds of adaptation.
-        extras: names of the extras that the method was granted.
+        extras: names of the extras that the method was granted; ``answers-after`` where it answers
+            after its own update.
     """
 
     scores: list[Score]

@@ -285,6 +285,18 @@ class Wrong(Peeking):
         return torch.full((len(batch.images), 10), torch.nan)
 
 
+class Late(Peeking):
+    """Answers after its update."""
+
+    answers: ClassVar[Any] = "after"
+    extras: ClassVar[frozenset[str]] = frozenset({"buffer"})
+
+
+def test_the_timing_is_an_extra(streams: Any, walked: Any) -> None:
+    assert streams("online-tta").run(Late).extras == ("answers-after", "buffer")
+    assert walked("conda", "online-tta").extras == ("buffer",)
+
+
 class Greedy(Peeking):
     """Wants more than it is granted."""
 
