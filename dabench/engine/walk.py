@@ -75,9 +75,9 @@ def walk(
     for images in batches:
         batch = TargetBatch(images, torch.arange(arrived, arrived + len(images))).to(device)
         arrived += len(images)
-        start = time.perf_counter()
+        start = seconds(device)
         logits = method.step(batch)
-        journal.seconds += time.perf_counter() - start
+        journal.seconds += seconds(device) - start
         if logits.ndim != 2 or len(logits) != len(images):
             raise TrainingError(
                 f"{type(method).__name__}: step returned {tuple(logits.shape)} for "
@@ -89,6 +89,13 @@ def walk(
                 "--method.lr or normalise the gradients (--method.grad_norm unit-global)"
             )
         yield batch, logits
+
+
+def seconds(device: torch.device) -> float:
+    """Read the clock when the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def save(resume: Resume, method: OnlineMethod, journal: Journal) -> None:
