@@ -217,6 +217,7 @@ class _Walker:
         for number, stretch in enumerate(self.course.stretches, start=1):
             if stretch.last > self.journal.steps:
                 if self.protocol.fresh and 0 < stretch.first == self.journal.steps:
+                    self.journal.skipped += self.method.updates_skipped
                     self.method = self.start(number)
                 self.along(stretch, bar)
             # a run that was killed between the last step and the probe has this still to do
@@ -358,6 +359,7 @@ class _Walker:
                 "images_forward": float(self.cost.forward),
                 "images_backward": float(self.cost.backward),
                 "adapt_seconds": journal.seconds,
+                "updates_skipped": float(journal.skipped + self.method.updates_skipped),
                 "parameters": float(sum(p.numel() for p in self.method.parameters())),
             },
         )

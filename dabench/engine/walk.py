@@ -34,6 +34,7 @@ class Journal:
         source: per step, (B,) argmax of the source model on the same batch.
         probes: held-out accuracy by (number of the segment after which, name of the condition).
         seconds: time inside the method.
+        skipped: updates that methods before the present one left out.
     """
 
     steps: int = 0
@@ -45,6 +46,7 @@ class Journal:
     source: list[Tensor] = field(default_factory=list)
     probes: list[tuple[int, str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    skipped: int = 0
 
     def add(self, logits: Tensor) -> None:
         """Keep what a batch's (B, K) logits say."""

@@ -285,6 +285,54 @@ class Wrong(Peeking):
         return torch.full((len(batch.images), 10), torch.nan)
 
 
+class Count(torch.nn.Module):
+    """Skips every update."""
+
+    skipped = 0
+
+    def get_extra_state(self) -> int:
+        return self.skipped
+
+    def set_extra_state(self, state: int) -> None:
+        self.skipped = state
+
+
+class Idle(OnlineMethod):
+    """Counts updates that it leaves out."""
+
+    def begin(self, access: Any) -> None:
+        super().begin(access)
+        self.inner = torch.nn.Sequential(Count())
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        self.inner[0].skipped += 1
+        return torch.zeros(len(batch.images), 10)
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(torch.zeros(len(images), 10))
+
+
+class Mortal(Idle):
+    """Dies in the last segment, where a sibling has counted before."""
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        if int(batch.index[0]) >= 6 * BATCH:
+            raise Killed
+        return super().step(batch)
+
+
+@pytest.mark.parametrize("protocol", ["online-tta", "gradual-weather"])
+def test_skipped_updates_of_all_segments_are_counted(
+    streams: Any, tmp_path: Path, protocol: str
+) -> None:
+    here, path = streams(protocol), tmp_path / "checkpoint.pt"
+    steps = sum(len(rows) // BATCH for _, rows in here.plan.stream.segments)
+    assert here.run(Idle).cost["updates_skipped"] == steps
+    with pytest.raises(Killed):
+        here.run(Mortal, resume=Resume(path, "a", 1, False))
+    assert here.run(Idle, resume=Resume(path, "a", 1, True)).cost["updates_skipped"] == steps
+
+
 class Late(Peeking):
     """Answers after its update."""
 
