@@ -101,6 +101,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     seeds = parse_seeds(given["seeds"]) if "seeds" in given else [given.get("seed", 0)]
     method, protocol, dataset = chosen(given)
     data = registry.dataset(dataset)
+    _check_domains(protocol, dataset, data)
     common = _fill(given, dataset, data)
     method_class = registry.method(method)
     fields: dict[str, Any] = {
@@ -146,6 +147,17 @@ def chosen(given: Mapping[str, Any]) -> tuple[str, str, str]:
     dataset: str = given.get("dataset", registry.PROTOCOLS[protocol].default_dataset)
     registry.entry("data set", registry.DATASETS, dataset)
     return method, protocol, dataset
+
+
+def _check_domains(protocol: str, dataset: str, data: type[Any]) -> None:
+    """Refuse a data set of one domain where the shift is between two."""
+    domains: tuple[str, ...] = getattr(data, "domains", ())
+    if len(domains) == 1 and protocol not in registry.ONLINE:
+        raise ConfigError(
+            f"{protocol} adapts from one domain to another, and {dataset} has one alone, "
+            f"'{domains[0]}'; use it with a stream protocol, whose shift is weather: --protocol "
+            f"{' | '.join(registry.ONLINE)}; or choose another --dataset"
+        )
 
 
 def _with_prefix(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:

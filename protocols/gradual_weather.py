@@ -24,7 +24,8 @@ class GradualWeather(OnlineProtocol):
     levels at the end. ``accuracy/final`` is the online accuracy over the last level.
 
     Args:
-        weather: kind of weather (``dabench weather list``).
+        weather: kind of weather (``dabench weather list``); ``fog+rain`` mixes kinds image by
+            image, with as many levels as the kind with the fewest.
         parts: every stream image at every level (replay), or each at one level (disjoint).
         order: ``random``, or ``class-correlated``: classes come in bursts.
         concentration: Dirichlet parameter of the bursts; smaller = more correlated.
@@ -60,10 +61,9 @@ class GradualWeather(OnlineProtocol):
         self, rows: IntArray, labels: IntArray, seed: int
     ) -> list[tuple[Segment, IntArray]]:
         """Clear, then every level in ascending order."""
-        kind = weather.kind_of(self.weather)
-        levels = [
-            Segment(f"{kind.name}-{level}", kind.name, level) for level in range(1, kind.levels + 1)
-        ]
+        mixed = self.weather
+        worst = min(weather.kind_of(kind).levels for kind in mixed.split("+"))
+        levels = [Segment(f"{mixed}-{level}", mixed, level) for level in range(1, worst + 1)]
         conditions = [Segment(streams.CLEAR, streams.CLEAR), *levels]
         shown = [rows] * len(conditions)
         if self.parts == "disjoint":

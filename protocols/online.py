@@ -31,6 +31,7 @@ from dabench.engine.walk import Journal
 from dabench.errors import ConfigError
 from dabench.protocols import stream_scores, streams
 from dabench.protocols.offline import check_grant, select_rows
+from dabench.protocols.stream_recorder import StreamRecorder
 from dabench.protocols.stream_scores import Course, Stretch
 from dabench.protocols.upper_bound import UpperBound
 
@@ -38,6 +39,8 @@ from dabench.protocols.upper_bound import UpperBound
 FISHER_IMAGES = 2000
 #: images of a class from which every role has one
 FEWEST = 5
+#: steps between two points of the accuracy that is written while the stream is walked
+LIVE = 10
 log = logging.getLogger("dabench")
 
 
@@ -159,6 +162,7 @@ class _Walker:
         self.source = copy.deepcopy(source).to(run.device).eval()
         self.source.cost = Cost(paused=True)
         self.cost = Cost()
+        self.recorder = StreamRecorder(run.recorder)
         self.journal = Journal()
         self.chunks: list[tuple[Segment, IntArray]] = []
         stretches: list[Stretch] = []
@@ -170,13 +174,16 @@ class _Walker:
             self.chunks += [(under, part) for part in parts]
             stretches.append(Stretch(under.name, first, len(self.chunks)))
         self.course = Course(tuple(stretches), size, protocol.fresh)
+        resume = run.resume if run.resume is not None and run.resume.wanted else None
+        if resume is None:
+            self.recorder.begin(0)
         self.method = self.start(0)
-        resume = run.resume
-        if resume is not None and resume.wanted:
+        if resume is not None:
             found = walk.restore(resume, self.method, self.journal)
             log.info(
                 "going on at step %d%s", self.journal.steps, "" if found else ": no checkpoint"
             )
+            self.recorder.begin(self.journal.steps)
 
     def start(self, number: int) -> OnlineMethod:
         """Build a method and hand it a fresh copy of the source model."""
@@ -193,7 +200,7 @@ class _Walker:
             extras["fisher-images"] = self.fisher_images()
         task, size = self.plan.task, self.plan.stream.batch_size
         seed_everything(seed(self.run.seed, "adaptation", str(number)))
-        method.begin(Online(task, network, size, self.run.seed, self.run.recorder, extras))
+        method.begin(Online(task, network, size, self.run.seed, self.recorder, extras))
         return method.to(self.run.device)
 
     def fisher_images(self) -> Tensor:
@@ -210,6 +217,7 @@ class _Walker:
         for number, stretch in enumerate(self.course.stretches, start=1):
             if stretch.last > self.journal.steps:
                 if self.protocol.fresh and 0 < stretch.first == self.journal.steps:
+                    self.journal.skipped += self.method.updates_skipped
                     self.method = self.start(number)
                 self.along(stretch, bar)
             # a run that was killed between the last step and the probe has this still to do
@@ -220,6 +228,8 @@ class _Walker:
     def along(self, stretch: Stretch, bar: tqdm[Any]) -> None:
         """Push one segment's remaining batches."""
         begin = self.journal.steps
+        if begin == stretch.first:
+            self.show(stretch)
         arrived = sum(len(rows) for _, rows in self.chunks[:begin])
         right = seen = 0
         for batch, logits in walk.walk(
@@ -237,6 +247,8 @@ class _Walker:
             seen += len(truth)
             bar.set_description(f"{stretch.name}: accuracy {right / seen:.3f}", refresh=False)
             bar.update()
+            self.live(stretch)
+            self.recorder.step = self.journal.steps
             self.checkpoint()
 
     def pictures(self, first: int, last: int) -> Iterator[Tensor]:
@@ -245,6 +257,22 @@ class _Walker:
             if isinstance(self.method, UpperBound):
                 self.method.reveal(self.plan.truth[rows])
             yield to_float(streams.render(self.plan.images, rows, under))
+
+    def show(self, stretch: Stretch) -> None:
+        """Write a few held-out images as they look in a segment."""
+        under, _ = self.chunks[stretch.first]
+        sample = streams.render(self.plan.images, np.sort(self.plan.held_out)[:8], under)
+        self.run.recorder.put(f"stream/{stretch.name}", stretch.first, torch.from_numpy(sample))
+
+    def live(self, stretch: Stretch) -> None:
+        """Write the last point of the curve ``running_accuracy`` every few steps."""
+        last = self.journal.steps - 1
+        if last % LIVE == 0:
+            life = stretch.first if self.protocol.fresh else 0
+            window = slice(max(life, last + 1 - self.course.window), last + 1)
+            truth = [self.plan.truth[rows] for _, rows in self.chunks[window]]
+            right = np.concatenate(stream_scores.hits(self.journal.prediction[window], truth))
+            self.run.recorder.put("live/running_accuracy", last, float(right.mean()))
 
     def checkpoint(self) -> None:
         """Keep the state every few steps."""
@@ -315,10 +343,11 @@ class _Walker:
             curves += stream_scores.held_out_curves(journal.probes, self.course.stretches, n)
         rows = np.concatenate([rows for _, rows in self.chunks])
         step = np.concatenate([np.full(len(r), i) for i, (_, r) in enumerate(self.chunks)])
+        after = {"answers-after"} if self.method.answers == "after" else set()
         return Outcome(
             scores=scores,
             curves=curves,
-            extras=tuple(sorted(self.method.extras)),
+            extras=tuple(sorted(self.method.extras | after)),
             arrays={
                 "stream.row": rows,
                 "stream.step": step.astype(np.int32),
@@ -330,10 +359,7 @@ class _Walker:
                 "images_forward": float(self.cost.forward),
                 "images_backward": float(self.cost.backward),
                 "adapt_seconds": journal.seconds,
+                "updates_skipped": float(journal.skipped + self.method.updates_skipped),
                 "parameters": float(sum(p.numel() for p in self.method.parameters())),
-            },
-            pictures={
-                under.name: streams.render(plan.images, np.sort(plan.held_out)[:8], under)
-                for under, _ in plan.stream.segments
             },
         )

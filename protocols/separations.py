@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dabench.contract.access import Recorder
 from dabench.contract.types import IntArray, Score, Separation
@@ -19,7 +20,7 @@ class Separations(Recorder):
         self._inner = inner
         self._found: dict[str, dict[int, Separation]] = {}
 
-    def put(self, name: str, step: int, value: float | Separation) -> None:
+    def put(self, name: str, step: int, value: float | Separation | Tensor) -> None:
         """Record, and remember separations."""
         if isinstance(value, Separation):
             self._found.setdefault(name, {})[step] = value

@@ -127,8 +127,18 @@ class Recorder:
     The base class forgets everything; the engine hands out one that keeps it.
     """
 
-    def put(self, name: str, step: int, value: float | Separation) -> None:
-        """Record a scalar or a separation histogram under ``name`` at ``step``."""
+    def start(self, step: int) -> None:
+        """Begin at ``step``: what an earlier, killed run recorded from there on is void."""
+
+    def put(self, name: str, step: int, value: float | Separation | Tensor) -> None:
+        """Record a value under ``name`` at ``step``.
+
+        Args:
+            name: groups have a "/" behind them.
+            step: of the horizontal axis.
+            value: a scalar; a separation, shown as a histogram; (K,) counts, shown as a histogram
+                with one bucket a class; or (B, H, W, 3) uint8 pictures.
+        """
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,11 @@ class OnlineMethod(lightning.LightningModule):
     def predict(self, images: Tensor) -> Prediction:
         """Answer in the normalisation mode of ``step`` without changing any state."""
 
+    @property
+    def updates_skipped(self) -> int:
+        """Updates left out so far: what the modules inside count as ``skipped``."""
+        return sum(int(getattr(module, "skipped", 0)) for module in self.modules())
+
 
 def inverse_decay(progress: float, gain: float = 10.0, power: float = 0.75) -> float:
     """Return the learning-rate factor (1 + gain * progress)^-power of SHOT and its descendants."""

@@ -71,8 +71,8 @@ class Outcome:
         curves: the same metrics per epoch (never used to choose).
         arrays: per-sample predictions by part, for the file beside the record.
         cost: images forwarded and backwarded, parameters, seconds of adaptation.
-        extras: names of the extras that the method was granted.
-        pictures: a few (B, H, W, 3) uint8 sample images by name, for TensorBoard.
+        extras: names of the extras that the method was granted; ``answers-after`` where it answers
+            after its own update.
     """
 
     scores: list[Score]
@@ -80,7 +80,6 @@ class Outcome:
     arrays: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     extras: tuple[str, ...] = ()
-    pictures: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

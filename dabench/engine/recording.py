@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dabench.contract.access import Recorder
 from dabench.contract.protocol import Outcome, Plan, StreamPlan
@@ -17,18 +19,26 @@ if TYPE_CHECKING:
 
 
 class BoardRecorder(Recorder):
-    """Scalars, separation histograms with their mixture, curves, and images called unknown."""
+    """Scalars, separations with their mixture, histograms of classes, curves, and images."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writer: Any = None
+        self._first = 0
         self._separations: list[tuple[str, int, Separation]] = []
 
     def __enter__(self) -> BoardRecorder:
+        return self
+
+    @cached_property
+    def _writer(self) -> Any:
+        """Open the file; what earlier files of this run hold from the first step on is void."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(self._folder), flush_secs=30)
-        return self
+        return SummaryWriter(str(self._folder), purge_step=self._first, flush_secs=30)
+
+    def start(self, step: int) -> None:
+        """Keep of earlier files only what lies before ``step``; called before anything is put."""
+        self._first = step
 
     def __exit__(self, *details: object) -> None:
         # figures are drawn now, so that no method pays for them in its adaptation time
@@ -37,21 +47,23 @@ class BoardRecorder(Recorder):
             self._writer.add_figure(f"{name}/mixture", separation_figure(value), step)
         self._writer.close()
 
-    def put(self, name: str, step: int, value: float | Separation) -> None:
-        """Write a scalar; keep a separation, drawn with its mixture's densities at the end."""
+    def put(self, name: str, step: int, value: float | Separation | Tensor) -> None:
+        """Write a value; keep a separation, drawn with its mixture's densities at the end."""
         if isinstance(value, Separation):
             self._separations.append((name, step, value))
+        elif isinstance(value, Tensor) and value.ndim == 4:
+            self._writer.add_images(name, value, step, dataformats="NHWC")
+        elif isinstance(value, Tensor) and value.ndim == 1:
+            self._writer.add_histogram_raw(name, **class_histogram(value), global_step=step)
         else:
             self._writer.add_scalar(name, value, step)
 
     def finish(self, outcome: Outcome, plan: Plan | StreamPlan) -> None:
-        """Write the curves, a confusion matrix, and images called unknown (or met by segment)."""
+        """Write the curves, a confusion matrix, and images called unknown."""
         for score in outcome.curves:
             if score.value is not None:
                 self._writer.add_scalar(f"metric/{score.key}", score.value, score.at)
         if isinstance(plan, StreamPlan):
-            for name, pictures in outcome.pictures.items():
-                self._writer.add_images(f"stream/{name}", pictures, 0, dataformats="NHWC")
             found = outcome.arrays["stream.prediction"]
             matrix = confusion(outcome.arrays["stream.truth"], found, plan.task.num_classes)
             self._writer.add_figure("confusion", confusion_figure(matrix, plan.task.classes), 0)
@@ -64,6 +76,21 @@ class BoardRecorder(Recorder):
         matrix = confusion(plan.truth["adapt"], decided, plan.task.num_classes + 1)
         names = (*plan.task.classes, "unknown")
         self._writer.add_figure("confusion", confusion_figure(matrix, names), 0)
+
+
+def class_histogram(counts: Tensor) -> dict[str, Any]:
+    """Describe (K,) counts as a histogram whose bucket k, from k - 1/2 to k + 1/2, is class k."""
+    held = counts.detach().double().cpu().numpy()
+    number = np.arange(len(held))
+    return {
+        "min": -0.5,
+        "max": len(held) - 0.5,
+        "num": int(held.sum()),
+        "sum": float((number * held).sum()),
+        "sum_squares": float((number**2 * held).sum()),
+        "bucket_limits": (number + 0.5).tolist(),
+        "bucket_counts": held.tolist(),
+    }
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:

@@ -34,6 +34,7 @@ class Journal:
         source: per step, (B,) argmax of the source model on the same batch.
         probes: held-out accuracy by (number of the segment after which, name of the condition).
         seconds: time inside the method.
+        skipped: updates that methods before the present one left out.
     """
 
     steps: int = 0
@@ -45,6 +46,7 @@ class Journal:
     source: list[Tensor] = field(default_factory=list)
     probes: list[tuple[int, str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    skipped: int = 0
 
     def add(self, logits: Tensor) -> None:
         """Keep what a batch's (B, K) logits say."""
@@ -75,9 +77,9 @@ def walk(
     for images in batches:
         batch = TargetBatch(images, torch.arange(arrived, arrived + len(images))).to(device)
         arrived += len(images)
-        start = time.perf_counter()
+        start = seconds(device)
         logits = method.step(batch)
-        journal.seconds += time.perf_counter() - start
+        journal.seconds += seconds(device) - start
         if logits.ndim != 2 or len(logits) != len(images):
             raise TrainingError(
                 f"{type(method).__name__}: step returned {tuple(logits.shape)} for "
@@ -89,6 +91,13 @@ def walk(
                 "--method.lr or normalise the gradients (--method.grad_norm unit-global)"
             )
         yield batch, logits
+
+
+def seconds(device: torch.device) -> float:
+    """Read the clock when the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def save(resume: Resume, method: OnlineMethod, journal: Journal) -> None:

@@ -121,20 +121,17 @@ class ReplayBuffer(nn.Module):
         self.rescore(places, labels[new:], confidence[new:])
         self.add(images, labels[:new], confidence[:new])
 
-    def record(self, put: Callable[[str, int, float], None], step: int, every: int = 10) -> None:
-        """Record how many images are stored, of how many classes, and the largest class.
-
-        Every fifth time also the histogram, ``buffer/class/<k>``, of the first 30 classes.
-        """
+    def record(
+        self, put: Callable[[str, int, float | Tensor], None], step: int, every: int = 10
+    ) -> None:
+        """Record how many images are stored, of how many classes, the largest, and all counts."""
         if step % every:
             return
         counts = self.counts()
         put("buffer/size", step, float(counts.sum()))
         put("buffer/classes", step, float((counts > 0).sum()))
         put("buffer/largest_class", step, float(counts.max()))
-        if step % (5 * every) == 0:
-            for k, count in enumerate(counts[:30].tolist()):
-                put(f"buffer/class/{k}", step, float(count))
+        put("buffer/histogram", step, counts)
 
     def rescore(self, places: Tensor, labels: Tensor, confidence: Tensor) -> None:
         """Renew the pseudo-labels, and under ``confident`` the keys, of stored images.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from dabench import registry
@@ -19,6 +20,7 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome, Resume, Run, StreamPlan
 from dabench.contract.types import Prediction
 from dabench.engine import nets, source
+from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, TrainingError
 from dabench.protocols.upper_bound import UpperBound
 
@@ -49,9 +51,13 @@ class StreamBench:
     network: nets.Network
 
     def run(
-        self, build: Callable[[], Any], plan: StreamPlan | None = None, resume: Resume | None = None
+        self,
+        build: Callable[[], Any],
+        plan: StreamPlan | None = None,
+        resume: Resume | None = None,
+        recorder: Recorder | None = None,
     ) -> Outcome:
-        run = Run("source", Budget(1, BATCH), 0, "cpu", Recorder(), False, resume)
+        run = Run("source", Budget(1, BATCH), 0, "cpu", recorder or Recorder(), False, resume)
         outcome: Outcome = self.protocol.run(build, plan or self.plan, self.network, run)
         return outcome
 
@@ -161,26 +167,30 @@ class Killed(Exception):
     """Stands for kill -9."""
 
 
+def mortal(name: str, steps: int) -> Callable[[], Any]:
+    """Return a maker of a method that is killed after some steps of the whole stream."""
+    cls, calls = registry.method(name), [0]
+
+    def step(self: Any, batch: TargetBatch) -> Tensor:
+        calls[0] += 1
+        if calls[0] > steps:
+            raise Killed
+        logits: Tensor = cls.step(self, batch)
+        return logits
+
+    return lambda: type("Mortal", (cls,), {"step": step})(**SHORT.get(name, {}))
+
+
 @pytest.mark.parametrize(("name", "protocol"), [*FEW, ("target-supervised", "gradual-weather")])
 def test_a_killed_run_goes_on_bit_for_bit(
     walked: Any, streams: Any, tmp_path: Path, name: str, protocol: str
 ) -> None:
     here = streams(protocol)
     path = tmp_path / "checkpoint.pt"
-    cls = registry.method(name)
     # in the second segment, so that what lies between two of them is met too
-    calls, die = [0], len(here.plan.stream.segments[0][1]) // BATCH + 2
-
-    def step(self: Any, batch: TargetBatch) -> Tensor:
-        calls[0] += 1
-        if calls[0] > die:
-            raise Killed
-        logits: Tensor = cls.step(self, batch)
-        return logits
-
-    mortal = type("Mortal", (cls,), {"step": step})
+    die = len(here.plan.stream.segments[0][1]) // BATCH + 2
     with pytest.raises(Killed):
-        here.run(lambda: mortal(**SHORT.get(name, {})), resume=Resume(path, "a", 1, False))
+        here.run(mortal(name, die), resume=Resume(path, "a", 1, False))
     torch.manual_seed(999)
     resumed = here.run(build(name), resume=Resume(path, "a", 3, True))
     whole = walked(name, protocol)
@@ -188,6 +198,44 @@ def test_a_killed_run_goes_on_bit_for_bit(
     assert resumed.scores == whole.scores
     for key in ("images_forward", "images_backward"):
         assert resumed.cost[key] == whole.cost[key]
+
+
+def board(folder: Path) -> Any:
+    """Return a reader of everything in a folder."""
+    return EventAccumulator(str(folder), {"scalars": 0, "images": 0}).Reload()
+
+
+@pytest.mark.parametrize("protocol", ["online-tta", "gradual-weather"])
+def test_what_is_shown_while_a_stream_is_walked(
+    streams: Any, tmp_path: Path, protocol: str
+) -> None:
+    here = streams(protocol)
+    segments = [(under.name, len(rows) // BATCH) for under, rows in here.plan.stream.segments]
+    begins = np.cumsum([0, *(steps for _, steps in segments)])
+    with BoardRecorder(tmp_path) as recorder:
+        outcome = here.run(build("tent"), recorder=recorder)
+    found = board(tmp_path)
+    for (name, _), begin in zip(segments, begins, strict=False):
+        assert [event.step for event in found.Images(f"stream/{name}")] == [begin]
+    # written while the stream was walked, by the same rule as the curve of the end
+    curve = {s.at: s.value for s in outcome.curves if s.key == "running_accuracy"}
+    live = {e.step: e.value for e in found.Scalars("live/running_accuracy")}
+    assert list(live) == list(range(0, begins[-1], 10))
+    assert live == pytest.approx({at: curve[at] for at in live})
+    # each segment's fresh method counts from 0, but stands where the stream does
+    first = begins[:-1] if protocol == "online-tta" else range(0, begins[-1], 10)
+    assert [event.step for event in found.Scalars("loss/total")] == list(first)
+
+
+def test_a_run_that_goes_on_is_shown_once(streams: Any, tmp_path: Path) -> None:
+    here, path, runs = streams("gradual-weather"), tmp_path / "checkpoint.pt", tmp_path / "runs"
+    # killed at 11, after the points at 10; goes on from 9
+    with pytest.raises(Killed), BoardRecorder(runs) as recorder:
+        here.run(mortal("tent", 11), resume=Resume(path, "a", 9, False), recorder=recorder)
+    with BoardRecorder(runs) as recorder:
+        here.run(build("tent"), resume=Resume(path, "a", 9, True), recorder=recorder)
+    for name in ("live/running_accuracy", "loss/total"):
+        assert [event.step for event in board(runs).Scalars(name)] == [0, 10, 20]
 
 
 def test_a_checkpoint_of_another_run_is_refused(streams: Any, tmp_path: Path) -> None:
@@ -235,6 +283,66 @@ class Wrong(Peeking):
 
     def step(self, batch: TargetBatch) -> Tensor:
         return torch.full((len(batch.images), 10), torch.nan)
+
+
+class Count(torch.nn.Module):
+    """Skips every update."""
+
+    skipped = 0
+
+    def get_extra_state(self) -> int:
+        return self.skipped
+
+    def set_extra_state(self, state: int) -> None:
+        self.skipped = state
+
+
+class Idle(OnlineMethod):
+    """Counts updates that it leaves out."""
+
+    def begin(self, access: Any) -> None:
+        super().begin(access)
+        self.inner = torch.nn.Sequential(Count())
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        self.inner[0].skipped += 1
+        return torch.zeros(len(batch.images), 10)
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(torch.zeros(len(images), 10))
+
+
+class Mortal(Idle):
+    """Dies in the last segment, where a sibling has counted before."""
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        if int(batch.index[0]) >= 6 * BATCH:
+            raise Killed
+        return super().step(batch)
+
+
+@pytest.mark.parametrize("protocol", ["online-tta", "gradual-weather"])
+def test_skipped_updates_of_all_segments_are_counted(
+    streams: Any, tmp_path: Path, protocol: str
+) -> None:
+    here, path = streams(protocol), tmp_path / "checkpoint.pt"
+    steps = sum(len(rows) // BATCH for _, rows in here.plan.stream.segments)
+    assert here.run(Idle).cost["updates_skipped"] == steps
+    with pytest.raises(Killed):
+        here.run(Mortal, resume=Resume(path, "a", 1, False))
+    assert here.run(Idle, resume=Resume(path, "a", 1, True)).cost["updates_skipped"] == steps
+
+
+class Late(Peeking):
+    """Answers after its update."""
+
+    answers: ClassVar[Any] = "after"
+    extras: ClassVar[frozenset[str]] = frozenset({"buffer"})
+
+
+def test_the_timing_is_an_extra(streams: Any, walked: Any) -> None:
+    assert streams("online-tta").run(Late).extras == ("answers-after", "buffer")
+    assert walked("conda", "online-tta").extras == ("buffer",)
 
 
 class Greedy(Peeking):

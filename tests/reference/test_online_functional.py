@@ -354,18 +354,10 @@ def test_the_buffer_never_exceeds_its_size_and_stays_balanced(policy):
     notes = Notes()
     buffer.record(notes.put, 10)
     assert notes.kept["buffer/size"] == [(10, 12.0)]
-    assert not any(name.startswith("buffer/class/") for name in notes.kept)
-    buffer.record(notes.put, 50)
-    assert [notes.kept[f"buffer/class/{k}"] for k in range(4)] == [[(50, 3.0)]] * 4
-
-
-def test_the_histogram_ends_at_thirty_classes():
-    buffer, notes = replay.ReplayBuffer(40, 1, 4), Notes()
-    buffer.add(pictures(0, 2), torch.tensor([0, 35]), torch.rand(2))
-    buffer.record(notes.put, 50)
-    kept = {name: value for name, value in notes.kept.items() if "/class/" in name}
-    assert len(kept) == 30
-    assert [name for name, value in kept.items() if value != [(50, 0.0)]] == ["buffer/class/0"]
+    ((step, counts),) = notes.kept["buffer/histogram"]
+    assert (step, counts.tolist()) == (10, [3, 3, 3, 3])
+    buffer.record(notes.put, 15)
+    assert len(notes.kept["buffer/histogram"]) == 1
 
 
 def held(buffer):

@@ -96,6 +96,15 @@ def test_wrong_words(run: Run, words: tuple[str, ...], parts: tuple[str, ...]) -
         assert part in line
 
 
+@pytest.mark.parametrize("protocol", ["sf-uda", "sf-osda", "bb-uda"])
+@pytest.mark.parametrize("dataset", ["overhead", "aid", "ucm"])
+def test_one_domain_is_for_streams(run: Run, protocol: str, dataset: str) -> None:
+    code, _, err = run("--method", "source", "--protocol", protocol, "--dataset", dataset)
+    assert code == 2
+    for part in (protocol, dataset, "'clear'", *registry.ONLINE):
+        assert part in the_line(err)
+
+
 def test_a_missing_data_root(run: Run, tmp_path: Path) -> None:
     words = (*USD, "--dataset", "office31", "--weights", "none")
     code, _, err = run(*words)

@@ -59,6 +59,26 @@ def test_replay_and_disjoint_parts(data: DomainData) -> None:
     assert len(set(rows)) == len(rows) == len(replay[0][1])
 
 
+def test_mixed_weather_has_the_levels_of_the_mildest_kind(data: DomainData) -> None:
+    plan = GradualWeather(weather="aid-cc+fog").plan(data, 16, 0)
+    names = [u.name for u, _ in plan.stream.segments]
+    assert names == ["clear", *(f"aid-cc+fog-{level}" for level in range(1, 6))]
+    rows = np.sort(plan.held_out)
+    under, _ = plan.stream.segments[-1]
+    found = streams.render(plan.images, rows, under)
+    alone = {k: streams.render(plan.images, rows, Segment("x", k, 5)) for k in ("aid-cc", "fog")}
+    same = {k: (found == v).all(axis=(1, 2, 3)) for k, v in alone.items()}
+    assert (same["fog"] ^ same["aid-cc"]).all()
+    assert same["fog"].any()
+    assert same["aid-cc"].any()
+
+
+@pytest.mark.parametrize("text", ["frog", "fog+frog", "fog+"])
+def test_unknown_weather_is_told(data: DomainData, text: str) -> None:
+    with pytest.raises(ConfigError, match="unknown kind"):
+        GradualWeather(weather=text).plan(data, 16, 0)
+
+
 def test_class_correlated_streams_are_correlated() -> None:
     labels = np.repeat(np.arange(5), 100)
     rows = np.arange(500)

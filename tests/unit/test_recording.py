@@ -1,0 +1,82 @@
+"""What is recorded, read back from TensorBoard's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dabench.contract.access import Recorder
+from dabench.engine.recording import BoardRecorder, class_histogram
+from dabench.protocols.stream_recorder import StreamRecorder
+
+
+def board(folder: Path) -> Any:
+    """Return a reader of everything in a folder."""
+    found = EventAccumulator(str(folder), {"scalars": 0, "histograms": 0, "images": 0})
+    return found.Reload()
+
+
+def test_counts_become_a_histogram_with_a_bucket_a_class(tmp_path: Path) -> None:
+    with BoardRecorder(tmp_path) as recorder:
+        recorder.put("buffer", 3, torch.tensor([2, 0, 1, 0]))
+    (event,) = board(tmp_path).Histograms("buffer")
+    assert event.step == 3
+    found = event.histogram_value
+    assert found.bucket == [2, 0, 1, 0]
+    assert found.bucket_limit == [0.5, 1.5, 2.5, 3.5]
+    assert (found.min, found.max, found.num) == (-0.5, 3.5, 3)
+    assert (found.sum, found.sum_squares) == (2, 4)
+    assert class_histogram(torch.zeros(2))["num"] == 0
+
+
+def test_pictures(tmp_path: Path) -> None:
+    with BoardRecorder(tmp_path) as recorder:
+        recorder.put("stream/fog", 7, torch.zeros(2, 16, 24, 3, dtype=torch.uint8))
+    (event,) = board(tmp_path).Images("stream/fog")
+    assert (event.step, event.height % 16, event.width % 24) == (7, 0, 0)
+
+
+@pytest.mark.parametrize("first", [None, 0, 4])
+def test_a_later_run_voids_what_an_earlier_one_wrote(tmp_path: Path, first: int | None) -> None:
+    with BoardRecorder(tmp_path) as killed:
+        for step in range(6):
+            killed.put("loss", step, 1.0)
+    with BoardRecorder(tmp_path) as again:
+        if first is not None:
+            again.start(first)
+        for step in range(first or 0, 8):
+            again.put("loss", step, 2.0)
+    found = board(tmp_path).Scalars("loss")
+    assert [event.step for event in found] == list(range(8))
+    assert [event.value for event in found] == [1.0] * (first or 0) + [2.0] * (8 - (first or 0))
+
+
+class Notes(Recorder):
+    """A recorder that remembers."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.kept: list[tuple[str, int, Any]] = []
+
+    def start(self, step: int) -> None:
+        self.begun.append(step)
+
+    def put(self, name: str, step: int, value: Any) -> None:
+        self.kept.append((name, step, value))
+
+
+def test_a_method_records_at_the_streams_step() -> None:
+    notes = Notes()
+    recorder = StreamRecorder(notes)
+    recorder.put("fisher", 0, 1.0)  # while a run that goes on is set up
+    recorder.begin(12)
+    recorder.put("loss", 0, 2.0)
+    recorder.start(0)  # no method may void what was recorded
+    recorder.step = 20
+    recorder.put("loss", 35, 3.0)
+    assert notes.begun == [12]
+    assert notes.kept == [("loss", 12, 2.0), ("loss", 20, 3.0)]

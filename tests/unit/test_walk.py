@@ -1,0 +1,48 @@
+"""The loop along a stream: what time a method is charged."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dabench.contract.access import TargetBatch
+from dabench.contract.method import OnlineMethod
+from dabench.contract.types import Prediction
+from dabench.engine import walk
+from dabench.engine.walk import Journal
+
+
+def test_the_clock_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[object] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", order.append)
+    monkeypatch.setattr(walk.time, "perf_counter", lambda: order.append("clock") or 1.0)
+    device = torch.device("cuda", 1)
+    assert walk.seconds(device) == 1.0
+    assert order == [device, "clock"]
+    walk.seconds(torch.device("cpu"))
+    assert order == [device, "clock", "clock"]
+
+
+class Slow(OnlineMethod):
+    """Takes a second by a clock of its own."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__()
+        self.layer, self.clock = nn.Linear(1, 1), clock
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        self.clock[0] += 1.0
+        return torch.zeros(len(batch.images), 2)
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(torch.zeros(len(images), 2))
+
+
+def test_only_the_method_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, journal = [0.0], Journal()
+    monkeypatch.setattr(walk, "seconds", lambda device: clock[0])
+    batches = (torch.zeros(4, 3, 2, 2) for _ in range(3))
+    for _ in walk.walk(Slow(clock), batches, journal, 0):
+        clock[0] += 100.0
+    assert journal.seconds == 3.0
