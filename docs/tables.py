@@ -11,6 +11,11 @@ Kinds:
     variants   one row's ablations: ``row=ROW``, ``metrics=``, ``curves=`` (last value a run)
     sweep      rows against values of a protocol option: ``option=NAME``, ``values=``, ``rows=``
     seeds      spread of ``row=ROW`` when source and adaptation seed vary together and alone
+    stream     one line a row of a stream protocol: see ``stream_tables.py``
+    rates      learning rates against gradient norms, and what collapses: see ``stream_tables.py``
+
+``<!-- figure: KIND file=NAME ... -->`` names a picture of the records (``stream_figures.py``).
+It is drawn with ``--figures`` only: its bytes differ from machine to machine.
 """
 
 from __future__ import annotations
@@ -19,34 +24,38 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import stream_figures
+import stream_tables
+from table_cells import UPPER_BOUND, Words, difference, markdown, number, reading_order, row_of
 
 from dabench.board.leaderboard import table
-from dabench.board.records import Record, Store, column, score_map
+from dabench.board.records import Record, Store, column, load, score_map
 from dabench.board.stats import MIN_PAIRS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FIGURE = re.compile(r"<!-- figure: (\w+) ([^>]*?) -->")
 MARK = re.compile(r"(<!-- table: (\w+) ([^>]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
-UPPER_BOUND = "target-supervised"
 SHARE = "unknown_share"
 #: the one seed that stays where the other varies alone
 FIXED_SEED = 5
 #: words that shape a table; all others select
 WORDS = frozenset(
     {"metrics", "against", "pairs", "row", "curves", "option", "values", "rows", "also"}
+    | {"methods", "norms", "with", "common", "seeds", "reference", "file"}
 )
-Words = dict[str, str]
 
 
 class Tables:
-    """Markdown tables over one set of records."""
+    """Markdown tables over one set of records, and what is known of runs that failed."""
 
-    def __init__(self, records: list[Record]) -> None:
-        self.records = records
+    def __init__(self, records: list[Record], failed: Sequence[Record] = ()) -> None:
+        self.records, self.failed = records, list(failed)
         self._frames: dict[str, pd.DataFrame] = {}
 
     def frame(self, words: Words, against: str = "source") -> pd.DataFrame:
@@ -55,14 +64,21 @@ class Tables:
             self._frames[against] = table(self.records, against)
         found = self._frames[against]
         for name, value in {"source_options": "", **words}.items():
+            if name in WORDS:
+                continue
             if name in found.columns:
                 found = found[found[name].astype(str) == value]
-            elif name not in WORDS:
+            else:
                 token = rf"(?:^| ){re.escape(f'{name}={value}')}(?: |$)"
                 found = found[found["protocol_options"].str.contains(token)]
         if found["column"].nunique() != 1:
             raise ValueError(f"{words}: {found['column'].nunique()} columns fit, expected one")
         return found
+
+    def only(self, seeds: set[int]) -> Tables:
+        """Return the tables of some seeds."""
+        parts = (self.records, self.failed)
+        return Tables(*([r for r in part if r["spec"]["seed"] in seeds] for part in parts))
 
     def rows(self, words: Words) -> str:
         """One line a row, ordered as read: baselines, methods, upper bound."""
@@ -74,15 +90,17 @@ class Tables:
         judged = int(first["n"].max()) >= MIN_PAIRS
         spread = "sd" if judged else "range"
         lines = [["row", "n", metrics[0], spread, *metrics[1:], f"{metrics[0]} − `{against}`"]]
-        for row in sorted(first.index, key=_reading_order):
+        for row in sorted(first.index, key=reading_order):
             head = first.loc[row]
             values = frame[frame["row"] == row].set_index("metric")["mean"]
-            extent = _f(head["sd"]) if judged else f"{_f(head['min'])}–{_f(head['max'])}"
+            extent = (
+                number(head["sd"]) if judged else f"{number(head['min'])}–{number(head['max'])}"
+            )
             name = f"`{row}`" + (" (reconstruction)" if head["reconstruction"] else "")
             name += " (upper bound)" if row == UPPER_BOUND else ""
-            shown = [_f(values.get(metric)) for metric in metrics]
-            lines.append([name, str(head["n"]), shown[0], extent, *shown[1:], _difference(head)])
-        return _markdown(lines)
+            shown = [number(values.get(metric)) for metric in metrics]
+            lines.append([name, str(head["n"]), shown[0], extent, *shown[1:], difference(head)])
+        return markdown(lines)
 
     def pairs(self, words: Words) -> str:
         """Paired differences of named rows."""
@@ -92,9 +110,9 @@ class Tables:
             ours, theirs = pair.replace("~", " ").split(":")
             frame = _named(self.frame(words, theirs))
             frame = frame[frame["row"] == ours].set_index("metric")
-            shown = [_difference(frame.loc[metric]) for metric in metrics]
+            shown = [difference(frame.loc[metric]) for metric in metrics]
             lines.append([f"`{ours}` − `{theirs}`", *shown])
-        return _markdown(lines)
+        return markdown(lines)
 
     def variants(self, words: Words) -> str:
         """Ablations: each variant of a row, paired with its defaults."""
@@ -108,11 +126,11 @@ class Tables:
         for variant in sorted(frame["variant"].unique()):
             chosen = frame[frame["variant"] == variant].set_index("metric")
             head = chosen.loc[metrics[0]]
-            shown = [_f(chosen["mean"].get(metric)) for metric in metrics]
+            shown = [number(chosen["mean"].get(metric)) for metric in metrics]
             shown += [self._last(key, row, variant, name) for name in curves]
             name = f"`{variant}`" if variant else "defaults"
-            lines.append([name, str(head["n"]), *shown, _difference(head)])
-        return _markdown(lines)
+            lines.append([name, str(head["n"]), *shown, difference(head)])
+        return markdown(lines)
 
     def sweep(self, words: Words) -> str:
         """Mean of one metric: a line a row, a column a value of a protocol option."""
@@ -128,9 +146,9 @@ class Tables:
             for frame in frames:
                 fitting = frame[(frame["method"] == row) & (frame["variant"] == "")]
                 cell = fitting[fitting["metric"] == metric].iloc[0]
-                shown.append(f"{_f(cell['mean'])} ± {_f(cell['sd'])}")
+                shown.append(f"{number(cell['mean'])} ± {number(cell['sd'])}")
             lines.append([f"`{row}`", *shown])
-        return _markdown(lines)
+        return markdown(lines)
 
     def seeds(self, words: Words) -> str:
         """Standard deviation when both seeds vary, the adaptation's alone, the source's alone."""
@@ -142,40 +160,51 @@ class Tables:
         }
         for record in self.records:
             spec = record["spec"]
-            if _row_of(record) != (row, "") or spec["dataset"] != words["dataset"]:
+            if row_of(record) != (row, "") or spec["dataset"] != words["dataset"]:
                 continue
             if any(str(spec["protocol_options"].get(n)) != words[n] for n in ("split", SHARE)):
                 continue
             seeds = (spec["seed"], spec.get("source_seed", spec["seed"]))
             alone = "adaptation" if seeds[1] == FIXED_SEED else "source"
-            kinds = ("both",) if "source_seed" not in spec else (alone,)
-            kinds = ("both", "adaptation", "source") if set(seeds) == {FIXED_SEED} else kinds
+            kinds = ["both"] if "source_seed" not in spec else [alone]
+            kinds = [*pools] if set(seeds) == {FIXED_SEED} else kinds
             for kind in kinds:
                 pools[kind][seeds] = score_map(record)[metric] or 0.0
         lines = [["seeds that vary", "n", f"mean {metric}", "sd"]]
         for kind, found in pools.items():
             values = list(found.values())
-            shown = [_f(statistics.fmean(values)), _f(statistics.stdev(values))]
+            shown = [number(statistics.fmean(values)), number(statistics.stdev(values))]
             lines.append([kind, str(len(values)), *shown])
-        return _markdown(lines)
+        return markdown(lines)
 
     def _last(self, key: str, row: str, variant: str, metric: str) -> str:
         """Mean over runs of a curve's last value."""
         found = []
         for record in self.records:
-            if _row_of(record) == (row, variant) and column(record["spec"]) == key:
+            if row_of(record) == (row, variant) and column(record["spec"]) == key:
                 values = [line["value"] for line in record["curves"] if line["metric"] == metric]
                 found += values[-1:]
-        return _f(statistics.fmean(found)) if found and None not in found else "–"
+        return number(statistics.fmean(found)) if found and None not in found else "–"
 
 
 def committed() -> list[Record]:
     """Return the records that git knows (``git add`` new ones): runs of one's own are no page's."""
-    words = ["git", "-C", str(ROOT), "ls-files", "--", "results/records"]
-    listed = subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
-    known = {ROOT / name for name in listed}
+    known = _known()
     found = Store(ROOT / "results").all()
     return [record for path, record in found if path in known or not known]
+
+
+def committed_failures() -> list[Record]:
+    """Return the failed runs that git knows; they are ignored files, so ``git add --force``."""
+    known = _known()
+    found = sorted(Store(ROOT / "results").records.glob("*/*/*.failed.json"))
+    return [load(path) for path in found if path in known or not known]
+
+
+def _known() -> set[Path]:
+    words = ["git", "-C", str(ROOT), "ls-files", "--", "results/records"]
+    listed = subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
+    return {ROOT / name for name in listed}
 
 
 def fill(text: str, tables: Tables) -> str:
@@ -186,13 +215,30 @@ def fill(text: str, tables: Tables) -> str:
         "variants": tables.variants,
         "sweep": tables.sweep,
         "seeds": tables.seeds,
+        "stream": partial(stream_tables.stream, tables),
+        "rates": partial(stream_tables.rates, tables),
     }
 
     def replace(match: re.Match[str]) -> str:
-        words = dict(word.split("=", 1) for word in match[3].split())
+        words = _words(match[3])
         return f"{match[1]}\n{kinds[match[2]](words)}\n\n{match[4]}"
 
     return MARK.sub(replace, text)
+
+
+def draw(text: str, tables: Tables, folder: Path) -> list[str]:
+    """Draw the figures that a page marks; return the names of their files."""
+    kinds = {"stability": stream_figures.stability, "streams": stream_figures.streams}
+    drawn = []
+    for match in FIGURE.finditer(text):
+        words = _words(match[2])
+        kinds[match[1]](tables, words, folder / words["file"])
+        drawn.append(words["file"])
+    return drawn
+
+
+def _words(text: str) -> Words:
+    return dict(word.split("=", 1) for word in text.split())
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
@@ -200,39 +246,9 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(row=(frame["method"] + " " + frame["variant"]).str.strip())
 
 
-def _row_of(record: Record) -> tuple[str, str]:
-    """Return a record's row and variant as the leaderboard names them."""
-    spec, options = record["spec"], record["variant"]
-    text = " ".join(f"{name}={options[name]}" for name in sorted(options))
-    return spec["method"] + ("+bn" if spec["init"] == "bn-target" else ""), text
-
-
-def _reading_order(row: str) -> tuple[int, str]:
-    plain = row.partition(" ")[0].removesuffix("+bn")
-    return ({"source": 0, UPPER_BOUND: 2}.get(plain, 1), row)
-
-
-def _f(value: float | None, sign: str = "") -> str:
-    return "–" if value is None or pd.isna(value) else f"{value:{sign}.3f}"
-
-
-def _difference(line: pd.Series[object]) -> str:
-    if pd.isna(line["diff_mean"]):
-        return "–"
-    mean = _f(line["diff_mean"], "+")
-    if line["diff_n"] < MIN_PAIRS:
-        return mean
-    return f"{mean} [{_f(line['diff_low'], '+')}, {_f(line['diff_high'], '+')}] {line['verdict']}"
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    head, *body = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([head, "|" + " --- |" * len(lines[0]), *body])
-
-
 def main(argv: list[str]) -> int:
     """Fill every page, or with ``--check`` name those that are out of date."""
-    tables = Tables(committed())
+    tables = Tables(committed(), committed_failures())
     stale = []
     for page in PAGES:
         old = page.read_text(encoding="utf-8")
@@ -241,6 +257,9 @@ def main(argv: list[str]) -> int:
             stale.append(page.name)
             if "--check" not in argv:
                 page.write_text(new, encoding="utf-8")
+        if "--figures" in argv:
+            for name in draw(old, tables, page.parent):
+                print(f"drawn: {name}")
     if stale:
         print(("out of date: " if "--check" in argv else "filled: ") + ", ".join(stale))
     return int("--check" in argv and bool(stale))

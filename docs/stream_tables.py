@@ -1,0 +1,161 @@
+"""Tables of streams, for ``tables.py``.
+
+Kinds, with the words ``methods=``, ``norms=`` and ``with=`` of ``stream_rows.rows_of``:
+    stream     one line a row: ``common=lr,replay`` (told below the table where a method has one
+               value), ``rows=ROW,ROW`` (exact: ``conda~grad_norm=clip~lr=0.01``), ``against=ROW``
+    rates      ``row=METHOD``: a line a norm of the gradient, a column a learning rate
+
+``seeds=0,1,2`` are those that should be there; without it, all that are met in the table.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+from stream_rows import RANKED, Board, Row, lines_of, rows_of, short_names
+from table_cells import UPPER_BOUND, Words, difference, listed, markdown, number
+
+from dabench.board.records import Record, score_map
+from dabench.board.stats import MIN_PAIRS
+
+COMPARED = "none,clip,unit-global"
+_MEANS = (RANKED, "accuracy", "accuracy/worst-window", "forgetting", "collapsed")
+
+
+def stream(board: Board, words: Words) -> str:
+    """One line a row: scores, passes an image, and the difference from the source model."""
+    against = words.get("against", "source")
+    rows, frame = rows_of(board, words, against)
+    wanted = listed(words, "rows")
+    unknown = sorted(set(wanted) - {row.name for row in rows})
+    if unknown or not rows:
+        raise ValueError(f"{words}: no row {', '.join(unknown) or 'fits'}")
+    rows = [row for row in rows if not wanted or row.name in wanted]
+    seeds = _seeds(words, rows)
+    names, caption = short_names(rows, listed(words, "common"))
+    judged = max(len(row.runs) for row in rows) >= MIN_PAIRS
+    head = ["row", "n", RANKED, "sd" if judged else "range", *_MEANS[1:]]
+    table = [[*head, "forwards", "backwards", f"{RANKED} − `{against}`"]]
+    for row in rows:
+        name = f"`{names[row.name]}`{_marks(row)}"
+        cells = _scores(lines_of(frame, row), judged)
+        count = str(len(seeds)) if len(row.runs) == len(seeds) else _ended(row, seeds)
+        passes = [_passes(row, cost) for cost in ("images_forward", "images_backward")]
+        table.append([name, count, *cells[:-1], *passes, cells[-1]])
+    told = [f"{caption}." if caption else "", _broken_off(rows)]
+    return "\n\n".join([markdown(table), " ".join(t for t in told if t)]).strip()
+
+
+def rates(board: Board, words: Words) -> str:
+    """Mean ± sd by norm and learning rate, and the share of the runs that collapsed."""
+    grid = rate_grid(board, words)
+    seeds = _seeds(words, grid.values())
+    steps = sorted({rate for _, rate in grid})
+    head = [f"{RANKED} of `{words['row']}` at lr", *(f"{rate:g}" for rate in steps)]
+    table = [[*head, "collapsed"]]
+    for norm in listed(words, "norms", COMPARED):
+        cells = [grid.get((norm, rate)) for rate in steps]
+        shown = [rate_cell(cell, seeds) for cell in cells]
+        table.append([norm, *shown, _collapsed(cells, len(seeds))])
+    told = f"Mean ± sd over seeds {', '.join(map(str, sorted(seeds)))}."
+    broken = _broken_off(grid.values())
+    return "\n\n".join([markdown(table), f"{told} {broken}".strip()])
+
+
+def rate_grid(board: Board, words: Words) -> dict[tuple[str, float], Row]:
+    """Return (norm, learning rate) -> row of the method ``row=``.
+
+    Raises:
+        ValueError: none is there, or two rows differ in more than norm and rate.
+    """
+    label = words["row"]
+    chosen = {**words, "methods": label, "norms": words.get("norms", COMPARED)}
+    grid: dict[tuple[str, float], Row] = {}
+    for row in rows_of(board, chosen)[0]:
+        if not {"grad_norm", "lr"} <= set(row.options):
+            raise ValueError(f"`{label}` has no options grad_norm and lr")
+        place = (str(row.options["grad_norm"]), float(row.options["lr"]))
+        if place in grid:
+            other = grid[place].options
+            names = sorted(n for n in row.options if row.options[n] != other.get(n))
+            raise ValueError(f"`{label}`: rows differ in {', '.join(names)}; set with=NAME=VALUE")
+        grid[place] = row
+    if not grid:
+        raise ValueError(f"{words}: no run of `{label}` fits")
+    return grid
+
+
+def rate_cell(row: Row | None, seeds: set[int]) -> str:
+    """Return mean ± sd; in brackets how many seeds ended where not all did, and how many lack."""
+    if row is None or not row.seeds:
+        return f"– ({len(seeds)} missing)"
+    values = row.values(RANKED)
+    text = number(statistics.fmean(values)) if values else "–"
+    text += f" ± {number(statistics.stdev(values))}" if len(values) > 1 else ""
+    return text if len(row.runs) == len(seeds) else f"{text} ({_ended(row, seeds)})"
+
+
+def _collapsed(cells: Sequence[Row | None], seeds: int) -> str:
+    there = [cell for cell in cells if cell is not None]
+    runs = sum(len(cell.seeds) for cell in there)
+    fallen = sum(len(cell.collapsed) for cell in there)
+    missing = len(cells) * seeds - runs
+    lack = f"; {missing} missing" if missing else ""
+    return f"{fallen / runs:.2f} ({fallen} of {runs}{lack})" if runs else f"– ({missing} missing)"
+
+
+def _seeds(words: Words, rows: Iterable[Row]) -> set[int]:
+    """Return the seeds that every row should have."""
+    named = {int(seed) for seed in listed(words, "seeds")}
+    met = {seed for row in rows for seed in row.seeds}
+    return named or met
+
+
+def _ended(row: Row, seeds: set[int]) -> str:
+    """Return how many runs ended, and how many are neither among these nor diverged."""
+    missing = len(seeds - row.seeds)
+    return f"{len(row.runs)} of {len(seeds)}" + (f"; {missing} missing" if missing else "")
+
+
+def _scores(lines: pd.DataFrame, judged: bool) -> list[str]:
+    """Return the scores' cells (the ranked one's spread after it) and the difference."""
+    if lines.empty:
+        return ["–"] * (len(_MEANS) + 2)
+    head, means = lines.T.to_dict()[RANKED], lines["mean"].to_dict()
+    spread = number(head["sd"]) if judged else f"{number(head['min'])}–{number(head['max'])}"
+    first, *others = (number(means.get(metric)) for metric in _MEANS)
+    return [first, spread, *others, difference(head)]
+
+
+def _passes(row: Row, cost: str) -> str:
+    """Return the images passed for each image of the stream, mean over runs."""
+    found = [run["cost"][cost] / _images(run) for run in row.runs.values()]
+    return f"{statistics.fmean(found):.2f}" if found else "–"
+
+
+def _images(run: Record) -> int:
+    if "accuracy" not in score_map(run):
+        raise ValueError(f"run {run['run_id']} has no accuracy over its stream")
+    return next(
+        int(s["n"]) for s in run["scores"] if (s["metric"], s["segment"]) == ("accuracy", "all")
+    )
+
+
+def _marks(row: Row) -> str:
+    """Return what a reader must know beside a name."""
+    run = next(iter(row.runs.values()), {})
+    marks = ["reconstruction"] if run.get("reconstruction") else []
+    marks += run.get("extras", [])
+    marks += ["upper bound"] if row.label == UPPER_BOUND else []
+    return f" ({', '.join(marks)})" if marks else ""
+
+
+def _broken_off(rows: Iterable[Row]) -> str:
+    if not any(row.diverged for row in rows):
+        return ""
+    return (
+        '"k of n": k runs ended; unless called missing, the others diverged (logits not finite), '
+        "have no scores, and count as collapsed."
+    )

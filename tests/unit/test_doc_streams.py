@@ -1,0 +1,211 @@
+"""Tables of streams from made-up records: names, runs that diverged, seeds that lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from dabench.board.records import Store
+
+WORDS = {"dataset": "aid", "weather": "fog"}
+DEFAULTS = {"lr": 1e-3, "replay": None, "grad_norm": "none"}
+DIVERGED = "Traceback\ndabench.errors.TrainingError: ConDA: logits are not finite at step 3; lower"
+
+
+def record(method: str, seed: int, final: float, collapsed: float = 0.0, **options: Any) -> Any:
+    """Return a record of a stream of 100 images in two levels."""
+    own = {} if method in {"source", "bn-adapt"} else DEFAULTS | options
+    scores = [("accuracy", "all", 0.5), ("accuracy", "clear", 0.6), ("accuracy", "fog-1", final)]
+    scores += [("accuracy", "final", final), ("accuracy", "worst-window", 0.1)]
+    scores += [("forgetting", "all", 0.02), ("collapsed", "all", collapsed)]
+    curve = [("running_accuracy", "all", step, 0.5 + step / 100) for step in range(4)]
+    curve += [("accuracy", "held-out-clear", step, 0.5) for step in (0, 2, 4)]
+    return {
+        "run_id": f"{method}-{seed}-{final}",
+        "spec": {
+            **{"method": method, "protocol": "gradual-weather", "dataset": "aid", "seed": seed},
+            **{"source": "clear", "target": "clear", "init": "source", "backbone": "small-cnn"},
+            **{"weights": "none", "image_size": 64, "epochs": 1, "batch_size": 25, "freeze": 0},
+            **{"source_epochs": 1, "device": "cpu", "method_options": own},
+            "protocol_options": {"weather": "fog"},
+        },
+        "variant": {n: v for n, v in own.items() if v != DEFAULTS[n]},
+        "ids": {"data": "d", "stream": "s", "source": f"m{seed}"},
+        "versions": {"method": "1", "protocol": "1"},
+        "cost": {"images_forward": 250.0, "images_backward": 125.0},
+        "extras": ["buffer"] if method == "conda" else [],
+        "reconstruction": method == "conda",
+        "scores": [
+            {"metric": m, "segment": s, "value": v, "n": 100, "at": 4} for m, s, v in scores
+        ],
+        "curves": [
+            {"metric": m, "segment": s, "value": v, "n": 75, "at": at} for m, s, at, v in curve
+        ],
+    }
+
+
+def failed(seed: int, traceback: str = DIVERGED, **options: Any) -> Any:
+    found = record("conda", seed, 0.0, **options)
+    return found | {"scores": [], "curves": [], "cost": {}, "failed": True, "traceback": traceback}
+
+
+def cells(table: str, name: str) -> list[str]:
+    """Return the cells after the first of the one line that begins with ``name``."""
+    (line,) = (li for li in table.splitlines() if li.startswith(f"| {name}"))
+    return [cell.strip() for cell in line.strip("| ").split(" | ")][1:]
+
+
+def grid() -> list[Any]:
+    """Return three seeds of conda at two rates and two norms; one run collapsed."""
+    found = [record("source", seed, 0.2) for seed in range(3)]
+    for seed in range(3):
+        found += [record("conda", seed, 0.3 + seed / 100, lr=0.01, replay=64)]
+        fallen = 0.5 if seed == 2 else 0.0
+        clip = {"grad_norm": "clip", "replay": 64}
+        found += [record("conda", seed, 0.4, fallen, lr=0.01, **clip)]
+        found += [record("conda", seed, 0.4, lr=0.1, **clip)]
+    return found
+
+
+def test_a_line_a_row_with_short_names(tables: ModuleType) -> None:
+    board = tables.Tables(grid())
+    table = tables.stream_tables.stream(board, {**WORDS, "common": "lr,replay", "methods": "conda"})
+    assert cells(table, "`conda lr=0.01`")[:3] == ["3", "0.310", "0.300–0.320"]
+    shown = cells(table, "`conda grad_norm=clip lr=0.01` (reconstruction, buffer)")
+    assert shown == [
+        *("3", "0.400", "0.400–0.400", "0.500", "0.100", "0.020", "0.167"),
+        *("2.50", "1.25", "+0.200"),
+    ]
+    assert table.endswith("\n\nreplay=64: `conda`.")
+    assert "source" not in table.replace("− `source`", "")
+    assert [line.split("`")[1] for line in table.splitlines()[2:5]] == [
+        *("conda lr=0.01", "conda grad_norm=clip lr=0.01", "conda grad_norm=clip lr=0.1"),
+    ]
+
+
+def test_an_option_with_one_value_is_told_below(tables: ModuleType) -> None:
+    records = [r for r in grid() if r["spec"]["method_options"].get("lr") != 0.1]
+    records += [record("tent", seed, 0.25) for seed in range(3)]
+    table = tables.stream_tables.stream(tables.Tables(records), {**WORDS, "common": "lr,replay"})
+    assert cells(table, "`conda grad_norm=clip` (")[0] == "3"
+    assert cells(table, "`conda` (")[1] == "0.310"
+    told = table.splitlines()[-1]
+    assert told == "lr=0.01: `conda`; replay=64: `conda`; lr=0.001: `tent`; replay=None: `tent`."
+
+
+def test_spread_and_verdict_need_five_seeds(tables: ModuleType) -> None:
+    records = [record("source", seed, 0.2 + seed / 1000) for seed in range(5)]
+    records += [record("tent", seed, 0.3 + seed / 500) for seed in range(5)]
+    table = tables.stream_tables.stream(tables.Tables(records), WORDS)
+    assert cells(table, "row")[2] == "sd"
+    assert cells(table, "`source`")[-1] == "–"
+    assert cells(table, "`tent`")[2] == "0.003"
+    assert cells(table, "`tent`")[-1] == "+0.102 [+0.100, +0.104] win"
+
+
+def test_rows_by_name_norm_and_value(tables: ModuleType) -> None:
+    board, stream = tables.Tables(grid()), tables.stream_tables.stream
+    assert stream(board, {**WORDS, "norms": "clip"}).count("`conda") == 2
+    assert stream(board, {**WORDS, "with": "conda.lr=0.01"}).count("`conda") == 2
+    name = "conda~grad_norm=clip~lr=0.1~replay=64"
+    assert stream(board, {**WORDS, "rows": f"source,{name}"}).count("`conda") == 1
+    with pytest.raises(ValueError, match="no row conda lr=5"):
+        stream(board, {**WORDS, "rows": "source,conda~lr=5"})
+
+
+def test_diverged_and_missing_seeds_are_told_apart(tables: ModuleType) -> None:
+    records = [r for r in grid() if r["run_id"] not in {"conda-0-0.3", "conda-1-0.31"}]
+    board = tables.Tables(records, [failed(0, lr=0.01, replay=64)])
+    assert cells(tables.stream_tables.stream(board, WORDS), "`conda lr=0.01")[:2] == [
+        "1 of 3; 1 missing",
+        "0.320",
+    ]
+    table = tables.stream_tables.rates(board, {**WORDS, "row": "conda"})
+    assert cells(table, "none") == [
+        "0.320 (1 of 3; 1 missing)",
+        "– (3 missing)",
+        "0.50 (1 of 2; 4 missing)",
+    ]
+    assert "count as collapsed" in table
+
+
+def test_failed_runs_count_as_collapsed(tables: ModuleType) -> None:
+    unit = {"grad_norm": "unit-global", "replay": 64}
+    lost = [failed(seed, lr=0.1, **unit) for seed in range(3)] + [failed(0, lr=0.01, **unit)]
+    ended = [record("conda", seed, 0.5, lr=0.01, **unit) for seed in (1, 2)]
+    board = tables.Tables(grid() + ended, lost)
+    table = tables.stream_tables.rates(board, {**WORDS, "row": "conda"})
+    assert cells(table, "accuracy/final of `conda`") == ["0.01", "0.1", "collapsed"]
+    assert cells(table, "unit-global") == [
+        *("0.500 ± 0.000 (2 of 3)", "– (0 of 3)", "0.67 (4 of 6)"),
+    ]
+    assert cells(table, "clip") == ["0.400 ± 0.000", "0.400 ± 0.000", "0.17 (1 of 6)"]
+    everything = tables.stream_tables.stream(board, WORDS)
+    assert cells(everything, "`conda grad_norm=unit-global lr=0.1 ")[:2] == ["0 of 3", "–"]
+
+
+def test_a_failed_run_that_was_run_again_is_forgotten(tables: ModuleType) -> None:
+    board = tables.Tables(grid(), [failed(0, lr=0.01, replay=64)])
+    table = tables.stream_tables.rates(board, {**WORDS, "row": "conda", "norms": "none"})
+    assert cells(table, "none") == ["0.310 ± 0.010", "0.00 (0 of 3)"]
+
+
+def test_a_run_that_failed_otherwise_is_no_collapse(tables: ModuleType) -> None:
+    board = tables.Tables(grid(), [failed(3, "Traceback\nMemoryError: no", lr=0.01)])
+    with pytest.raises(ValueError, match=r"did not diverge \(MemoryError: no\)"):
+        tables.stream_tables.rates(board, {**WORDS, "row": "conda"})
+
+
+def test_what_else_differs_must_be_said(tables: ModuleType) -> None:
+    board = tables.Tables([*grid(), record("conda", 0, 0.9, lr=0.01, replay=8)])
+    with pytest.raises(ValueError, match="rows differ in replay; set with="):
+        tables.stream_tables.rates(board, {**WORDS, "row": "conda"})
+    words = {**WORDS, "row": "conda", "with": "replay=64", "norms": "none"}
+    assert cells(tables.stream_tables.rates(board, words), "none")[0] == "0.310 ± 0.010"
+
+
+def test_seeds_select(tables: ModuleType) -> None:
+    board = tables.Tables(grid())
+    words = {**WORDS, "row": "conda", "norms": "clip"}
+    table = tables.stream_tables.rates(board, {**words, "seeds": "0,1"})
+    assert cells(table, "clip")[-1] == "0.00 (0 of 4)"
+    table = tables.stream_tables.rates(board, {**words, "seeds": "0,1,2,3"})
+    assert cells(table, "clip")[0] == "0.400 ± 0.000 (3 of 4; 1 missing)"
+
+
+def test_a_refused_cell_stops_the_page(tables: ModuleType) -> None:
+    wrong = record("tent", 0, 0.3)
+    wrong["ids"]["source"] = "another"
+    with pytest.raises(ValueError, match="source id differs"):
+        tables.stream_tables.stream(tables.Tables([*grid(), wrong]), WORDS)
+
+
+def test_pages_name_figures(tables: ModuleType, tmp_path: Path) -> None:
+    import matplotlib.image
+
+    marks = (
+        "<!-- figure: stability file=a.png dataset=aid weather=fog rows=conda -->\n"
+        "<!-- figure: streams file=b.png dataset=aid weather=fog rows=source,conda -->\n"
+    )
+    board = tables.Tables(grid(), [failed(4, lr=0.1, replay=64)])
+    assert tables.draw(marks, board, tmp_path) == ["a.png", "b.png"]
+    for name in ("a.png", "b.png"):
+        assert 800 <= matplotlib.image.imread(tmp_path / name).shape[1] <= 1000
+    assert tables.fill(marks, board) == marks
+
+
+def test_failed_runs_are_found_on_disk(
+    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "results")
+    store.write(record("source", 0, 0.2))
+    lost = failed(0, lr=0.1)
+    store.write_failed(lost, DIVERGED)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    assert [r["run_id"] for r in tables.committed_failures()] == [lost["run_id"]]
+    assert [r["spec"]["method"] for r in tables.committed()] == ["source"]
+    store.write(record("conda", 0, 0.0, lr=0.1))  # sets the failure aside
+    assert tables.committed_failures() == []
