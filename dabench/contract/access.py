@@ -227,7 +227,7 @@ class Online:
     batch_size: int
     seed: int
     recorder: Recorder
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cost(self) -> Cost:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dabench.contract.types import IntArray
+from dabench.contract.types import IntArray, Kind
 
 
 class ImageArray(Protocol):
@@ -36,6 +36,32 @@ class Labelled:
 
     images: ImageArray
     labels: IntArray
+    digest: str
+
+
+class MaskArray(Protocol):
+    """Anything that answers positions with dense labels: an array or a memory map."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: IntArray) -> npt.NDArray[np.uint8]:
+        """Return (B, H, W) uint8 for B positions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Images with a class for every pixel, in the order of their frames.
+
+    Attributes:
+        images: N pictures, (H, W, 3) uint8 each.
+        masks: N dense labels, (H, W) uint8 each: indices into ``DenseData.classes``, or
+            ``types.IGNORE`` where a pixel has no class.
+        digest: SHA-256 over the content and its order.
+    """
+
+    images: ImageArray
+    masks: MaskArray
     digest: str
 
 
@@ -66,6 +92,7 @@ class DomainData:
     target_all: Labelled
     splits: Mapping[str, ClassSplit] = field(default_factory=dict)
     flip: bool = True
+    kind: ClassVar[Kind] = "classification"
 
     @property
     def digest(self) -> str:
@@ -74,6 +101,38 @@ class DomainData:
         names = (self.dataset, self.source, self.target, *self.classes, str(self.image_size))
         parts = (*names, self.source_train.digest, val, self.target_all.digest)
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class DenseData:
+    """What ``DomainData`` is for segmentation: frames of a source and of a target domain.
+
+    ``source_val`` are clear source frames that training never sees: the source model's mIoU, and
+    what hyper-parameters are chosen on. ``target_all`` is what streams are made of. ``subsets``
+    names further sets of classes that the field reports the mean IoU over (13 of SYNTHIA's 16).
+    All frames are ``image_size`` pixels high and ``width`` wide.
+    """
+
+    dataset: str
+    source: str
+    target: str
+    classes: tuple[str, ...]
+    image_size: int
+    width: int
+    source_train: Frames
+    source_val: Frames
+    target_all: Frames
+    subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    flip: bool = True
+    kind: ClassVar[Kind] = "segmentation"
+
+    @property
+    def digest(self) -> str:
+        """One digest for everything above."""
+        names = (self.dataset, self.source, self.target, *self.classes)
+        sizes = (str(self.image_size), str(self.width))
+        content = (self.source_train.digest, self.source_val.digest, self.target_all.digest)
+        return hashlib.sha256("|".join((*names, *sizes, *content)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -97,7 +156,7 @@ class DataSet(Protocol):
     domains: ClassVar[tuple[str, ...]]
     defaults: ClassVar[Mapping[str, Any]]
 
-    def load(self, request: DataRequest) -> DomainData:
+    def load(self, request: DataRequest) -> DomainData | DenseData:
         """Return the two domains; a ``DataError`` says what is missing and where to get it."""
         ...
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dabench.contract.access import Online, SourceFree, TargetBatch
-from dabench.contract.types import Init, Prediction
+from dabench.contract.types import Init, Kind, Prediction, Task
 from dabench.errors import TrainingError
 
 
@@ -100,12 +100,42 @@ class OnlineMethod(lightning.LightningModule):
     default_init: ClassVar[Init] = "source"
     #: whether ``step`` answers from before or after its own update
     answers: ClassVar[Literal["before", "after"]] = "before"
+    #: the kinds of task that it serves
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification"})
+    #: hyper-parameters that decide the method's parts trained on source data
+    source_options: ClassVar[frozenset[str]] = frozenset()
 
     access: Any
 
     def begin(self, access: Any) -> None:
         """Receive the grant and build whatever the stream will need; called exactly once."""
         self.access = access
+
+    def source_parts(self, network: Any, task: Task) -> nn.Module:
+        """Build, untrained, what the method needs to have trained on labelled source images.
+
+        For methods with the extra ``source-parts``. Before deployment, and on an instance that
+        never sees a stream, :meth:`train_source_parts` trains it; ``begin`` then finds it in
+        ``access.extras["source-parts"]``. The record and the table show the extra.
+
+        Args:
+            network: the trained source model, in eval mode.
+            task: as in the grant.
+        """
+        raise TrainingError(f"{type(self).__name__} declares no source parts")
+
+    def train_source_parts(
+        self, parts: nn.Module, network: Any, batches: Iterator[tuple[Tensor, Tensor]]
+    ) -> None:
+        """Train ``parts`` in place on augmented source batches; the network must not change.
+
+        Args:
+            parts: what :meth:`source_parts` returned, on the device.
+            network: as above.
+            batches: endless (images, labels): (B, 3, H, W) in [0, 1] with (B,) classes, or
+                (B, H, W) with ``types.IGNORE`` in segmentation. The method says when to stop.
+        """
+        raise TrainingError(f"{type(self).__name__} declares no source parts")
 
     @abstractmethod
     def step(self, batch: TargetBatch) -> Tensor:

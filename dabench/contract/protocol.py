@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dabench.contract.access import Budget, Oracle, Recorder, Unlabelled
-from dabench.contract.data import DomainData, ImageArray, Labelled
+from dabench.contract.data import Frames, ImageArray, Labelled
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.stream import Stream
-from dabench.contract.types import Init, IntArray, Score, Task
+from dabench.contract.types import Init, IntArray, Kind, Score, Task
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dabench.engine.nets import Cost, Network
 
 Build = Callable[[], OfflineMethod]
@@ -60,6 +62,28 @@ class StreamPlan:
     truth: IntArray
     stream: Stream
     held_out: IntArray
+
+
+@dataclass(frozen=True)
+class DensePlan:
+    """What a protocol of online segmentation freezes before a method is built.
+
+    Attributes:
+        task: what a method may know.
+        source: clear frames that the source model is trained on.
+        source_val: clear source frames that it is not trained on.
+        frames: the target domain by position; clear, weather comes later; its masks stay in the
+            protocol's frame.
+        stream: the segments in order, with positions.
+        subsets: names of classes by name of a subset.
+    """
+
+    task: Task
+    source: Frames
+    source_val: Frames
+    frames: Frames
+    stream: Stream
+    subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,7 +138,10 @@ class Resume:
 
 @dataclass(frozen=True)
 class Run:
-    """The circumstances of one run that are the same for every method."""
+    """The circumstances of one run that are the same for every method.
+
+    ``source_parts`` trains, or loads, what a method declares as its extra ``source-parts``.
+    """
 
     init: Init
     budget: Budget
@@ -123,6 +150,7 @@ class Run:
     recorder: Recorder
     progress: bool
     resume: Resume | None = None
+    source_parts: Callable[[OnlineMethod], nn.Module] | None = None
 
 
 class ProtocolContract(Protocol):
@@ -131,13 +159,15 @@ class ProtocolContract(Protocol):
     version: ClassVar[str]
     #: the metric that tables rank by
     primary: ClassVar[str]
+    #: the kind of task that it poses
+    kind: ClassVar[Kind]
     #: the grant it hands out
     grant: ClassVar[type]
 
-    def is_valid(self, data: DomainData) -> str | None:
+    def is_valid(self, data: Any) -> str | None:
         """Return why these data cannot be used, or None."""
         ...
 
-    def plan(self, data: DomainData, batch_size: int, seed: int) -> Plan | StreamPlan:
+    def plan(self, data: Any, batch_size: int, seed: int) -> Plan | StreamPlan | DensePlan:
         """Select classes and images and freeze the stream; depends on nothing else."""
         ...

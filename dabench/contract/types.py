@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Init = Literal["source", "bn-target"]
+Kind = Literal["classification", "segmentation"]
+#: value of a dense label that no score and no loss counts
+IGNORE = 255
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,25 @@ class Task:
     """What a method may know of its task.
 
     Attributes:
-        kind: classification or segmentation.
+        kind: classification (one class an image) or segmentation (one class a pixel).
         classes: names of the K source classes.
-        image_size: side in pixels.
+        image_size: height in pixels.
         open_set: whether the target may hold classes that the source never saw.
         flip: whether a mirrored image keeps its class (views use it; not so for digits).
+        width: in pixels; None = square images.
     """
 
-    kind: Literal["classification", "segmentation"]
+    kind: Kind
     classes: tuple[str, ...]
     image_size: int
     open_set: bool = False
     flip: bool = True
+    width: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return self.image_size, self.width or self.image_size
 
     @property
     def num_classes(self) -> int:
