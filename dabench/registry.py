@@ -205,6 +205,29 @@ DATASETS: dict[str, DataEntry] = {
         "dabench.datasets.aerial:Ucm",
         "UC Merced Land Use: aerial scenes, one domain (clear); 21 classes",
     ),
+    "camvid": DataEntry(
+        "dabench.datasets.camvid:CamVid",
+        "CamVid: driving by day, segmentation, one domain (day); 11 classes",
+    ),
+    "cityscapes": DataEntry(
+        "dabench.datasets.driving:Cityscapes",
+        "Cityscapes: driving by day, segmentation, one domain; 19 classes",
+    ),
+    "acdc": DataEntry(
+        "dabench.datasets.driving:Acdc",
+        "ACDC: Cityscapes -> fog, night, rain, snow, segmentation; 19 classes",
+    ),
+    "gta5": DataEntry(
+        "dabench.datasets.driving:Gta5", "GTA5 -> Cityscapes, segmentation; 19 classes"
+    ),
+    "synthia": DataEntry(
+        "dabench.datasets.driving:Synthia",
+        "SYNTHIA -> Cityscapes, segmentation; 16 classes, 13 as a subset",
+    ),
+    "crosscity": DataEntry(
+        "dabench.datasets.driving:CrossCity",
+        "CrossCity: Cityscapes -> Rome, Rio, Tokyo, Taipei, segmentation; 13 classes",
+    ),
     "image-folder": DataEntry(
         "dabench.datasets.class_folder:ImageFolder", "any domain/class/*.jpg tree of your own"
     ),
