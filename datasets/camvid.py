@@ -47,7 +47,7 @@ class CamVid(FrameFolder):
         "source": "day",
         "target": "day",
         "image_size": 192,
-        "backbone": "small-segnet",
+        "backbone": "small-seg",
         "weights": "none",
         "epochs": 1,
         "source_epochs": 60,

@@ -108,8 +108,8 @@ class CrossCity(FrameFolder):
     """CrossCity (NTHU; Chen et al. 2017): Cityscapes -> Rome, Rio, Tokyo, Taipei; 13 classes.
 
     Layout: ``crosscity/CITY/Images/Test/*`` with ``Labels/Test/*_eval.png`` or ``*.png``, and
-    ``cityscapes/``. We had no copy to check: the names of masks, and that they hold Cityscapes
-    label ids, follow published loaders. Source training: Cityscapes train (2,975 frames); source
+    ``cityscapes/``. We had no copy to check the names of the masks; that they hold Cityscapes label
+    ids is what published loaders assume. Source training: Cityscapes train (2,975 frames); source
     validation: its val (500); stream: the city's labelled test frames (100). The unlabelled
     ``Images/Train`` is not read.
     """
