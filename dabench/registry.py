@@ -24,9 +24,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class DataEntry(Entry):
-    """A data set; ``per_class``: its field ranks by the mean of per-class accuracies."""
+    """A data set; ``per_class``: its field ranks by the mean of per-class accuracies.
+
+    ``kind`` is the task that its labels pose: classification or segmentation.
+    """
 
     per_class: bool = False
+    kind: str = "classification"
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,36 @@ DATASETS: dict[str, DataEntry] = {
     "ucm": DataEntry(
         "dabench.datasets.aerial:Ucm",
         "UC Merced Land Use: aerial scenes, one domain (clear); 21 classes",
+    ),
+    "camvid": DataEntry(
+        "dabench.datasets.camvid:CamVid",
+        "CamVid: driving by day, segmentation, one domain (day); 11 classes",
+        kind="segmentation",
+    ),
+    "cityscapes": DataEntry(
+        "dabench.datasets.driving:Cityscapes",
+        "Cityscapes: driving by day, segmentation, one domain; 19 classes",
+        kind="segmentation",
+    ),
+    "acdc": DataEntry(
+        "dabench.datasets.driving:Acdc",
+        "ACDC: Cityscapes -> fog, night, rain, snow, segmentation; 19 classes",
+        kind="segmentation",
+    ),
+    "gta5": DataEntry(
+        "dabench.datasets.driving:Gta5",
+        "GTA5 -> Cityscapes, segmentation; 19 classes",
+        kind="segmentation",
+    ),
+    "synthia": DataEntry(
+        "dabench.datasets.driving:Synthia",
+        "SYNTHIA -> Cityscapes, segmentation; 16 classes, 13 as a subset",
+        kind="segmentation",
+    ),
+    "crosscity": DataEntry(
+        "dabench.datasets.driving:CrossCity",
+        "CrossCity: Cityscapes -> Rome, Rio, Tokyo, Taipei, segmentation; 13 classes",
+        kind="segmentation",
     ),
     "image-folder": DataEntry(
         "dabench.datasets.class_folder:ImageFolder", "any domain/class/*.jpg tree of your own"

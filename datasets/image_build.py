@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from dabench.errors import DataError
 
 FORMAT = "1"  # part of every key: raise it whenever the pixels or the files change
 CHUNK = 256  # images that are decoded ahead of the writer
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 QUIET = 500  # up to so many images no progress bar is shown
 
 
@@ -60,13 +62,7 @@ class Build(NamedTuple):
 
     def each(self, make: Callable[[Path], tuple[Any, str]], verb: str) -> Iterator[tuple[Any, str]]:
         """Yield ``make(path)`` in order, a few threads ahead."""
-        total = len(self.entries)
-        bar = tqdm(total=total, desc=f"{verb} {self.domain}", unit="img", disable=total <= QUIET)
-        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in range(0, total, CHUNK):
-                for made in pool.map(make, [e.path for e in self.entries[start : start + CHUNK]]):
-                    yield made
-                    bar.update()
+        return ahead(make, [entry.path for entry in self.entries], f"{verb} {self.domain}")
 
     def write_pixels(self, folder: Path) -> None:
         """Write ``images.npy``, ``labels.npy`` and ``meta.json`` (digest) into an empty folder."""
@@ -107,3 +103,16 @@ class Build(NamedTuple):
 def link(folder: Path, row: int) -> Path:
     """Return the path of a link: a number, so that it tells no class."""
     return folder / f"{row:08d}"
+
+
+def ahead(
+    make: Callable[[Item], Made], items: Sequence[Item], title: str, chunk: int = CHUNK
+) -> Iterator[Made]:
+    """Yield ``make(item)`` in order, a few threads and at most ``chunk`` items ahead."""
+    total = len(items)
+    bar = tqdm(total=total, desc=title, unit="img", disable=total <= QUIET)
+    with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, total, chunk):
+            for made in pool.map(make, items[start : start + chunk]):
+                yield made
+                bar.update()

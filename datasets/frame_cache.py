@@ -1,0 +1,78 @@
+"""Frame files -> ``Frames``: decoded once into two memory maps, in the order of the frames.
+
+A cache folder is named after what it was made from (names, sizes and times of the files, image
+size, map of numbers) and is complete or absent, like those of ``image_cache``.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from dabench.contract.data import Frames
+from dabench.datasets.cache_folder import free_bytes, publish, say_once
+from dabench.datasets.frame_build import FrameBuild
+from dabench.datasets.image_cache import CachedImages
+from dabench.errors import CacheError
+
+
+def load_frames(build: FrameBuild, cache_dir: Path) -> Frames:
+    """Return the frames, from ``frames/<key>/`` in the cache where they were decoded before.
+
+    Frames whose mask has no labelled pixel are kept, and their number is logged once.
+
+    Raises:
+        DataError: a frame cannot be decoded.
+        CacheError: the cache folder cannot be written, or the disk is too small.
+    """
+    folder = cache_dir / "frames" / build.key()
+    try:
+        found = read_frames(folder, build)
+        if found is not None:
+            return found
+        _check_room(build, cache_dir)
+        return publish(folder, build.write, lambda: read_frames(folder, build))
+    except OSError as error:
+        raise CacheError(
+            f"frame cache in {cache_dir}: {error.strerror or error}; free some space or give "
+            "another --cache-dir"
+        ) from error
+
+
+def _check_room(build: FrameBuild, cache_dir: Path) -> None:
+    height, width = build.shape
+    need, free = len(build.frames) * height * width * 4, free_bytes(cache_dir)
+    if need > 0.9 * free:
+        raise CacheError(
+            f"{build.dataset}/{build.domain}: {need / 1e9:.2g} GB of decoded frames do not fit in "
+            f"{cache_dir} ({free / 1e9:.2g} GB free); give a smaller --image-size or another "
+            "--cache-dir"
+        )
+
+
+def read_frames(folder: Path, build: FrameBuild) -> Frames | None:
+    """Return the cached frames, or None where the folder is absent or damaged (said once)."""
+    if not folder.exists():
+        return None
+    with suppress(OSError, ValueError, EOFError, KeyError, TypeError):
+        images, masks = CachedImages(folder / "images.npy"), CachedImages(folder / "masks.npy")
+        meta = json.loads((folder / "meta.json").read_text())
+        digest, unlabelled = str(meta["digest"]), int(meta["unlabelled"])
+        count = len(build.frames)
+        if _has(images, (count, *build.shape, 3)) and _has(masks, (count, *build.shape)):
+            if unlabelled:
+                say_once(
+                    f"{build.dataset}/{build.domain}: {unlabelled} of {count} frames have no "
+                    "labelled pixel; they are kept, and no score counts them"
+                )
+            return Frames(images, masks, digest)
+    say_once(f"frame cache {folder} is damaged; building it again")
+    return None
+
+
+def _has(array: CachedImages, shape: tuple[int, ...]) -> bool:
+    none = array[:0]
+    return (len(array), *none.shape[1:]) == shape and none.dtype == np.uint8

@@ -1,0 +1,153 @@
+"""The data set behind every segmentation set of image and mask files: load and check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tqdm import tqdm
+
+from dabench.contract.data import DataRequest, DenseData
+from dabench.datasets.frame_build import FrameBuild
+from dabench.datasets.frame_cache import load_frames
+from dabench.datasets.frame_domain import Domain
+from dabench.datasets.frame_files import ROLES, Pair, Role, pairs
+from dabench.datasets.image_build import QUIET
+from dabench.errors import ConfigError, DataError, did_you_mean
+
+
+class FrameFolder:
+    """The ``DataSet`` contract for folders of frames; a subclass names domains and classes.
+
+    Frames come in the order of their paths. Pictures (antialiased bilinear) and masks (nearest)
+    are brought to image_size x width; width = image_size * ``aspect``, rounded to a multiple of 8.
+    """
+
+    name: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    places: ClassVar[tuple[Domain, ...]]
+    aspect: ClassVar[float]
+    subsets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    domains: ClassVar[tuple[str, ...]] = ()
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def load(self, request: DataRequest) -> DenseData:
+        """Return the frames of the two domains.
+
+        Raises:
+            ConfigError: an unknown domain, one that cannot play its role, a useless image size.
+            DataError: no data root, nothing there, an image without a mask, a bad image or mask.
+            CacheError: the frame cache cannot be written.
+        """
+        shape = self._shape(request.image_size)
+        root = self._root(request.data_root)
+        source = self._domain(request.source, "source_train")
+        target = self._domain(request.target, "target_all")
+        plan: dict[Role, Domain] = dict(zip(ROLES, (source, source, target), strict=True))
+        # every folder is read before the first image is decoded, which may take long
+        found = {role: domain.frames(root, role) for role, domain in plan.items()}
+        ready = {
+            role: load_frames(
+                FrameBuild(self.name, f"{plan[role].name}-{role}", frames, self.classes, shape),
+                request.cache_dir,
+            )
+            for role, frames in found.items()
+        }
+        return DenseData(
+            dataset=self.name,
+            source=source.name,
+            target=target.name,
+            classes=self.classes,
+            image_size=shape[0],
+            width=shape[1],
+            source_train=ready["source_train"],
+            source_val=ready["source_val"],
+            target_all=ready["target_all"],
+            subsets=self.subsets,
+        )
+
+    def check(self, data_root: Path | None) -> list[str]:
+        """Return the problems of the folder, one line each; every frame is really decoded.
+
+        Domains beside the default ones may be absent (``optional``).
+        """
+        try:
+            root = self._root(data_root)
+        except DataError as error:
+            return [str(error)]
+        needed = {self.defaults["source"], self.defaults["target"]}
+        problems = []
+        for domain in self.places:
+            lines = self._check_domain(domain, root)
+            absent = domain.name not in needed and not _is_there(domain, root)
+            problems += [f"optional: {line}" if absent else line for line in lines]
+        return problems
+
+    def _check_domain(self, domain: Domain, root: Path) -> list[str]:
+        try:
+            home, layout = domain.find(root)
+        except DataError as error:
+            return [str(error)]
+        problems: list[str] = []
+        frames: dict[str, Pair] = {}
+        for role, part in layout.parts().items():
+            try:
+                every = pairs(home, part, layout)
+            except DataError as error:
+                problems.append(f"domain '{domain.name}', {role}: {error}")
+                continue
+            if not part.keep(every):
+                problems.append(f"domain '{domain.name}', {role}: no frames ({part.images})")
+            elif part.count is not None and len(every) != part.count:
+                problems.append(
+                    f"optional: domain '{domain.name}', {part.images}: {len(every)} frames, the "
+                    f"public set has {part.count}"
+                )
+            frames |= {pair.name: pair for pair in every}
+        build = FrameBuild(self.name, domain.name, list(frames.values()), self.classes, (32, 64))
+        title = f"checking {domain.name}"
+        for pair in tqdm(build.frames, desc=title, disable=len(frames) <= QUIET):
+            try:
+                build.decode(pair)
+            except DataError as error:
+                problems.append(f"domain '{domain.name}': {error}")
+        return list(dict.fromkeys(problems))
+
+    def _shape(self, height: int) -> tuple[int, int]:
+        if height < 8:
+            raise ConfigError(f"--image-size {height}: expected at least 8 pixels")
+        return height, max(8, 8 * round(height * self.aspect / 8))
+
+    def _root(self, root: Path | None) -> Path:
+        where = " and ".join(dict.fromkeys(domain.where for domain in self.places))
+        if root is None:
+            raise DataError(
+                f"{self.name}: no data root; pass --data-root or set DABENCH_DATA ({where})"
+            )
+        if not root.is_dir():
+            raise DataError(
+                f"{self.name}: data root {root} is not a folder; mend --data-root or DABENCH_DATA"
+            )
+        return root
+
+    def _domain(self, name: str, role: Role) -> Domain:
+        if not name:
+            raise ConfigError(f"{self.name}: name --source and --target; known: {self.domains}")
+        found = next((domain for domain in self.places if domain.name == name), None)
+        if found is None:
+            near = did_you_mean(name, self.domains)
+            raise ConfigError(f"{self.name} has no domain '{name}'{near}")
+        if not found.can(role):
+            side = "source" if role == "source_train" else "target"
+            able = ", ".join(domain.name for domain in self.places if domain.can(role))
+            raise ConfigError(f"{self.name}: '{name}' cannot be the {side}; --{side} is {able}")
+        return found
+
+
+def _is_there(domain: Domain, root: Path) -> bool:
+    try:
+        domain.find(root)
+    except DataError:
+        return False
+    return True
