@@ -99,10 +99,7 @@ def test_masks_and_images_move_alike() -> None:
 
 
 def test_rotation_keeps_angles_where_images_are_not_square() -> None:
-    angle = math.radians(90)
-    turn = torch.tensor(
-        [[[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0]]]
-    )
+    turn = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])  # by 90 degrees
     image = torch.zeros(1, 1, 20, 60)
     image[..., 10:12, 34:36] = 1.0  # right of the middle (10, 30) by 5, below it by 1
     moved = Warp(torch.zeros(1, dtype=torch.bool), turn).apply(image)[0, 0]
