@@ -59,18 +59,15 @@ class BoardRecorder(Recorder):
             self._writer.add_scalar(name, value, step)
 
     def finish(self, outcome: Outcome, plan: Plan | StreamPlan | DensePlan) -> None:
-        """Write the curves, a confusion matrix, and images called unknown.
-
-        Of dense labels the matrix is (K, K) counts of pixels that the protocol leaves in
-        ``arrays["stream.confusion"]``.
-        """
+        """Write the curves, confusion matrices, and images called unknown."""
         for score in outcome.curves:
             if score.value is not None:
                 self._writer.add_scalar(f"metric/{score.key}", score.value, score.at)
         if isinstance(plan, DensePlan):
-            counts = outcome.arrays.get("stream.confusion")
-            if counts is not None:
-                self._writer.add_figure("confusion", confusion_figure(counts, plan.task.classes), 0)
+            for timing in ("before", "after"):
+                counts = outcome.arrays[f"segment.{timing}"].sum(0)
+                figure = confusion_figure(counts, plan.task.classes)
+                self._writer.add_figure(f"confusion/{timing}", figure, 0)
             return
         if isinstance(plan, StreamPlan):
             found = outcome.arrays["stream.prediction"]
