@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+
+from dabench.contract.data import DenseData, Frames
+from dabench.contract.protocol import DensePlan
+from dabench.contract.stream import Segment, Stream
+from dabench.contract.types import IGNORE, Task
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,3 +32,33 @@ def tables() -> ModuleType:
     finally:
         sys.path.remove(str(DOCS))
     return module
+
+
+def boxes(count: int, value: int) -> Frames:
+    """Draw frames of 32 x 48 px: sky, ground and a box; a stripe has no class."""
+    rng = np.random.default_rng(value)
+    masks = np.zeros((count, 32, 48), dtype=np.uint8)
+    for mask in masks:
+        horizon, left = rng.integers(12, 24), rng.integers(4, 28)
+        mask[horizon:] = 1
+        mask[horizon - 8 : horizon + 4, left : left + 14] = 2
+        mask[-2:] = IGNORE
+    colours = np.array([[200, 210, 230], [90, 80, 70], [180, 40, 40]], dtype=np.int64)
+    shades = colours[np.minimum(masks, 2)] + rng.integers(-20, 20, (count, 32, 48, 3))
+    return Frames(shades.clip(0, 255).astype(np.uint8), masks, f"boxes-{count}-{value}")
+
+
+@pytest.fixture(scope="session")
+def dense_data() -> DenseData:
+    """A data set for segmentation with 3 classes, 16 training frames."""
+    classes = ("sky", "ground", "box")
+    return DenseData("boxes", "a", "b", classes, 32, 48, boxes(16, 0), boxes(4, 1), boxes(6, 2))
+
+
+@pytest.fixture(scope="session")
+def dense_plan(dense_data: DenseData) -> DensePlan:
+    """Its plan: the target frames in order, clear."""
+    data = dense_data
+    stream = Stream(((Segment("clear", "clear"), np.arange(6)),), 1, 0)
+    task = Task("segmentation", data.classes, 32, False, data.flip, 48)
+    return DensePlan(task, data.source_train, data.source_val, data.target_all, stream)

@@ -80,7 +80,9 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     protocol = registry.ProtocolEntry("fake_parts:FakeProtocol", "", "fake-data", "HOS")
     monkeypatch.setitem(registry.METHODS, "fake", method)
     monkeypatch.setitem(registry.PROTOCOLS, "fake-protocol", protocol)
-    monkeypatch.setitem(registry.DATASETS, "fake-data", registry.Entry("fake_parts:FakeData", ""))
+    monkeypatch.setitem(
+        registry.DATASETS, "fake-data", registry.DataEntry("fake_parts:FakeData", "")
+    )
 
 
 def spec(**given: Any) -> RunSpec:

@@ -16,6 +16,7 @@ HEAVY = {"torch", "torchvision", "lightning", "albumentations", "timm"}
 #: folder (or file) -> what of dabench it may import
 METHODS = (
     *(C + "method", C + "access", C + "types", E + "nets", E + "views"),
+    *(E + "dense_nets", E + "dense_views"),
     *("dabench.methods.functional", "dabench.errors"),
 )
 
@@ -27,6 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "protocols": (
         *CONTRACT,
         *(E + name for name in ("loops", "walk", "scoring", "metrics", "seeding", "nets", "views")),
+        *(E + "dense_nets", E + "dense_views"),
         # the weather of a stream belongs to the protocol; it is pure maths on pictures
         *(E + "source", "dabench.protocols", "dabench.datasets.weather"),
     ),
