@@ -11,6 +11,7 @@ from dabench.datasets.streets_look import Dice, Look
 
 _TYRE: Colour = (28, 28, 30)
 _PANE: Colour = (52, 62, 74)
+_NEAR = 0.86  # light on the near end
 _RING = np.linspace(0, 2 * np.pi, 9)[:-1]
 # shares of a wall, across and up
 _GLASS = np.array(((0.07, 0.93),)), np.array(((0.12, 0.86),))
@@ -49,24 +50,24 @@ class Car:
         half, large = self.wide / 2, c.metre(z0) > 6
         self._wheels(c, z0, large)
         body = _Box(self.x - half, self.x + half, 0.22, belt, z0, z1)
-        self._faces(c, body, windows=False)
+        self._faces(c, body, False, large)
         ends = (z0 + self.cabin[0] * self.long, z0 + self.cabin[1] * self.long)
         cabin = _Box(self.x - half + 0.05, self.x + half - 0.05, belt, self.high, *ends, 0.14, 0.35)
-        self._faces(c, cabin, windows=True)
+        self._faces(c, cabin, True, large)
         if large:
             self._lights(c, body.near(), z0)
 
-    def _faces(self, c: Canvas, box: _Box, windows: bool) -> None:
+    def _faces(self, c: Canvas, box: _Box, windows: bool, large: bool) -> None:
         """Draw what is seen of a box: roof, the side towards the camera, the near end."""
-        if c.camera.y > box.y1:
+        if c.camera.y > box.y1 and (large or windows):
             c.shapes(box.top(), c.ink(self.colour, "car", box.z0, 1.12))
-        walls = [(box.near(), 0.86)]
+        walls = [(box.near(), _NEAR)]
         for side, x in ((-1, box.x0), (1, box.x1)):
             if c.right_of(x, box.z0) * side < 0:
                 walls.insert(0, (box.flank(side), 1.0 if side == self.sun else 0.72))
         for wall, light in walls:
             c.shapes(wall, c.ink(self.colour, "car", box.z0, light))
-            if windows:
+            if windows and (large or light == _NEAR):
                 c.shapes(panes(wall, *_GLASS), c.ink(_PANE, "car", box.z0, light))
 
     def _wheels(self, c: Canvas, z0: float, large: bool) -> None:
@@ -74,15 +75,16 @@ class Car:
         ink, half = c.ink(_TYRE, "car", z0), self.wide / 2
         low = upright(self.x - half, self.x + half, 0.1, 0.25, z0, z0)
         c.shapes(low, ink)
+        if not large:
+            return
         low[:, 1] = (0, 0, 0.4, 0.4)
         c.shapes(panes(low, _TYRES, np.array(((0.0, 1.0),) * 2)), ink)
         x = self.x - half if c.right_of(self.x, z0) > 0 else self.x + half
         c.shapes(upright(x, x, 0.1, 0.3, z0 + 0.2, z0 + self.long), ink)
-        if large:
-            rings = np.empty((2, 8, 3))
-            rings[..., 0], rings[..., 1] = x, 0.31 + 0.31 * np.sin(_RING)
-            rings[..., 2] = z0 + self.long * np.array(((0.19,), (0.8,))) + 0.33 * np.cos(_RING)
-            c.shapes(rings, ink)
+        rings = np.empty((2, 8, 3))
+        rings[..., 0], rings[..., 1] = x, 0.31 + 0.31 * np.sin(_RING)
+        rings[..., 2] = z0 + self.long * np.array(((0.19,), (0.8,))) + 0.33 * np.cos(_RING)
+        c.shapes(rings, ink)
 
     def _lights(self, c: Canvas, wall: Array, z: float) -> None:
         """Draw lamps and a number plate on the near end."""
