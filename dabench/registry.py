@@ -187,6 +187,10 @@ DATASETS: dict[str, DataEntry] = {
         "dabench.datasets.overhead:Overhead",
         "drawn land-use scenes from above, 10 classes, embedded (nothing to download)",
     ),
+    "streets": DataEntry(
+        "dabench.datasets.streets:Streets",
+        "embedded: drawn driving scenes, two looks (avenue, oldtown), dense labels; 11 classes",
+    ),
     "office31": DataEntry(
         "dabench.datasets.class_folder:Office31", "Office-31: amazon, webcam, dslr; 31 classes"
     ),

@@ -1,0 +1,74 @@
+"""Frames that were drawn once, kept in the cache folder: complete or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from dabench.contract.data import Frames
+from dabench.datasets.cache_folder import publish, read_digest, say_once, sync
+from dabench.datasets.image_cache import CachedImages
+from dabench.datasets.streets_canvas import Pictures
+from dabench.errors import CacheError
+
+Drawn = tuple[Pictures, Pictures]  # (N, H, W, 3) images and (N, H, W) masks, uint8
+
+
+def cached(
+    cache_dir: Path, name: str, shape: tuple[int, int, int], draw: Callable[[], Drawn]
+) -> Frames:
+    """Return frames from ``images/<name>/`` of the cache folder; drawn where it has none.
+
+    Args:
+        cache_dir: the cache folder.
+        name: of the folder; it says everything that decides the content.
+        shape: N, H, W.
+        draw: makes images and masks.
+
+    Raises:
+        CacheError: the cache folder cannot be written.
+    """
+    folder = cache_dir / "images" / name
+
+    def read() -> Frames | None:
+        return _read(folder, shape)
+
+    try:
+        return read() or publish(folder, lambda new: _write(new, draw()), read)
+    except OSError as error:
+        raise CacheError(
+            f"image cache in {cache_dir}: {error.strerror or error}; free some space or give "
+            "another --cache-dir"
+        ) from error
+
+
+def _read(folder: Path, shape: tuple[int, int, int]) -> Frames | None:
+    """Return the frames, or None where the folder is absent or damaged (said once)."""
+    if not folder.exists():
+        return None
+    with suppress(OSError, ValueError, EOFError):
+        images, masks = CachedImages(folder / "images.npy"), CachedImages(folder / "masks.npy")
+        digest, count = read_digest(folder), shape[0]
+        found = (len(images), *images[:0].shape[1:]), (len(masks), *masks[:0].shape[1:])
+        if found == ((*shape, 3), (count, *shape[1:])) and digest is not None:
+            return Frames(images, masks, digest)
+    say_once(f"image cache {folder} is damaged; building it again")
+    return None
+
+
+def _write(folder: Path, drawn: Drawn) -> None:
+    """Write what ``_read`` reads into an empty folder."""
+    sha = hashlib.sha256()
+    for name, array in zip(("images", "masks"), drawn, strict=True):
+        sha.update(array.tobytes())
+        with (folder / f"{name}.npy").open("wb") as file:
+            np.save(file, array)
+            sync(file)
+    with (folder / "meta.json").open("wb") as file:
+        file.write(json.dumps({"digest": sha.hexdigest()}).encode())
+        sync(file)
