@@ -67,9 +67,6 @@ class Walker(ABC, Generic[P, Plans, J]):
     A kind of task says what is kept of an answer (:meth:`note`), and what becomes of it.
     """
 
-    #: what seeds the weather beside position, kind and severity
-    draw = 0
-
     def __init__(
         self,
         protocol: P,
@@ -111,6 +108,11 @@ class Walker(ABC, Generic[P, Plans, J]):
     @abstractmethod
     def images(self) -> ImageArray:
         """The target domain's clear pictures by position."""
+
+    @property
+    def draw(self) -> int:
+        """What draws the weather beside position, kind and severity: the same for all seeds."""
+        return 0
 
     @abstractmethod
     def make_course(self, stretches: tuple[Stretch, ...]) -> Course:

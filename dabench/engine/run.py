@@ -24,8 +24,8 @@ from dabench import registry
 from dabench.board.records import Store, load
 from dabench.config import RunSpec, Settings, changed_options
 from dabench.contract.access import Budget
-from dabench.contract.data import DataRequest, DomainData
-from dabench.contract.protocol import Plan, Resume, Run, StreamPlan
+from dabench.contract.data import DataRequest, DenseData, DomainData
+from dabench.contract.protocol import DensePlan, Plan, Resume, Run, StreamPlan
 from dabench.engine import black_box, source
 from dabench.engine.memory import keep_freed_memory
 from dabench.engine.recording import BoardRecorder
@@ -49,7 +49,7 @@ class _Parts:
 
     protocol: Any
     method: Any
-    plan: Plan | StreamPlan
+    plan: Plan | StreamPlan | DensePlan
     source: Any
     about: dict[str, Any]
     ids: dict[str, str]
@@ -87,7 +87,10 @@ def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> 
         budget = Budget(spec.epochs, spec.batch_size)
         checkpoint = board / "checkpoint.pt"
         resume = Resume(checkpoint, identity, settings.checkpoint_every, settings.resume)
-        run = Run(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume)
+        run = Run(
+            *(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume),
+            report=board / "report",
+        )
         build = partial(parts.method, **spec.method_options)
         try:
             outcome = parts.protocol.run(build, parts.plan, parts.source, run)
@@ -112,12 +115,17 @@ def _load(spec: RunSpec, settings: Settings) -> _Parts:
             f"method '{spec.method}' does not serve protocol '{spec.protocol}'; "
             f"it serves: {', '.join(entry.protocols)}"
         )
-    data: DomainData = registry.dataset(spec.dataset)().load(
+    data: DomainData | DenseData = registry.dataset(spec.dataset)().load(
         DataRequest(
             spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
         )
     )
     protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
+    if protocol.kind != data.kind:
+        raise DataError(
+            f"{spec.protocol} is for {protocol.kind}, and {spec.dataset} has labels for "
+            f"{data.kind}; choose another --dataset or --protocol (see 'dabench list')"
+        )
     reason = protocol.is_valid(data)
     if reason is not None:
         raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")

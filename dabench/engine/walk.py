@@ -99,27 +99,29 @@ def walk(
         start = seconds(device)
         logits = method.step(batch)
         journal.seconds += seconds(device) - start
-        check_shape(method, logits, batch, dense)
-        if not bool(torch.isfinite(logits).all()):
-            raise TrainingError(
-                f"{type(method).__name__}: logits are not finite at step {journal.steps}; lower "
-                "--method.lr or normalise the gradients (--method.grad_norm unit-global)"
-            )
+        check_answer(method, "step", logits, batch.images, dense=dense, step=journal.steps)
         yield batch, logits
 
 
-def check_shape(method: OnlineMethod, logits: Tensor, batch: TargetBatch, dense: bool) -> None:
-    """Refuse logits that do not fit their batch.
+def check_answer(
+    method: OnlineMethod, what: str, logits: Tensor, images: Tensor, *, dense: bool, step: int
+) -> None:
+    """Refuse logits that do not fit their images, or are no numbers.
 
     Raises:
-        TrainingError: names both shapes.
+        TrainingError: names the method, ``what`` it was asked for, and the step.
     """
-    size = tuple(batch.images.shape[2:]) if dense else ()
-    if logits.ndim < 2 or (len(logits), *logits.shape[2:]) != (len(batch.images), *size):
+    name, size = type(method).__name__, tuple(images.shape[2:]) if dense else ()
+    if logits.ndim < 2 or (len(logits), *logits.shape[2:]) != (len(images), *size):
         expected = "(B, K, H, W) logits at the images' size" if dense else "(B, K) logits"
         raise TrainingError(
-            f"{type(method).__name__}: step returned {tuple(logits.shape)} for "
-            f"{len(batch.images)} images; expected {expected} of the batch alone"
+            f"{name}: {what} returned {tuple(logits.shape)} for {len(images)} images; "
+            f"expected {expected} of the batch alone"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise TrainingError(
+            f"{name}: logits are not finite at step {step}; lower "
+            "--method.lr or normalise the gradients (--method.grad_norm unit-global)"
         )
 
 
