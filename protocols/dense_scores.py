@@ -90,7 +90,7 @@ class Layout:
 
 
 def dense_scores(found: Tensor, layout: Layout, suffix: str = "") -> list[Score]:
-    """Return every score of one timing.
+    """Return every score of one timing, by class only for the ranked one.
 
     Args:
         found: (S, K, K) counts by segment.
@@ -101,7 +101,8 @@ def dense_scores(found: Tensor, layout: Layout, suffix: str = "") -> list[Score]
     rows: list[Score] = []
     for name, members in (overall | layout.by_condition).items():
         rows += _means(found[members].sum(0), name, layout, suffix)
-        rows += _classes(found[members].sum(0), name, layout, suffix)
+        if not suffix:  # of the other timing the counts are kept, and would double every table
+            rows += _classes(found[members].sum(0), name, layout)
     for name, members in layout.others.items():
         rows += _means(found[members].sum(0), name, layout, suffix)
     for metric, classes in layout.metrics.items():
@@ -191,12 +192,12 @@ def _means(counts: Tensor, name: str, layout: Layout, suffix: str) -> list[Score
     return [*rows, Score("pixel_accuracy", found["pixel_accuracy"], n, segment, layout.steps)]
 
 
-def _classes(counts: Tensor, name: str, layout: Layout, suffix: str) -> list[Score]:
+def _classes(counts: Tensor, name: str, layout: Layout) -> list[Score]:
     """Return the IoU by class; its n is the union."""
     union = union_of(counts).tolist()
     values = _scores(counts)["class_iou"]
     return [
-        Score("class_iou", value, n, _segment(f"{name}/{label}", suffix), layout.steps)
+        Score("class_iou", value, n, _segment(f"{name}/{label}", ""), layout.steps)
         for label, value, n in zip(layout.classes, values, union, strict=True)
     ]
 
