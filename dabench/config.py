@@ -130,11 +130,17 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
 
 def _one_pass(protocol: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """On a stream every image is seen once, whatever the data set's default says."""
-    if not getattr(registry.protocol(protocol), "online", False):
+    found = registry.protocol(protocol)
+    if not getattr(found, "online", False):
         return {}
     if given.get("epochs", 1) != 1:
         raise ConfigError(f"--epochs {given['epochs']}: {protocol} shows every image once; drop it")
-    return {"epochs": 1}
+    if not getattr(found, "single", False):
+        return {"epochs": 1}
+    size = given.get("batch-size", 1)
+    if size != 1:
+        raise ConfigError(f"--batch-size {size}: {protocol} shows one image at a time; drop it")
+    return {"epochs": 1, "batch_size": 1}
 
 
 def chosen(given: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -156,7 +162,7 @@ def chosen(given: Mapping[str, Any]) -> tuple[str, str, str]:
 def _check_domains(protocol: str, dataset: str, data: type[Any]) -> None:
     """Refuse a data set of one domain where the shift is between two."""
     domains: tuple[str, ...] = getattr(data, "domains", ())
-    if len(domains) == 1 and protocol not in registry.ONLINE:
+    if len(domains) == 1 and protocol not in registry.STREAMS:
         raise ConfigError(
             f"{protocol} adapts from one domain to another, and {dataset} has one alone, "
             f"'{domains[0]}'; use it with a stream protocol, whose shift is weather: --protocol "

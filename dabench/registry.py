@@ -48,14 +48,16 @@ class ProtocolEntry(Entry):
     primary_metric: str
 
 
-#: the protocols that push a stream
+#: the protocols that push a stream of images with one class each, of frames with dense labels
 ONLINE = ("gradual-weather", "online-tta", "continual-tta")
+DENSE = ("online-seg",)
+STREAMS = (*ONLINE, *DENSE)
 
 METHODS: dict[str, MethodEntry] = {
     "source": MethodEntry(
         "dabench.methods.source:Source",
         "the source model as it is; a cut on normalised entropy for 'unknown' (lower baseline)",
-        ("sf-osda", "sf-uda", "bb-uda", *ONLINE),
+        ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
     ),
     "shot": MethodEntry(
         "dabench.methods.shot:Shot",
@@ -95,12 +97,12 @@ METHODS: dict[str, MethodEntry] = {
     "bn-adapt": MethodEntry(
         "dabench.methods.bn_adapt:BNAdapt",
         "BatchNorm statistics of each batch in place of the source's; no gradient",
-        ONLINE,
+        STREAMS,
     ),
     "tent": MethodEntry(
         "dabench.methods.tent:Tent",
         "entropy of each batch, by weight and bias of normalisation layers",
-        ONLINE,
+        STREAMS,
     ),
     "eata": MethodEntry(
         "dabench.methods.eata:EATA",
@@ -115,7 +117,7 @@ METHODS: dict[str, MethodEntry] = {
     "cotta": MethodEntry(
         "dabench.methods.cotta:CoTTA",
         "averaged teacher over augmented views, stochastic restoration of weights",
-        ONLINE,
+        STREAMS,
     ),
     "shot-online": MethodEntry(
         "dabench.methods.shot_online:ShotOnline",
@@ -176,6 +178,12 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         "overhead",
         "accuracy",
     ),
+    "online-seg": ProtocolEntry(
+        "dabench.protocols.online_seg:OnlineSegmentation",
+        "segmentation, one frame at a time, under a schedule of weather",
+        "streets",
+        "mIoU/mean-conditions",
+    ),
 }
 
 DATASETS: dict[str, DataEntry] = {
@@ -190,6 +198,7 @@ DATASETS: dict[str, DataEntry] = {
     "streets": DataEntry(
         "dabench.datasets.streets:Streets",
         "embedded: drawn driving scenes, two looks (avenue, oldtown), dense labels; 11 classes",
+        kind="segmentation",
     ),
     "office31": DataEntry(
         "dabench.datasets.class_folder:Office31", "Office-31: amazon, webcam, dslr; 31 classes"

@@ -73,8 +73,12 @@ def arrange(rows: IntArray, labels: IntArray, order: Order, delta: float, value:
     return np.concatenate([rng.permutation(np.concatenate(stretch)) for stretch in stretches])
 
 
-def parse_shifts(text: str) -> list[Segment]:
+def parse_shifts(text: str, option: str = "shifts") -> list[Segment]:
     """Read ``fog:5,rain:3,clear`` or ``fog+rain:5`` (every image one of them) as segments.
+
+    Args:
+        text: what the user gave.
+        option: name of the protocol's option, for messages.
 
     Raises:
         ConfigError: no shift, an unknown kind, a severity out of range, a shift named twice.
@@ -86,7 +90,7 @@ def parse_shifts(text: str) -> list[Segment]:
     names = [s.name for s in found]
     if not names or len(set(names)) < len(names):
         raise ConfigError(
-            f"--protocol.shifts '{text}': expected different shifts such as fog:5,rain:5"
+            f"--protocol.{option} '{text}': expected different shifts such as fog:5,rain:5"
         )
     return found
 
@@ -104,22 +108,27 @@ def segment(kinds: str, severity: str) -> Segment:
     return Segment(f"{kinds}-{severity}", kinds, int(severity))
 
 
-def render(images: ImageArray, rows: IntArray, under: Segment) -> np.ndarray:
+def condition(under: Segment) -> str:
+    """Return a segment's name without the number of its round."""
+    return under.name.partition("@")[0]
+
+
+def render(images: ImageArray, rows: IntArray, under: Segment, draw: int = 0) -> np.ndarray:
     """Return (B, H, W, 3) uint8 pictures of some positions under a segment's weather.
 
-    A picture depends on (position, kind, severity) alone. With several kinds a position's own
-    generator chooses one of them.
+    A picture depends on (position, kind, severity, draw) alone. With several kinds a position's
+    own generator chooses one of them.
     """
     pictures = images[rows]
     if under.severity == 0:
         return pictures
     kinds = under.domain.split("+")
     if len(kinds) == 1:
-        return weather.apply(pictures, kinds[0], under.severity, rows)
-    chosen = np.array([seed(0, "mixed", under.domain, str(row)) % len(kinds) for row in rows])
+        return weather.apply(pictures, kinds[0], under.severity, rows, draw)
+    chosen = np.array([seed(draw, "mixed", under.domain, str(row)) % len(kinds) for row in rows])
     out = np.empty_like(pictures)
     for i, kind in enumerate(kinds):
         mine = chosen == i
         if mine.any():
-            out[mine] = weather.apply(pictures[mine], kind, under.severity, rows[mine])
+            out[mine] = weather.apply(pictures[mine], kind, under.severity, rows[mine], draw)
     return out

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -141,3 +143,15 @@ def bench(make_bench: Callable[..., Bench]) -> Callable[[str], Bench]:
         return made[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def dense() -> ModuleType:
+    """Return ``tests/dense_stream.py``: made-up frames, networks and methods of segmentation."""
+    path = Path(__file__).with_name("dense_stream.py")
+    spec = importlib.util.spec_from_file_location("dense_stream", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

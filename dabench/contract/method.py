@@ -100,6 +100,8 @@ class OnlineMethod(lightning.LightningModule):
     default_init: ClassVar[Init] = "source"
     #: whether ``step`` answers from before or after its own update
     answers: ClassVar[Literal["before", "after"]] = "before"
+    #: False where no answer depends on what came earlier: before and after an update are one
+    trains: ClassVar[bool] = True
     #: the kinds of task that it serves
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification"})
     #: hyper-parameters that decide the method's parts trained on source data

@@ -140,7 +140,8 @@ class Resume:
 class Run:
     """The circumstances of one run that are the same for every method.
 
-    ``source_parts`` trains, or loads, what a method declares as its extra ``source-parts``.
+    ``source_parts`` trains, or loads, what a method declares as its extra ``source-parts``;
+    ``report`` is the folder for a protocol's pictures (None = they are not kept).
     """
 
     init: Init
@@ -151,6 +152,7 @@ class Run:
     progress: bool
     resume: Resume | None = None
     source_parts: Callable[[OnlineMethod], nn.Module] | None = None
+    report: Path | None = None
 
 
 class ProtocolContract(Protocol):

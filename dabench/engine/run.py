@@ -92,6 +92,7 @@ def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> 
         run = Run(
             *(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume),
             source_parts=maker,
+            report=board / "report",
         )
         build = partial(parts.method, **spec.method_options)
         try:

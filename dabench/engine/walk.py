@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,25 @@ FORMAT = 1
 
 
 @dataclass
-class Journal:
-    """What is known of a stream so far; a checkpoint holds all of it.
+class Progress:
+    """How far a stream was walked; a checkpoint holds all of it.
 
     Attributes:
         steps: batches that are done.
+        seconds: time inside the method.
+        skipped: updates that methods before the present one left out.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+
+
+@dataclass
+class Journal(Progress):
+    """What is known of a stream of classification so far.
+
+    Attributes:
         prediction: per step, (B,) argmax of the method's logits.
         confidence: per step, (B,) max softmax.
         mean: per step, (K,) mean softmax.
@@ -33,11 +47,8 @@ class Journal:
         later: per step, (B,) argmax after the update, where the protocol asks for it too.
         source: per step, (B,) argmax of the source model on the same batch.
         probes: held-out accuracy by (number of the segment after which, name of the condition).
-        seconds: time inside the method.
-        skipped: updates that methods before the present one left out.
     """
 
-    steps: int = 0
     prediction: list[Tensor] = field(default_factory=list)
     confidence: list[Tensor] = field(default_factory=list)
     mean: list[Tensor] = field(default_factory=list)
@@ -45,8 +56,6 @@ class Journal:
     later: list[Tensor] = field(default_factory=list)
     source: list[Tensor] = field(default_factory=list)
     probes: list[tuple[int, str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    skipped: int = 0
 
     def add(self, logits: Tensor) -> None:
         """Keep what a batch's (B, K) logits say."""
@@ -60,7 +69,13 @@ class Journal:
 
 
 def walk(
-    method: OnlineMethod, batches: Iterator[Tensor], journal: Journal, arrived: int
+    method: OnlineMethod,
+    batches: Iterator[Tensor],
+    journal: Progress,
+    arrived: int,
+    *,
+    dense: bool = False,
+    prepare: Callable[[TargetBatch], None] | None = None,
 ) -> Iterator[tuple[TargetBatch, Tensor]]:
     """Push (B, 3, H, W) batches one by one; yield each with the logits that the method answered.
 
@@ -69,28 +84,45 @@ def walk(
         batches: float images in [0, 1].
         journal: counts the time that the method takes.
         arrived: images that were pushed before (a resumed run).
+        dense: whether logits are (B, K, H, W), one vector a pixel.
+        prepare: called with every batch, on the device, before the method steps.
 
     Raises:
-        TrainingError: logits that are not finite; names the step.
+        TrainingError: logits of another shape, or not finite; names the step.
     """
     device = next((p.device for p in method.parameters()), torch.device("cpu"))
     for images in batches:
         batch = TargetBatch(images, torch.arange(arrived, arrived + len(images))).to(device)
         arrived += len(images)
+        if prepare is not None:
+            prepare(batch)
         start = seconds(device)
         logits = method.step(batch)
         journal.seconds += seconds(device) - start
-        if logits.ndim != 2 or len(logits) != len(images):
-            raise TrainingError(
-                f"{type(method).__name__}: step returned {tuple(logits.shape)} for "
-                f"{len(images)} images; expected (B, K) logits of the batch alone"
-            )
-        if not bool(torch.isfinite(logits).all()):
-            raise TrainingError(
-                f"{type(method).__name__}: logits are not finite at step {journal.steps}; lower "
-                "--method.lr or normalise the gradients (--method.grad_norm unit-global)"
-            )
+        check_answer(method, "step", logits, batch.images, dense=dense, step=journal.steps)
         yield batch, logits
+
+
+def check_answer(
+    method: OnlineMethod, what: str, logits: Tensor, images: Tensor, *, dense: bool, step: int
+) -> None:
+    """Refuse logits that do not fit their images, or are no numbers.
+
+    Raises:
+        TrainingError: names the method, ``what`` it was asked for, and the step.
+    """
+    name, size = type(method).__name__, tuple(images.shape[2:]) if dense else ()
+    if logits.ndim < 2 or (len(logits), *logits.shape[2:]) != (len(images), *size):
+        expected = "(B, K, H, W) logits at the images' size" if dense else "(B, K) logits"
+        raise TrainingError(
+            f"{name}: {what} returned {tuple(logits.shape)} for {len(images)} images; "
+            f"expected {expected} of the batch alone"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise TrainingError(
+            f"{name}: logits are not finite at step {step}; lower "
+            "--method.lr or normalise the gradients (--method.grad_norm unit-global)"
+        )
 
 
 def seconds(device: torch.device) -> float:
@@ -100,7 +132,7 @@ def seconds(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def save(resume: Resume, method: OnlineMethod, journal: Journal) -> None:
+def save(resume: Resume, method: OnlineMethod, journal: Progress) -> None:
     """Write the checkpoint under a temporary name, then rename it: it is whole or absent."""
     cost = method.access.cost
     state: dict[str, Any] = {
@@ -121,7 +153,7 @@ def save(resume: Resume, method: OnlineMethod, journal: Journal) -> None:
     os.replace(draft, resume.path)
 
 
-def restore(resume: Resume, method: OnlineMethod, journal: Journal) -> bool:
+def restore(resume: Resume, method: OnlineMethod, journal: Progress) -> bool:
     """Go on from the checkpoint; False where there is none.
 
     Raises:

@@ -30,7 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *(E + name for name in ("loops", "walk", "scoring", "metrics", "seeding", "nets", "views")),
         *(E + "dense_nets", E + "dense_views"),
         # the weather of a stream belongs to the protocol; it is pure maths on pictures
-        *(E + "source", "dabench.protocols", "dabench.datasets.weather"),
+        *(E + "source", E + "dense_metrics", "dabench.protocols", "dabench.datasets.weather"),
     ),
     "dabench/contract": CONTRACT,
     "dabench/board": (C + "types", "dabench.errors", "dabench.board", "dabench.registry"),

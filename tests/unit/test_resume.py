@@ -57,3 +57,31 @@ def test_a_killed_process_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert its.keys() == theirs.keys()
     assert all((its[key] == theirs[key]).all() for key in its)
     assert not found[0].exists()
+
+
+@pytest.mark.slow
+def test_a_killed_stream_of_frames_resumes_bit_for_bit(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "dense_stream.py"
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    whole.mkdir()
+    subprocess.run([sys.executable, script, whole], check=True, capture_output=True)
+    process = subprocess.Popen([sys.executable, script, killed], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while not (found := list(killed.glob("checkpoint.pt"))):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(1)  # beyond the first segment
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert found[0].is_file()
+    assert not (killed / "result.json").exists()
+    resume = [sys.executable, script, killed, "--resume"]
+    told = subprocess.run(resume, check=True, capture_output=True, text=True)
+    assert told.stderr == ""
+    one, two = (json.loads((f / "result.json").read_text()) for f in (killed, whole))
+    assert one == two
+    pictures = sorted(path.name for path in (whole / "report").iterdir())
+    assert len(pictures) == 12
+    for name in pictures:
+        assert (killed / "report" / name).read_bytes() == (whole / "report" / name).read_bytes()

@@ -256,3 +256,10 @@ def test_a_backbone_without_batchnorm(
         assert "--init source" in the_line(err)
     else:
         assert code == 0
+
+
+def test_images_without_dense_labels(run: Run, small: None) -> None:
+    code, _, err = run("--method", "source", "--protocol", "online-seg", "--dataset", "digits")
+    assert code != 0
+    for part in ("online-seg is for segmentation", "digits has labels for classification"):
+        assert part in the_line(err)

@@ -1,0 +1,127 @@
+"""Metrics of segmentation as ``torchmetrics.Metric``, over one confusion matrix of pixels.
+
+Everything that a stream keeps of an answer is such a matrix; matrices add up, means of IoU do not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from dabench.contract.types import IGNORE
+from dabench.errors import ConfigError, DataError
+
+
+def pixel_confusion(predicted: Tensor, truth: Tensor, num_classes: int) -> Tensor:
+    """Return (K, K) int64 counts of pixels, rows = truth; pixels of ``IGNORE`` count nowhere.
+
+    Args:
+        predicted: (B, H, W) integer classes below K.
+        truth: (B, H, W) integer classes below K, or ``IGNORE``.
+        num_classes: K.
+
+    Raises:
+        DataError: the shapes differ, or the truth has a value outside the classes.
+        ConfigError: a predicted class is out of range.
+    """
+    if predicted.shape != truth.shape:
+        raise DataError(
+            f"dense labels of shape {tuple(truth.shape)} for answers of shape "
+            f"{tuple(predicted.shape)}: image and label must have one size"
+        )
+    labelled = truth != IGNORE
+    true, found = truth[labelled].long(), predicted[labelled].long()
+    if true.numel() and not 0 <= int(true.min()) <= int(true.max()) < num_classes:
+        raise DataError(
+            f"dense labels from {int(true.min())} to {int(true.max())}: expected classes 0 to "
+            f"{num_classes - 1}, or {IGNORE} where a pixel has none; see how the data set maps ids"
+        )
+    if found.numel() and not 0 <= int(found.min()) <= int(found.max()) < num_classes:
+        raise ConfigError(f"predicted classes must lie in 0..{num_classes - 1}")
+    counts = torch.bincount(true * num_classes + found, minlength=num_classes**2)
+    return counts.view(num_classes, num_classes)
+
+
+def union_of(confusion: Tensor) -> Tensor:
+    """Return (..., K) pixels that are of a class in truth or answer, of (..., K, K) counts."""
+    right = confusion.diagonal(dim1=-2, dim2=-1)
+    return confusion.sum(-1) + confusion.sum(-2) - right
+
+
+def mean_iou(confusion: Tensor) -> Tensor:
+    """Return the mean IoU of (..., K, K) counts as (...) float64; nan where no class has a pixel.
+
+    IoU = TP / (TP + FP + FN). A class without a pixel in truth and answer is left out of the mean;
+    one that is only answered counts as 0.
+    """
+    union = union_of(confusion)
+    iou = confusion.diagonal(dim1=-2, dim2=-1).double() / union
+    return iou.nanmean(-1)
+
+
+class DenseIoU(Metric):
+    """Mean IoU, IoU of every class, and the share of pixels that are right.
+
+    ``compute()`` returns ``mIoU``, ``pixel_accuracy`` and ``class_iou`` (K values or holes).
+    ``confusion`` holds the (K, K) counts of labelled pixels, pooled over all images: never a mean
+    of images' own figures. A class whose union is empty is a hole and left out of the mean; one
+    that is answered but absent counts as 0.
+
+    Args:
+        num_classes: K.
+        kwargs: passed on to ``torchmetrics.Metric``.
+
+    Source: Everingham et al., "The Pascal visual object classes challenge", 2015 (IoU);
+    Cordts et al., "The Cityscapes dataset", 2016 (ignored pixels).
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    confusion: Tensor
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_classes < 1:
+            raise ConfigError(f"a metric needs at least one class, not {num_classes}")
+        self._size = num_classes
+        zeros = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.add_state("confusion", zeros, dist_reduce_fx="sum")
+
+    def update(
+        self, predicted: Tensor | None, truth: Tensor | None, confusion: Tensor | None = None
+    ) -> None:
+        """Count (B, H, W) answers, or (K, K) counts that were kept earlier.
+
+        Raises:
+            DataError, ConfigError: as :func:`pixel_confusion`.
+        """
+        if confusion is None:
+            if predicted is None or truth is None:
+                raise ConfigError("DenseIoU.update needs answers with their truth, or counts")
+            confusion = pixel_confusion(predicted, truth, self._size)
+        self.confusion += confusion.to(self.confusion.device)
+
+    def compute(self) -> dict[str, Any]:
+        """Return the scores over everything seen since the last reset."""
+        return iou_scores(self.confusion)
+
+
+def iou_scores(confusion: Tensor, classes: list[int] | None = None) -> dict[str, Any]:
+    """Return the scores of (K, K) counts; ``classes``: the mean over these alone.
+
+    The IoU of a class counts all its pixels whatever the other classes of the mean are.
+    """
+    union, total = union_of(confusion), int(confusion.sum())
+    right = confusion.diagonal()
+    per_class = [a / b if b else None for a, b in zip(right.tolist(), union.tolist(), strict=True)]
+    chosen = [per_class[c] for c in (classes if classes is not None else range(len(union)))]
+    there = [value for value in chosen if value is not None]
+    return {
+        "mIoU": sum(there) / len(there) if there else None,
+        "pixel_accuracy": int(right.sum()) / total if total else None,
+        "class_iou": per_class,
+    }

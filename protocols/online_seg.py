@@ -1,0 +1,139 @@
+"""Protocol ``online-seg``: frames arrive one by one, and each is segmented at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from dabench.contract.access import Online
+from dabench.contract.data import DenseData
+from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run
+from dabench.contract.stream import Segment, Stream
+from dabench.contract.types import IntArray, Kind, Task
+from dabench.datasets import weather
+from dabench.engine.nets import Network
+from dabench.engine.seeding import seed as hashed
+from dabench.errors import ConfigError
+from dabench.protocols import schedules, streams
+from dabench.protocols.dense_outcome import Timing
+from dabench.protocols.dense_walker import DenseJournal, DenseWalker
+from dabench.protocols.schedules import Schedule
+from dabench.protocols.walker import check_init
+
+CONDITIONS = "fog:3,rain:3,low-light:3"
+
+
+class OnlineSegmentation:
+    """One frame at a time, in the order of the frames, under a schedule of weather.
+
+    A seed draws where the order begins (it goes on at the first frame after the last) and the
+    weather of every frame. Predictions before and after the update are both scored; one of them
+    ranks.
+
+    Args:
+        conditions: ``kind:severity`` with commas between; ``fog+rain:3`` mixes kinds frame by
+            frame, ``clear`` is the target domain as it is.
+        schedule: ``constant``: one condition after the other, a fresh method for each; ``ramp``:
+            the same, but in each the severity climbs from 1 while the frames go by; ``cycle``:
+            one after the other and round again, and nobody says where one begins.
+        rounds: how often a cycle is met.
+        timing: whether the predictions after or before the update rank; the other ones' scores
+            end in ``/before`` or ``/after``.
+    """
+
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "segmentation"
+    primary: ClassVar[str] = "mIoU/mean-conditions"
+    grant: ClassVar[type] = Online
+    #: extras by name; a ``buffer`` of frames is kept by the method, nothing is handed out
+    grants: ClassVar[frozenset[str]] = frozenset({"source-parts", "buffer"})
+    black_box: ClassVar[bool] = False
+    online: ClassVar[bool] = True
+    #: a batch is one image, whatever the data set's default says
+    single: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        conditions: str = CONDITIONS,
+        schedule: Schedule = "constant",
+        rounds: Annotated[int, Field(ge=1)] = 1,
+        timing: Timing = "after",
+    ) -> None:
+        self.conditions = streams.parse_shifts(conditions, "conditions")
+        self.schedule, self.rounds, self.timing = schedule, rounds, timing
+        schedules.check_schedule(schedule, self.conditions, rounds)
+
+    def is_valid(self, data: DenseData) -> str | None:
+        """Return why these data cannot be used, or None."""
+        if data.kind != self.kind:
+            return f"its labels are for {data.kind}, one an image; choose frames with dense labels"
+        if min(data.image_size, data.width) < weather.MIN_SIDE:
+            return (
+                f"frames of {data.image_size}x{data.width} px; weather needs {weather.MIN_SIDE} "
+                "each way"
+            )
+        return None
+
+    def plan(self, data: DenseData, batch_size: int, seed: int) -> DensePlan:
+        """Order the frames and freeze the stream; ``batch_size`` is 1 whatever is given.
+
+        Raises:
+            ConfigError: a condition without a frame.
+        """
+        rows = self.order(len(data.target_all.images), seed)
+        found = tuple(schedules.segments(self.schedule, self.conditions, self.rounds, rows))
+        for under, part in found:
+            if not len(part):
+                raise ConfigError(
+                    f"condition '{under.name}' has no frame: {data.dataset}/{data.target} has "
+                    f"{len(rows)}; use --protocol.schedule constant, a lower severity, or more "
+                    "frames"
+                )
+        return DensePlan(
+            task=Task(self.kind, data.classes, data.image_size, False, data.flip, width=data.width),
+            source=data.source_train,
+            source_val=data.source_val,
+            frames=data.target_all,
+            stream=Stream(found, 1, seed, f"{weather.RENDERING}, drawn by the seed"),
+            subsets=data.subsets,
+        )
+
+    def order(self, frames: int, seed: int) -> IntArray:
+        """Return the frames' positions from where the seed's stream begins."""
+        if not frames:
+            return np.array([], dtype=np.int64)
+        rng = np.random.default_rng(hashed(seed, "stream", "start"))
+        return np.roll(np.arange(frames, dtype=np.int64), -int(rng.integers(frames)))
+
+    def condition(self, under: Segment) -> str:
+        """Return the name of a segment's condition, in a ramp that of all its levels."""
+        peaks = {peak.domain: peak.severity for peak in self.conditions}
+        if self.schedule == "ramp" and under.severity:
+            return f"{under.domain}-to-{peaks[under.domain]}"
+        return streams.condition(under)
+
+    def turn(self, under: Segment) -> int:
+        """Return the number of a segment's round, from 1."""
+        return int(under.name.partition("@")[2] or 1)
+
+    def fresh(self, before: Segment, under: Segment) -> bool:
+        """Return whether a fresh method begins between two segments."""
+        return self.schedule != "cycle" and self.condition(before) != self.condition(under)
+
+    def run(self, build: BuildOnline, plan: DensePlan, source: Network, run: Run) -> Outcome:
+        """Walk along the stream, and score.
+
+        Raises:
+            AccessError: the method needs something that this protocol does not grant, or does not
+                serve segmentation.
+            ConfigError: ``--init bn-target``, which would look at the stream in advance.
+            CacheError: a checkpoint of another run.
+            DataError: labels that do not fit their frame or the classes.
+        """
+        check_init(run)
+        walker = DenseWalker(self, build, plan, source, run, DenseJournal())
+        walker.go()
+        return walker.outcome()
