@@ -46,12 +46,14 @@ class ProtocolEntry(Entry):
 
 #: the protocols that push a stream
 ONLINE = ("gradual-weather", "online-tta", "continual-tta")
+#: the protocol of segmentation
+DENSE = "online-seg"
 
 METHODS: dict[str, MethodEntry] = {
     "source": MethodEntry(
         "dabench.methods.source:Source",
         "the source model as it is; a cut on normalised entropy for 'unknown' (lower baseline)",
-        ("sf-osda", "sf-uda", "bb-uda", *ONLINE),
+        ("sf-osda", "sf-uda", "bb-uda", *ONLINE, DENSE),
     ),
     "shot": MethodEntry(
         "dabench.methods.shot:Shot",
@@ -91,12 +93,12 @@ METHODS: dict[str, MethodEntry] = {
     "bn-adapt": MethodEntry(
         "dabench.methods.bn_adapt:BNAdapt",
         "BatchNorm statistics of each batch in place of the source's; no gradient",
-        ONLINE,
+        (*ONLINE, DENSE),
     ),
     "tent": MethodEntry(
         "dabench.methods.tent:Tent",
         "entropy of each batch, by weight and bias of normalisation layers",
-        ONLINE,
+        (*ONLINE, DENSE),
     ),
     "eata": MethodEntry(
         "dabench.methods.eata:EATA",
@@ -111,7 +113,22 @@ METHODS: dict[str, MethodEntry] = {
     "cotta": MethodEntry(
         "dabench.methods.cotta:CoTTA",
         "averaged teacher over augmented views, stochastic restoration of weights",
-        ONLINE,
+        (*ONLINE, DENSE),
+    ),
+    "max-squares": MethodEntry(
+        "dabench.methods.max_squares:MaxSquares",
+        "as tent, with the maximum-squares loss",
+        (DENSE,),
+    ),
+    "tta-aug": MethodEntry(
+        "dabench.methods.tta_aug:TTAAug",
+        "mean over the image and changed views of it, brought back to its frame; no learning",
+        (DENSE,),
+    ),
+    "transadapt": MethodEntry(
+        "dabench.methods.transadapt:TransAdapt",
+        "transfer module from source training; unsupervised, invariance and equivariance losses",
+        (DENSE,),
     ),
     "shot-online": MethodEntry(
         "dabench.methods.shot_online:ShotOnline",
