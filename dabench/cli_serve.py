@@ -109,6 +109,7 @@ def load(spec: RunSpec, chosen: Settings) -> InProcess:
     data = registry.dataset(spec.dataset)().load(
         DataRequest(spec.source, spec.target, spec.image_size, chosen.data_root, chosen.cache_dir)
     )
+    registry.check_data_kind(spec.protocol, spec.dataset, data.kind)
     protocol = registry.protocol(spec.protocol)(**options)
     reason = protocol.is_valid(data)
     if reason is not None:

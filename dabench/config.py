@@ -31,7 +31,9 @@ __all__ = [
     "validate_options",
 ]
 
-_SPEC_DEFAULTS: dict[str, Any] = {"batch_size": 64, "freeze": 0}
+_SPEC_DEFAULTS: dict[str, Any] = {"freeze": 0}
+#: kind of task -> batch size where none is given, and the least
+_BATCH_SIZES = {"classification": (64, 2), "segmentation": (1, 1)}
 _FROM_DATA = (
     *("source", "target", "backbone", "weights", "image_size"),
     *("epochs", "batch_size", "source_epochs", "freeze"),
@@ -100,9 +102,11 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         raise ConfigError("give --seed or --seeds, not both")
     seeds = parse_seeds(given["seeds"]) if "seeds" in given else [given.get("seed", 0)]
     method, protocol, dataset = chosen(given)
+    registry.check_method_kind(method, protocol)
+    registry.check_data_kind(protocol, dataset, registry.DATASETS[dataset].kind)
     data = registry.dataset(dataset)
     _check_domains(protocol, dataset, data)
-    common = _fill(given, dataset, data)
+    common = _fill(given, dataset, data, registry.kind_of(protocol))
     method_class = registry.method(method)
     fields: dict[str, Any] = {
         "method": method,
@@ -169,9 +173,12 @@ def _with_prefix(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def _fill(given: Mapping[str, Any], dataset: str, data: type[Any]) -> dict[str, Any]:
-    """Fill in what the data set decides; check the domains' names."""
-    defaults = {**_SPEC_DEFAULTS, **getattr(data, "defaults", {})}
+def _fill(given: Mapping[str, Any], dataset: str, data: type[Any], kind: str) -> dict[str, Any]:
+    """Fill in what data set and kind of task decide; check domains' names and batch size."""
+    usual, least = _BATCH_SIZES[kind]
+    defaults = {**_SPEC_DEFAULTS, "batch_size": usual, **getattr(data, "defaults", {})}
+    if given.get("batch-size", usual) < least:
+        raise ConfigError(f"--batch-size {given['batch-size']}: expected {least} or more")
     values: dict[str, Any] = {}
     domains: tuple[str, ...] = getattr(data, "domains", ())
     for name in _FROM_DATA:

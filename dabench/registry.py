@@ -24,9 +24,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class DataEntry(Entry):
-    """A data set; ``per_class``: its field ranks by the mean of per-class accuracies."""
+    """A data set; ``per_class``: its field ranks by the mean of per-class accuracies.
+
+    ``kind`` is the task that its labels pose: classification or segmentation.
+    """
 
     per_class: bool = False
+    kind: str = "classification"
 
 
 @dataclass(frozen=True)
@@ -265,3 +269,32 @@ def protocol(name: str) -> type[Any]:
 def dataset(name: str) -> type[Any]:
     """Import and return a data set's class (raises ConfigError for an unknown name)."""
     return _load(entry("data set", DATASETS, name))
+
+
+def kind_of(protocol_name: str) -> str:
+    """Return the kind of task that a protocol poses."""
+    return str(getattr(protocol(protocol_name), "kind", "classification"))
+
+
+def check_method_kind(method_name: str, protocol_name: str) -> None:
+    """Raise ``ConfigError`` where a method does not serve the kind of task of a protocol."""
+    kinds = getattr(method(method_name), "kinds", frozenset({"classification"}))
+    kind = kind_of(protocol_name)
+    if kind not in kinds:
+        raise ConfigError(
+            f"{protocol_name} is a protocol of {kind}, and method '{method_name}' serves "
+            f"{' and '.join(sorted(kinds))} alone; 'dabench list' shows what serves what"
+        )
+
+
+def check_data_kind(protocol_name: str, dataset_name: str, kind: str) -> None:
+    """Raise ``ConfigError`` where data of ``kind`` are not what a protocol needs."""
+    wanted = kind_of(protocol_name)
+    if kind == wanted:
+        return
+    fitting = [name for name, found in DATASETS.items() if found.kind == wanted]
+    such = f" such as {' or '.join(fitting[:2])}" if fitting else ""
+    raise ConfigError(
+        f"{protocol_name} needs a {wanted} data set{such}; {dataset_name} is {kind}: choose "
+        "another --dataset or --protocol"
+    )

@@ -14,7 +14,7 @@ from dabench.contract.data import ClassSplit, DomainData, Labelled
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Build, Outcome, Plan, Run
 from dabench.contract.stream import Segment, Stream
-from dabench.contract.types import IntArray, Score, Task
+from dabench.contract.types import IntArray, Kind, Score, Task
 from dabench.engine import loops
 from dabench.engine.loops import Predictions
 from dabench.engine.scoring import Scorer, check_order
@@ -38,6 +38,7 @@ class OfflineProtocol(ABC):
     """
 
     version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "classification"
     primary: ClassVar[str]
     open_set: ClassVar[bool]
     grant: ClassVar[type]

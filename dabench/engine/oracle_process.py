@@ -286,6 +286,7 @@ def _answerer(request: SealedRequest) -> InProcess:
 
 def _plan(request: SealedRequest) -> Plan:
     data: DomainData = registry.dataset(request.dataset)().load(request.data)
+    registry.check_data_kind(request.protocol, request.dataset, data.kind)
     protocol = registry.protocol(request.protocol)(**request.protocol_options)
     reason = protocol.is_valid(data)
     if reason is not None:

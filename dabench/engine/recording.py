@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import Recorder
-from dabench.contract.protocol import Outcome, Plan, StreamPlan
+from dabench.contract.protocol import DensePlan, Outcome, Plan, StreamPlan
 from dabench.contract.types import Separation
 
 if TYPE_CHECKING:
@@ -58,11 +58,20 @@ class BoardRecorder(Recorder):
         else:
             self._writer.add_scalar(name, value, step)
 
-    def finish(self, outcome: Outcome, plan: Plan | StreamPlan) -> None:
-        """Write the curves, a confusion matrix, and images called unknown."""
+    def finish(self, outcome: Outcome, plan: Plan | StreamPlan | DensePlan) -> None:
+        """Write the curves, a confusion matrix, and images called unknown.
+
+        Of dense labels the matrix is (K, K) counts of pixels that the protocol leaves in
+        ``arrays["stream.confusion"]``.
+        """
         for score in outcome.curves:
             if score.value is not None:
                 self._writer.add_scalar(f"metric/{score.key}", score.value, score.at)
+        if isinstance(plan, DensePlan):
+            counts = outcome.arrays.get("stream.confusion")
+            if counts is not None:
+                self._writer.add_figure("confusion", confusion_figure(counts, plan.task.classes), 0)
+            return
         if isinstance(plan, StreamPlan):
             found = outcome.arrays["stream.prediction"]
             matrix = confusion(outcome.arrays["stream.truth"], found, plan.task.num_classes)

@@ -24,11 +24,12 @@ from dabench import registry
 from dabench.board.records import Store, load
 from dabench.config import RunSpec, Settings, changed_options
 from dabench.contract.access import Budget
-from dabench.contract.data import DataRequest, DomainData
-from dabench.contract.protocol import Plan, Resume, Run, StreamPlan
+from dabench.contract.data import DataRequest
+from dabench.contract.protocol import DensePlan, Plan, Resume, Run, StreamPlan
 from dabench.engine import black_box, source
 from dabench.engine.memory import keep_freed_memory
 from dabench.engine.recording import BoardRecorder
+from dabench.engine.source_parts import SourceParts
 from dabench.errors import ConfigError, DataError
 
 
@@ -49,7 +50,7 @@ class _Parts:
 
     protocol: Any
     method: Any
-    plan: Plan | StreamPlan
+    plan: Plan | StreamPlan | DensePlan
     source: Any
     about: dict[str, Any]
     ids: dict[str, str]
@@ -82,12 +83,16 @@ def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> 
         path = store.path(spec.protocol, spec.dataset, identity)
         return RunResult(identity, path, load(path), True, board)
     record = _record(spec, parts, identity)
+    maker = _source_parts(spec, settings, parts)
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:
         budget = Budget(spec.epochs, spec.batch_size)
         checkpoint = board / "checkpoint.pt"
         resume = Resume(checkpoint, identity, settings.checkpoint_every, settings.resume)
-        run = Run(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume)
+        run = Run(
+            *(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume),
+            source_parts=maker,
+        )
         build = partial(parts.method, **spec.method_options)
         try:
             outcome = parts.protocol.run(build, parts.plan, parts.source, run)
@@ -97,12 +102,27 @@ def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> 
             raise
         recorder.finish(outcome, parts.plan)
     record["extras"] = sorted({*record["extras"], *outcome.extras})
-    record["cost"] |= outcome.cost | _usage(time.perf_counter() - start, spec.device)
+    spent = maker.spent if maker else 0.0
+    record["cost"] |= outcome.cost | _usage(time.perf_counter() - start - spent, spec.device)
+    if maker and maker.about:
+        record["source_model"] |= {"parts": maker.about}
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]
     path = store.write(record, outcome.arrays)
     checkpoint.unlink(missing_ok=True)
     return RunResult(identity, path, record, False, board)
+
+
+def _source_parts(spec: RunSpec, settings: Settings, parts: _Parts) -> SourceParts | None:
+    """Return what trains a method's source parts; only a stream with a source model has it."""
+    if isinstance(parts.plan, Plan):
+        return None
+    return SourceParts(
+        *(parts.plan, parts.source, parts.ids["source"]),
+        spec.method_options,
+        settings.cache_dir,
+        spec.device,
+    )
 
 
 def _load(spec: RunSpec, settings: Settings) -> _Parts:
@@ -112,11 +132,14 @@ def _load(spec: RunSpec, settings: Settings) -> _Parts:
             f"method '{spec.method}' does not serve protocol '{spec.protocol}'; "
             f"it serves: {', '.join(entry.protocols)}"
         )
-    data: DomainData = registry.dataset(spec.dataset)().load(
+    method = registry.method(spec.method)
+    registry.check_method_kind(spec.method, spec.protocol)
+    data = registry.dataset(spec.dataset)().load(
         DataRequest(
             spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
         )
     )
+    registry.check_data_kind(spec.protocol, spec.dataset, data.kind)
     protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
     reason = protocol.is_valid(data)
     if reason is not None:
@@ -125,7 +148,6 @@ def _load(spec: RunSpec, settings: Settings) -> _Parts:
     recipe = source_recipe(spec, black_box=protocol.black_box)
     seed = spec.seed if spec.source_seed is None else spec.source_seed
     ids = {"data": data.digest, "stream": plan.stream.digest}
-    method = registry.method(spec.method)
     if protocol.black_box:
         protocol.check(spec.init, plan, method)  # before hours of source training
         opened = black_box.open_source(spec, settings, protocol, plan, recipe, seed)

@@ -3,8 +3,10 @@
 Adding a method, a stage or a data set therefore changes nobody else's random numbers.
 """
 
+import contextlib
 import hashlib
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -21,3 +23,16 @@ def seed_everything(value: int) -> None:
     random.seed(value)
     np.random.seed(value)  # noqa: NPY002 - scikit-learn and libraries draw from the global one
     torch.manual_seed(value)
+
+
+@contextlib.contextmanager
+def seeded(value: int) -> Iterator[None]:
+    """Seed inside, and put every generator back afterwards: nothing outside depends on it."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - as above
+    with torch.random.fork_rng():
+        seed_everything(value)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

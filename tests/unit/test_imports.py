@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "protocols": (
         *CONTRACT,
         *(E + name for name in ("loops", "walk", "scoring", "metrics", "seeding", "nets", "views")),
+        *(E + "dense_nets", E + "dense_views"),
         # the weather of a stream belongs to the protocol; it is pure maths on pictures
         *(E + "source", "dabench.protocols", "dabench.datasets.weather"),
     ),

@@ -1,0 +1,133 @@
+"""Segmentation networks by name: features, a 1 x 1 classifier, logits at the images' own size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dabench.engine import backbones, dense_backbones
+from dabench.engine.dense_backbones import NAMES, Parts
+from dabench.engine.nets import Network
+from dabench.errors import CacheError, ConfigError, did_you_mean
+
+
+def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return (B, K, h, w) maps at ``size``, bilinear (corners not aligned)."""
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+
+
+class DenseNetwork(Network):
+    """A :class:`Network` with a class for every pixel.
+
+    ``features`` returns (B, D, h, w) maps, ``classifier`` is a 1 x 1 convolution to (B, K, h, w),
+    and ``forward`` brings its logits to the images' size.
+
+    Args:
+        parts: backbone, context and decoder (``bottleneck``), width and normalisation.
+        num_classes: K.
+        name: of the network, for error messages.
+    """
+
+    def __init__(self, parts: Parts, num_classes: int, name: str = "network") -> None:
+        super().__init__(
+            parts.backbone,
+            parts.num_features,
+            num_classes,
+            bottleneck=0,
+            weight_norm=False,
+            normalisation=parts.normalisation,
+        )
+        self.bottleneck = parts.neck
+        self.classifier = nn.Conv2d(parts.num_features, num_classes, 1)
+        self.name, self.stride = name, parts.stride
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return (B, D, h, w) feature maps of (B, 3, H, W) images in [0, 1].
+
+        Raises:
+            ConfigError: images smaller than the network's stride.
+        """
+        check_size(self.name, self.stride, (images.shape[-2], images.shape[-1]))
+        return super().features(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, K, H, W) logits."""
+        return upsample(super().forward(images), (images.shape[-2], images.shape[-1]))
+
+    def append_class(self, generator: torch.Generator) -> None:
+        """Refuse: open-set methods are for classification."""
+        raise ConfigError(f"{self.name}: a segmentation network takes no further class")
+
+
+def check_size(name: str, stride: int, shape: tuple[int, int]) -> None:
+    """Raise ``ConfigError`` where images (height, width) are smaller than a network's stride."""
+    if min(shape) < stride:
+        raise ConfigError(
+            f"images of {shape[1]} x {shape[0]} px (width x height) are smaller than the stride of "
+            f"{name}, {stride} px: give a larger --image-size, or choose another --backbone"
+        )
+
+
+def build(name: str, weights: str, num_classes: int) -> DenseNetwork:
+    """Build a segmentation network by name.
+
+    Args:
+        name: ``small-seg`` or one of torchvision's (``dense_backbones.NAMES``).
+        weights: ``none``; ``pretrained``: torchvision's whole network, with a fresh classifier; or
+            the path of a state dict: torchvision's or our own names, the whole network or the
+            backbone alone. Its classifier is kept where it has K classes.
+        num_classes: K.
+
+    Raises:
+        ConfigError: unknown name, a classification backbone, or weights that do not exist.
+        CacheError: a weight file that cannot be read or does not fit.
+    """
+    if name not in NAMES:
+        raise ConfigError(_unknown(name))
+    parts = dense_backbones.parts(name, weights == "pretrained")
+    network = DenseNetwork(parts, num_classes, name)
+    if weights not in {"none", "pretrained"}:
+        load_weights(network, Path(weights))
+    # a third less time on a CPU, for the small one too; inputs follow the layout
+    network.to(memory_format=torch.channels_last)
+    network.pretrained = weights != "none"
+    return network
+
+
+def _unknown(name: str) -> str:
+    if backbones.is_known(name):
+        return (
+            f"--backbone {name} is a classification backbone and this task is segmentation; "
+            f"choose one of {', '.join(NAMES)}"
+        )
+    return f"unknown segmentation network '{name}'{did_you_mean(name, NAMES)}"
+
+
+def load_weights(network: DenseNetwork, path: Path) -> None:
+    """Load a state dict into a network; see :func:`build`.
+
+    Raises:
+        ConfigError: no such file.
+        CacheError: it cannot be read, or tensors are missing.
+    """
+    state = dense_backbones.our_names(network.name, backbones.read_state(path))
+    own = network.state_dict()
+    fits = {k: v for k, v in state.items() if k in own and _fits(v, own[k])}
+    whole = [k for k in own if not k.startswith("classifier.")]
+    wanted = [k for k in whole if k.startswith("backbone.")]
+    if any(k.startswith("bottleneck.") for k in state):
+        wanted = whole
+    missing = [k for k in wanted if k not in fits]
+    if missing:
+        raise CacheError(
+            f"--weights {path}: {len(missing)} tensors of {network.name} are missing or of another "
+            f"shape, first '{missing[0]}'"
+        )
+    network.load_state_dict(fits, strict=False)
+
+
+def _fits(value: object, own: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == own.shape

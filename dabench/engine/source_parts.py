@@ -1,0 +1,164 @@
+"""What a method trains on labelled source data before its stream: trained once, cached."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dabench.contract.access import to_float
+from dabench.contract.method import OnlineMethod
+from dabench.contract.protocol import DensePlan, StreamPlan
+from dabench.engine import dense_source, source, views
+from dabench.engine.nets import Cost, Network
+from dabench.engine.seeding import seed, seeded
+from dabench.errors import CacheError, TrainingError
+
+log = logging.getLogger("dabench")
+
+
+@dataclass
+class SourceParts:
+    """Makes the source parts of a run's method; what ``Run.source_parts`` calls.
+
+    Attributes:
+        plan: the run's; its source images are what parts are trained on.
+        network: the source model.
+        source_id: its id.
+        options: the method's options by name.
+        cache: root of the caches.
+        device: where training happens, and where the parts end up.
+        about: for the record; empty until parts were made.
+        spent: seconds that making them took here.
+    """
+
+    plan: StreamPlan | DensePlan
+    network: Network
+    source_id: str
+    options: Mapping[str, Any]
+    cache: Path
+    device: str
+    about: dict[str, Any] = field(default_factory=dict)
+    spent: float = 0.0
+
+    def __call__(self, method: OnlineMethod) -> nn.Module:
+        """Return a method's parts in eval mode, on the device.
+
+        They depend on what the key holds and not on the run's seed: random numbers inside come
+        from the source model's id, and outside nothing is drawn. ``method`` is left as it is: a
+        copy of it trains.
+
+        Raises:
+            TrainingError: training went wrong, or changed the source model.
+            CacheError: the cached file is damaged or was made by something else.
+        """
+        start = time.perf_counter()
+        key = parts_key(method, self.source_id, self.options, self.plan)
+        path = self.cache / "sources" / key / "parts.pt"
+        twin = copy.deepcopy(method)
+        network = copy.deepcopy(self.network).to(self.device).eval()
+        network.cost = Cost(paused=True)
+        with seeded(self._seed("model")), torch.enable_grad():
+            parts = twin.source_parts(network, self.plan.task).to(self.device)
+            if not path.is_file():
+                artefact = self._train(twin, parts, network)
+                if source.publish(artefact | {"key": key}, path):
+                    log.info("source parts of %s saved to %s", type(method).__name__, path)
+            trained = _load(parts, path, key)
+        self.about = {"key": key, "train_seconds": trained}
+        self.spent += time.perf_counter() - start
+        return parts.eval()
+
+    def _seed(self, name: str) -> int:
+        """Seed by the source model: variants of a method that train parts see the same batches."""
+        return seed(int(self.source_id[:8], 16), "source-parts", name)
+
+    def _train(self, method: OnlineMethod, parts: nn.Module, network: Network) -> dict[str, Any]:
+        start = time.perf_counter()
+        before = source.state_hash(network)
+        batches = source_batches(self.plan, self._seed("batches"), self.device)
+        method.train_source_parts(parts, network, batches)
+        if source.state_hash(network) != before:
+            raise TrainingError(
+                f"{type(method).__name__}.train_source_parts changed the source model (its weights "
+                "or BatchNorm statistics); train copies, and leave the network in eval mode"
+            )
+        state = {name: value.detach().cpu() for name, value in parts.state_dict().items()}
+        broken = [n for n, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+        if broken:
+            raise TrainingError(
+                f"{type(method).__name__}: source parts are not finite after training, first "
+                f"'{broken[0]}'; lower the rate that they are trained at"
+            )
+        return {"state_dict": state, "seconds": time.perf_counter() - start}
+
+
+def parts_key(
+    method: OnlineMethod,
+    source_id: str,
+    options: Mapping[str, Any],
+    plan: StreamPlan | DensePlan,
+) -> str:
+    """Return the name of the folder in the cache: a hash of all that decides the parts.
+
+    Raises:
+        TrainingError: the method names a source option that it does not have.
+    """
+    absent = sorted(method.source_options - set(options))
+    if absent:
+        raise TrainingError(
+            f"{type(method).__name__}.source_options names {', '.join(absent)}, which is none of "
+            f"its options ({', '.join(sorted(options))})"
+        )
+    chosen = {name: options[name] for name in sorted(method.source_options)}
+    about = [source_id, type(method).__name__, method.version, chosen, plan.task.classes]
+    text = json.dumps(["parts-1", *about], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def source_batches(
+    plan: StreamPlan | DensePlan, batches_seed: int, device: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return endless augmented batches of the images that the source model was trained on.
+
+    (B, 3, H, W) in [0, 1], with (B,) int64 classes, or (B, H, W) uint8 masks in segmentation.
+    """
+    if isinstance(plan, DensePlan):
+        size = dense_source.DenseRecipe.batch_size
+        return dense_source.augmented(plan.source, plan.task, size, batches_seed, device)
+    return _classified(plan, batches_seed, device)
+
+
+def _classified(
+    plan: StreamPlan, batches_seed: int, device: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    data = plan.source
+    train = source.training_rows(data, plan.source_val)
+    for chosen in dense_source.shuffled(len(train), source.Recipe.batch_size, batches_seed):
+        rows = train[chosen]
+        images = views.weak(to_float(data.images[rows]).to(device), flip=plan.task.flip)
+        yield images, torch.from_numpy(data.labels[rows]).to(device)
+
+
+def _load(parts: nn.Module, path: Path, key: str) -> float:
+    """Load the state into ``parts``; return the seconds that training took."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved["key"] != key:
+            raise CacheError("they belong to other options")
+        parts.load_state_dict(saved["state_dict"])
+        return float(saved["seconds"])
+    except Exception as error:
+        raise CacheError(
+            f"cached source parts {path} cannot be used ({str(error).splitlines()[0][:100]}); "
+            "delete the file and run again"
+        ) from error
