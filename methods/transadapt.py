@@ -45,7 +45,8 @@ class TransAdapt(OnlineMethod):
     it predicts from the image's feature map (the extra ``source-parts``). On the stream the module
     is frozen. Each image moves the network by an unsupervised loss on that head's output, by
     invariance to a photometric view and by equivariance to a geometric one; then it is answered by
-    the module's matrix on the head's new logits. ``steps=0`` is the module without adaptation,
+    the module's matrix on the head's new logits. Losses are taken at the places of the feature map;
+    answers have the image's size. ``steps=0`` is the module without adaptation,
     ``module=false`` the losses without the module. Where each choice comes from: docs/methods.md.
 
     Args:
@@ -232,7 +233,7 @@ class TransAdapt(OnlineMethod):
     def _learn(self, images: Tensor) -> None:
         """Make one update."""
         with torch.set_grad_enabled(bool(self.unsup_weight)):
-            p = self.net(images).softmax(1)
+            p = self._unsupervised(images).softmax(1)
         losses: dict[str, Tensor] = {}
         if self.unsup_weight:
             losses["unsupervised"] = self.unsup_weight * self.objective(p).mean()
@@ -249,16 +250,21 @@ class TransAdapt(OnlineMethod):
     def _invariance(self, images: Tensor, target: Tensor) -> Tensor:
         """Return how far the answer to a photometric view is from the target."""
         view = Photometric.draw(len(images), device=images.device).apply(images)
-        return consistency(target, self.net(view), threshold=self.threshold)
+        return consistency(target, self._unsupervised(view), threshold=self.threshold)
 
     def _equivariance(self, images: Tensor, target: Tensor, warp: Warp | None = None) -> Tensor:
         """Return how far the answer to a geometric view is from the view of the target."""
         if warp is None:
             flip = self.access.task.flip
             warp = Warp.draw(len(images), flip=flip, device=images.device)
-        valid = warp.valid((images.shape[-2], images.shape[-1]))
-        logits = self.net(warp.apply(images))
+        logits = self._unsupervised(warp.apply(images))
+        valid = warp.valid((logits.shape[-2], logits.shape[-1]))
         return consistency(warp.apply(target), logits, valid, self.threshold)
+
+    def _unsupervised(self, images: Tensor) -> Tensor:
+        """Return the (B, K, h, w) logits Y_u at the feature map's size, where losses are taken."""
+        logits: Tensor = self.net.classifier(self.net.features(images))
+        return logits
 
     def _answer(self, images: Tensor) -> Tensor:
         """Return (B, K, H, W) logits T(F) Y_u."""

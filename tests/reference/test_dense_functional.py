@@ -10,8 +10,8 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 from dabench.engine.photometric import LUMA, Photometric
+from dabench.methods.functional import blended_norm, losses, multi_scale, normalisation, transfer
 from dabench.methods.functional import consistency as agree
-from dabench.methods.functional import losses, multi_scale, transfer
 
 torch.set_num_threads(1)
 K = 4
@@ -113,6 +113,56 @@ def test_pixels_out_of_frame_carry_no_loss(threshold):
     assert float(gradients[0][0]) > 0
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
     assert not gradients[0][1][..., 4:].any()
+
+
+# -- normalisation --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (4, 3)])
+@pytest.mark.parametrize("rho", [0.2, 1.0])
+@pytest.mark.parametrize("affine", [True, False])
+def test_blended_batch_norm_against_the_composed_form(shape, rho, affine):
+    x = (normal(30, *shape) * 2 + 1).requires_grad_()
+    source = (normal(31, 3), normal(32, 3).square() + 0.5)
+    own = [normal(33, 3).requires_grad_(), normal(34, 3).requires_grad_()] if affine else []
+    weight, bias = own if affine else (None, None)
+
+    def composed(x, weight=None, bias=None):
+        mean, var, _ = normalisation.blended_statistics(x, *source, rho)
+        view = (1, 3, *[1] * (x.ndim - 2))
+        out = (x - mean.view(view)) / (var + 1e-5).sqrt().view(view)
+        return out if weight is None else out * weight.view(view) + bias.view(view)
+
+    def ours(x, weight=None, bias=None):
+        return blended_norm.blended_batch_norm(x, weight, bias, source, rho, 1e-5)
+
+    found, expected = ours(x, weight, bias), composed(x, weight, bias)
+    torch.testing.assert_close(found, expected)
+    direction = normal(35, *shape)
+    pairs = zip(
+        torch.autograd.grad(found, [x, *own], direction),
+        torch.autograd.grad(expected, [x, *own], direction),
+        strict=True,
+    )
+    for one, other in pairs:
+        torch.testing.assert_close(one, other)
+    assert gradcheck(ours, (x, *own))
+
+
+def test_one_image_and_a_batch_are_normalised_alike():
+    """The layer takes the closed form for one image; its answer is that without gradients."""
+    layer = nn.BatchNorm2d(3).eval()
+    layer.running_mean.copy_(torch.tensor([0.1, -0.2, 0.3]))
+    blended = normalisation.BlendedNorm(layer, 0.3)
+    x = normal(36, 1, 3, 6, 7, dtype=torch.float32).requires_grad_()
+    with torch.no_grad():
+        expected = blended(x)
+    assert torch.equal(blended(x), expected)
+    twice = torch.cat((x, x)).detach().requires_grad_()
+    torch.testing.assert_close(blended(twice)[:1], expected)
+    one = torch.autograd.grad(blended(x).square().sum(), x)[0]
+    both = torch.autograd.grad(blended(twice).square().sum(), twice)[0]
+    torch.testing.assert_close(both[:1], one, rtol=1e-3, atol=1e-4)
 
 
 # -- views --------------------------------------------------------------------------------------
