@@ -119,6 +119,21 @@ METHODS: dict[str, MethodEntry] = {
         "averaged teacher over augmented views, stochastic restoration of weights",
         STREAMS,
     ),
+    "max-squares": MethodEntry(
+        "dabench.methods.max_squares:MaxSquares",
+        "as tent, with the maximum-squares loss",
+        DENSE,
+    ),
+    "tta-aug": MethodEntry(
+        "dabench.methods.tta_aug:TTAAug",
+        "mean over the image and changed views of it, brought back to its frame; no learning",
+        DENSE,
+    ),
+    "transadapt": MethodEntry(
+        "dabench.methods.transadapt:TransAdapt",
+        "transfer module from source training; unsupervised, invariance and equivariance losses",
+        DENSE,
+    ),
     "shot-online": MethodEntry(
         "dabench.methods.shot_online:ShotOnline",
         "shot, one step a batch, with running centroids",

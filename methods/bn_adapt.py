@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod
-from dabench.contract.types import Prediction
+from dabench.contract.types import Kind, Prediction
 from dabench.errors import ConfigError
 from dabench.methods.functional.normalisation import adapt_normalisation
 
@@ -19,7 +19,8 @@ class BNAdapt(OnlineMethod):
     """Prediction-time BatchNorm (Nado et al., 2020; Schneider et al., NeurIPS 2020). No gradient.
 
     Every BatchNorm layer normalises by rho * batch + (1 - rho) * source statistics, of each batch
-    by itself: nothing is carried from batch to batch. Networks without BatchNorm (transformers
+    by itself: nothing is carried from batch to batch. In segmentation a batch may be one image,
+    whose pixels give the statistics. Networks without BatchNorm (transformers
     with a plain head) have nothing to adapt and are refused; of a transformer with a bottleneck the
     bottleneck's one layer is adapted.
 
@@ -27,6 +28,8 @@ class BNAdapt(OnlineMethod):
         rho: weight of the batch's statistics; 1 = batch alone. Schneider et al. have n / (n + N)
             for batches of n images and a source that counts as N.
     """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
 
     def __init__(self, *, rho: Annotated[float, Field(gt=0, le=1)] = 1.0) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dabench.contract.access import BlackBox, Online, SourceFree, TargetBatch
 from dabench.contract.method import OfflineMethod, OnlineMethod
-from dabench.contract.types import FloatArray, Prediction
+from dabench.contract.types import FloatArray, Kind, Prediction
 from dabench.methods.functional.divergence import js_distance, normalised_entropy, onehot
 from dabench.methods.functional.mixture import fit_two_component, two_means_cut
 from dabench.methods.functional.normalisation import adapt_normalisation
@@ -30,6 +30,7 @@ class Source(OfflineMethod, OnlineMethod):
 
     grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox, Online)
     trains: ClassVar[bool] = False
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
 
     def __init__(
         self, *, rule: Literal["entropy-2means", "jsd-mixture"] = "entropy-2means"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from dabench.contract.access import Online, TargetBatch
 from dabench.contract.method import OnlineMethod
-from dabench.contract.types import Prediction
+from dabench.contract.types import Kind, Prediction
+from dabench.errors import ConfigError
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
 from dabench.methods.functional.losses import entropy
@@ -22,9 +23,9 @@ class Tent(OnlineMethod):
 
     Weight and bias of BatchNorm, LayerNorm and GroupNorm layers are trained, everything else is
     frozen; BatchNorm normalises by the batch. The answer is that of the forward pass whose entropy
-    is minimised. Two controls beside the paper: ``per_class`` stores images as the buffer-fed
-    methods do (the extra ``buffer``) and adds their entropy; ``steps`` spends as many forward
-    passes as another method.
+    is minimised; in segmentation the mean runs over the pixels, too. Two controls beside the paper:
+    ``per_class`` stores images as the buffer-fed methods do (the extra ``buffer``) and adds their
+    entropy; ``steps`` spends as many forward passes as another method.
 
     Args:
         optimiser: adam (small images, in the paper) or sgd (ImageNet).
@@ -39,6 +40,8 @@ class Tent(OnlineMethod):
         grad_norm: normalisation of the gradient before the optimiser.
         max_norm: norm c of ``grad_norm``.
     """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
 
     def __init__(
         self,
@@ -65,8 +68,17 @@ class Tent(OnlineMethod):
         self.grad_norm, self.max_norm = grad_norm, max_norm
 
     def begin(self, access: Online) -> None:
-        """Take the source model and freeze all but its normalisation layers."""
+        """Take the source model and freeze all but its normalisation layers.
+
+        Raises:
+            ConfigError: a buffer by class in segmentation, or a network with nothing to adapt.
+        """
         super().begin(access)
+        if self.per_class and access.task.kind == "segmentation":
+            raise ConfigError(
+                "--method.per_class stores images by their class, and a segmented image has none; "
+                "leave it at 0"
+            )
         self.net = access.source_model.eval()
         adapt_normalisation(self.net, self.rho)
         optimiser = build_optimiser(
@@ -86,21 +98,25 @@ class Tent(OnlineMethod):
             ).to(self.net.mean.device)
 
     def step(self, batch: TargetBatch) -> Tensor:
-        """Answer from the first forward pass, and minimise its entropy."""
+        """Answer from the first forward pass, and minimise its loss."""
         stored, places = batch.images[:0], batch.index[:0]
         if self.per_class:
             stored, places = self.buffer.recall(self.replay)
         logits = apart(self.net, batch.images, stored)
         first = logits.detach()
-        self.update(entropy(logits.softmax(1)).mean())
+        self.update(self.objective(logits.softmax(1)).mean())
         for _ in range(self.steps - 1):
             logits = apart(self.net, batch.images, stored)
-            self.update(entropy(logits.softmax(1)).mean())
+            self.update(self.objective(logits.softmax(1)).mean())
         if self.per_class:
             confidence, label = first.softmax(1).max(1)
             self.buffer.learn(batch.images, places, label, confidence)
             self.buffer.record(self.access.recorder.put, self.update.steps)
         return first[: len(batch.images)]
+
+    def objective(self, p: Tensor) -> Tensor:
+        """Return the (N, ...) losses of (N, K, ...) probabilities."""
+        return entropy(p)
 
     def predict(self, images: Tensor) -> Prediction:
         """Answer by the statistics of these images."""

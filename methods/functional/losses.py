@@ -1,4 +1,7 @@
-"""Losses over soft labels, and information maximisation. Entropies are in nats."""
+"""Losses over soft labels, and information maximisation. Entropies are in nats.
+
+Classes lie in dimension 1; further dimensions (the pixels of a dense answer) stay apart.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ def soft_cross_entropy(logits: Tensor, target_probs: Tensor) -> Tensor:
     """Return the per-sample cross-entropy -sum_c t_c log softmax(z)_c.
 
     Args:
-        logits: (N, K) z.
-        target_probs: (N, K) t, rows summing to one.
+        logits: (N, K, ...) z.
+        target_probs: (N, K, ...) t, rows summing to one.
 
     Returns:
-        (N,) losses.
+        (N, ...) losses.
 
     Source: Szegedy et al., "Rethinking the Inception architecture", 2016, Sec. 7.
     """
@@ -24,7 +27,7 @@ def soft_cross_entropy(logits: Tensor, target_probs: Tensor) -> Tensor:
 
 
 def smooth_labels(onehot: Tensor, smoothing: float) -> Tensor:
-    """Return (1 - s) y + s / K of (N, K) labels y; s = 0.1 is the usual choice.
+    """Return (1 - s) y + s / K of (N, K, ...) labels y; s = 0.1 is the usual choice.
 
     Source: Szegedy et al., 2016, Sec. 7; SHOT's source training (Liang et al., 2020).
     """
@@ -35,26 +38,43 @@ def entropy(p: Tensor, eps: float = EPS) -> Tensor:
     """Return the per-sample Shannon entropy -sum_c p_c log p_c, in [0, log K].
 
     Args:
-        p: (N, K) probabilities.
+        p: (N, K, ...) probabilities.
         eps: smallest argument of the logarithm, so that the gradient at 0 is finite.
 
     Returns:
-        (N,) entropies.
+        (N, ...) entropies.
 
     Source: Shannon, 1948; as a loss, Grandvalet and Bengio, 2005.
     """
     return -(p * p.clamp_min(eps).log()).sum(dim=1)
 
 
+def max_squares(p: Tensor) -> Tensor:
+    """Return the per-sample maximum-squares loss -1/2 mean_c p_c^2, in [-1 / (2K), -1 / (2K^2)].
+
+    Its gradient grows linearly with p, where that of the entropy is steepest for the sure ones.
+
+    Args:
+        p: (N, K, ...) probabilities.
+
+    Returns:
+        (N, ...) losses.
+
+    Source: Chen et al., "Domain adaptation for semantic segmentation with maximum squares loss",
+    ICCV 2019, Eq. 4; the mean over the classes is that of the authors' code.
+    """
+    return -0.5 * p.square().mean(dim=1)
+
+
 def kl_divergence(target_probs: Tensor, logits: Tensor) -> Tensor:
     """Return the per-sample KL(t || softmax(z)) = CE(t, z) - H(t), which is at least 0.
 
     Args:
-        target_probs: (N, K) t, a teacher's answer, say; detach it to stop its gradient.
-        logits: (N, K) z of the student.
+        target_probs: (N, K, ...) t, a teacher's answer, say; detach it to stop its gradient.
+        logits: (N, K, ...) z of the student.
 
     Returns:
-        (N,) divergences. Rounding may leave values of about -1e-7 in float32.
+        (N, ...) divergences. Rounding may leave values of about -1e-7 in float32.
 
     Source: Hinton et al., "Distilling the knowledge in a neural network", 2015;
     DINE (Liang et al., 2022), distillation loss.
@@ -91,7 +111,7 @@ def information_maximisation(
 
 
 def sharpen(p: Tensor, temperature: float) -> Tensor:
-    """Return p_c^(1/T) / sum_k p_k^(1/T) of (N, K) probabilities: T < 1 sharpens, T = 1 keeps.
+    """Return p_c^(1/T) / sum_k p_k^(1/T) of (N, K, ...) probabilities: T < 1 sharpens, T = 1 keeps.
 
     Computed through logarithms, so that a small T does not underflow.
 

@@ -16,7 +16,7 @@ HEAVY = {"torch", "torchvision", "lightning", "albumentations", "timm"}
 #: folder (or file) -> what of dabench it may import
 METHODS = (
     *(C + "method", C + "access", C + "types", E + "nets", E + "views"),
-    *(E + "dense_nets", E + "dense_views"),
+    *(E + "dense_nets", E + "dense_views", E + "photometric"),
     *("dabench.methods.functional", "dabench.errors"),
 )
 
@@ -24,6 +24,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "methods/functional": ("dabench.methods.functional", "dabench.errors"),
     "methods": METHODS,
     "methods/aerial.py": (*METHODS, "dabench.methods.conda"),
+    "methods/max_squares.py": (*METHODS, "dabench.methods.tent"),
     "datasets": (C + "data", C + "types", "dabench.errors", "dabench.datasets"),
     "protocols": (
         *CONTRACT,
