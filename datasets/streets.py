@@ -52,7 +52,7 @@ class Streets:
     domains: ClassVar[tuple[str, ...]] = tuple(LOOKS)
     defaults: ClassVar[Mapping[str, Any]] = {
         "source": "avenue",
-        "target": "oldtown",
+        "target": "avenue",
         "image_size": 96,
         "backbone": "small-seg",
         "weights": "none",
