@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -41,6 +41,8 @@ class OnlineSegmentation:
         rounds: how often a cycle is met.
         timing: whether the predictions after or before the update rank; the other ones' scores
             end in ``/before`` or ``/after``.
+        frames: what the stream is made of: the target domain; or the source's validation frames,
+            with labels that a deployer has, to choose hyper-parameters on.
     """
 
     version: ClassVar[str] = "1"
@@ -61,9 +63,11 @@ class OnlineSegmentation:
         schedule: Schedule = "constant",
         rounds: Annotated[int, Field(ge=1)] = 1,
         timing: Timing = "after",
+        frames: Literal["target", "source-val"] = "target",
     ) -> None:
         self.conditions = streams.parse_shifts(conditions, "conditions")
         self.schedule, self.rounds, self.timing = schedule, rounds, timing
+        self.frames = frames
         schedules.check_schedule(schedule, self.conditions, rounds)
 
     def is_valid(self, data: DenseData) -> str | None:
@@ -83,7 +87,8 @@ class OnlineSegmentation:
         Raises:
             ConfigError: a condition without a frame.
         """
-        rows = self.order(len(data.target_all.images), seed)
+        frames = data.target_all if self.frames == "target" else data.source_val
+        rows = self.order(len(frames.images), seed)
         found = tuple(schedules.segments(self.schedule, self.conditions, self.rounds, rows))
         for under, part in found:
             if not len(part):
@@ -96,7 +101,7 @@ class OnlineSegmentation:
             task=Task(self.kind, data.classes, data.image_size, False, data.flip, width=data.width),
             source=data.source_train,
             source_val=data.source_val,
-            frames=data.target_all,
+            frames=frames,
             stream=Stream(found, 1, seed, f"{weather.RENDERING}, drawn by the seed"),
             subsets=data.subsets,
         )

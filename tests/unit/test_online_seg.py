@@ -468,3 +468,12 @@ def test_the_command_line_shows_one_frame_at_a_time(monkeypatch: pytest.MonkeyPa
     assert (spec.epochs, spec.batch_size) == (1, 1)
     with pytest.raises(ConfigError, match="--batch-size 4: online-seg shows one image"):
         resolve(words | {"batch-size": 4})
+
+
+def test_a_stream_of_source_validation_frames_is_for_development(dense: Any) -> None:
+    data = dense.data()
+    target = OnlineSegmentation().plan(data, 1, 0)
+    own = OnlineSegmentation(frames="source-val").plan(data, 1, 0)
+    assert own.frames is data.source_val
+    assert target.frames is data.target_all
+    assert {len(rows) for _, rows in own.stream.segments} == {len(data.source_val.images)}
