@@ -113,7 +113,7 @@ def short_names(rows: Sequence[Row], common: Iterable[str]) -> tuple[dict[str, s
     """Return name -> shorter name, and a line that tells what was left out.
 
     An option of ``common`` is left out where a method has it at one value in all its rows; else it
-    is shown in each of them, whether or not it is the default.
+    is shown in each of them that has a value, whether or not it is the default.
     """
     wanted, told = list(common), defaultdict(list)
     by_label: dict[str, list[Row]] = defaultdict(list)
@@ -127,7 +127,7 @@ def short_names(rows: Sequence[Row], common: Iterable[str]) -> tuple[dict[str, s
             told[f"{name}={own[0].options[name]}"].append(f"`{label}`")
         for row in own:
             tokens = {token.partition("=")[0]: token for token in row.variant.split()}
-            tokens |= {n: f"{n}={row.options[n]}" for n in has}
+            tokens |= {n: f"{n}={row.options[n]}" for n in has if row.options[n] is not None}
             shown = [tokens[n] for n in sorted(tokens) if n not in same]
             names[row.name] = " ".join([label, *shown])
     caption = "; ".join(f"{option}: {', '.join(labels)}" for option, labels in told.items())

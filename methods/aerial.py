@@ -15,9 +15,10 @@ from dabench.methods.functional.replay import Policy
 class Aerial(ConDA):
     """Continual adaptation on aerial images (arXiv 2308.00924), **a reconstruction**: an alias.
 
-    ``conda`` with ``grad_norm=unit-global``, and nothing else: gradient normalisation is what the
-    abstract proposes against the instability of buffer-fed methods; its formula, and that one of
-    the paper's methods is ConDA, are inferred. As an alias of a row it is counted once in ranks.
+    ``conda`` with ``grad_norm=unit-global`` at a rate of its own, and nothing else: gradient
+    normalisation is what the abstract proposes against the instability of buffer-fed methods; its
+    formula, and that one of the paper's methods is ConDA, are inferred. As an alias of a row it is
+    counted once in ranks.
     Options that are not here are those of ``conda``, at their defaults.
 
     Args:
@@ -36,7 +37,7 @@ class Aerial(ConDA):
     def __init__(
         self,
         *,
-        lr: Positive = 1e-3,
+        lr: Positive = 0.1,
         backbone_factor: NonNegative = 0.1,
         momentum: BelowOne = 0.9,
         weight_decay: NonNegative = 1e-3,

@@ -66,7 +66,7 @@ class ConDA(OnlineMethod):
     def __init__(
         self,
         *,
-        lr: Positive = 1e-3,
+        lr: Positive = 1e-2,
         backbone_factor: NonNegative = 0.1,
         momentum: BelowOne = 0.9,
         weight_decay: NonNegative = 1e-3,

@@ -466,7 +466,7 @@ def test_a_frozen_trunk_stays(name: str) -> None:
 
 def test_the_alias_is_conda() -> None:
     alias, _ = begun("aerial", {"per_class": 3})
-    conda, _ = begun("conda", {"per_class": 3, "grad_norm": "unit-global"})
+    conda, _ = begun("conda", {"per_class": 3, "grad_norm": "unit-global", "lr": 0.1})
     for i in range(3):
         torch.manual_seed(i)
         ours = push(alias, i)
