@@ -14,7 +14,7 @@ from tqdm import tqdm
 from dabench.contract.access import to_float
 from dabench.contract.data import Frames
 from dabench.contract.types import IGNORE, Task
-from dabench.engine import dense_nets, views
+from dabench.engine import dense_metrics, dense_nets, views
 from dabench.engine.dense_nets import DenseNetwork
 from dabench.engine.dense_views import Warp
 from dabench.engine.seeding import seed
@@ -184,17 +184,12 @@ def load(frames: Frames, rows: np.ndarray, task: Task) -> tuple[Tensor, Tensor]:
 def mean_iou(net: DenseNetwork, frames: Frames, task: Task) -> float:
     """Return the mean IoU in eval mode, over classes that are present or predicted."""
     net.eval()
-    k = task.num_classes
-    matrix = torch.zeros(k * k, dtype=torch.int64)
-    count = len(frames.masks)
-    for rows in np.array_split(np.arange(count), max(1, -(-count // SCORED))):
+    counts = torch.zeros(task.num_classes, task.num_classes, dtype=torch.int64)
+    parts = max(1, -(-len(frames.masks) // SCORED))
+    for rows in np.array_split(np.arange(len(frames.masks)), parts):
         images, masks = load(frames, rows, task)
         found = net(images.to(net.mean.device)).argmax(1).cpu()
-        kept = masks != IGNORE
-        matrix += torch.bincount(masks[kept].long() * k + found[kept], minlength=k * k)
-    square = matrix.view(k, k).double()
-    union = square.sum(0) + square.sum(1) - square.diag()
-    there = union > 0
-    if not there.any():
+        counts += dense_metrics.pixel_confusion(found, masks, task.num_classes)
+    if not counts.any():
         raise DataError("no pixel of the held-out source frames has a class: nothing to score")
-    return float((square.diag()[there] / union[there]).mean())
+    return float(dense_metrics.mean_iou(counts))
