@@ -463,7 +463,7 @@ def test_source_parts_are_handed_out_afresh(dense: Any) -> None:
 
 
 def test_the_command_line_shows_one_frame_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = {"method": "source", "protocol": "online-seg", "dataset": "overhead"}
+    words = {"method": "source", "protocol": "online-seg", "dataset": "streets"}
     (spec,) = resolve(words)
     assert (spec.epochs, spec.batch_size) == (1, 1)
     with pytest.raises(ConfigError, match="--batch-size 4: online-seg shows one image"):

@@ -261,5 +261,5 @@ def test_a_backbone_without_batchnorm(
 def test_images_without_dense_labels(run: Run, small: None) -> None:
     code, _, err = run("--method", "source", "--protocol", "online-seg", "--dataset", "digits")
     assert code != 0
-    for part in ("online-seg is for segmentation", "digits has labels for classification"):
+    for part in ("online-seg needs a segmentation data set", "digits is classification"):
         assert part in the_line(err)

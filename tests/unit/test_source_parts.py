@@ -279,7 +279,7 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
     ("words", "message"),
     [
         ({"protocol": "one-by-one", "dataset": "digits"},
-         r"one-by-one needs a segmentation data set such as .*frames.*; digits is classification"),
+         "one-by-one needs a segmentation data set such as streets or camvid; digits is class"),
         ({"protocol": "online-tta", "dataset": "frames"},
          r"online-tta needs a classification data set such as digits or overhead; frames is seg"),
         ({"method": "flat", "protocol": "one-by-one"}, "'flat' serves classification alone"),
