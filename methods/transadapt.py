@@ -139,6 +139,7 @@ class TransAdapt(OnlineMethod):
         self.head_steps, self.head_lr = head_steps, head_lr
         self.module_steps, self.module_lr = module_steps, module_lr
         self.shape = {"width": width, "heads": heads, "layers": layers}
+        self.trains = steps > 0  # type: ignore[misc]
         if not module and unsup_output == "same":  # then nothing comes from source training
             self.extras = frozenset()  # type: ignore[misc]
 

@@ -33,6 +33,7 @@ class TTAAug(OnlineMethod):
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"segmentation"})
+    trains: ClassVar[bool] = False
     drawn: Tensor
 
     def __init__(self, *, pairs: Annotated[int, Field(ge=1)] = 3, rho: Share = 0.0) -> None:

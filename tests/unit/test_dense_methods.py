@@ -141,6 +141,18 @@ def test_answers_are_dense_finite_and_repeat(name: str, options: dict[str, Any])
 
 
 @variants
+def test_methods_without_state_say_so(name: str, options: dict[str, Any]) -> None:
+    method, _ = begun(name, options)
+    with torch.no_grad():
+        before = method.predict(images(50)).logits
+    push(method, 0)
+    with torch.no_grad():
+        after = method.predict(images(50)).logits
+    moves = method.trains and not options.get("episodic")
+    assert torch.equal(before, after) == (not moves)
+
+
+@variants
 def test_predict_changes_nothing(name: str, options: dict[str, Any]) -> None:
     method, _ = begun(name, options)
     push(method, 0)
