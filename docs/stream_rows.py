@@ -124,7 +124,8 @@ def short_names(rows: Sequence[Row], common: Iterable[str]) -> tuple[dict[str, s
         has = [name for name in wanted if name in own[0].options]
         same = [n for n in has if len({str(row.options[n]) for row in own}) == 1]
         for name in same:
-            told[f"{name}={own[0].options[name]}"].append(f"`{label}`")
+            if own[0].options[name] is not None:
+                told[f"{name}={own[0].options[name]}"].append(f"`{label}`")
         for row in own:
             tokens = {token.partition("=")[0]: token for token in row.variant.split()}
             tokens |= {n: f"{n}={row.options[n]}" for n in has if row.options[n] is not None}
