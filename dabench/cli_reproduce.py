@@ -91,7 +91,7 @@ def _report(found: Comparison, then: Mapping[str, Any]) -> None:
             "one is a hole on one side" if largest is None else f"by {largest:.3g} at most"
         )
     if found.curves:
-        parts.append(f"{len(found.curves)} values on the way differ")
+        parts.append(f"{len(found.curves)} points of curves differ")
     if found.arrays is not None:
         parts.append(f"predictions that differ: {', '.join(found.arrays) or 'none'}")
     for cause in found.causes:
