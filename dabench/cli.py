@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import sys
 import traceback
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dabench import registry
 from dabench.cli_parser import COMMANDS, Parser, build_parsers, dotted_options
-from dabench.errors import ConfigError, DabenchError, StoreError, did_you_mean
+from dabench.errors import ConfigError, StoreError, did_you_mean, explain
 from dabench.options import merge
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from dabench.engine.run import RunResult
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,21 +44,10 @@ def report_error(error: Exception, *, debug: bool, where: str = "") -> int:
     """Print one line on stderr (with ``debug`` a traceback before it); return the exit code."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    name = type(error).__name__
-    code = EXIT_USER
-    if isinstance(error, DabenchError):
-        text = str(error)
-    elif isinstance(error, OSError) and error.errno in _DISK:
-        text = f"{error.filename or 'a file'}: {error.strerror}; free the disk, or choose another "
-        text += "folder with --results or --cache-dir"
-    elif isinstance(error, MemoryError) or name == "OutOfMemoryError":
-        text = "out of memory; use a smaller --batch-size or --image-size"
-    else:
-        code = EXIT_BUG
-        text = f"unexpected {name}: {error}; this is a bug in dabench or in the method"
-        text += "" if debug else " (--debug shows the traceback)"
-    print(f"error: {where}{' '.join(text.split())}", file=sys.stderr)
-    return code
+    text, bug = explain(error)
+    text += " (--debug shows the traceback)" if bug and not debug else ""
+    print(f"error: {where}{text}", file=sys.stderr)
+    return EXIT_BUG if bug else EXIT_USER
 
 
 def _command(words: list[str]) -> int:
@@ -78,6 +65,10 @@ def _command(words: list[str]) -> int:
         from dabench.cli_serve import serve_source
 
         return serve_source(args, rest)
+    if args.command == "sweep":
+        from dabench.cli_sweep import sweep
+
+        return sweep(args, rest)
     if rest:
         raise ConfigError(f"dabench {args.command}: unknown argument '{rest[0]}'")
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -86,6 +77,7 @@ def _command(words: list[str]) -> int:
         "data": _data,
         "leaderboard": _leaderboard,
         "weather": _weather,
+        "reproduce": _reproduce,
     }
     return commands[args.command](args)
 
@@ -185,6 +177,12 @@ def _weather(args: argparse.Namespace) -> int:
     from dabench.cli_weather import weather
 
     return weather(args)
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from dabench.cli_reproduce import reproduce
+
+    return reproduce(args)
 
 
 def _leaderboard(args: argparse.Namespace) -> int:

@@ -12,10 +12,12 @@ from dabench.options import FLAGS, OPTIONS
 
 COMMANDS = {
     "run": "run one method under one protocol",
+    "sweep": "run a grid: methods, protocols, data sets, tasks, seeds, options",
     "list": "list methods, protocols and data sets",
     "show": "show one run's spec, environment and scores",
     "data": "check a data set's folder, or print its card",
     "leaderboard": "make the table of all records",
+    "reproduce": "run a record's spec again and report the difference",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
     "weather": "list the kinds of weather, or draw a contact sheet of them",
 }
@@ -25,6 +27,15 @@ _SERVED = (
     *("source-backbone", "source-weights", "source-epochs", "freeze", "seed", "source-seed"),
     *("device", "threads", "data-root", "cache-dir"),
 )
+#: words of ``sweep`` that choose the runs, in place of the names that ``run`` has for one
+AXES = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
+_SWEPT = tuple(name for name in OPTIONS if name not in (*AXES.values(), "seed"))
+#: what ``--method.NAME`` and ``--protocol.NAME`` may stand beside, for suggestions
+_KNOWN = {
+    "run": (*OPTIONS, *FLAGS, "config"),
+    "serve-source": (*_SERVED, "host", "port", "token", "config"),
+    "sweep": (*AXES, *_SWEPT, "workers", "dry-run", "force", "resume", "no-progress", "debug"),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,6 +82,8 @@ def build_parsers() -> tuple[Parser, Parser]:
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])
     _add_serve_options(others["serve-source"])
+    _add_sweep_options(others["sweep"])
+    _add_reproduce_options(others["reproduce"])
     _add_weather_options(others["weather"])
     return parser, run
 
@@ -106,6 +119,42 @@ def _add_serve_options(serve: Parser) -> None:
     serve.epilog = "Options of the protocol, as --protocol.answers, are given as with 'run'."
 
 
+def _add_sweep_options(sweep: Parser) -> None:
+    sweep.add_argument("grid", metavar="GRID.yaml", nargs="?", help="docs/sweeps.md has its form")
+    for name in AXES:
+        text = f"{name} with commas between; with a grid: only its runs with these"
+        sweep.add_argument(f"--{name}", dest=name, metavar="A,B", help=text)
+    for name in _SWEPT:
+        text = OPTIONS[name][2].replace("default all that are available", "default cores / workers")
+        text += "; with a grid: only its runs with these" if name == "seeds" else ""
+        kind = name.upper().replace("-", "_")
+        sweep.add_argument(f"--{name}", dest=name, metavar=kind, help=text)
+    sweep.add_argument("--workers", metavar="N", default="1", help="runs at a time; default 1")
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="list the runs and how long they take"
+    )
+    for name in ("force", "resume", "no-progress"):
+        sweep.add_argument(f"--{name}", dest=name, action="store_true", help=FLAGS[name])
+    sweep.epilog = (
+        "Options are those of 'run', laid over the grid's: --epochs 2, --method.lr 1e-3. "
+        "A run that has a record is not run again; the same command goes on after an interruption."
+    )
+
+
+def _add_reproduce_options(reproduce: Parser) -> None:
+    reproduce.add_argument("run", metavar="RUN", help="a run id, its beginning, or a record's path")
+    for name in ("results", "threads", "device", "data-root", "cache-dir", "oracle-url"):
+        text = {
+            "results": "folder of the results that hold the run; default ./results",
+            "threads": "CPU threads; default those of the record",
+            "device": "default that of the record",
+        }.get(name, OPTIONS[name][2])
+        kind = name.upper().replace("-", "_")
+        reproduce.add_argument(f"--{name}", dest=name, metavar=kind, help=text)
+    text = FLAGS["no-progress"]
+    reproduce.add_argument("--no-progress", dest="no-progress", action="store_true", help=text)
+
+
 def _add_weather_options(weather: Parser) -> None:
     weather.add_argument("action", choices=("preview", "list"))
     weather.add_argument("--image", metavar="FILE", help="default: a photograph of scikit-learn's")
@@ -122,8 +171,8 @@ def dotted_options(words: list[str], command: str = "run") -> dict[str, str]:
     for word in rest:
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith(("--method.", "--protocol.")):
-            known = (*OPTIONS, *FLAGS) if command == "run" else (*_SERVED, "host", "port", "token")
-            near = did_you_mean(f"--{name}", [f"--{n}" for n in (*known, "config", "help")])
+            known = _KNOWN[command]
+            near = did_you_mean(f"--{name}", [f"--{n}" for n in (*known, "help")])
             near = near if near.startswith("; did") else f"; see 'dabench {command} --help'"
             raise ConfigError(f"unknown argument '{word}'{near}")
         if not equals:

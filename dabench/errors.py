@@ -4,7 +4,10 @@ The command line prints such an error without a traceback (``--debug`` shows it)
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class DabenchError(Exception):
@@ -44,3 +47,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"
+
+
+def explain(error: Exception) -> tuple[str, bool]:
+    """Return an error as one line for a user, and whether it is a bug (else the user's to mend)."""
+    name, bug = type(error).__name__, False
+    if isinstance(error, DabenchError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.errno in _DISK:
+        text = f"{error.filename or 'a file'}: {error.strerror}; free the disk, or choose another "
+        text += "folder with --results or --cache-dir"
+    elif isinstance(error, MemoryError) or name == "OutOfMemoryError":
+        text = "out of memory; use a smaller --batch-size or --image-size"
+    else:
+        bug = True
+        text = f"unexpected {name}: {error}; this is a bug in dabench or in the method"
+    return " ".join(text.split()), bug

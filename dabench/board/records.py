@@ -150,10 +150,18 @@ class Store:
                 lambda file: np.savez_compressed(file, allow_pickle=False, **content),
             )
         self._dump(path, {**record, "schema": SCHEMA, "predictions": name})
+        self.retire_failed(path)
+        return path
+
+    def retire_failed(self, path: Path) -> None:
+        """Move what is known of a run's failed attempt to ``records/superseded/``, if anything.
+
+        Args:
+            path: where the finished run's record lies, or would lie.
+        """
         failed = path.with_suffix(".failed.json")
         if failed.exists():
             self._set_aside([failed])
-        return path
 
     def write_failed(self, record: Record, traceback: str) -> Path:
         """Keep what is known of a failed run as ``<run_id>.failed.json``."""

@@ -32,6 +32,13 @@ from dabench.engine.recording import BoardRecorder
 from dabench.engine.source_parts import SourceParts
 from dabench.errors import ConfigError, DataError
 
+#: told how far a run is: ("data", digest), then with all parts there ("run", run id)
+Notify = Callable[[str, str], None]
+
+
+def _say_nothing(stage: str, identity: str) -> None:
+    """Tell nobody how far a run is."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -57,8 +64,14 @@ class _Parts:
     close: Callable[[], None]
 
 
-def execute(spec: RunSpec, settings: Settings) -> RunResult:
+def execute(spec: RunSpec, settings: Settings, notify: Notify = _say_nothing) -> RunResult:
     """Run a spec, or return its record where it was run before.
+
+    Args:
+        spec: what decides the numbers.
+        settings: what does not.
+        notify: called with "data" and their digest once they are loaded, and with "run" and the
+            run id once the source model is there too.
 
     Raises:
         DabenchError: bad input, refused access, a damaged cache, a failed training; a run that
@@ -69,15 +82,18 @@ def execute(spec: RunSpec, settings: Settings) -> RunResult:
     torch.set_num_threads(spec.threads)
     cv2.setNumThreads(spec.threads)
     keep_freed_memory()
-    parts = _load(spec, settings)
+    parts = _load(spec, settings, notify)
     try:
-        return _execute(spec, settings, store, parts)
+        identity = run_id(spec, parts)
+        notify("run", identity)
+        return _execute(spec, settings, store, parts, identity)
     finally:
         parts.close()
 
 
-def _execute(spec: RunSpec, settings: Settings, store: Store, parts: _Parts) -> RunResult:
-    identity = run_id(spec, parts)
+def _execute(
+    spec: RunSpec, settings: Settings, store: Store, parts: _Parts, identity: str
+) -> RunResult:
     board = settings.results / "runs" / identity
     if store.exists(spec.protocol, spec.dataset, identity) and not settings.force:
         path = store.path(spec.protocol, spec.dataset, identity)
@@ -126,7 +142,7 @@ def _source_parts(spec: RunSpec, settings: Settings, parts: _Parts) -> SourcePar
     )
 
 
-def _load(spec: RunSpec, settings: Settings) -> _Parts:
+def _load(spec: RunSpec, settings: Settings, notify: Notify) -> _Parts:
     entry = registry.METHODS.get(spec.method)
     if entry is not None and spec.protocol not in entry.protocols:
         raise ConfigError(
@@ -140,6 +156,7 @@ def _load(spec: RunSpec, settings: Settings) -> _Parts:
             spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
         )
     )
+    notify("data", data.digest)
     registry.check_data_kind(spec.protocol, spec.dataset, data.kind)
     protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
     reason = protocol.is_valid(data)

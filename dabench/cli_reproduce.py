@@ -1,0 +1,120 @@
+"""``dabench reproduce``: a record's spec once more, and what is different this time."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dabench.config import RunSpec, Settings
+    from dabench.reproduce import Comparison
+
+EXIT_DIFFERENT = 1
+_SHOWN = 20
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    """Run a record's spec again, in a folder that goes away; return 0 if all is identical, else 1.
+
+    Args:
+        args: what the parser of ``reproduce`` found.
+
+    Raises:
+        DabenchError: no such run, one that failed, one that this version cannot run.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
+    from dabench.board.records import Store, load
+    from dabench.config import settings
+    from dabench.reproduce import compare, new_options, spec_of
+
+    given = {key: value for key, value in vars(args).items() if key not in ("command", "run")}
+    chosen = settings(given)
+    named = Path(args.run)
+    path = named if named.suffix == ".json" else Store(chosen.results).find(args.run)
+    then = load(path)
+    spec = _with_words(spec_of(then), given)
+    print(f"run {then['run_id']}: {_about(spec)}")
+    for option in new_options(then):
+        print(f"note: {option} did not exist when the record was made")
+    with tempfile.TemporaryDirectory(prefix="dabench-reproduce-") as folder:
+        now_path = _again(spec, dataclasses.replace(chosen, results=Path(folder)))
+        found = compare(then, load(now_path), path, now_path)
+    _report(found, then)
+    return 0 if found.identical else EXIT_DIFFERENT
+
+
+def _again(spec: RunSpec, chosen: Settings) -> Path:
+    from dabench.engine.run import execute
+
+    path: Path = execute(spec, chosen).path
+    return path
+
+
+def _with_words(spec: RunSpec, given: Mapping[str, Any]) -> RunSpec:
+    """Return the spec with the device and threads of the command line, checked."""
+    from dabench.config import resolve_device
+    from dabench.options import merge
+
+    wanted = merge({name: given.get(name) for name in ("device", "threads")})
+    device = resolve_device(wanted.get("device", spec.device))
+    return dataclasses.replace(spec, device=device, threads=wanted.get("threads", spec.threads))
+
+
+def _about(spec: RunSpec) -> str:
+    from dabench.sweep.plan import Job
+
+    return Job(spec, "").name
+
+
+def _report(found: Comparison, then: Mapping[str, Any]) -> None:
+    """Print what differs, and in one sentence how it ends."""
+    from dabench.cli_output import number, print_columns
+
+    if found.scores:
+        rows = [["score", "then", "now", "difference"]]
+        for name, left, right in found.scores[:_SHOWN]:
+            gap = None if left is None or right is None else right - left
+            shown = "hole" if gap is None else f"{gap:+.3g}"
+            rows.append([name, number(left), number(right), shown])
+        print_columns(rows)
+        if len(found.scores) > _SHOWN:
+            print(f"... and {len(found.scores) - _SHOWN} more")
+    parts = [f"{len(found.scores)} of {len(found.scores) + found.same} scores differ"]
+    if found.scores:
+        largest = found.largest
+        parts.append(
+            "one is a hole on one side" if largest is None else f"by {largest:.3g} at most"
+        )
+    if found.curves:
+        parts.append(f"{len(found.curves)} points of curves differ")
+    if found.arrays is not None:
+        parts.append(f"predictions that differ: {', '.join(found.arrays) or 'none'}")
+    for cause in found.causes:
+        print(f"differs: {cause}")
+    print("; ".join(parts))
+    print(_verdict(found, then))
+
+
+def _verdict(found: Comparison, then: Mapping[str, Any]) -> str:
+    if found.identical:
+        what = "scores, curves and predictions" if found.arrays is not None else "scores and curves"
+        return f"identical bit for bit: {what}"
+    version = [change for change in found.versions if change[0] in ("method", "protocol")]
+    if version:
+        kind, old, new = version[0]
+        name = then["spec"][kind]
+        return (
+            f"not identical, as expected: the record is of version {old} of {name}, and this is "
+            f"version {new}, whose results are others"
+        )
+    if found.causes:
+        return f"not identical; the reason is among: {'; '.join(found.causes)}"
+    return (
+        "not identical, although threads, device, versions, code, data and source model are the "
+        "same: this run is not deterministic, or the machine computes otherwise"
+    )

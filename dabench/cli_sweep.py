@@ -1,0 +1,173 @@
+"""``dabench sweep``: the runs of a grid that have no record yet, several at a time."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dabench.board.records import Store
+from dabench.cli_parser import AXES, dotted_options
+from dabench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dabench.config import Settings
+    from dabench.sweep.executor import Executor
+    from dabench.sweep.grid import Grid
+    from dabench.sweep.loop import Tally
+    from dabench.sweep.plan import Todo
+
+EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+_OWN = ("command", "help", "grid", "workers", "dry_run", *AXES)
+
+
+def sweep(args: argparse.Namespace, rest: list[str]) -> int:
+    """Run what has no record; return 0, or 2 (1 where it was a bug) if a run failed.
+
+    Args:
+        args: what the parser of ``sweep`` found.
+        rest: words that it does not know (``--method.NAME VALUE``).
+
+    Raises:
+        DabenchError: a grid or an option that does not fit; a results folder that cannot be used.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
+    dotted = dotted_options(rest, "sweep")
+    given = {key: value for key, value in vars(args).items() if key not in _OWN} | dotted
+    workers = _workers(args.workers)
+
+    from dabench.config import settings
+    from dabench.sweep.plan import todo
+
+    chosen = settings(given)
+    grid = _grid(args, given, workers)
+    store = Store(chosen.results)
+    found = todo(grid.specs, store, force=chosen.force)
+    _say_what(grid, found)
+    if args.dry_run:
+        _list(found, workers)
+        return 0
+    if not found.jobs:
+        return 0
+    store.check_writable()
+    return _run(found, chosen, workers)
+
+
+def make_executor(chosen: Settings, workers: int) -> Executor:
+    """Return who makes the runs: processes on this machine."""
+    from dabench.sweep.local import LocalExecutor
+
+    return LocalExecutor(chosen, workers)
+
+
+def _grid(args: argparse.Namespace, given: Mapping[str, Any], workers: int) -> Grid:
+    from dabench.config import available_cores
+    from dabench.sweep import grid
+
+    part = {field: _names(f"--{option}", getattr(args, option)) for option, field in AXES.items()}
+    usual = {"threads": max(1, available_cores() // workers)}
+    over = {key: value for key, value in given.items() if value is not None and value is not False}
+    if args.grid is not None:
+        path = Path(args.grid)
+        over.pop("seeds", None)
+        for field, names in part.items():
+            grid.check_names(field, names or [])
+        return grid.choose(
+            grid.expand(grid.read(path), path.name, usual, over), part, given["seeds"]
+        )
+    if part["method"] is None:
+        raise ConfigError(
+            "dabench sweep needs GRID.yaml or --methods A,B; docs/sweeps.md shows both"
+        )
+    axes = {field: names for field, names in part.items() if names is not None}
+    return grid.expand(axes, "", usual, over)
+
+
+def _names(option: str, text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ConfigError(f"{option} '{text}': expected names with commas between")
+    return names
+
+
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ConfigError(f"--workers {text}: expected a whole number from 1 on")
+    return int(text)
+
+
+def _say_what(grid: Grid, found: Todo) -> None:
+    """Print what the grid comes to, and what a reader may not expect."""
+    for problem in found.problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    budget = f" (budget: {grid.budget})" if grid.budget else ""
+    repeated = f"; {grid.repeated} listed again, counted once" if grid.repeated else ""
+    head = f"{grid.name or 'grid'}{budget}: {len(grid.specs)} runs{repeated}"
+    print(f"{head}; {found.done} have a record, {len(found.jobs)} to do")
+    if found.other_threads:
+        print(
+            f"note: {found.other_threads} of them have a record that differs in --threads alone; "
+            "give --threads to have equal runs whatever --workers is"
+        )
+
+
+def _list(found: Todo, workers: int) -> None:
+    from dabench.cli_output import print_columns
+    from dabench.cli_sweep_view import duration
+
+    known = [job.seconds for job in found.jobs if job.seconds is not None]
+    print_columns(
+        [
+            [f"  {job.name}", "?" if job.seconds is None else f"~{duration(job.seconds)}"]
+            for job in found.jobs
+        ]
+    )
+    unknown = len(found.jobs) - len(known)
+    total = f"about {duration(sum(known) / workers)} with {workers} at a time" if known else "?"
+    more = f", and {unknown} runs that nobody timed" if unknown and known else ""
+    print(f"time: {total}{more}; loading and source training come on top")
+
+
+def _run(found: Todo, chosen: Settings, workers: int) -> int:
+    from dabench.cli_sweep_view import View
+    from dabench.sweep.loop import Tally
+    from dabench.sweep.loop import sweep as run_all
+
+    executor, tally = make_executor(chosen, workers), Tally()
+    view = View(found.jobs, executor.slots, live=chosen.progress)
+    try:
+        run_all(found.jobs, executor, Store(chosen.results), view, tally)
+    except KeyboardInterrupt:
+        view.close()
+        executor.close()
+        left = len(found.jobs) - len(tally.done) - len(tally.failed)
+        print(
+            f"interrupted: {len(tally.done)} done, {len(tally.failed)} failed, {left} left; "
+            "nothing half-written; the same command goes on from here",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    finally:
+        view.close()
+        executor.close()
+    return _end(tally)
+
+
+def _end(tally: Tally) -> int:
+    """Print what became of the runs; return the exit code."""
+    from dabench.run_command import run_command
+
+    print(
+        f"{len(tally.done)} done, {len(tally.failed)} failed; 'dabench leaderboard' has the table"
+    )
+    for end in tally.failed:
+        print(f"failed: {end.job.name}: {end.error}", file=sys.stderr)
+        print(f"  again: {run_command(end.job.spec)}", file=sys.stderr)
+    if tally.failed:
+        print("the same sweep tries them again", file=sys.stderr)
+    return max((EXIT_BUG if end.bug else EXIT_USER for end in tally.failed), default=0)

@@ -1,0 +1,178 @@
+"""A record beside a second run of its spec: what is equal, what is not, what may be why."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dabench import registry
+from dabench.board.records import Record, from_row
+from dabench.config import RunSpec
+from dabench.errors import ConfigError, StoreError
+from dabench.signature import signature_options
+
+#: a name with its value then and now
+Change = tuple[str, Any, Any]
+_WORDS = {"source": "source model", "method": "version of the method"}
+_WORDS |= {"protocol": "version of the protocol", "git_commit": "code (git commit)"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two runs of one spec differ.
+
+    Attributes:
+        scores: (score, then, now) where they differ, None for a hole or a missing score.
+        same: how many scores are identical.
+        curves: the same for scores on the way, by name and epoch.
+        arrays: per-sample predictions that differ; None where one of the two kept none.
+        ids: of data, stream and source model, where they differ.
+        versions: of packages, method and protocol, where they differ.
+        environment: device, threads, platform, commit, where they differ.
+    """
+
+    scores: list[Change]
+    same: int
+    curves: list[Change]
+    arrays: list[str] | None
+    ids: list[Change]
+    versions: list[Change]
+    environment: list[Change]
+
+    @property
+    def identical(self) -> bool:
+        """Whether all that both runs recorded of their results is equal bit for bit."""
+        return not (self.scores or self.curves or self.arrays)
+
+    @property
+    def largest(self) -> float | None:
+        """The largest absolute difference of a score; None where one of the two is a hole."""
+        pairs = [(then, now) for _, then, now in self.scores]
+        if any(then is None or now is None for then, now in pairs):
+            return None
+        return max((abs(then - now) for then, now in pairs), default=0.0)
+
+    @property
+    def causes(self) -> list[str]:
+        """What differs between then and now, as a sentence names it."""
+        found = [*self.ids, *self.versions, *self.environment]
+        return [f"{_WORDS.get(name, name)} ({then} then, {now} now)" for name, then, now in found]
+
+
+def spec_of(record: Mapping[str, Any]) -> RunSpec:
+    """Return the spec of a record.
+
+    Raises:
+        StoreError: a failed run, or a spec that this version of dabench cannot run as it stands.
+    """
+    name, spec = record.get("run_id"), record.get("spec")
+    if record.get("failed"):
+        raise StoreError(f"run {name} failed: it has no scores; 'dabench show {name}' says why")
+    if not isinstance(spec, dict):
+        raise StoreError(f"run {name}: its record has no spec; it was damaged, or edited by hand")
+    known = {field.name for field in fields(RunSpec)}
+    needed = {field.name for field in fields(RunSpec) if field.default is MISSING}
+    _refuse(name, "its spec has", set(spec) - known, "which this version does not know")
+    _refuse(name, "its spec lacks", needed - set(spec), "which this version needs")
+    try:
+        parts = {
+            "method": registry.method(spec["method"]),
+            "protocol": registry.protocol(spec["protocol"]),
+        }
+    except ConfigError as error:
+        raise StoreError(f"run {name} cannot be made again: {error}") from None
+    for kind, cls in parts.items():
+        options = {option.name: option.default for option in signature_options(cls)}
+        given = set(spec[f"{kind}_options"])
+        what = f"{kind} {spec[kind]}"
+        _refuse(name, f"its {what} had the option", given - set(options), "which is gone")
+        required = {n for n, d in options.items() if d is inspect.Parameter.empty}
+        _refuse(name, f"its {what} had no option", required - given, "which is needed now")
+    return RunSpec(**spec)
+
+
+def _refuse(run: str, what: str, names: set[str], why: str) -> None:
+    if names:
+        raise StoreError(
+            f"run {run} cannot be made again: {what} {', '.join(sorted(names))}, {why}; check out "
+            "the version of dabench that the record names"
+        )
+
+
+def new_options(record: Mapping[str, Any]) -> list[str]:
+    """Return options that came after the record; the second run has their defaults."""
+    spec = record["spec"]
+    parts = {"method": registry.method, "protocol": registry.protocol}
+    return [
+        f"{kind}.{option.name}={option.default}"
+        for kind, load in parts.items()
+        for option in signature_options(load(spec[kind]))
+        if option.name not in spec[f"{kind}_options"]
+    ]
+
+
+def compare(then: Record, now: Record, then_path: Path, now_path: Path) -> Comparison:
+    """Compare two records and the predictions beside them, bit for bit."""
+    scores, same = _rows(then["scores"], now["scores"], curve=False)
+    curves, _ = _rows(then.get("curves", []), now.get("curves", []), curve=True)
+    return Comparison(
+        scores,
+        same,
+        curves,
+        _arrays(then_path, then, now_path, now),
+        *(_changes(then, now, part) for part in ("ids", "versions", "environment")),
+    )
+
+
+def _rows(
+    then: list[dict[str, Any]], now: list[dict[str, Any]], *, curve: bool
+) -> tuple[list[Change], int]:
+    """Return the scores that differ, a missing one as a hole, and how many are equal."""
+    sides = [
+        {(from_row(row).key, row["at"] if curve else 0): row for row in rows}
+        for rows in (then, now)
+    ]
+    changes, same = [], 0
+    for key in dict.fromkeys([*sides[0], *sides[1]]):
+        left, right = (side.get(key) for side in sides)
+        if left is not None and right is not None and left == right:
+            same += 1
+            continue
+        name = f"{key[0]} at {key[1]}" if curve else key[0]
+        changes.append((name, left and left["value"], right and right["value"]))
+    return changes, same
+
+
+def _arrays(then_path: Path, then: Record, now_path: Path, now: Record) -> list[str] | None:
+    kept = [
+        path.with_name(str(record.get("predictions")))
+        for path, record in ((then_path, then), (now_path, now))
+        if record.get("predictions")
+    ]
+    if len(kept) < 2 or not all(path.is_file() for path in kept):
+        return None
+    with np.load(kept[0]) as left, np.load(kept[1]) as right:
+        names = sorted({*left.files, *right.files})
+        return [
+            name
+            for name in names
+            if name not in left.files
+            or name not in right.files
+            or left[name].dtype != right[name].dtype
+            or left[name].shape != right[name].shape
+            or left[name].tobytes() != right[name].tobytes()
+        ]
+
+
+def _changes(then: Record, now: Record, part: str) -> list[Change]:
+    left, right = then.get(part) or {}, now.get(part) or {}
+    return [
+        (name, left.get(name), right.get(name))
+        for name in dict.fromkeys([*left, *right])
+        if left.get(name) != right.get(name)
+    ]

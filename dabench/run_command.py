@@ -1,0 +1,57 @@
+"""A spec -> the ``dabench run`` command that makes the same run."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from dabench import registry
+from dabench.config import RunSpec, changed_options, resolve, validate_options
+from dabench.errors import ConfigError
+
+_FIELDS = (
+    *("source", "target", "init", "backbone", "weights", "image_size", "epochs", "batch_size"),
+    *("source_epochs", "freeze", "source_seed", "source_backbone", "source_weights"),
+)
+
+
+def run_command(spec: RunSpec) -> str:
+    """Return the words for a shell; what the defaults give anyway is left out.
+
+    Folders (``--data-root``, ``--results``) are no part of a spec, and not of the command.
+    """
+    names = {"method": spec.method, "protocol": spec.protocol, "dataset": spec.dataset}
+    given: dict[str, Any] = {**names, "seed": spec.seed}
+    given |= _differing(spec, {**given, "device": "cpu"})
+    given |= {"device": spec.device, "threads": spec.threads}
+    given |= {f"method.{name}": value for name, value in changed_options(spec).items()}
+    given |= {f"protocol.{name}": value for name, value in changed_protocol_options(spec).items()}
+    words = ["dabench", "run"]
+    for name, value in given.items():
+        words += [f"--{name}", _text(value)]
+    return shlex.join(words)
+
+
+def changed_protocol_options(spec: RunSpec) -> dict[str, Any]:
+    """Return the protocol's options that differ from its defaults."""
+    usual = validate_options(registry.protocol(spec.protocol), {}, "protocol")
+    return {k: v for k, v in sorted(spec.protocol_options.items()) if v != usual.get(k)}
+
+
+def _differing(spec: RunSpec, least: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that ``least`` would not fill in as they are."""
+    try:
+        usual = resolve(least)[0]
+    except ConfigError:  # a data set or a method that has no defaults for everything
+        usual = None
+    return {
+        name.replace("_", "-"): getattr(spec, name)
+        for name in _FIELDS
+        if getattr(spec, name) != (getattr(usual, name) if usual else None)
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else str(value)

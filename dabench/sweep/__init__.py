@@ -1,0 +1,1 @@
+"""Many runs: grids, what of them is to do, and who does it."""

@@ -1,0 +1,68 @@
+"""Who does the runs: the interface that a sweep needs, small enough for a cluster's engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dabench.sweep.plan import Job
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run got somewhere: its data are loaded ("data"), all its parts are there ("run").
+
+    ``identity`` is the data's digest, or the run's id.
+    """
+
+    job: Job
+    name: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run is over, one way or the other, and its process is gone.
+
+    Attributes:
+        job: the run.
+        seconds: from its start, loading and source training included.
+        run_id: None where it is not known, because the run failed before it was.
+        existed: it had a record, which only its data and source model could tell.
+        value: the primary metric, where there is one.
+        error: what went wrong, in one line; None where nothing did.
+        bug: the error is not one that a user can mend.
+        killed: its process ended before it did.
+        traceback: for the record of a failed run.
+    """
+
+    job: Job
+    seconds: float
+    run_id: str | None = None
+    existed: bool = False
+    value: float | None = None
+    error: str | None = None
+    bug: bool = False
+    killed: bool = False
+    traceback: str = ""
+
+
+class Executor(Protocol):
+    """Makes runs somewhere, several at a time."""
+
+    @property
+    def slots(self) -> int:
+        """How many runs may be under way."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Start a run; it may share nothing with the others but the cache and the store."""
+        ...
+
+    def wait(self, seconds: float) -> list[Stage | Ended]:
+        """Return what happened, after ``seconds`` at the latest; every run ends once."""
+        ...
+
+    def close(self) -> None:
+        """End what is under way, at once, and leave nothing behind; more than once is fine."""
+        ...

@@ -1,0 +1,191 @@
+"""Grids: the options of ``dabench run`` in which a list is an axis -> full specs.
+
+A grid is a mapping of options, with further mappings under ``blocks`` that are laid over it, and
+so on. A block without blocks gives the product of its lists.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dabench import registry
+from dabench.config import RunSpec, resolve
+from dabench.errors import ConfigError, DabenchError, did_you_mean
+from dabench.options import FLAGS, OPTIONS, parse_seeds
+
+#: options that decide no number: they belong to the command, not to a grid
+_NOT_IN_GRIDS = {*FLAGS, "results", "data-root", "cache-dir", "oracle-url", "checkpoint-every"}
+_KNOWN = [*(name for name in OPTIONS if name not in _NOT_IN_GRIDS), "blocks"]
+_SEEDS = ("seed", "seeds")
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs of a grid.
+
+    Attributes:
+        name: of the file; empty for the command line's own words.
+        budget: the label that the file gives itself, such as "smoke"; it reaches no record.
+        specs: one a run, each once.
+        repeated: how many further times runs were listed.
+    """
+
+    name: str
+    budget: str | None
+    specs: tuple[RunSpec, ...]
+    repeated: int = 0
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a grid file.
+
+    Raises:
+        ConfigError: missing, not YAML, or no mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"grid {path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"grid {path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"grid {path}: expected lines like 'method: [source, shot]'")
+    return content
+
+
+def expand(tree: Options, name: str, usual: Options, over: Options) -> Grid:
+    """Return the runs of a grid.
+
+    Args:
+        tree: the grid.
+        name: of its file, for messages.
+        usual: options where the grid and the command line give none.
+        over: options of the command line, laid over every block.
+
+    Raises:
+        ConfigError: an unknown key or name, an empty axis, a combination that does not fit; the
+            message names the block.
+    """
+    top = dict(tree)
+    budget = top.pop("budget", None)
+    where = f"grid {name}" if name else ""
+    if budget is not None and not isinstance(budget, str):
+        raise ConfigError(f"{where}: budget {budget!r}: expected a word such as smoke")
+    found: dict[str, RunSpec] = {}
+    count = 0
+    for place, options in _leaves(top, {}, where, ""):
+        for spec in _product(options, place, usual, over):
+            count += 1
+            found.setdefault(json.dumps(spec.to_dict(), sort_keys=True), spec)
+    return Grid(name, budget, tuple(found.values()), count - len(found))
+
+
+def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = None) -> Grid:
+    """Return the runs of a grid with one of the given names and seeds (None = all).
+
+    Args:
+        grid: all runs.
+        part: "method", "protocol" or "dataset" -> names.
+        seeds: ``0-2`` or ``0,1``.
+
+    Raises:
+        ConfigError: an unknown name, or no run is left.
+    """
+    kept = list(grid.specs)
+    for field, names in part.items():
+        if names is not None:
+            check_names(field, names)
+            kept = [spec for spec in kept if getattr(spec, field) in names]
+    if seeds is not None:
+        wanted = parse_seeds(seeds)
+        kept = [spec for spec in kept if spec.seed in wanted]
+    if not kept:
+        given = {f"--{field}s": ",".join(names) for field, names in part.items() if names}
+        given |= {} if seeds is None else {"--seeds": str(seeds)}
+        words = " ".join(f"{option} {value}" for option, value in given.items())
+        raise ConfigError(f"grid {grid.name}: it has no run with {words}; leave one of them out")
+    return replace(grid, specs=tuple(kept))
+
+
+def check_names(field: str, names: Sequence[str]) -> None:
+    """Raise ``ConfigError`` for a method, protocol or data set that the registry lacks."""
+    kind, table = {
+        "method": ("method", registry.METHODS),
+        "protocol": ("protocol", registry.PROTOCOLS),
+        "dataset": ("data set", registry.DATASETS),
+    }[field]
+    for name in names:
+        registry.entry(kind, table, name)
+
+
+def _leaves(
+    tree: Any, above: Options, where: str, number: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield place and options of every block without blocks, those of its parents filled in."""
+    place = f"{where}, block {number}" if number else where
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{place}: expected options such as 'method: [source, shot]'")
+    own = {key: value for key, value in tree.items() if key != "blocks"}
+    for key, value in own.items():
+        _check(key, value, place)
+    kept = {k: v for k, v in above.items() if not (k in _SEEDS and own.keys() & set(_SEEDS))}
+    options = {**kept, **own}
+    blocks = tree.get("blocks")
+    if "blocks" not in tree:
+        yield place, options
+        return
+    if not isinstance(blocks, list) or not blocks:
+        raise ConfigError(f"{place}: blocks: expected a list of one block or more")
+    for index, block in enumerate(blocks, start=1):
+        yield from _leaves(block, options, where, f"{number}.{index}" if number else str(index))
+
+
+def _check(key: Any, value: Any, place: str) -> None:
+    before = f"{place}: " if place else ""
+    if key in _NOT_IN_GRIDS:
+        raise ConfigError(f"{before}{key} decides no number; give it to the command: --{key}")
+    if key not in _KNOWN and not re.match(r"(method|protocol)\.\w", str(key)):
+        near = did_you_mean(str(key), _KNOWN)
+        raise ConfigError(f"{before}unknown key '{key}'{near}")
+    if value == []:
+        raise ConfigError(f"{before}{key} is an empty list; give it values, or leave it out")
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, list | dict) for item in items):
+        raise ConfigError(f"{before}{key}: expected a value or a list of values, got {value!r}")
+
+
+def _product(options: Options, place: str, usual: Options, over: Options) -> Iterator[RunSpec]:
+    """Yield the specs of one block: the product of its lists, seeds last."""
+    seeds = {key: options[key] for key in ("seeds",) if key in options}
+    fixed = {key: value for key, value in options.items() if key not in seeds and key not in over}
+    lists = {key: value for key, value in fixed.items() if isinstance(value, list)}
+    if over.keys() & set(_SEEDS):
+        seeds = {}
+        lists, fixed = ({k: v for k, v in m.items() if k != "seed"} for m in (lists, fixed))
+    tasks = {"source", "target"} <= lists.keys()
+    for values in itertools.product(*lists.values()):
+        point = dict(zip(lists, values, strict=True))
+        if tasks and point["source"] == point["target"]:
+            continue  # a square of domains has a diagonal that is no task
+        plain = {key: _plain(key, value) for key, value in {**fixed, **point}.items()}
+        try:
+            yield from resolve({**usual, **plain, **seeds, **over})
+        except DabenchError as error:
+            several = {k: v for k, v in point.items() if len(lists[k]) > 1}
+            at = ", ".join(f"{key}={value}" for key, value in several.items())
+            head = f"{place} ({at})" if place and at else place or at
+            raise ConfigError(f"{head}: {error}" if head else str(error)) from None
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Null is a value for an option of a method or a protocol, and not "not given"."""
+    return "none" if value is None and "." in key else value

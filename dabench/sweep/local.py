@@ -1,0 +1,180 @@
+"""Runs on this machine: a process each, forked from one that has done the slow imports."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from dabench.config import Settings
+from dabench.sweep.executor import Ended, Stage
+from dabench.sweep.plan import Job
+from dabench.sweep.worker import work
+
+EXECUTE = "dabench.engine.run:execute"
+#: what a process would import itself for five seconds
+PRELOAD = ("torch", "torchvision", "lightning", "dabench.engine.run", "dabench.sweep.worker")
+#: seconds that a process may take to go when its run is over
+_LINGER = 30.0
+_TAIL = 4000
+
+
+@dataclass
+class _Child:
+    """A process with what it has said so far."""
+
+    job: Job
+    process: ForkServerProcess
+    pipe: Connection
+    log: Path
+    start: float = field(default_factory=time.monotonic)
+    run_id: str | None = None
+    ended: dict[str, Any] | None = None
+    deadline: float | None = None
+
+
+class LocalExecutor:
+    """Several processes at a time; a crash stays in its process.
+
+    Args:
+        settings: folders and switches of every run.
+        workers: how many.
+        function: ``module:name`` of what makes a run.
+        preload: modules that the processes find imported.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        workers: int,
+        function: str = EXECUTE,
+        preload: Sequence[str] = PRELOAD,
+    ) -> None:
+        root = settings.data_root
+        self._settings = replace(  # processes may find themselves in another folder
+            settings,
+            results=settings.results.absolute(),
+            data_root=root.absolute() if root else None,
+            cache_dir=settings.cache_dir.absolute(),
+            progress=False,
+        )
+        self._workers, self._function = workers, function
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(preload))
+        self._logs = tempfile.TemporaryDirectory(prefix="dabench-sweep-")
+        self._children: list[_Child] = []
+        _start_server()
+
+    @property
+    def slots(self) -> int:
+        """How many runs may be under way."""
+        return self._workers
+
+    def submit(self, job: Job) -> None:
+        """Start the run's process."""
+        log = Path(self._logs.name) / job.key
+        ours, theirs = self._context.Pipe(duplex=False)
+        # not a daemon: a run may have children of its own, such as a sealed source model
+        process = self._context.Process(
+            target=work, args=(self._function, job.spec, self._settings, theirs, log)
+        )
+        # the child's end may be open in the child only, or its death would go unnoticed
+        with theirs:
+            process.start()
+        self._children.append(_Child(job, process, ours, log))
+
+    def wait(self, seconds: float) -> list[Stage | Ended]:
+        """Return what the processes said, and which of them are gone."""
+        talking: list[Any] = [c.pipe for c in self._children if not c.pipe.closed]
+        wait([*talking, *(c.process.sentinel for c in self._children)], seconds)
+        events: list[Stage | Ended] = []
+        for child in list(self._children):
+            gone = not child.process.is_alive()  # before its last words are read, or some are lost
+            events.extend(_listen(child))
+            if not gone and child.deadline is not None and time.monotonic() > child.deadline:
+                child.process.kill()
+                child.process.join()
+                gone = True
+            if gone:
+                events.append(self._bury(child))
+        return events
+
+    def close(self) -> None:
+        """Kill every process: each file of theirs is written whole or not at all."""
+        for child in self._children:
+            child.process.kill()
+        for child in self._children:
+            child.process.join()
+            child.pipe.close()
+            child.process.close()
+        self._children.clear()
+        self._logs.cleanup()
+
+    def _bury(self, child: _Child) -> Ended:
+        self._children.remove(child)
+        code = child.process.exitcode
+        child.pipe.close()
+        child.process.close()
+        text = _death(code)
+        found = child.ended or {"error": text, "bug": True, "killed": True, "traceback": text}
+        tail = _tail(child.log)
+        if found.get("error") and tail:
+            found = {**found, "traceback": f"{found['traceback']}\nlast output:\n{tail}"}
+        child.log.unlink(missing_ok=True)
+        seconds = time.monotonic() - child.start
+        return Ended(child.job, seconds, **{"run_id": child.run_id, **found})
+
+
+def _listen(child: _Child) -> Iterator[Stage]:
+    """Read all that a child has sent."""
+    try:
+        while not child.pipe.closed and child.pipe.poll():
+            word, value = child.pipe.recv()
+            if word == "ended":
+                child.ended, child.deadline = value, time.monotonic() + _LINGER
+                continue
+            child.run_id = value if word == "run" else child.run_id
+            yield Stage(child.job, word, value)
+    except (EOFError, OSError):  # it closed its end, or was killed in the middle of a word
+        child.pipe.close()
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = " (by the system, perhaps, when memory ran out)" if name == "SIGKILL" else ""
+        return f"the process of the run was killed by {name}{hint}"
+    return f"the process of the run ended with exit code {code} before the run did"
+
+
+def _tail(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _start_server() -> None:
+    """Start the process that the others are forked from, deaf to Ctrl-C from its first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,143 @@
+"""What of a grid is to do: runs without a record, and how long earlier ones took."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from dabench import registry
+from dabench.board.records import Record, Store
+from dabench.config import RunSpec, changed_options
+from dabench.run_command import changed_protocol_options
+
+Key = tuple[Any, ...]
+_SOURCE = (
+    *("dataset", "source", "image_size", "backbone", "weights", "source_backbone"),
+    *("source_weights", "source_epochs", "freeze"),
+)
+#: coarser and coarser: runs whose seconds stand in for those of a run that was never made
+_SIMILAR: tuple[tuple[str, ...], ...] = (
+    *(
+        ("method", "protocol", "dataset", "image_size", "epochs", "batch_size", "backbone"),
+        ("method", "protocol", "dataset", "image_size"),
+        ("method", "protocol"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is to be made.
+
+    Attributes:
+        spec: the run.
+        key: 16 digits that stand for it while its run id is not known.
+        seconds: what it may take, from earlier records; None = nobody knows.
+    """
+
+    spec: RunSpec
+    key: str
+    seconds: float | None = None
+
+    @property
+    def source_key(self) -> Key:
+        """What decides the source model, as far as a spec tells; the same in runs that share it."""
+        spec = self.spec
+        seed = spec.seed if spec.source_seed is None else spec.source_seed
+        return (*(getattr(spec, name) for name in _SOURCE), seed)
+
+    @property
+    def data_key(self) -> Key:
+        """What decides the images in the cache, the data set and the size first."""
+        spec = self.spec
+        return (spec.dataset, spec.image_size, spec.source, spec.target)
+
+    @property
+    def name(self) -> str:
+        """The run as a person names it: method, protocol, data, options, seed."""
+        spec = self.spec
+        options = " ".join(f"{k}={v}" for k, v in sorted(changed_options(spec).items()))
+        start = "+bn" if spec.init == "bn-target" else ""
+        setting = " ".join(f"{k}={v}" for k, v in changed_protocol_options(spec).items())
+        task = f"{spec.dataset} {spec.source}→{spec.target}"
+        parts = [f"{spec.method}{start} {options}", f"{spec.protocol} {setting}", task]
+        return " · ".join([*(part.strip() for part in parts), f"seed {spec.seed}"])
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A grid beside the store: what has a record, what is to do.
+
+    Attributes:
+        jobs: to do, in the grid's order.
+        done: how many have a record.
+        other_threads: how many of the jobs have a record that differs in its threads alone.
+        problems: a line for every damaged record.
+    """
+
+    jobs: tuple[Job, ...]
+    done: int
+    other_threads: int
+    problems: tuple[str, ...] = ()
+
+
+def todo(specs: Iterable[RunSpec], store: Store, *, force: bool = False) -> Todo:
+    """Compare specs and versions with the records: what fits has been run.
+
+    Images, source models and weights are not looked at: a record of other images under the same
+    names counts as done. ``force`` takes no record for done.
+    """
+    wanted = list(specs)
+    places = sorted({(spec.protocol, spec.dataset) for spec in wanted})
+    records, problems = [], []
+    for place in places:
+        records += [r for _, r in store.all(*place) if isinstance(r.get("spec"), dict)]
+        problems += store.problems
+    known = {_identity(r["spec"], r.get("versions", {})) for r in records}
+    loose = {_identity({**r["spec"], "threads": 0}, r.get("versions", {})) for r in records}
+    guess = estimator(records)
+    jobs, done, other = [], 0, 0
+    for spec in wanted:
+        fields, versions = spec.to_dict(), versions_of(spec)
+        text = _identity(fields, versions)
+        if text in known and not force:
+            done += 1
+            continue
+        other += not force and _identity({**fields, "threads": 0}, versions) in loose
+        jobs.append(Job(spec, hashlib.sha256(text.encode()).hexdigest()[:16], guess(spec)))
+    return Todo(tuple(jobs), done, other, tuple(problems))
+
+
+def versions_of(spec: RunSpec) -> dict[str, str]:
+    """Return the versions that are part of a run id."""
+    return {
+        "method": registry.method(spec.method).version,
+        "protocol": registry.protocol(spec.protocol).version,
+    }
+
+
+def _identity(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
+    """Return all of a run id that is known before data and source model are there."""
+    own = {name: versions.get(name) for name in ("method", "protocol")}
+    return json.dumps([dict(spec), own], sort_keys=True)
+
+
+def estimator(records: Iterable[Record]) -> Callable[[RunSpec], float | None]:
+    """Return what guesses a run's seconds: the median of the most similar records, or None."""
+    seconds: dict[Key, list[float]] = defaultdict(list)
+    for record in records:
+        spent = record.get("cost", {}).get("seconds")
+        if isinstance(spent, int | float):
+            for fields in _SIMILAR:
+                seconds[fields, *(record["spec"].get(name) for name in fields)].append(spent)
+
+    def guess(spec: RunSpec) -> float | None:
+        keys = [(fields, *(getattr(spec, name) for name in fields)) for fields in _SIMILAR]
+        return next((median(seconds[key]) for key in keys if key in seconds), None)
+
+    return guess

@@ -1,0 +1,79 @@
+"""One run in a process of its own: started by the local executor, told nothing but its spec."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from dabench.board.records import score_map
+from dabench.config import RunSpec, Settings
+from dabench.errors import explain
+from dabench.registry import primary_metric
+
+
+def work(function: str, spec: RunSpec, settings: Settings, pipe: Connection, log: Path) -> None:
+    """Make a run and tell the parent: stages as they come, then how it ended.
+
+    Args:
+        function: ``module:name`` of what makes the run (``dabench.engine.run:execute``).
+        spec: the run.
+        settings: folders and switches.
+        pipe: to the parent; messages are (word, plain value).
+        log: file that takes stdout and stderr.
+    """
+    _settle(log)
+    # the parent went away: nobody is left to tell, and the record is written
+    with contextlib.suppress(BrokenPipeError):
+        pipe.send(("ended", _attempt(function, spec, settings, pipe)))
+    pipe.close()
+
+
+def _attempt(function: str, spec: RunSpec, settings: Settings, pipe: Connection) -> dict[str, Any]:
+    try:
+        found = _load(function)(spec, settings, lambda stage, name: pipe.send((stage, name)))
+    except Exception as error:  # noqa: BLE001 - one run's failure, whatever it is, is reported
+        text, bug = explain(error)
+        return {"error": text, "bug": bug, "traceback": traceback.format_exc()}
+    value = score_map(found.record).get(primary_metric(spec.protocol, spec.dataset))
+    return {"run_id": found.run_id, "existed": found.existed, "value": value}
+
+
+def _load(function: str) -> Callable[..., Any]:
+    module, _, name = function.partition(":")
+    loaded: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return loaded
+
+
+def _settle(log: Path) -> None:
+    """Make this process quiet, deaf to Ctrl-C (which is the parent's), and mortal with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    faulthandler.enable()
+    from tqdm import tqdm
+
+    # tqdm's own lock is a semaphore between processes, reported as leaked when this one is killed
+    tqdm.set_lock(threading.RLock())
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)  # in the middle of anything: files are published whole or not at all

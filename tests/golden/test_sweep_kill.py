@@ -1,0 +1,88 @@
+"""A sweep that is killed five times ends with the table of one that nobody disturbed."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dabench.board.records import Store
+from dabench.cli import main
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+ROOT = Path(__file__).parents[2]
+GRID = """
+protocol: sf-uda
+source-epochs: 1
+epochs: 1
+seeds: 0-2
+device: cpu
+threads: 1
+blocks:
+  - method: source
+  - method: shot
+    method.im_weight: [1.0, 0.5]
+"""
+RUNS = 9
+KILLS = 5
+
+
+def launch(folder: Path) -> subprocess.Popen[bytes]:
+    """Start the sweep, with results and cache of its own, in a folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "grid.yaml").write_text(GRID)
+    words = ["sweep", "grid.yaml", "--workers", "2", "--no-progress", "--cache-dir", "cache"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "dabench", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def records(folder: Path) -> dict[str, Any]:
+    """Return the finished runs by id, without what they cost."""
+    store = Store(folder / "results")
+    found = {record["run_id"]: record for _, record in store.all()}
+    assert not store.problems
+    for record in found.values():
+        for part in ("cost", "source_model"):
+            record.pop(part)
+    return found
+
+
+def table(folder: Path) -> pd.DataFrame:
+    """Return the leaderboard, without the columns of cost."""
+    path = folder / "table.csv"
+    assert main(["leaderboard", "--results", str(folder / "results"), "--csv", str(path)]) == 0
+    frame = pd.read_csv(path)
+    return frame[[name for name in frame if not re.search("second|memory", str(name))]]
+
+
+def test_killed_five_times_at_random(tmp_path: Path) -> None:
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    start = time.monotonic()
+    assert launch(calm).wait() == 0
+    whole = time.monotonic() - start
+    wanted = records(calm)
+    assert len(wanted) == RUNS
+
+    draw, seen = random.Random(), []
+    for _ in range(KILLS):
+        process = launch(rough)
+        time.sleep(draw.uniform(0.2, 0.8) * whole)
+        process.kill()
+        process.wait()
+        seen.append(len(records(rough)))
+    assert launch(rough).wait() == 0
+    assert records(rough) == wanted, f"after the kills there were {seen} runs"
+    pd.testing.assert_frame_equal(table(rough), table(calm))
+    assert not list((rough / "results").glob("records/**/*.failed.json"))

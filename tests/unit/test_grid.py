@@ -1,0 +1,175 @@
+"""Grids: what a file of options comes to, what is refused and how it is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dabench import registry
+from dabench.errors import ConfigError
+from dabench.sweep import grid
+from dabench.sweep.grid import Grid, choose, expand
+
+ROOT = Path(__file__).parents[2]
+USUAL = {"threads": 1, "device": "cpu"}
+
+
+def grid_of(text: str, **over: Any) -> Grid:
+    return expand(yaml.safe_load(text), "g.yaml", USUAL, over)
+
+
+def shown(found: Grid, *fields: str) -> list[tuple[Any, ...]]:
+    return [tuple(getattr(spec, field) for field in fields) for spec in found.specs]
+
+
+def test_lists_are_axes_and_seeds_come_last() -> None:
+    found = grid_of("""
+        method: [source, shot]
+        protocol: [sf-osda, sf-uda]
+        seeds: 3-4
+        epochs: 2
+    """)
+    assert shown(found, "method", "protocol", "seed", "epochs") == [
+        (method, protocol, seed, 2)
+        for method in ("source", "shot")
+        for protocol in ("sf-osda", "sf-uda")
+        for seed in (3, 4)
+    ]
+    assert found.budget is None
+    assert found.repeated == 0
+
+
+def test_blocks_are_laid_over_what_is_above_them() -> None:
+    found = grid_of("""
+        budget: smoke
+        seeds: 0-1
+        protocol: sf-osda
+        epochs: 5
+        blocks:
+          - method: shot
+          - method: usd
+            blocks:
+              - seed: 7
+                epochs: 1
+              - method.criterion: [jsd, ce]
+                protocol.unknown_share: [0.5, null]
+                seeds: [9]
+    """)
+    assert found.budget == "smoke"
+    assert shown(found, "method", "seed", "epochs") == [
+        ("shot", 0, 5),
+        ("shot", 1, 5),
+        ("usd", 7, 1),
+        *[("usd", 9, 5)] * 4,
+    ]
+    options = [
+        (s.method_options["criterion"], s.protocol_options["unknown_share"])
+        for s in found.specs[-4:]
+    ]
+    assert options == [("jsd", 0.5), ("jsd", None), ("ce", 0.5), ("ce", None)]
+
+
+def test_a_run_listed_twice_counts_once() -> None:
+    found = grid_of("""
+        method: source
+        blocks: [{seeds: 0-2}, {seeds: 2-3}, {seeds: 0, init: source}]
+    """)
+    assert shown(found, "seed") == [(0,), (1,), (2,), (3,)]
+    assert found.repeated == 2
+
+
+def test_the_command_line_is_laid_over_every_block() -> None:
+    text = "blocks: [{method: source, epochs: [3, 4], seed: [1, 2]}, {method: shot, seeds: 0-4}]"
+    found = grid_of(text, epochs="9", seeds="5")
+    assert shown(found, "method", "epochs", "seed") == [("source", 9, 5), ("shot", 9, 5)]
+
+
+def test_a_square_of_domains_has_no_diagonal() -> None:
+    found = grid_of("""
+        {method: shot, dataset: office31, source: [amazon, dslr], target: [amazon, dslr]}
+    """)
+    assert shown(found, "source", "target") == [("amazon", "dslr"), ("dslr", "amazon")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("method: []", "grid g.yaml: method is an empty list"),
+        ("{method: source, seeds: []}", "grid g.yaml: seeds is an empty list"),
+        ("blocks: []", "grid g.yaml: blocks: expected a list"),
+        ("{method: source, blocks: }", "grid g.yaml: blocks: expected a list"),
+        ("blocks: [{method: source}, shot]", "grid g.yaml, block 2: expected options"),
+        ("methods: [source]", "grid g.yaml: unknown key 'methods'; did you mean 'method'?"),
+        ("{method: source, method.lr: [[1, 2]]}", "method.lr: expected a value or a list"),
+        ("{method: source, results: here}", "results decides no number; give it to the command"),
+        ("{method: source, force: true}", "force decides no number"),
+        ("{budget: 3, method: source}", "budget 3: expected a word"),
+        ("{seeds: 0-2}", "grid g.yaml: --method is needed"),
+        ("{method: source, seeds: 4-2}", "--seeds 4-2: expected a range"),
+        ("{method: source, seed: 1, seeds: 2}", "not both"),
+        (
+            "blocks: [{method: source}, {blocks: [{method: [source, shott]}]}]",
+            "grid g.yaml, block 2.1 (method=shott): unknown method 'shott'; did you mean 'shot'?",
+        ),
+        (
+            "{method: [shot, usd], protocol: [sf-osda, sf-uda]}",
+            "grid g.yaml (method=usd, protocol=sf-uda): usd does not run under sf-uda",
+        ),
+        ("{method: shot, method.lrr: [1, 2]}", "(method.lrr=1): --method.lrr: "),
+        ("{method: source, epochs: many}", "--epochs 'many': expected a whole number"),
+    ],
+)
+def test_errors_name_the_block(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        grid_of(text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("- a\n- b\n", "expected lines like"), ("a: [1", "not valid YAML"), (None, "cannot be read")],
+)
+def test_files_that_are_no_grids(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "g.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        grid.read(path)
+
+
+def test_a_part_of_a_grid() -> None:
+    found = grid_of("{method: [source, shot], protocol: [sf-osda, sf-uda], seeds: 0-2}")
+    part = choose(found, {"method": ["shot"], "protocol": None}, "1-5")
+    assert shown(part, "method", "seed") == [("shot", 1), ("shot", 2)] * 2
+    with pytest.raises(ConfigError, match=r"no run with --methods usd --seeds 1; leave one"):
+        choose(found, {"method": ["usd"]}, "1")
+    with pytest.raises(ConfigError, match="did you mean 'shot'"):
+        grid.check_names("method", ["shott"])
+
+
+def committed(name: str) -> Grid:
+    path = ROOT / "grids" / name
+    return expand(grid.read(path), name, USUAL, {})
+
+
+def test_the_quick_grid_has_every_method_under_every_protocol_of_its() -> None:
+    found = committed("quick.yaml")
+    pairs = {(m, p) for m, entry in registry.METHODS.items() for p in entry.protocols}
+    assert set(shown(found, "method", "protocol")) == pairs
+    assert found.budget == "smoke"
+    assert len(found.specs) == 3 * len(pairs)
+    assert {spec.dataset for spec in found.specs} == {"digits", "overhead", "streets"}
+    assert {(spec.threads, spec.device) for spec in found.specs} == {(1, "cpu")}
+
+
+def test_the_full_grid_says_what_the_committed_records_were_run_with() -> None:
+    found = committed("full.yaml")
+    files = (ROOT / "results" / "records").glob("*/*/*.json")
+    kept = {json.dumps(json.loads(p.read_text())["spec"], sort_keys=True) for p in files}
+    missing = [s for s in found.specs if json.dumps(s.to_dict(), sort_keys=True) not in kept]
+    # a wrong word in a block, or a default that moved, loses a whole block
+    assert len(missing) < 0.02 * len(found.specs), missing[:3]

@@ -1,0 +1,265 @@
+"""The sweep: what starts when, what is recorded, what is printed, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dabench import cli_sweep
+from dabench.board.records import Store
+from dabench.cli import main
+from dabench.cli_sweep_view import View, duration
+from dabench.config import Settings, resolve
+from dabench.sweep.executor import Ended, Stage
+from dabench.sweep.loop import Tally, sweep
+from dabench.sweep.plan import Job, todo, versions_of
+
+WORDS = ("--protocols", "sf-osda", "--device", "cpu", "--threads", "1")
+
+
+class Scripted:
+    """Ends the oldest run at every wait: by writing a record, or as ``fates`` says for its seed."""
+
+    def __init__(self, results: Path, slots: int = 2, **fates: Any) -> None:
+        self.store, self.slots, self.fates = Store(results), slots, fates
+        self.submitted: list[Job] = []
+        self.under_way: list[Job] = []
+        self.closed = 0
+
+    def submit(self, job: Job) -> None:
+        self.submitted.append(job)
+        self.under_way.append(job)
+
+    def wait(self, seconds: float) -> list[Stage | Ended]:
+        job = self.under_way.pop(0)
+        fate = self.fates.get(f"seed{job.spec.seed}")
+        if fate is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        if fate is not None:
+            return [Ended(job, 1.0, **fate)]
+        spec = job.spec
+        record = {
+            "run_id": f"id{job.key[2:]}",
+            "spec": spec.to_dict(),
+            "versions": versions_of(spec),
+            "cost": {"seconds": 7.0},
+            "scores": [],
+        }
+        self.store.write(record)
+        return [Stage(job, "run", record["run_id"]), Ended(job, 1.0, record["run_id"], value=0.5)]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str, Scripted]]:
+    """Run ``dabench sweep`` with a scripted executor in place of processes."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str, **fates: Any) -> tuple[int, str, str, Scripted]:
+        executor = Scripted(tmp_path / "results", **fates)
+
+        def make(chosen: Settings, workers: int) -> Scripted:
+            executor.slots = workers
+            return executor
+
+        monkeypatch.setattr(cli_sweep, "make_executor", make)
+        code = main(["sweep", *words])
+        caught = capsys.readouterr()
+        return code, caught.out, caught.err, executor
+
+    return call
+
+
+def test_all_runs_then_none(command: Any) -> None:
+    words = ("--methods", "source,shot", "--seeds", "0-1", *WORDS)
+    code, out, _, executor = command(*words, "--workers", "2")
+    assert code == 0
+    assert executor.closed
+    assert "4 runs; 0 have a record, 4 to do" in out
+    assert "done    shot · sf-osda · digits print→handwritten · seed 1 · HOS 0.5000 · 1 s" in out
+    assert "4 done, 0 failed" in out
+
+    code, out, _, executor = command(*words)
+    assert code == 0
+    assert not executor.submitted
+    assert "4 have a record, 0 to do" in out
+
+
+def test_a_failed_run_is_recorded_named_and_tried_again(command: Any, tmp_path: Path) -> None:
+    words = ("--methods", "source", "--seeds", "0-2", *WORDS)
+    fate = {"error": "loss is nan", "bug": False, "traceback": "Traceback: here"}
+    code, out, err, _ = command(*words, seed1=fate)
+    assert code == 2
+    assert "2 done, 1 failed" in out
+    assert "seed 1: loss is nan" in err
+    assert "again: dabench run --method source --protocol sf-osda --dataset digits --seed 1" in err
+    (failed,) = (tmp_path / "results/records/sf-osda/digits").glob("*.failed.json")
+    record = json.loads(failed.read_text())
+    assert record["failed"] is True
+    assert record["traceback"] == "Traceback: here"
+    assert record["spec"]["seed"] == 1
+
+    code, out, _, executor = command(*words)
+    assert [job.spec.seed for job in executor.submitted] == [1]
+    assert code == 0
+    assert not failed.exists()
+    assert "2 have a record, 1 to do" in out
+
+
+def test_a_bug_is_exit_code_1_unless_a_user_erred_too(command: Any) -> None:
+    bug = {"error": "unexpected IndexError", "bug": True}
+    words = ("--methods", "source", "--seeds", "0-1", *WORDS)
+    assert command(*words, seed0=bug)[0] == 1
+    assert command(*words, seed0=bug, seed1={"error": "no data"})[0] in (1, 2)
+
+
+def test_a_killed_run_is_recorded_under_its_id(command: Any, tmp_path: Path) -> None:
+    fate = {"error": "killed by SIGKILL", "bug": True, "killed": True, "run_id": "abc"}
+    assert command("--methods", "source", *WORDS, seed0=fate)[0] == 1
+    assert (tmp_path / "results/records/sf-osda/digits/abc.failed.json").is_file()
+
+
+def test_what_the_run_itself_has_recorded_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (spec,) = resolve({"method": "source", "protocol": "sf-osda", "device": "cpu", "threads": 1})
+    own = {"run_id": "abc", "spec": spec.to_dict(), "ids": {"data": "d"}}
+    path = store.write_failed(own, "its own traceback")
+    jobs = todo([spec], store).jobs
+    executor = Scripted(tmp_path, seed0={"error": "no", "run_id": "abc", "traceback": "other"})
+    sweep(jobs, executor, store, View(jobs, 1, live=False), Tally())
+    assert "its own traceback" in path.read_text()
+
+
+def test_ctrl_c_says_what_is_left_and_the_next_call_goes_on(command: Any) -> None:
+    words = ("--methods", "source", "--seeds", "0-4", *WORDS)
+    code, _, err, executor = command(*words, seed2=KeyboardInterrupt)
+    assert code == 130
+    assert executor.closed
+    assert "2 done, 0 failed, 3 left" in err
+    assert "the same command goes on" in err
+    code, _, _, executor = command(*words)
+    assert code == 0
+    assert [job.spec.seed for job in executor.submitted] == [2, 3, 4]
+
+
+def test_a_dry_run_lists_and_guesses(command: Any, tmp_path: Path) -> None:
+    command("--methods", "source", "--seeds", "0", *WORDS)
+    words = ("--methods", "source,usd", "--seeds", "0-2", *WORDS, "--workers", "2", "--dry-run")
+    code, out, _, executor = command(*words)
+    assert code == 0
+    assert not executor.submitted
+    assert "6 runs; 1 have a record, 5 to do" in out
+    lines = {line.split("  ")[1]: line.split()[-2:] for line in out.splitlines() if " · " in line}
+    assert lines["source · sf-osda · digits print→handwritten · seed 1"] == ["~7", "s"]
+    assert lines["usd+bn · sf-osda · digits print→handwritten · seed 2"][-1] == "?"
+    assert "about 7 s with 2 at a time, and 3 runs that nobody timed" in out
+
+
+def test_a_grid_file_with_a_part_and_options_over_it(command: Any, tmp_path: Path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text("budget: smoke\nmethod: [source, shot]\nseeds: 0-3\nblocks: [{}, {}]\n")
+    code, out, _, executor = command(
+        *("g.yaml", "--methods", "shot", "--seeds", "2-9", "--epochs", "3", "--no-progress"),
+        *("--protocol.split", "r3", "--method.lr", "0.5", "--device", "cpu"),
+    )
+    assert code == 2  # source has no lr
+    code, out, _, executor = command(
+        *("g.yaml", "--methods", "shot", "--seeds", "2-9", "--epochs", "3"),
+        *("--protocol.split", "r3", "--device", "cpu", "--workers", "64"),
+    )
+    assert code == 0
+    assert "g.yaml (budget: smoke): 2 runs; 8 listed again, counted once" in out
+    specs = [job.spec for job in executor.submitted]
+    assert [(s.method, s.seed, s.epochs, s.threads) for s in specs] == [
+        ("shot", 2, 3, 1),
+        ("shot", 3, 3, 1),
+    ]
+    assert specs[0].protocol_options["split"] == "r3"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "needs GRID.yaml or --methods A,B"),
+        (("--methods", "source,"), "--methods 'source,': expected names"),
+        (("--methods", "sauce"), "unknown method 'sauce'; did you mean 'source'?"),
+        (("--methods", "source", "--workers", "0"), "--workers 0: expected a whole number"),
+        (("--methods", "source", "--workres", "2"), "did you mean '--workers'?"),
+        (("--method", "source"), "did you mean '--methods'?"),
+        (("none.yaml",), "grid none.yaml: cannot be read"),
+        (("--methods", "source", "--seeds", "3-1"), "--seeds 3-1: expected a range"),
+    ],
+)
+def test_bad_words_are_one_line(command: Any, words: tuple[str, ...], message: str) -> None:
+    code, _, err, _ = command(*words)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+class Slow(Scripted):
+    """Tells of one stage at a time, and keeps watch that no work is done twice at once."""
+
+    def __init__(self, results: Path, slots: int) -> None:
+        super().__init__(results, slots)
+        self.waits: dict[str, int] = {}
+        self.most = 0
+
+    def wait(self, seconds: float) -> list[Stage | Ended]:
+        events: list[Stage | Ended] = []
+        early = [j for j in self.under_way if self.waits.get(j.key, 0) < 2]
+        assert len({j.source_key for j in early}) == len(early)
+        assert self.waits or len(self.under_way) == 1  # the images are not in the cache yet
+        self.most = max(self.most, len(self.under_way))
+        for job in list(self.under_way):
+            count = self.waits[job.key] = self.waits.get(job.key, 0) + 1
+            if count < 3:
+                events.append(Stage(job, "data" if count == 1 else "run", "x"))
+            elif count == 5:
+                self.under_way.remove(job)
+                events.append(Ended(job, 1.0, "x"))
+        return events
+
+
+def test_runs_that_would_do_the_same_work_wait_for_each_other(tmp_path: Path) -> None:
+    """Twelve runs over three source models: never two that train one, yet all slots in use."""
+    common = {"protocol": "sf-osda", "device": "cpu", "threads": 1, "seeds": "0-2"}
+    specs = [
+        spec
+        for method in ("source", "shot", "usd", "target-supervised")
+        for spec in resolve(common | {"method": method})
+    ]
+    store = Store(tmp_path)
+    jobs = todo(specs, store).jobs
+    executor, tally = Slow(tmp_path, slots=4), Tally()
+    sweep(jobs, executor, store, View(jobs, 4, live=False), tally)
+    assert len(tally.done) == 12
+    assert executor.most == 4
+    assert [job.spec.seed for job in executor.submitted[:3]] == [0, 1, 2]
+
+
+def test_time_left_comes_from_this_sweep_before_earlier_records(tmp_path: Path) -> None:
+    specs = resolve({"method": "source", "protocol": "sf-osda", "device": "cpu", "seeds": "0-4"})
+    jobs = [Job(spec, str(spec.seed), 100.0) for spec in specs]
+    view = View(jobs, 2, live=False)
+    assert view.seconds_left() == pytest.approx(250.0)
+    view.started(jobs[0])
+    view.ended(Ended(jobs[0], 10.0, "x", value=None))
+    assert view.seconds_left() == pytest.approx(20.0)
+    assert View([Job(specs[0], "0")], 1, live=False).seconds_left() is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (3 * 3600 + 300, "3 h 05 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

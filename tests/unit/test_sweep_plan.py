@@ -1,0 +1,128 @@
+"""What of a grid is to do: records that count, guesses of time, keys that runs share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dabench.board.records import Record, Store
+from dabench.config import RunSpec, resolve
+from dabench.run_command import run_command
+from dabench.sweep.plan import Job, estimator, todo, versions_of
+
+COMMON = {"method": "shot", "protocol": "sf-osda", "device": "cpu", "threads": 1}
+
+
+def specs(**given: Any) -> list[RunSpec]:
+    return resolve(COMMON | {name.replace("_", "-"): value for name, value in given.items()})
+
+
+def record(spec: RunSpec, run_id: str = "0" * 16, seconds: float = 5.0) -> Record:
+    return {
+        "run_id": run_id,
+        "spec": spec.to_dict(),
+        "versions": versions_of(spec),
+        "cost": {"seconds": seconds},
+        "scores": [],
+    }
+
+
+def test_what_has_a_record_is_not_to_do(tmp_path: Path) -> None:
+    wanted, store = specs(seeds="0-2"), Store(tmp_path)
+    store.write(record(wanted[1]))
+    found = todo(wanted, store)
+    assert [job.spec.seed for job in found.jobs] == [0, 2]
+    assert (found.done, found.other_threads) == (1, 0)
+    assert len(todo(wanted, store, force=True).jobs) == 3
+
+
+def test_a_record_of_another_version_or_a_failed_one_does_not_count(tmp_path: Path) -> None:
+    wanted, store = specs(seeds="0-1"), Store(tmp_path)
+    old = record(wanted[0])
+    store.write(old | {"versions": {**old["versions"], "method": "0"}})
+    store.write_failed(record(wanted[1], "1" * 16), "boom")
+    assert len(todo(wanted, store).jobs) == 2
+
+
+def test_other_threads_are_another_run_and_said_so(tmp_path: Path) -> None:
+    wanted, store = specs(), Store(tmp_path)
+    store.write(record(replace(wanted[0], threads=2)))
+    found = todo(wanted, store)
+    assert (len(found.jobs), found.other_threads) == (1, 1)
+
+
+def test_damaged_records_are_named_and_do_not_stop_it(tmp_path: Path) -> None:
+    wanted, store = specs(seeds="0-1"), Store(tmp_path)
+    path = store.write(record(wanted[0]))
+    path.with_name("broken.json").write_text("{")
+    path.with_name("edited.json").write_text('{"schema": 1, "spec": null}')
+    found = todo(wanted, store)
+    assert found.done == 1
+    assert len(found.problems) == 1
+    assert "broken.json" in found.problems[0]
+
+
+def test_guesses_go_from_the_same_run_to_the_same_pair() -> None:
+    (spec,) = specs(epochs=2)
+    guess = estimator(
+        [
+            record(spec, seconds=4.0),
+            record(replace(spec, seed=9, threads=2), seconds=6.0),
+            record(replace(spec, epochs=20), seconds=50.0),
+            record(replace(spec, epochs=20, image_size=64, dataset="aid"), seconds=90.0),
+        ]
+    )
+    assert guess(spec) == 5.0  # the same but for seed and threads
+    assert guess(replace(spec, epochs=3)) == 6.0  # the same data: median of 4, 6, 50
+    assert guess(replace(spec, dataset="pacs")) == 28.0  # the same pair: of 4, 6, 50, 90
+    assert guess(replace(spec, protocol="sf-uda")) is None
+
+
+def test_runs_that_may_share_a_source_model_have_one_key() -> None:
+    def key(**given: Any) -> tuple[Any, ...]:
+        return Job(specs(**given)[0], "").source_key
+
+    assert key() == key(init="bn-target") == key(protocol="sf-uda") == key(source_seed=0)
+    assert key(seed=3, source_seed=0) == key()
+    different = [key(), key(seed=1), key(source_epochs=1), key(backbone="resnet18")]
+    assert len(set(different)) == len(different)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"method": "shot", "protocol": "sf-uda", "seed": 3, "epochs": 7},
+        {
+            "method": "usd",
+            "init": "source",
+            "method.criterion": "ce",
+            "method.teacher": "false",
+            "protocol.unknown_share": 0.25,
+            "source-seed": 4,
+            "threads": 2,
+        },
+        {"method": "tent", "protocol": "gradual-weather", "protocol.weather": "fog+rain"},
+        {"method": "transadapt", "method.head_steps": 3},
+        {"method": "shot", "dataset": "image-folder", "source": "my photos", "target": "b"},
+    ],
+)
+def test_the_command_of_a_run_makes_the_same_spec(given: dict[str, Any]) -> None:
+    import shlex
+
+    (spec,) = resolve({"device": "cpu", "threads": 1} | given)
+    words = shlex.split(run_command(spec))
+    assert words[:2] == ["dabench", "run"]
+    again = {w.removeprefix("--"): v for w, v in zip(words[2::2], words[3::2], strict=True)}
+    assert resolve(again) == [spec]
+
+
+def test_names_tell_runs_apart() -> None:
+    (spec,) = specs(init="bn-target", seed=2)
+    assert Job(spec, "").name == "shot+bn · sf-osda · digits print→handwritten · seed 2"
+    (other,) = resolve(COMMON | {"method": "usd", "method.criterion": "ce", "protocol.split": "r3"})
+    assert Job(other, "").name == (
+        "usd+bn criterion=ce · sf-osda split=r3 · digits print→handwritten · seed 0"
+    )

@@ -1,0 +1,176 @@
+"""Real processes: a crash stays in its process, nothing outlives the sweep."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dabench.board.records import Store
+from dabench.config import Settings, resolve
+from dabench.sweep.executor import Ended
+from dabench.sweep.local import LocalExecutor
+from dabench.sweep.loop import Tally, sweep
+from dabench.sweep.plan import Job, todo
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="a forkserver needs POSIX")
+
+#: stands in for ``dabench.engine.run:execute``; it lives in a module of its own, because a
+#: function of a test module cannot be found in a fresh process
+FAKE = """
+import os, signal, sys, time
+from types import SimpleNamespace
+from dabench.board.records import Store
+from dabench.errors import TrainingError
+
+def execute(spec, settings, notify):
+    if spec.seed == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    notify("data", "d")
+    run_id = f"run-{spec.seed}"
+    notify("run", run_id)
+    if spec.seed == 1:
+        raise TrainingError("loss is nan\\nat step 3")
+    if spec.seed == 2:
+        print("last words", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if spec.seed == 4:
+        (settings.results / "pid").write_text(str(os.getpid()))
+        time.sleep(600)
+    score = {"metric": "HOS", "value": 0.25, "n": 4, "segment": "all", "at": 0}
+    record = {"run_id": run_id, "spec": spec.to_dict(), "scores": [score]}
+    path = Store(settings.results).write(record)
+    return SimpleNamespace(run_id=run_id, path=path, record=record, existed=False)
+"""
+
+
+class Silent:
+    """Watches and says nothing."""
+
+    def started(self, job: Job) -> None: ...
+    def ended(self, end: Ended) -> None: ...
+    def tick(self) -> None: ...
+
+
+@pytest.fixture
+def executor_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    (tmp_path / "fake_runs_of_a_sweep.py").write_text(FAKE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = Settings(tmp_path / "results", None, tmp_path / "cache")
+    settings.results.mkdir()
+    made: list[LocalExecutor] = []
+
+    def make(workers: int) -> LocalExecutor:
+        preload = ["dabench.sweep.worker"]
+        made.append(
+            LocalExecutor(settings, workers, "fake_runs_of_a_sweep:execute", preload=preload)
+        )
+        return made[-1]
+
+    yield make
+    for executor in made:
+        executor.close()
+
+
+def jobs_of(seeds: str, results: Path) -> tuple[Job, ...]:
+    words = {"method": "source", "protocol": "sf-osda", "device": "cpu", "threads": 1}
+    return todo(resolve(words | {"seeds": seeds}), Store(results)).jobs
+
+
+def test_a_crash_stays_in_its_process_and_is_recorded(executor_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    results = tmp_path / "results"
+    jobs, tally = jobs_of("0-3,5", results), Tally()
+    sweep(jobs, executor_of(2), Store(results), Silent(), tally)
+    assert sorted(end.job.spec.seed for end in tally.done) == [0, 5]
+    assert [end.value for end in tally.done] == [0.25, 0.25]
+    failed = {end.job.spec.seed: end for end in tally.failed}
+    assert failed[1].error == "loss is nan at step 3"
+    assert (failed[1].bug, failed[1].killed) == (False, False)
+    for seed in (2, 3):
+        assert "killed by SIGKILL" in str(failed[seed].error)
+        assert failed[seed].killed
+    assert "last words" in failed[2].traceback
+    folder = results / "records" / "sf-osda" / "digits"
+    unnamed = next(job.key for job in jobs if job.spec.seed == 3)
+    assert {path.name for path in folder.iterdir()} == {
+        *("run-0.json", "run-5.json"),
+        *("run-1.failed.json", "run-2.failed.json", f"{unnamed}.failed.json"),
+    }
+
+
+def gone(pid: int, seconds: float = 60.0) -> bool:
+    """Wait until a process is no more (or a zombie whose parent has yet to look)."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def read_pid(path: Path, seconds: float = 120.0) -> int:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if path.is_file() and path.read_text():
+            return int(path.read_text())
+        time.sleep(0.1)
+    raise TimeoutError(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_closing_ends_what_runs(executor_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    executor = executor_of(1)
+    executor.submit(jobs_of("4", tmp_path / "results")[0])
+    pid = read_pid(tmp_path / "results" / "pid")
+    executor.close()
+    assert gone(pid)
+    executor.close()  # more than once is fine
+    assert not list((tmp_path / "results").glob("records/**/*.json"))
+
+
+PARENT = """
+import os, signal, sys
+from pathlib import Path
+from dabench.config import RunSpec, Settings
+from dabench.sweep.local import LocalExecutor
+from dabench.sweep.plan import Job
+
+def main(here):
+    spec = RunSpec("source", "sf-osda", "digits", "a", "b", "source", "n", "none", 32, 1, 64, 1, 0,
+                   4, "cpu", 1, {}, {})
+    settings = Settings(here / "results", None, here / "cache")
+    executor = LocalExecutor(
+        settings, 1, "fake_runs_of_a_sweep:execute", ["dabench.sweep.worker"]
+    )
+    executor.submit(Job(spec, "key"))
+    while not (here / "results" / "pid").is_file():
+        executor.wait(0.1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":  # the processes import this file too
+    main(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_runs_end_when_the_sweep_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "fake_runs_of_a_sweep.py").write_text(FAKE)
+    (tmp_path / "parent.py").write_text(PARENT)
+    (tmp_path / "results").mkdir()
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "parent.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, str(tmp_path)])},
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == -9
+    assert gone(read_pid(tmp_path / "results" / "pid"))
