@@ -71,10 +71,9 @@ def bootstrap(
     mean, block = 0.0, 1
     for number, (ours, theirs) in enumerate(pairs):
         block = block_length(len(ours.counts)) if ours.stream else 1
-        draw = np.random.default_rng([seed, 0 if shared else number])
-        weights = _weights(draw, len(ours.counts), draws, block)
-        both = [_drawn(found, weights, draws, block) for found in (ours, theirs)]
-        total += (both[0] - both[1]) / len(pairs)
+        generator = np.random.default_rng([seed, 0 if shared else number])
+        drawn = _differences(generator, ours, theirs, draws, block)
+        total += drawn / len(pairs)
         mean += float(_value(ours) - _value(theirs)) / len(pairs)
     low, high = np.quantile(total, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), len(pairs), block)
@@ -85,26 +84,38 @@ def block_length(steps: int) -> int:
     return max(1, math.ceil(round(steps ** (1 / 3), 9)))
 
 
-def _weights(draw: np.random.Generator, units: int, draws: int, block: int) -> FloatArray:
+def _differences(
+    generator: np.random.Generator, ours: Units, theirs: Units, draws: int, block: int
+) -> FloatArray:
+    """Return (draws,) differences of the metric, each on other units."""
+    both = [(u.measure, _in_blocks(u, block), u.counts.shape[1:]) for u in (ours, theirs)]
+    found = []
+    for start in range(0, draws, _CHUNK):
+        weights = _weights(generator, len(ours.counts), min(_CHUNK, draws - start), block)
+        left, right = (
+            measure((weights @ counts).reshape(len(weights), *shape))
+            for measure, counts, shape in both
+        )
+        found.append(left - right)
+    return np.concatenate(found)
+
+
+def _weights(generator: np.random.Generator, units: int, draws: int, block: int) -> FloatArray:
     """Return (draws, units): how often each unit, or the block that begins there, is drawn."""
     size = max(1, round(units / block))
-    chosen = draw.integers(units, size=(draws, size))
-    chosen += units * np.arange(draws)[:, None]
+    chosen = generator.integers(units, size=(draws, size)) + units * np.arange(draws)[:, None]
     found = np.bincount(chosen.ravel(), minlength=draws * units)
     return found.reshape(draws, units).astype(np.float64)
 
 
-def _drawn(found: Units, weights: FloatArray, draws: int, block: int) -> FloatArray:
+def _in_blocks(found: Units, block: int) -> FloatArray:
+    """Return (U, F) counts of the block that begins at each unit; the end goes on at the start."""
     counts = found.counts.reshape(len(found.counts), -1)
-    if block > 1:  # blocks may begin anywhere; the last ones go on at the start
-        longer = np.concatenate([counts, counts[: block - 1]]).cumsum(0)
-        longer = np.concatenate([np.zeros_like(counts[:1]), longer])
-        counts = longer[block:] - longer[:-block]
-    values = []
-    for start in range(0, draws, _CHUNK):
-        sums = weights[start : start + _CHUNK] @ counts
-        values.append(found.measure(sums.reshape(len(sums), *found.counts.shape[1:])))
-    return np.concatenate(values)
+    if block == 1:
+        return counts
+    around = np.concatenate([counts, counts[: block - 1]]).cumsum(0)
+    around = np.concatenate([np.zeros_like(counts[:1]), around])
+    return around[block:] - around[:-block]
 
 
 def _value(found: Units) -> float:

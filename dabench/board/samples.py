@@ -48,8 +48,8 @@ def units(path: Path, record: Mapping[str, Any], metric: str) -> Units | None:
     Args:
         path: the record's file; predictions lie beside it.
         record: what it holds.
-        metric: ``metric`` or ``metric/segment``: accuracy, mean_class_accuracy, OS*, UNK, HOS (whole
-            or ``/held-out``), ``accuracy/final`` of a stream, mIoU.
+        metric: ``metric`` or ``metric/segment``: accuracy, mean_class_accuracy, OS*, UNK, HOS
+            (as they are, or ``/held-out``), ``accuracy/final`` of a stream, mIoU.
 
     Raises:
         StoreError: the file that the record names is missing or damaged.
