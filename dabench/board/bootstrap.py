@@ -81,7 +81,7 @@ def bootstrap(
 
 def block_length(steps: int) -> int:
     """Return the usual rate for blocks, the cube root of the steps, rounded up."""
-    return max(1, math.ceil(round(steps ** (1 / 3), 9)))
+    return max(1, math.ceil(round(math.cbrt(steps), 9)))
 
 
 def _differences(
@@ -115,7 +115,8 @@ def _in_blocks(found: Units, block: int) -> FloatArray:
         return counts
     around = np.concatenate([counts, counts[: block - 1]]).cumsum(0)
     around = np.concatenate([np.zeros_like(counts[:1]), around])
-    return around[block:] - around[:-block]
+    found: FloatArray = around[block:] - around[:-block]
+    return found
 
 
 def _value(found: Units) -> float:

@@ -31,8 +31,10 @@ _DIFF = tuple(f"diff_{name}" for name in _AGAINST[:-1])
 _BEST = tuple(f"best_{name}" for name in _AGAINST)
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 #: fields that another machine, or another day, may change though nothing else does
-COSTS = ("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward")
-COSTS += ("parameters", "oracle_queries")
+COSTS = (
+    *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
+    *("parameters", "oracle_queries"),
+)
 COLUMNS = [*_WHAT, *_MEANS, "seeds", "reconstruction", "extras"]
 COLUMNS += ["against", *_DIFF, "verdict", "note", *_BUDGET]
 COLUMNS += ["protocol_options", "source_options", "column"]
@@ -104,7 +106,7 @@ def baseline(records: Iterable[Record], spec: Mapping[str, Any]) -> Record | Non
 def _plain(values: pd.Series[Any]) -> list[Any]:
     """Return a column's values with holes as None, and counts without a point."""
     whole = str(values.name).endswith("_n")
-    found = []
+    found: list[Any] = []
     for value in values.tolist():
         if isinstance(value, float) and math.isnan(value):
             found.append(None)
@@ -146,8 +148,8 @@ def _column_lines(found: Column, against: str) -> list[tuple[Any, ...]]:
                 if row != best:
                     versus = _versus(ours, _values(found, best, metric), metric)
                     fields |= dict(zip(_BEST, versus, strict=True))
-            ends = (_values(found, end, metric) for end in (source, bound))
-            fields["gain"] = gain(ours, *ends, sign=better_sign(metric))
+            low, high = (_values(found, end, metric) for end in (source, bound))
+            fields["gain"] = gain(ours, low, high, better_sign(metric))
             lines.append(tuple(map(fields.get, COLUMNS)))
     return lines
 

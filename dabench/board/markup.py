@@ -97,7 +97,7 @@ def _body(
         for cell in row.cells:
             mark = ""
             if cell and cell.remark:
-                mark = f"({remarks.setdefault(cell.remark, chr(ord('a') + len(remarks) % 26))})"
+                mark = f"({remarks.setdefault(cell.remark, str(len(remarks) + 1))})"
             cells.append(shown(cell, mark))
         if averaged:
             cells.append(_HOLE if row.average is None else f"{100 * row.average:.1f}")

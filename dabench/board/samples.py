@@ -19,6 +19,8 @@ import numpy.typing as npt
 from dabench.contract.types import FloatArray
 from dabench.errors import StoreError
 
+#: metrics that are functions of counts
+_DRAWN = frozenset({"accuracy", "mean_class_accuracy", "OS*", "UNK", "HOS", "mIoU"})
 Measure = Callable[[FloatArray], FloatArray]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -54,7 +56,7 @@ def units(path: Path, record: Mapping[str, Any], metric: str) -> Units | None:
     Raises:
         StoreError: the file that the record names is missing or damaged.
     """
-    if not record.get("predictions"):
+    if not record.get("predictions") or metric.partition("/")[0] not in _DRAWN:
         return None
     arrays = _read(path.with_name(str(record["predictions"])))
     if metric == "mIoU":
@@ -102,10 +104,10 @@ def _by_unit(
     truth: npt.NDArray[Any], right: npt.NDArray[Any], unit: npt.NDArray[Any]
 ) -> FloatArray:
     """Return (U, 2, C): right and all samples of each class in each unit."""
-    counts = np.zeros((int(unit.max()) + 1, 2, int(truth.max()) + 1))
-    np.add.at(counts, (unit, 1, truth), 1.0)
-    np.add.at(counts, (unit, 0, truth), right.astype(np.float64))
-    return counts
+    classes = int(truth.max()) + 1
+    place, size = unit * classes + truth, (int(unit.max()) + 1) * classes
+    good, seen = (np.bincount(place, w, size).reshape(-1, classes) for w in (right, None))
+    return np.stack([good, seen], axis=1).astype(np.float64)
 
 
 def _measures(known: int) -> dict[str, Measure]:

@@ -94,11 +94,11 @@ def wide(frame: pd.DataFrame, roster: Roster) -> list[Wide]:
     tables: list[Wide] = []
     taken: Counter[str] = Counter()
     for key, lines in primary_lines(frame, roster).groupby([*_SAME], sort=True):
-        protocol, dataset, metric, size, backbone, weights, epochs, *_, source = key
+        protocol, dataset, metric, size, backbone, weights, epochs, batch, *_, source = key
         stem = re.sub(r"[^\w.-]+", "_", f"{protocol}-{dataset}")
         taken[stem] += 1
         name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
-        budget = f"{size} px, {backbone} ({weights}), {epochs} epochs"
+        budget = f"{size} px, {backbone} ({weights}), {epochs} epochs, batch {batch}"
         budget += f", {source}" if source else ""
         titles = _titles(lines)
         found = [_Line(*line) for line in lines[[*_Line._fields]].itertuples(index=False)]
