@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dabench import registry
 from dabench.cli_parser import COMMANDS, Parser, build_parsers, dotted_options
-from dabench.errors import ConfigError, StoreError, did_you_mean, explain
+from dabench.errors import ConfigError, did_you_mean, explain
 from dabench.options import merge
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _command(words: list[str]) -> int:
         "show": _show,
         "data": _data,
         "leaderboard": _leaderboard,
+        "diff": _diff,
         "weather": _weather,
         "reproduce": _reproduce,
     }
@@ -186,23 +187,12 @@ def _reproduce(args: argparse.Namespace) -> int:
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
-    from dabench import cli_output
-    from dabench.board.leaderboard import table, write_csv
-    from dabench.board.records import Store
+    from dabench.cli_board import leaderboard
 
-    store = Store(Path(args.results))
-    frame = table((record for _, record in store.all()), args.against)
-    for problem in store.problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    if frame.empty:
-        raise StoreError(f"no records in {store.records}; 'dabench run' makes them")
-    rows = set((frame["method"] + " " + frame["variant"]).str.strip())
-    if args.against not in rows:
-        raise ConfigError(
-            f"--against {args.against}: no such row{did_you_mean(args.against, rows)}"
-        )
-    path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
-    write_csv(frame, path)
-    cli_output.show_table(frame)
-    print(f"table: {path}")
-    return 0
+    return leaderboard(args)
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from dabench.cli_board import diff
+
+    return diff(args)

@@ -2,88 +2,117 @@
 
 A column is the protocol's side of a spec without the seed. For each seed all rows of a column must
 agree in data, stream and source-model ids; a cell that does not is refused, and ``note`` says why.
-A hole stays a hole.
+A hole stays a hole, and ``remark`` says what is missing. docs/leaderboard.md explains every field.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from dabench.board.files import write_atomically
-from dabench.board.records import OPTIONAL, Record, column, score_map
-from dabench.board.stats import LOWER_IS_BETTER, compare, summarise
+from dabench.board.agreement import IDS, ids_of
+from dabench.board.cells import Column, Standing
+from dabench.board.csv_file import write_csv as write_csv
+from dabench.board.records import OPTIONAL, Record, column
+from dabench.board.roster import PLAIN, Roster
+from dabench.board.rows import options_text, row_of, varying_options
+from dabench.board.soundness import COLUMN
+from dabench.board.stats import better_sign, compare, gain, summarise
 
-COLUMNS = ["protocol", "dataset", "task", "split", "metric", "method", "variant", "version"]
-COLUMNS += [
-    "mean",
-    "sd",
-    "min",
-    "max",
-    "ci_low",
-    "ci_high",
-    "n",
-    "seeds",
-    "reconstruction",
-    "extras",
-]
-COLUMNS += ["against", "diff_mean", "diff_low", "diff_high", "diff_n", "verdict", "note"]
-COLUMNS += ["image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze"]
-COLUMNS += ["protocol_options", "source_options", "column"]
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
+#: fields that another machine, or another day, may change though nothing else does
+COSTS = (
+    *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
+    *("parameters", "oracle_queries"),
+)
+#: fields that all lines of a row in a column share
+_HEAD = (
+    *("protocol", "dataset", "task", "split", "method", "variant", "version"),
+    *("seeds", "reconstruction", "extras", *_BUDGET, "protocol_options", "source_options"),
+    *("column", "selection", "oracle", "same_as", "data_id", "stream_id", "source_id"),
+    *("runs", "dabench", *COSTS),
+)
+_MEANS = ("mean", "sd", "min", "max", "ci_low", "ci_high")
+_DIFF = ("diff_mean", "diff_low", "diff_high", "diff_n")
+_BEST = ("best_mean", "best_low", "best_high", "best_n")
+#: fields of a line of its own, in the order in which ``_line`` gives them
+_OWN = (
+    *("metric", "note", "remark", "n", "gain", "best_baseline"),
+    *(*_MEANS, *_DIFF, "verdict", *_BEST, "best_verdict"),
+)
+_NUMBERS = frozenset({*_MEANS, *_DIFF, *_BEST, "gain", *COSTS})
+COLUMNS = ["protocol", "dataset", "task", "split", "metric", "method", "variant", "version"]
+COLUMNS += [*_MEANS, "n", "seeds", "reconstruction", "extras"]
+COLUMNS += ["against", *_DIFF, "verdict", "note", *_BUDGET]
+COLUMNS += ["protocol_options", "source_options", "column"]
+COLUMNS += ["remark", "best_baseline", *_BEST, "best_verdict", "gain", "selection", "oracle"]
+COLUMNS += ["same_as", *(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
+_KEY = (*(name for name in COLUMN if name != "protocol_options"), *OPTIONAL)
+_NO_CELL = (None,) * len(_MEANS)
+_NO_PAIR = (None,) * 5
+#: digits of an id that the table shows
+_SHOWN = 8
 
 
-@dataclass(frozen=True)
-class Row:
-    """What makes a table's row: runs that differ only in their seed (and machine)."""
-
-    method: str
-    init: str
-    variant: str
-    version: str
-
-    @property
-    def label(self) -> str:
-        """The method's name, with ``+bn`` where BatchNorm was re-estimated on the target."""
-        return self.method + ("+bn" if self.init == "bn-target" else "")
-
-    def named(self, name: str) -> bool:
-        """Whether this is the row ``name``: label, and where options differ ``option=value``."""
-        return f"{self.label} {self.variant}".strip() == name
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether this is the plain source model, whose ids the others must have."""
-        return self.named("source")
-
-
-def table(records: Iterable[Record], against: str = "source") -> pd.DataFrame:
+def table(
+    records: Iterable[Record], against: str = "source", roster: Roster = PLAIN
+) -> pd.DataFrame:
     """Return the leaderboard in long form, one line a (row, column, metric).
 
-    ``against`` is the row to pair differences with: its label (``shot``, ``source+bn``), with its
-    changed options where it has some (``dine fine_tune=0.5``).
+    Args:
+        records: of finished runs.
+        against: the row to pair differences with: its label (``shot``, ``source+bn``), with its
+            changed options where it has some (``dine fine_tune=0.5``).
+        roster: what is known of the names: baselines, aliases, the upper bound.
     """
-    kept = list(records)
-    varying = _varying_options(kept)
-    cells: dict[str, dict[Row, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in kept:
-        cells[column(record["spec"])][_row(record, varying)].append(record)
-    lines = [line for key in sorted(cells) for line in _column_lines(key, cells[key], against)]
-    order = ["protocol", "dataset", "task", "split", "column", "metric", "method", "variant"]
-    frame = pd.DataFrame(lines, columns=COLUMNS)
-    return frame.sort_values([*order, "version"], ignore_index=True)
+    heads: list[tuple[Any, ...]] = []
+    lines: list[tuple[Any, ...]] = []
+    owners: list[int] = []
+    for found in sorted(_columns(list(records), roster), key=_place):
+        first = len(heads)
+        heads += [_head(found, standing) for standing in found.standings]
+        for number, line in _lines(found, against):
+            owners.append(first + number)
+            lines.append(line)
+    return _frame(heads, owners, lines).assign(against=against)[COLUMNS]
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write the table atomically; holes are empty fields."""
-    text = frame.to_csv(index=False)
-    write_atomically(path, lambda file: (file.write(text.encode()), None)[1])
+def _columns(records: Sequence[Record], roster: Roster) -> Iterable[Column]:
+    varying = varying_options(records)
+    columns: dict[str, Column] = {}
+    keys: dict[tuple[Any, ...], str] = {}  # a digest costs more than this look-up
+    for record in records:
+        spec = record["spec"]
+        parts = (*map(spec.get, _KEY), str(spec["protocol_options"]))
+        key = keys.get(parts) or keys.setdefault(parts, column(spec))
+        if key not in columns:
+            columns[key] = Column(key, roster=roster)
+        columns[key].runs[row_of(record, varying)].append(record)
+    return columns.values()
+
+
+def _frame(
+    heads: list[tuple[Any, ...]], owners: list[int], lines: list[tuple[Any, ...]]
+) -> pd.DataFrame:
+    """Return the lines as a frame; numbers are floats, where a hole is NaN."""
+    place = np.array(owners, dtype=np.intp)
+    data: dict[str, Any] = {}
+    for name, values in zip(_HEAD, _fields(heads, len(_HEAD)), strict=True):
+        kind = np.float64 if name in _NUMBERS else object
+        data[name] = np.array([*values, None], dtype=kind)[place]
+        if name in (*_BUDGET, "reconstruction", "oracle"):
+            data[name] = pd.Series(data[name]).infer_objects()
+    for name, values in zip(_OWN, _fields(lines, len(_OWN)), strict=True):
+        data[name] = np.array(values, dtype=np.float64) if name in _NUMBERS else list(values)
+    return pd.DataFrame(data)
+
+
+def _fields(lines: list[tuple[Any, ...]], count: int) -> Iterable[tuple[Any, ...]]:
+    return zip(*lines, strict=True) if lines else [()] * count
 
 
 def baseline(records: Iterable[Record], spec: Mapping[str, Any]) -> Record | None:
@@ -101,151 +130,113 @@ def baseline(records: Iterable[Record], spec: Mapping[str, Any]) -> Record | Non
     return found[0] if len(found) == 1 else None
 
 
-def _varying_options(records: list[Record]) -> dict[str, set[str]]:
-    """Return, a method, the options with several values (for records that name no variant)."""
-    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for record in records:
-        for name, value in record["spec"]["method_options"].items():
-            seen[record["spec"]["method"], name].add(json.dumps(value, sort_keys=True))
-    varying: dict[str, set[str]] = defaultdict(set)
-    for (method, name), values in seen.items():
-        if len(values) > 1:
-            varying[method].add(name)
-    return varying
+def _place(found: Column) -> tuple[str, ...]:
+    spec = next(iter(found.runs.values()))[0]["spec"]
+    split = str(spec["protocol_options"].get("split", ""))
+    return (spec["protocol"], spec["dataset"], _task(spec), split, found.key)
 
 
-def _row(record: Record, varying: Mapping[str, set[str]]) -> Row:
-    spec = record["spec"]
-    shown = record.get("variant")
-    if shown is None:
-        names = varying.get(spec["method"], set())
-        shown = {k: v for k, v in spec["method_options"].items() if k in names}
-    versions = record.get("versions", {})
-    version = f"{versions.get('method', '?')}/{versions.get('protocol', '?')}"
-    return Row(spec["method"], spec["init"], _options_text(shown), version)
+def _task(spec: Mapping[str, Any]) -> str:
+    return f"{spec['source']}→{spec['target']}"
 
 
-def _options_text(options: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={options[name]}" for name in sorted(options))
+def _lines(found: Column, against: str) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Yield the number of a row with the fields ``_OWN``, by metric and row."""
+    base, bound = found.only(against), found.only(found.roster.upper_bound)
+    source = found.only("source")
+    versus = [not standing.row.named(against) for standing in found.standings]
+    for metric in sorted(set().union(*(s.metrics for s in found.standings))):
+        best, sign = found.best_baseline(metric), better_sign(metric)
+        low, high = (s.known(metric) if s else {} for s in (source, bound))
+        for number, standing in enumerate(found.standings):
+            if metric not in standing.metrics:
+                continue
+            ours = standing.whole(metric)
+            pair = _pair(ours, base, metric, sign) if versus[number] else _NO_PAIR
+            other = pair if best is base and versus[number] else _pair(ours, best, metric, sign)
+            yield (
+                number,
+                (
+                    metric,
+                    standing.note,
+                    standing.remark(metric),
+                    len(ours),
+                    gain(ours, low, high, sign),
+                    best.row.name if best else None,
+                    *_cell(ours),
+                    *pair,
+                    *(_NO_PAIR if standing is best else other),
+                ),
+            )
 
 
-def _column_lines(key: str, rows: dict[Row, list[Record]], against: str) -> list[dict[str, Any]]:
-    notes = _notes(rows)
-    values = {row: {} if notes[row] else _values(runs) for row, runs in rows.items()}
-    bases = [row for row in rows if row.named(against) and not notes[row]]
-    base = values[bases[0]] if len(bases) == 1 else {}
-    lines = []
-    for row, runs in rows.items():
-        for metric in sorted({name for run in runs for name in score_map(run)}):
-            line = _head(key, row, runs) | {
-                "metric": metric,
-                "note": notes[row],
-                "against": against,
-            }
-            by_seed = values[row].get(metric, {})
-            line |= _cell(by_seed, len(runs))
-            if not row.named(against):
-                line |= _against(by_seed if line["n"] else {}, base.get(metric, {}), metric)
-            lines.append(line)
-    return lines
+def _pair(
+    ours: Mapping[int, float], base: Standing | None, metric: str, sign: float
+) -> tuple[Any, ...]:
+    """Return the paired difference; holes of the other row are left out."""
+    if base is None or not ours:
+        return _NO_PAIR
+    found = compare(ours, base.known(metric), higher_is_better=sign > 0)
+    if found is None:
+        return _NO_PAIR
+    return found.mean, found.low, found.high, found.n, found.verdict
 
 
-def _head(key: str, row: Row, runs: list[Record]) -> dict[str, Any]:
+def _cell(by_seed: Mapping[int, float]) -> tuple[Any, ...]:
+    """Return mean and spread; nothing where a seed has a hole."""
+    if not by_seed:
+        return _NO_CELL
+    found = summarise(list(by_seed.values()))
+    return found.mean, found.sd, found.least, found.most, found.low, found.high
+
+
+def _head(found: Column, standing: Standing) -> tuple[Any, ...]:
+    """Return the fields ``_HEAD`` of a row."""
+    row, runs = standing.row, standing.runs
     spec = runs[0]["spec"]
     options = dict(spec["protocol_options"])
-    return {
-        "protocol": spec["protocol"],
-        "dataset": spec["dataset"],
-        "task": f"{spec['source']}→{spec['target']}",
-        "split": str(options.get("split", "")),
-        "method": row.label,
-        "variant": row.variant,
-        "version": row.version,
-        "seeds": " ".join(str(seed) for seed in sorted({r["spec"]["seed"] for r in runs})),
-        "reconstruction": any(run.get("reconstruction", False) for run in runs),
-        "extras": " ".join(sorted({name for run in runs for name in run.get("extras", [])})),
-        "protocol_options": _options_text(options),
-        "source_options": _options_text({n: spec[n] for n in OPTIONAL if spec.get(n) is not None}),
-        "column": key,
-    } | {name: spec[name] for name in _BUDGET}
+    ids = [ids_of(run) for run in runs]
+    costs = _costs(runs)
+    return (
+        spec["protocol"],
+        spec["dataset"],
+        _task(spec),
+        str(options.get("split", "")),
+        row.label,
+        row.variant,
+        row.version,
+        _distinct(str(run["spec"]["seed"]) for run in runs),
+        any(run.get("reconstruction", False) for run in runs),
+        " ".join(sorted({name for run in runs for name in run.get("extras", [])})),
+        *(spec[name] for name in _BUDGET),
+        options_text(options),
+        options_text({n: spec[n] for n in OPTIONAL if spec.get(n) is not None}),
+        found.key,
+        "last",
+        row.method == found.roster.upper_bound,
+        found.alias_of(standing),
+        *(_distinct(part[:_SHOWN] for part in parts) for parts in zip(*ids, strict=True)),
+        " ".join(str(run["run_id"]) for run in runs),
+        _distinct(str(run.get("versions", {}).get("dabench", "?")) for run in runs),
+        *(costs[name] for name in COSTS),
+    )
 
 
-def _values(runs: list[Record]) -> dict[str, dict[int, float]]:
-    """Return metric -> seed -> value; holes are left out."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
-    for run in runs:
-        for metric, value in score_map(run).items():
-            if value is not None:
-                found[metric][run["spec"]["seed"]] = value
+def _distinct(values: Iterable[str]) -> str:
+    """Return different values in the runs' order."""
+    return " ".join(dict.fromkeys(values))
+
+
+def _costs(runs: Sequence[Record]) -> dict[str, float | None]:
+    """Return the mean cost of a run (peak memory: the largest); a hole where a run lacks it."""
+    found: dict[str, float | None] = {}
+    for name in COSTS:
+        values = [(run.get("cost") or {}).get(name) for run in runs]
+        known = [float(value) for value in values if value is not None]
+        if len(known) < len(values):
+            found[name] = None
+        elif name == "peak_memory_bytes":
+            found[name] = max(known)
+        else:
+            found[name] = math.fsum(known) / len(known)
     return found
-
-
-def _cell(by_seed: Mapping[int, float], runs: int) -> dict[str, Any]:
-    """Return mean and spread; a metric that is a hole for some seed is a hole."""
-    if not by_seed or len(by_seed) < runs:
-        empty = dict.fromkeys(("mean", "sd", "min", "max", "ci_low", "ci_high"))
-        return {**empty, "n": 0}
-    found = summarise([by_seed[seed] for seed in sorted(by_seed)])
-    return {
-        "mean": found.mean,
-        "sd": found.sd,
-        "min": found.least,
-        "max": found.most,
-        "ci_low": found.low,
-        "ci_high": found.high,
-        "n": found.n,
-    }
-
-
-def _against(ours: Mapping[int, float], base: Mapping[int, float], metric: str) -> dict[str, Any]:
-    better = metric.partition("/")[0] not in LOWER_IS_BETTER
-    found = compare(ours, base, higher_is_better=better)
-    if found is None:
-        return {}
-    return {
-        "diff_mean": found.mean,
-        "diff_low": found.low,
-        "diff_high": found.high,
-        "diff_n": found.n,
-        "verdict": found.verdict,
-    }
-
-
-def _notes(rows: dict[Row, list[Record]]) -> dict[Row, str]:
-    """Return why a row's cell is refused in this column ("" = it is not)."""
-    wanted = _references(rows)
-    notes = {}
-    for row, runs in rows.items():
-        seeds = Counter(run["spec"]["seed"] for run in runs)
-        twice = [seed for seed, count in seeds.items() if count > 1]
-        problems = [f"seed {seed} has {seeds[seed]} records" for seed in sorted(twice)]
-        for run in sorted(runs, key=lambda run: int(run["spec"]["seed"])):
-            seed = run["spec"]["seed"]
-            differs = [n for n, i in _ids(run).items() if i != wanted[seed].get(n)]
-            if differs:
-                problems.append(f"seed {seed}: {', '.join(differs)} id differs in this column")
-        notes[row] = "; ".join(["refused", *problems]) if problems else ""
-    return notes
-
-
-def _ids(run: Record) -> dict[str, str]:
-    ids = run.get("ids", {})
-    return {name: str(ids.get(name)) for name in ("data", "stream", "source")}
-
-
-def _references(rows: dict[Row, list[Record]]) -> dict[int, dict[str, str | None]]:
-    """Return, a seed, the ids that hold: those of ``source``, else what most rows have."""
-    by_seed: dict[int, list[tuple[Row, dict[str, str]]]] = defaultdict(list)
-    for row, runs in rows.items():
-        for run in runs:
-            by_seed[run["spec"]["seed"]].append((row, _ids(run)))
-    wanted: dict[int, dict[str, str | None]] = {}
-    for seed, found in by_seed.items():
-        trusted = [ids for row, ids in found if row.is_baseline] or [ids for _, ids in found]
-        wanted[seed] = {name: _majority([ids[name] for ids in trusted]) for name in trusted[0]}
-    return wanted
-
-
-def _majority(values: list[str]) -> str | None:
-    value, count = Counter(values).most_common(1)[0]
-    return value if 2 * count > len(values) else None

@@ -1,0 +1,143 @@
+"""A table's column: whose runs may stand in it, and what they say (no torch)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from dabench.board.agreement import refusals, seed_of
+from dabench.board.records import Record, score_map
+from dabench.board.roster import PLAIN, Roster
+from dabench.board.rows import Row, same_setting
+from dabench.board.stats import better_sign
+
+#: metric -> seed -> value
+Values = dict[str, dict[int, float]]
+_NOTHING: Mapping[int, float] = {}
+
+
+@dataclass
+class Standing:
+    """A row in a column.
+
+    Attributes:
+        row: what it is.
+        runs: its runs, by seed.
+        note: why its cells are refused ("" = they are not).
+        missing: how many of the column's seeds it has, where it lacks some ("" = none).
+        metrics: all that one of its runs has.
+        values: metric -> seed -> value, without holes; empty where the row is refused.
+    """
+
+    row: Row
+    runs: list[Record]
+    note: str
+    missing: str
+    metrics: set[str]
+    values: Values
+
+    def known(self, metric: str) -> Mapping[int, float]:
+        """Return seed -> value; seeds with a hole are left out."""
+        return self.values.get(metric, _NOTHING)
+
+    def whole(self, metric: str) -> Mapping[int, float]:
+        """Return seed -> value of a cell, empty where it is refused or a seed has a hole."""
+        found = self.known(metric)
+        return found if len(found) == len(self.runs) else _NOTHING
+
+    def remark(self, metric: str) -> str:
+        """Return what is missing in a cell that stands ("" = nothing)."""
+        if self.note:
+            return ""
+        holes, runs = len(self.runs) - len(self.known(metric)), len(self.runs)
+        if not holes:
+            return self.missing
+        said = f"hole in {holes} of {runs} runs"
+        return f"{said}; {self.missing}" if self.missing else said
+
+
+@dataclass
+class Column:
+    """The rows of one column of the leaderboard.
+
+    Attributes:
+        key: as ``records.column`` makes it.
+        runs: row -> its runs.
+        roster: what is known of the names.
+    """
+
+    key: str
+    runs: dict[Row, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    roster: Roster = PLAIN
+
+    @cached_property
+    def standings(self) -> list[Standing]:
+        """The rows by name."""
+        notes, usual = refusals(self.runs), self._usual_seeds()
+        found = []
+        for row in sorted(self.runs, key=lambda row: (row.label, row.variant, row.version)):
+            runs = sorted(self.runs[row], key=seed_of)
+            there = len(usual.intersection(map(seed_of, runs)))
+            missing = f"{there} of {len(usual)} seeds" if there < len(usual) else ""
+            metrics, values = _scores(runs)
+            found.append(Standing(row, runs, notes[row], missing, metrics, values))
+            if notes[row]:
+                values.clear()
+        return found
+
+    @cached_property
+    def baselines(self) -> list[Standing]:
+        """The rows that others are held against: no option changed, nothing learned."""
+        return [s for s in self.standings if self._is_baseline(s)]
+
+    def only(self, name: str) -> Standing | None:
+        """Return the row of this name if one alone (of one version) has it and stands."""
+        found = [s for s in self.standings if s.row.named(name) and not s.note]
+        return found[0] if len(found) == 1 else None
+
+    def best_baseline(self, metric: str) -> Standing | None:
+        """Return the baseline row with most seeds, among these the one with the best mean."""
+        sign = better_sign(metric)
+        ranked = []
+        for number, found in enumerate(self.baselines):
+            values = found.whole(metric)
+            if values:
+                ranked.append((len(values), sign * sum(values.values()) / len(values), -number))
+        return self.baselines[-max(ranked)[2]] if ranked else None
+
+    def alias_of(self, standing: Standing) -> str:
+        """Return the name of the row that an alias repeats in this column ("" = none)."""
+        row = standing.row
+        target = self.roster.aliases.get(row.method)
+        if target is None:
+            return ""
+        for other in self.standings:
+            alike = (other.row.method, other.row.init) == (target, row.init)
+            if alike and same_setting(standing.runs[0], other.runs[0]):
+                return other.row.name
+        return ""
+
+    def _usual_seeds(self) -> set[int]:
+        """Return the seeds that at least half of the rows have."""
+        counts = Counter(seed for runs in self.runs.values() for seed in set(map(seed_of, runs)))
+        return {seed for seed, count in counts.items() if 2 * count >= len(self.runs)}
+
+    def _is_baseline(self, found: Standing) -> bool:
+        row = found.row
+        return row.method in self.roster.baselines and not row.variant and not found.note
+
+
+def _scores(runs: Sequence[Record]) -> tuple[set[str], Values]:
+    """Return the metrics of all runs, and their values."""
+    metrics: set[str] = set()
+    found: Values = {}
+    for run in runs:
+        scores = score_map(run)
+        metrics.update(scores)
+        seed = seed_of(run)
+        for metric, value in scores.items():
+            if value is not None:
+                found.setdefault(metric, {})[seed] = value
+    return metrics, found
