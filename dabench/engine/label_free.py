@@ -59,7 +59,7 @@ def soft_neighbourhood_density(
     sum_i w_i H(P_i) / sum_i w_i. A hole with fewer than two samples of positive weight.
 
     Source: Saito et al., "Tune it the right way: unsupervised validation of domain adaptation via
-    soft neighborhood density", ICCV 2021, Sec. 3, with its T = 0.05. Deviations: a sample is no part
+    soft neighborhood density", ICCV 2021, Sec. 3 (T = 0.05). Deviations: a sample is no part
     of its own neighbourhood at all (their code gives it the similarity -1), the entropy has no
     added constant, and the weights are ours.
     """
