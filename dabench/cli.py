@@ -192,7 +192,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
     from dabench.board.leaderboard import table, write_csv
     from dabench.board.records import Store
 
-    store = Store(Path(args.results))
+    store = Store(Path(args.results), curves=False)
     frame = table((record for _, record in store.all()), args.against)
     for problem in store.problems:
         print(f"warning: {problem}", file=sys.stderr)

@@ -121,7 +121,8 @@ def _neighbourhood_entropy(
 
 
 def _entropy(p: Tensor) -> Tensor:
-    return torch.special.entr(p).sum(1)
+    entropies: Tensor = torch.special.entr(p).sum(1)
+    return entropies
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
