@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dabench.board.records import OPTIONAL, Record, Store, column
+from dabench.board.rows import row_of
 from dabench.errors import ConfigError, StoreError
 
 _SPEC = (
@@ -84,14 +85,6 @@ def load_curves(
     return _tidy(_records(path, protocol, dataset, strict, curves=True), "curves", options, metrics)
 
 
-def row_name(record: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return a record's row as tables name it: method (``+bn``), variant, version."""
-    spec, changed, found = record["spec"], record.get("variant") or {}, record.get("versions", {})
-    label = spec["method"] + ("+bn" if spec["init"] == "bn-target" else "")
-    variant = " ".join(f"{name}={changed[name]}" for name in sorted(changed))
-    return label, variant, f"{found.get('method', '?')}/{found.get('protocol', '?')}"
-
-
 def _records(
     path: str | Path, protocol: str, dataset: str, strict: bool, *, curves: bool
 ) -> Iterable[Record]:
@@ -148,16 +141,16 @@ def _tidy(
 def _run(record: Record, options: Sequence[str]) -> dict[str, Any]:
     """Return the columns that all lines of a run share."""
     spec, cost = record["spec"], record.get("cost") or {}
-    method, variant, version = row_name(record)
+    row = row_of(record)
     run = {
         "run_id": record["run_id"],
         "protocol": spec["protocol"],
         "dataset": spec["dataset"],
         "task": f"{spec['source']}→{spec['target']}",
-        "method": method,
-        "variant": variant,
+        "method": row.label,
+        "variant": row.variant,
         "seed": spec["seed"],
-        "version": version,
+        "version": row.version,
         "init": spec["init"],
         "reconstruction": bool(record.get("reconstruction", False)),
         "extras": " ".join(record.get("extras", [])),

@@ -15,17 +15,17 @@ from typing import Any
 
 import pandas as pd
 
-from dabench.board.frames import row_name
 from dabench.board.leaderboard import table
 from dabench.board.records import Record, column, score_map
-from dabench.board.stats import LOWER_IS_BETTER
+from dabench.board.roster import PLAIN, Roster
+from dabench.board.rows import row_of
+from dabench.board.stats import better_sign
 from dabench.errors import ConfigError, did_you_mean
 from dabench.registry import primary_metric
 
 #: label-free scores, and whether more is better (1) or less (-1)
 LABEL_FREE = {"im": 1.0, "entropy": -1.0, "snd": 1.0}
 RULES = ("last", *LABEL_FREE, "oracle")
-_NUMBERS = ("mean", "sd", "min", "max", "ci_low", "ci_high", "diff_mean", "diff_low", "diff_high")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,10 @@ def apply(record: Record, rule: str) -> Record:
 
 
 def side_by_side(
-    records: Iterable[Record], rules: Sequence[str] = RULES, against: str = "source"
+    records: Iterable[Record],
+    rules: Sequence[str] = RULES,
+    against: str = "source",
+    roster: Roster = PLAIN,
 ) -> pd.DataFrame:
     """Return the leaderboard's lines once for each rule, named in the column ``selection``.
 
@@ -131,9 +134,11 @@ def side_by_side(
         records: of finished runs, with their curves.
         rules: some of ``RULES``.
         against: as in ``leaderboard.table``.
+        roster: as there.
     """
     kept = list(records)
-    return pd.concat([_by_rule(kept, rule, against) for rule in rules], ignore_index=True)
+    frames = [_by_rule(kept, rule, against, roster) for rule in rules]
+    return pd.concat(frames, ignore_index=True)
 
 
 def select(records: Iterable[Record], rule: str) -> list[Choice]:
@@ -148,8 +153,8 @@ def select(records: Iterable[Record], rule: str) -> list[Choice]:
     """
     groups: dict[tuple[str, str, str], dict[str, dict[str, Record]]] = defaultdict(dict)
     for record in records:
-        method, variant, version = row_name(record)
-        runs = groups[column(record["spec"]), method, version].setdefault(variant, {})
+        key, method, variant, version = _row(record)
+        runs = groups[key, method, version].setdefault(variant, {})
         runs[_pairing(record)] = record
     return [_choice(key, groups[key], rule) for key in sorted(groups)]
 
@@ -191,13 +196,12 @@ def _choice(
     return Choice(*key, rule, best, judged, len(common), tuned)
 
 
-def _by_rule(records: list[Record], rule: str, against: str) -> pd.DataFrame:
+def _by_rule(records: list[Record], rule: str, against: str, roster: Roster) -> pd.DataFrame:
     applied = [apply(record, rule) for record in records]
     said = ((_row(record), record["selection"]["note"]) for record in applied)
     notes = {row: note for row, note in said if note}
     tuned = {_row(record) for record in applied if record.get("target_tuned")}
-    frame = table(applied, against)
-    frame = frame.astype(dict.fromkeys(_NUMBERS, "float64"))  # also where all of them are holes
+    frame = table(applied, against, roster)
     keys = list(zip(*(frame[n] for n in ("column", "method", "variant", "version")), strict=True))
     why = [notes.get(key, "") if n == 0 else "" for key, n in zip(keys, frame["n"], strict=True)]
     frame["note"] = [note or reason for note, reason in zip(frame["note"], why, strict=True)]
@@ -227,7 +231,7 @@ def _key(row: Mapping[str, Any]) -> str:
 
 
 def _sign(metric: str) -> float:
-    return LABEL_FREE.get(metric, -1.0 if metric.partition("/")[0] in LOWER_IS_BETTER else 1.0)
+    return LABEL_FREE.get(metric, better_sign(metric))
 
 
 def _why(metric: str, there: bool) -> str:
@@ -237,8 +241,8 @@ def _why(metric: str, there: bool) -> str:
 
 
 def _row(record: Record) -> tuple[str, str, str, str]:
-    method, variant, version = row_name(record)
-    return column(record["spec"]), method, variant, version
+    row = row_of(record)
+    return column(record["spec"]), row.label, row.variant, row.version
 
 
 def _pairing(record: Record) -> str:

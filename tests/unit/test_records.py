@@ -148,14 +148,13 @@ def test_files_come_in_a_fixed_order(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for name in ("b2", "a1", "c3"):
         store.write(record(name))
-        store.write(record(name) | {"spec": SPEC | {"dataset": "alpha"}})
-    store.supersede(str(store.write({**record("d4"), "spec": SPEC}).stem))
+        store.write(record(f"{name}-x") | {"spec": SPEC | {"dataset": "alpha"}})
+    store.supersede(store.write(record("d4")).stem)
     (store.records / ".hidden").mkdir()
     (store.records / "notes.txt").write_text("no folder")
-    found = [path.relative_to(store.records).as_posix() for path, _ in store.all()]
-    assert found == [
-        f"sf-osda/{d}/{n}.json" for d in ("alpha", "digits") for n in ("a1", "b2", "c3")
-    ]
+    found = [path.relative_to(store.records / "sf-osda").as_posix() for path, _ in store.all()]
+    first = [f"alpha/{name}-x.json" for name in ("a1", "b2", "c3")]
+    assert found == [*first, *(f"digits/{name}.json" for name in ("a1", "b2", "c3"))]
     assert len(list(store.all("sf-*", "digits"))) == 3
     assert list(store.all("sf-uda")) == []
 
