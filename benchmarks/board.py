@@ -144,10 +144,9 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(args.measure)))
         return
-    print(
-        "| records | read s | table s | CSV s | total s | µs a record | lines | peak MB | growth |"
-    )
-    print("|" + " --- |" * 9)
+    heads = ["records", *(f"{stage} s" for stage in STAGES), "µs a record", "lines", "peak MB"]
+    print(f"| {' | '.join([*heads, 'growth', '× json'])} |")
+    print("|" + " --- |" * (len(heads) + 2))
     before: tuple[int, float] | None = None
     for count in args.records:
         with tempfile.TemporaryDirectory(dir=args.folder) as name:
