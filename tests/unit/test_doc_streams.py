@@ -93,7 +93,7 @@ def test_an_option_with_one_value_is_told_below(tables: ModuleType) -> None:
     assert cells(table, "`conda grad_norm=clip` (")[0] == "3"
     assert cells(table, "`conda` (")[1] == "0.310"
     told = table.splitlines()[-1]
-    assert told == "lr=0.01: `conda`; replay=64: `conda`; lr=0.001: `tent`; replay=None: `tent`."
+    assert told == "lr=0.01: `conda`; replay=64: `conda`; lr=0.001: `tent`."
 
 
 def test_spread_and_verdict_need_five_seeds(tables: ModuleType) -> None:
