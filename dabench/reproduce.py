@@ -70,7 +70,7 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
     Raises:
         StoreError: a failed run, or a spec that this version of dabench cannot run as it stands.
     """
-    name, spec = record.get("run_id"), record.get("spec")
+    name, spec = str(record.get("run_id")), record.get("spec")
     if record.get("failed"):
         raise StoreError(f"run {name} failed: it has no scores; 'dabench show {name}' says why")
     if not isinstance(spec, dict):
