@@ -85,6 +85,7 @@ def _command(words: list[str]) -> int:
         "show": _show,
         "data": _data,
         "leaderboard": _leaderboard,
+        "report": _report,
         "weather": _weather,
     }
     return commands[args.command](args)
@@ -187,7 +188,17 @@ def _weather(args: argparse.Namespace) -> int:
     return weather(args)
 
 
+def _report(args: argparse.Namespace) -> int:
+    from dabench.cli_page import report
+
+    return report(args)
+
+
 def _leaderboard(args: argparse.Namespace) -> int:
+    if args.html:
+        from dabench.cli_page import leaderboard_page
+
+        return leaderboard_page(args)
     from dabench import cli_output
     from dabench.board.leaderboard import table, write_csv
     from dabench.board.records import Store

@@ -16,6 +16,7 @@ COMMANDS = {
     "show": "show one run's spec, environment and scores",
     "data": "check a data set's folder, or print its card",
     "leaderboard": "make the table of all records",
+    "report": "write one run's report as a page that needs no network",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
     "weather": "list the kinds of weather, or draw a contact sheet of them",
 }
@@ -54,7 +55,7 @@ def build_parsers() -> tuple[Parser, Parser]:
     }
     for other in others.values():
         other.add_argument("--debug", action="store_true", help=FLAGS["debug"])
-    for name in ("show", "leaderboard"):
+    for name in ("show", "leaderboard", "report"):
         others[name].add_argument("--results", default="results", help=OPTIONS["results"][2])
     others["show"].add_argument("run", metavar="RUN", help="a run id, its beginning, or a path")
     others["show"].add_argument("--json", action="store_true", help="print the record itself")
@@ -70,6 +71,7 @@ def build_parsers() -> tuple[Parser, Parser]:
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])
+    _add_page_options(others["leaderboard"], others["report"])
     _add_serve_options(others["serve-source"])
     _add_weather_options(others["weather"])
     return parser, run
@@ -104,6 +106,22 @@ def _add_serve_options(serve: Parser) -> None:
         "--token", help="of the clients; default $DABENCH_ORACLE_TOKEN, or a new one is printed"
     )
     serve.epilog = "Options of the protocol, as --protocol.answers, are given as with 'run'."
+
+
+def _add_page_options(leaderboard: Parser, report: Parser) -> None:
+    leaderboard.add_argument(
+        "--html", metavar="DIR", help="write DIR/index.html, one page that needs no network"
+    )
+    leaderboard.add_argument(
+        "--only",
+        metavar="COLUMN",
+        default="",
+        help="with --html: columns whose key begins so: sf-osda, sf-osda/digits ...",
+    )
+    report.add_argument("run", metavar="RUN", help="a run id, its beginning, or a path")
+    report.add_argument(
+        "--html", metavar="FILE", nargs="?", help="default RESULTS/runs/RUN/report/index.html"
+    )
 
 
 def _add_weather_options(weather: Parser) -> None:

@@ -69,15 +69,21 @@ def table(records: Iterable[Record], against: str = "source") -> pd.DataFrame:
     ``against`` is the row to pair differences with: its label (``shot``, ``source+bn``), with its
     changed options where it has some (``dine fine_tune=0.5``).
     """
+    cells = grouped(records)
+    lines = [line for key in sorted(cells) for line in _column_lines(key, cells[key], against)]
+    order = ["protocol", "dataset", "task", "split", "column", "metric", "method", "variant"]
+    frame = pd.DataFrame(lines, columns=COLUMNS)
+    return frame.sort_values([*order, "version"], ignore_index=True)
+
+
+def grouped(records: Iterable[Record]) -> dict[str, dict[Row, list[Record]]]:
+    """Return the runs of every cell: key of a column -> row -> records."""
     kept = list(records)
     varying = _varying_options(kept)
     cells: dict[str, dict[Row, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in kept:
         cells[column(record["spec"])][_row(record, varying)].append(record)
-    lines = [line for key in sorted(cells) for line in _column_lines(key, cells[key], against)]
-    order = ["protocol", "dataset", "task", "split", "column", "metric", "method", "variant"]
-    frame = pd.DataFrame(lines, columns=COLUMNS)
-    return frame.sort_values([*order, "version"], ignore_index=True)
+    return cells
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
