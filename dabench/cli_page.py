@@ -40,3 +40,32 @@ def leaderboard_page(args: argparse.Namespace) -> int:
     path = write_leaderboard(gathered, Path(args.html), args.against)
     print(f"page: {path} ({len(gathered.records)} runs, {path.stat().st_size / 2**20:.1f} MiB)")
     return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write one run's report.
+
+    Args:
+        args: what the parser of ``report`` found.
+
+    Raises:
+        DabenchError: no such run, a damaged record, a file that cannot be written.
+    """
+    from dabench.board.leaderboard import baseline
+    from dabench.board.page.render import write_page
+    from dabench.board.page.report import report_page
+    from dabench.board.records import Store, load
+
+    store, given = Store(Path(args.results)), Path(args.run)
+    path = given if given.suffix == ".json" else store.find(args.run)
+    record = load(path)
+    spec = record.get("spec") or {}
+    folder = store.root / "runs" / str(record.get("run_id", "")).replace("/", "_") / "report"
+    others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
+    same = spec.get("method") == "source" and spec.get("init") == "source"
+    base = None if same or record.get("failed") else baseline(others, spec)
+    content = report_page(path, record, base, folder)
+    target = Path(args.html) if args.html else folder / "index.html"
+    write_page(target, content)
+    print(f"report: {target}")
+    return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
@@ -19,7 +19,8 @@ from dabench.board.page.data import page_data, to_json
 from dabench.board.page.gather import Gathered
 from dabench.board.page.ranks import ranks
 from dabench.board.page.render import render, write_page
-from dabench.board.page.scatter import cost
+from dabench.board.page.scatter import MEASURES, cost
+from dabench.board.page.svg import ceiling
 from dabench.errors import StoreError
 
 #: lines up to which every block has charts and many metrics
@@ -57,10 +58,9 @@ class Tab:
 class BlockCharts:
     """A block's charts, where there is room for them."""
 
-    bars: Markup | None = None
-    cost: Markup | None = None
-    course: Course | None = None
-    strips: dict[int, Markup] = field(default_factory=dict)
+    course: Course | None
+    costs: list[Markup]
+    strips: dict[int, Markup]
 
 
 def leaderboard_page(gathered: Gathered, against: str = "source") -> bytes:
@@ -86,7 +86,7 @@ def leaderboard_page(gathered: Gathered, against: str = "source") -> bytes:
         "leaderboard.html.j2",
         tabs=_tabs(found, compact=compact),
         charts={} if compact else {block.key: _charts(block) for block in found},
-        data=Markup(to_json(data)),  # noqa: S704 - escaped there
+        data=Markup(to_json(data)),
         against=against,
         compact=compact,
         detail=gathered.detail,
@@ -162,11 +162,12 @@ def _overview(found: list[Block]) -> Overview:
 
 
 def _charts(block: Block) -> BlockCharts:
-    end = axis_end([block])
     known = [line for line in block.lines if block.metric in line.values]
-    scatter = cost(block)
+    values = [line.values[block.metric] for line in known]
+    end = ceiling(max([v.mean if v.high is None else v.high for v in values], default=1.0))
+    scatters = (cost(block, measure) for measure in MEASURES)
     return BlockCharts(
-        cost=scatter.markup if scatter else None,
         course=course(block),
+        costs=[scatter.markup for scatter in scatters if scatter is not None],
         strips={line.number: strip(line.values[block.metric], end).markup for line in known},
     )

@@ -38,6 +38,8 @@ class Value:
     @property
     def interval(self) -> str:
         """What stands behind the mean: a 95 % interval, or with few seeds the range."""
+        if self.is_range and self.low is not None:
+            return f"{words.number(self.low)} – {words.number(self.high)}"
         return words.span(self.low, self.high)
 
 
@@ -143,8 +145,8 @@ class Block:
 
     @property
     def best(self) -> Line | None:
-        """The line that ranks first; the upper bound does not rank."""
-        ranked = [ln for ln in self.lines if ln.kind != "bound" and self.metric in ln.values]
+        """The line that ranks first; neither an ablation nor the upper bound ranks."""
+        ranked = [ln for ln in self.main if ln.kind != "bound" and self.metric in ln.values]
         return max(ranked, key=lambda line: line.values[self.metric].mean, default=None)
 
     @property
@@ -192,7 +194,8 @@ def blocks(
             count += 1
         _finish(block)
     entitle(found)
-    return found
+    # the pair of domains in full stands before its variants
+    return sorted(found, key=lambda b: (_task(b.spec), -len(b.main), -len(b.lines), b.title))
 
 
 def entitle(found: Sequence[Block]) -> None:

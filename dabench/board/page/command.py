@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dabench.board.records import OPTIONAL, Record
@@ -32,15 +32,18 @@ def shared_words(record: Record) -> str:
 
 
 def own_words(record: Record) -> str:
-    """Return the rest of the command: seed, device and threads of this run."""
-    spec = record["spec"]
-    words = [w for n in _LAST if spec.get(n) is not None for w in (f"--{n}", _word(spec[n]))]
-    return shlex.join(words)
+    """Return the rest of the command but the seed: device and threads of this run."""
+    return shlex.join(_given(record["spec"], ("device", "threads")))
 
 
 def command(record: Record) -> str:
     """Return the whole command that makes this run again."""
-    return f"{shared_words(record)} {own_words(record)}"
+    seed = shlex.join(_given(record["spec"], ("seed",)))
+    return f"{shared_words(record)} {seed} {own_words(record)}"
+
+
+def _given(spec: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [w for n in names if spec.get(n) is not None for w in (f"--{n}", _word(spec[n]))]
 
 
 def _dotted(prefix: str, options: Mapping[str, Any]) -> list[str]:

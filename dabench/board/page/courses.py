@@ -16,8 +16,8 @@ from dabench.board.records import Record
 #: colours there are for lines; later ones begin hidden
 COLOURS = 8
 #: most points of a drawn line
-POINTS = 160
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BASE = 880, 320, 40, 872, 26, 286
+POINTS = 240
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BASE = 1140, 360, 40, 1132, 26, 322
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,15 @@ class Course:
 def course(block: Block) -> Course | None:
     """Return the running figure of every line that has one, averaged over seeds."""
     lines = sorted(block.lines, key=lambda line: (not line.main, line.kind == "baseline"))
-    found = [(line.label, mean_curve(line.runs)) for line in lines if line.name != "source"]
-    drawn = [(name, curve) for name, curve in found if curve is not None]
+    found = [(line, mean_curve(line.runs)) for line in lines if line.name != "source"]
+    drawn = [(line, curve) for line, curve in found if curve is not None]
     source = _source(block.lines)
     if not drawn and source is None:
         return None
-    entries = [Legend(n, f"line s{i % COLOURS}", i < COLOURS) for i, (n, _) in enumerate(drawn)]
+    entries = [
+        Legend(line.label, f"line s{place % COLOURS}", line.main and place < COLOURS)
+        for place, (line, _) in enumerate(drawn)
+    ]
     curves = [curve for _, curve in drawn]
     if source is not None:
         entries.append(Legend("source", "line source", True))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from dabench.board.page import words
 from dabench.board.page.bars import WIDTH, tooltip
-from dabench.board.page.cells import Block, Line, Value
+from dabench.board.page.cells import Block, Line
 from dabench.board.page.svg import Axis, Picture, Point, clipped, plain, scale, ticks
 
 #: most names in the cloud
@@ -17,36 +18,66 @@ _ADVANCE = 6.6
 Box = tuple[float, float, float, float]
 
 
-def cost(block: Block) -> Picture | None:
-    """Return the metric against images forwarded and backwarded an image; None where unknown."""
-    known = [ln for ln in block.lines if ln.passes is not None and block.metric in ln.values]
-    costs = {line.number: line.passes or 0.0 for line in known}
+@dataclass(frozen=True)
+class Measure:
+    """A cost of a line: what it is called, and how it is read and said."""
+
+    title: str
+    of: Callable[[Line], float | None]
+    said: Callable[[float], str]
+
+
+#: what a metric is drawn against
+MEASURES = (
+    Measure(
+        "images forwarded + backwarded, for each image of the target",
+        lambda line: line.passes,
+        lambda value: f"{plain(value)} passes an image",
+    ),
+    Measure("seconds of adaptation", lambda line: line.seconds, words.seconds),
+)
+
+
+def cost(block: Block, measure: Measure) -> Picture | None:
+    """Return the metric against a cost; None where fewer than two lines have any."""
+    read = {line.number: measure.of(line) for line in block.lines if block.metric in line.values}
+    costs = {number: value for number, value in read.items() if value is not None}
+    known = [line for line in block.lines if line.number in costs]
     if sum(value > 0 for value in costs.values()) < 2:
         return None
     means = {line.number: line.values[block.metric].mean for line in known}
-    picture = Picture(WIDTH, _HEIGHT, f"{block.metric} against cost, {block.title}")
+    picture = Picture(WIDTH, _HEIGHT, f"{block.metric} against {measure.title}, {block.title}")
     x, marks = _log_axis(list(costs.values()))
     low, high = _rim(list(means.values()))
     y = scale(low, high, _BASE - 6, _TOP)
-    for tick in ticks(low, high, 5):
-        picture.line((_LEFT, y(tick)), (WIDTH - 4, y(tick)), "grid")
-        picture.text(_LEFT - 6, y(tick) + 4, plain(tick), css="tick end")
+    _axes(picture, y, ticks(low, high, 5), marks, measure.title)
+    points = {line.number: (x(costs[line.number]), y(means[line.number])) for line in known}
+    for line in sorted(known, key=lambda line: line.main):
+        said = measure.said(costs[line.number])
+        tip = f"{tooltip(line, line.values[block.metric])}; {said}"
+        _point(picture, line, tip, points[line.number])
+    _label(picture, [line for line in known if line.main], points)
+    return picture
+
+
+def _axes(
+    picture: Picture,
+    y: Axis,
+    levels: Sequence[float],
+    marks: Sequence[tuple[float, str]],
+    title: str,
+) -> None:
+    for level in levels:
+        picture.line((_LEFT, y(level)), (WIDTH - 4, y(level)), "grid")
+        picture.text(_LEFT - 6, y(level) + 4, plain(level), css="tick end")
     for at, text in marks:
         picture.line((at, _BASE), (at, _BASE + 4), "axis")
         picture.text(at, _BASE + 17, text, css="tick mid")
     picture.line((_LEFT, _BASE), (WIDTH - 4, _BASE), "axis")
-    title = "images forwarded + backwarded, for each image of the target"
     picture.text(WIDTH / 2 + 18, _HEIGHT - 6, title, css="tick mid")
-    points = {line.number: (x(costs[line.number]), y(means[line.number])) for line in known}
-    for line in sorted(known, key=lambda line: line.main):
-        _point(picture, line, line.values[block.metric], points[line.number])
-    _label(picture, [line for line in known if line.main], list(points.values()), points)
-    return picture
 
 
-def _point(picture: Picture, line: Line, value: Value, at: Point) -> None:
-    took = f", {words.seconds(line.seconds)}" if line.seconds else ""
-    tip = f"{tooltip(line, value)}; {plain(line.passes or 0.0)} passes an image{took}"
+def _point(picture: Picture, line: Line, tip: str, at: Point) -> None:
     css = f"point {line.kind}" + ("" if line.main else " minor")
     if line.kind == "method":
         picture.mark("circle", tip, css=css, cx=at[0], cy=at[1], r=5 if line.main else 3)
@@ -54,11 +85,11 @@ def _point(picture: Picture, line: Line, value: Value, at: Point) -> None:
         picture.mark("rect", tip, css=css, x=at[0] - 5, y=at[1] - 5, width=10, height=10)
 
 
-def _label(
-    picture: Picture, lines: Sequence[Line], taken_by: Sequence[Point], points: dict[int, Point]
-) -> None:
+def _label(picture: Picture, lines: Sequence[Line], points: dict[int, Point]) -> None:
     """Write names where there is room: beside the point, above, below, or not at all."""
-    taken: list[Box] = [(px - 5, py - 5, px + 5, py + 5) for px, py in taken_by]
+    taken: list[Box] = [
+        (px - 5, py - 5, px + 5, py + 5) for px, py in (points[line.number] for line in lines)
+    ]
     for line in lines[:MOST_NAMES]:
         name = clipped(line.label, 24)
         wide = _ADVANCE * len(name)

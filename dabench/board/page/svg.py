@@ -57,7 +57,7 @@ class Picture:
         # width and height reserve the room before any style is known
         size = f'width="{short(self.width)}" height="{short(self.height)}"'
         head = f'<svg {box} {size} role="img" aria-label="{escape(self.label)}">'
-        return Markup(head + "".join(self._parts) + "</svg>")  # noqa: S704 - escaped above
+        return Markup(head + "".join(self._parts) + "</svg>")
 
 
 def scale(low: float, high: float, start: float, end: float) -> Axis:
@@ -76,8 +76,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def ceiling(value: float) -> float:
-    """Return the end of an axis of fractions that holds ``value``: .2, .4 … 1, or the value."""
-    return max(0.2, math.ceil(min(value, 1.0) * 5 - 1e-9) / 5) if value <= 1.0 else value
+    """Return the end of an axis of fractions that holds ``value``: .2, .4 … 1 at most."""
+    return min(1.0, max(0.2, math.ceil(value * 5 - 1e-9) / 5))
 
 
 def short(value: float) -> str:

@@ -158,7 +158,10 @@
     const seeds = cell.runs.map((run) => `seed ${run.seed}`);
     const number = (value) => (value === null ? "–" : value.toFixed(4));
     box.append(make("h3", "Make them again"));
-    box.append(commands(cell.runs.map((run) => `${cell.command} ${run.own}`)));
+    const machines = new Map();
+    for (const run of cell.runs) machines.set(run.own, [...(machines.get(run.own) || []), run.seed]);
+    const seed = (found) => (found.length > 1 ? `--seeds ${found.join(",")}` : `--seed ${found[0]}`);
+    box.append(commands(Array.from(machines, ([own, found]) => `${cell.command} ${seed(found)} ${own}`)));
     box.append(make("h3", "Scores"));
     const scores = cell.metrics.map((name, place) => [
       name,
