@@ -21,8 +21,14 @@ from dabench.board.records import Record
 
 #: curves of a metric in one chart
 MOST_LINES = 8
+_CLASS_METRICS = ("class_accuracy", "class_iou")
+#: metrics whose segments are levels, conditions or parts of a stream
+_LEVEL_METRICS = ("accuracy", "mIoU")
 Arrays = Mapping[str, npt.NDArray[Any]]
 _PARTS = {"adapt": "adapt images", "held-out": "held-out images", "stream": "the whole stream"}
+
+
+_SHARES = "Each group's bars are shares of its own number."
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def _dense(record: Record, arrays: Arrays) -> list[Figure]:
 def _matrix(counts: npt.NDArray[Any], names: Sequence[str], title: str) -> list[Figure]:
     if len(counts) > MOST_CLASSES:
         return []
-    return [Figure(f"{title}; rows are the truth", confusion(counts, names, title).markup)]
+    return [Figure(f"{title}; rows: truth", confusion(counts, names, title).markup)]
 
 
 def _classes(record: Record, size: int) -> list[str]:
@@ -174,11 +180,6 @@ def _pair(
         for name, part, css in zip(names, (first, second), ("line s0", "line s1"), strict=True)
     ]
     return Figure(f"{axis.capitalize()}, {said}", picture.markup, legend=legend)
-
-
-_CLASS_METRICS = ("class_accuracy", "class_iou")
-#: metrics whose segments are levels, conditions or parts of a stream
-_LEVEL_METRICS = ("accuracy", "mIoU")
 
 
 def _bars(record: Record) -> list[Figure]:

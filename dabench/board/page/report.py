@@ -86,9 +86,10 @@ def _headline(record: Record, base: Record | None) -> list[tuple[str, str, str]]
     found = []
     for name in (name for name in names if name in scores):
         ours, other = scores[name], theirs.get(name)
-        known = ours is not None and other is not None
-        remark = f"source {words.signed(ours - other)}" if known and ours and other else ""
-        found.append((name, words.number(ours), remark.replace("source", "against source")))
+        remark = ""
+        if ours is not None and other is not None:
+            remark = f"against source {words.signed(ours - other)}"
+        found.append((name, words.number(ours), remark))
     return found
 
 

@@ -28,8 +28,10 @@ def confusion(counts: Counts, names: Sequence[str], label: str) -> Picture:
     """
     size = len(counts)
     cell = max(6.0, min(26.0, 420.0 / size))
-    left, top = 96, 84
-    picture = Picture(left + cell * size + 10, top + cell * size + 10, label)
+    longest = min(max(len(name) for name in names), 14)
+    left, top = 14 + 6.6 * longest, 12 + 5.4 * longest
+    # the last name leans over the rim
+    picture = Picture(left + cell * size + 3.4 * longest + 6, top + cell * size + 6, label)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     for row in range(size):
         y = top + row * cell
@@ -45,8 +47,6 @@ def confusion(counts: Counts, names: Sequence[str], label: str) -> Picture:
             picture.mark("rect", tip, css="heat", fill_opacity=f"{max(share, 0.03):.2f}", **box)
     frame = {"x": left - 1.0, "y": top - 1.0, "width": cell * size, "height": cell * size}
     picture.mark("rect", css="frame", **frame)
-    picture.text(left, 12, "called", css="tick")
-    picture.text(left - 6, top - 6, "truth", css="tick end")
     return picture
 
 
