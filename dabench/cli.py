@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dabench import registry
 from dabench.cli_parser import COMMANDS, Parser, build_parsers, dotted_options
-from dabench.errors import ConfigError, DabenchError, StoreError, did_you_mean
+from dabench.errors import ConfigError, DabenchError, did_you_mean
 from dabench.options import merge
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _command(words: list[str]) -> int:
         "show": _show,
         "data": _data,
         "leaderboard": _leaderboard,
+        "diff": _diff,
         "report": _report,
         "weather": _weather,
     }
@@ -195,27 +196,12 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
-    if args.html:
-        from dabench.cli_page import leaderboard_page
+    from dabench.cli_board import leaderboard
 
-        return leaderboard_page(args)
-    from dabench import cli_output
-    from dabench.board.leaderboard import table, write_csv
-    from dabench.board.records import Store
+    return leaderboard(args)
 
-    store = Store(Path(args.results))
-    frame = table((record for _, record in store.all()), args.against)
-    for problem in store.problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    if frame.empty:
-        raise StoreError(f"no records in {store.records}; 'dabench run' makes them")
-    rows = set((frame["method"] + " " + frame["variant"]).str.strip())
-    if args.against not in rows:
-        raise ConfigError(
-            f"--against {args.against}: no such row{did_you_mean(args.against, rows)}"
-        )
-    path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
-    write_csv(frame, path)
-    cli_output.show_table(frame)
-    print(f"table: {path}")
-    return 0
+
+def _diff(args: argparse.Namespace) -> int:
+    from dabench.cli_board import diff
+
+    return diff(args)

@@ -86,6 +86,14 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
         )
 
 
+def short(name: str, most: int = 60) -> str:
+    """Return a name on one line, cut where it is longer than ``most``."""
+    from dabench.board.markup import plain
+
+    text = plain(name)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def number(value: float | None, *, signed: bool = False) -> str:
     """Return a fraction with four digits; a hole is a dash."""
     if value is None or math.isnan(value):
@@ -188,7 +196,8 @@ def show_table(frame: pd.DataFrame) -> None:
         shown = block[block["metric"] == metric]
         budget = f"{head['image_size']} px, {head['backbone']}, {head['epochs']} epochs"
         options = f", {head['protocol_options']}" if head["protocol_options"] else ""
-        print(f"\n{protocol} · {head['dataset']} {head['task']} · {metric} ({budget}{options})")
+        where = short(f"{head['dataset']} {head['task']}", 120)
+        print(f"\n{protocol} · {where} · {metric} ({budget}{options})")
         rows = [["method", "mean", "sd", "n", f"against {head['against']} [95 %]", ""]]
         rows += [_table_row(line) for _, line in shown.iterrows()]
         width = shutil.get_terminal_size((120, 24)).columns
@@ -196,18 +205,19 @@ def show_table(frame: pd.DataFrame) -> None:
 
 
 def _table_row(line: pd.Series[Any]) -> list[str]:
-    name = f"{line['method']} {line['variant']}".strip()
+    name = short(f"{line['method']} {line['variant']}".strip())
     name += " (reconstruction)" if line["reconstruction"] else ""
     difference = number(line["diff_mean"], signed=True)
     if number(line["diff_low"]) != "-":
         low, high = number(line["diff_low"], signed=True), number(line["diff_high"], signed=True)
         difference += f" [{low}, {high}]"
-    remark = line["note"] or ("" if isinstance(line["verdict"], float) else line["verdict"])
+    verdict = line["verdict"] if isinstance(line["verdict"], str) else ""
+    remark = line["note"] or "; ".join(text for text in (verdict, line["remark"]) if text)
     return [
         name,
         number(line["mean"]),
         number(line["sd"]),
         str(line["n"]),
         difference,
-        remark or "",
+        remark,
     ]

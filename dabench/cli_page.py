@@ -6,7 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from dabench.errors import ConfigError, did_you_mean
+from dabench.board.markup import plain
+from dabench.errors import StoreError
+
+#: how many damaged files are named one by one
+_NAMED = 20
 
 
 def leaderboard_page(args: argparse.Namespace) -> int:
@@ -19,26 +23,27 @@ def leaderboard_page(args: argparse.Namespace) -> int:
         DabenchError: no records, an unknown ``--against`` or ``--only``, a folder that cannot be
             written.
     """
-    from dabench.board.leaderboard import grouped
     from dabench.board.page.build import write_leaderboard
     from dabench.board.page.gather import gather
     from dabench.board.records import Store
+    from dabench.roster import registered
 
     store = Store(Path(args.results))
     gathered = gather(store, args.only)
-    for problem in gathered.problems:
-        print(f"warning: {problem}", file=sys.stderr)
+    problems = gathered.problems
+    if args.strict and problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise StoreError(problems[0] + more)
+    for problem in problems[:_NAMED]:
+        print(f"warning: {plain(problem)}", file=sys.stderr)
+    if problems:
+        print(f"warning: {len(problems)} records left out; the page names them", file=sys.stderr)
     if not gathered.records:
         chosen = f" whose column begins with '{args.only}'" if args.only else ""
-        raise ConfigError(f"no records in {store.records}{chosen}; 'dabench run' makes them")
-    groups = grouped(gathered.records)
-    rows = {f"{row.label} {row.variant}".strip() for cells in groups.values() for row in cells}
-    if args.against not in rows:
-        raise ConfigError(
-            f"--against {args.against}: no such row{did_you_mean(args.against, rows)}"
-        )
-    path = write_leaderboard(gathered, Path(args.html), args.against)
-    print(f"page: {path} ({len(gathered.records)} runs, {path.stat().st_size / 2**20:.1f} MiB)")
+        raise StoreError(f"no records in {store.records}{chosen}; 'dabench run' makes them")
+    path = write_leaderboard(gathered, Path(args.html), args.against, registered())
+    megabytes = path.stat().st_size / 1e6
+    print(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
     return 0
 
 
@@ -55,6 +60,7 @@ def report(args: argparse.Namespace) -> int:
     from dabench.board.page.render import write_page
     from dabench.board.page.report import report_page
     from dabench.board.records import Store, load
+    from dabench.roster import registered
 
     store, given = Store(Path(args.results)), Path(args.run)
     path = given if given.suffix == ".json" else store.find(args.run)
@@ -64,7 +70,7 @@ def report(args: argparse.Namespace) -> int:
     others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
     same = spec.get("method") == "source" and spec.get("init") == "source"
     base = None if same or record.get("failed") else baseline(others, spec)
-    content = report_page(path, record, base, folder)
+    content = report_page(path, record, base, folder, registered())
     target = Path(args.html) if args.html else folder / "index.html"
     write_page(target, content)
     print(f"report: {target}")

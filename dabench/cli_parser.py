@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from typing import NoReturn
 
-from dabench import __version__
+from dabench import __version__, cli_board
 from dabench.errors import ConfigError, did_you_mean
 from dabench.options import FLAGS, OPTIONS
 
@@ -16,6 +16,7 @@ COMMANDS = {
     "show": "show one run's spec, environment and scores",
     "data": "check a data set's folder, or print its card",
     "leaderboard": "make the table of all records",
+    "diff": "say why two runs are (not) comparable, and how their scores differ",
     "report": "write one run's report as a page that needs no network",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
     "weather": "list the kinds of weather, or draw a contact sheet of them",
@@ -55,19 +56,11 @@ def build_parsers() -> tuple[Parser, Parser]:
     }
     for other in others.values():
         other.add_argument("--debug", action="store_true", help=FLAGS["debug"])
-    for name in ("show", "leaderboard", "report"):
+    for name in ("show", "leaderboard", "diff", "report"):
         others[name].add_argument("--results", default="results", help=OPTIONS["results"][2])
     others["show"].add_argument("run", metavar="RUN", help="a run id, its beginning, or a path")
     others["show"].add_argument("--json", action="store_true", help="print the record itself")
-    others["leaderboard"].add_argument(
-        "--csv", metavar="FILE", help="default RESULTS/leaderboard/leaderboard.csv"
-    )
-    others["leaderboard"].add_argument(
-        "--against",
-        metavar="ROW",
-        default="source",
-        help="row that differences are paired with by seed: source, source+bn, shot ...",
-    )
+    cli_board.add_options(others["leaderboard"], others["diff"])
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])

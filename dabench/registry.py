@@ -35,9 +35,15 @@ class DataEntry(Entry):
 
 @dataclass(frozen=True)
 class MethodEntry(Entry):
-    """A method with the protocols that it serves; the first one is its default."""
+    """A method with the protocols that it serves; the first one is its default.
+
+    ``baseline``: it learns nothing from the target, and others are held against the best such row.
+    ``alias_of``: it is a setting of that method; where both were run alike, ranks count one.
+    """
 
     protocols: tuple[str, ...]
+    baseline: bool = False
+    alias_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ METHODS: dict[str, MethodEntry] = {
         "dabench.methods.source:Source",
         "the source model as it is; a cut on normalised entropy for 'unknown' (lower baseline)",
         ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
+        baseline=True,
     ),
     "shot": MethodEntry(
         "dabench.methods.shot:Shot",
@@ -98,6 +105,7 @@ METHODS: dict[str, MethodEntry] = {
         "dabench.methods.bn_adapt:BNAdapt",
         "BatchNorm statistics of each batch in place of the source's; no gradient",
         STREAMS,
+        baseline=True,
     ),
     "tent": MethodEntry(
         "dabench.methods.tent:Tent",
@@ -128,6 +136,7 @@ METHODS: dict[str, MethodEntry] = {
         "dabench.methods.tta_aug:TTAAug",
         "mean over the image and changed views of it, brought back to its frame; no learning",
         DENSE,
+        baseline=True,
     ),
     "transadapt": MethodEntry(
         "dabench.methods.transadapt:TransAdapt",
@@ -153,6 +162,7 @@ METHODS: dict[str, MethodEntry] = {
         "dabench.methods.aerial:Aerial",
         "conda with normalised gradients (an alias, counted once in ranks)",
         ONLINE,
+        alias_of="conda",
     ),
 }
 

@@ -2,94 +2,90 @@
 
 A column is the protocol's side of a spec without the seed. For each seed all rows of a column must
 agree in data, stream and source-model ids; a cell that does not is refused, and ``note`` says why.
-A hole stays a hole.
+A hole stays a hole, and ``remark`` says what is missing. docs/leaderboard.md explains every field.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from dabench.board.cells import IDS, Column, ids_of
 from dabench.board.files import write_atomically
-from dabench.board.records import OPTIONAL, Record, column, score_map
-from dabench.board.stats import LOWER_IS_BETTER, compare, summarise
+from dabench.board.records import OPTIONAL, Record, column
+from dabench.board.roster import PLAIN, Roster
+from dabench.board.rows import Row, options_text, row_of, varying_options
+from dabench.board.stats import Comparison, better_sign, compare, gain, summarise
 
-COLUMNS = ["protocol", "dataset", "task", "split", "metric", "method", "variant", "version"]
-COLUMNS += [
-    "mean",
-    "sd",
-    "min",
-    "max",
-    "ci_low",
-    "ci_high",
-    "n",
-    "seeds",
-    "reconstruction",
-    "extras",
-]
-COLUMNS += ["against", "diff_mean", "diff_low", "diff_high", "diff_n", "verdict", "note"]
-COLUMNS += ["image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze"]
-COLUMNS += ["protocol_options", "source_options", "column"]
+_WHAT = ("protocol", "dataset", "task", "split", "metric", "method", "variant", "version")
+_MEANS = ("mean", "sd", "min", "max", "ci_low", "ci_high", "n")
+_AGAINST = ("mean", "low", "high", "n", "verdict")
+_DIFF = tuple(f"diff_{name}" for name in _AGAINST[:-1])
+_BEST = tuple(f"best_{name}" for name in _AGAINST)
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
+#: fields that another machine, or another day, may change though nothing else does
+COSTS = (
+    *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
+    *("parameters", "oracle_queries"),
+)
+COLUMNS = [*_WHAT, *_MEANS, "seeds", "reconstruction", "extras"]
+COLUMNS += ["against", *_DIFF, "verdict", "note", *_BUDGET]
+COLUMNS += ["protocol_options", "source_options", "column"]
+COLUMNS += ["remark", "best_baseline", *_BEST, "gain", "selection", "oracle", "same_as"]
+COLUMNS += [*(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
+#: digits of an id that the table shows
+_SHOWN = 8
 
 
-@dataclass(frozen=True)
-class Row:
-    """What makes a table's row: runs that differ only in their seed (and machine)."""
-
-    method: str
-    init: str
-    variant: str
-    version: str
-
-    @property
-    def label(self) -> str:
-        """The method's name, with ``+bn`` where BatchNorm was re-estimated on the target."""
-        return self.method + ("+bn" if self.init == "bn-target" else "")
-
-    def named(self, name: str) -> bool:
-        """Whether this is the row ``name``: label, and where options differ ``option=value``."""
-        return f"{self.label} {self.variant}".strip() == name
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether this is the plain source model, whose ids the others must have."""
-        return self.named("source")
-
-
-def table(records: Iterable[Record], against: str = "source") -> pd.DataFrame:
+def table(
+    records: Iterable[Record], against: str = "source", roster: Roster = PLAIN
+) -> pd.DataFrame:
     """Return the leaderboard in long form, one line a (row, column, metric).
 
-    ``against`` is the row to pair differences with: its label (``shot``, ``source+bn``), with its
-    changed options where it has some (``dine fine_tune=0.5``).
+    Args:
+        records: of finished runs.
+        against: the row to pair differences with: its label (``shot``, ``source+bn``), with its
+            changed options where it has some (``dine fine_tune=0.5``).
+        roster: what is known of the names: baselines, aliases, the upper bound.
     """
-    cells = grouped(records)
-    lines = [line for key in sorted(cells) for line in _column_lines(key, cells[key], against)]
-    order = ["protocol", "dataset", "task", "split", "column", "metric", "method", "variant"]
-    frame = pd.DataFrame(lines, columns=COLUMNS)
-    return frame.sort_values([*order, "version"], ignore_index=True)
-
-
-def grouped(records: Iterable[Record]) -> dict[str, dict[Row, list[Record]]]:
-    """Return the runs of every cell: key of a column -> row -> records."""
     kept = list(records)
-    varying = _varying_options(kept)
-    cells: dict[str, dict[Row, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    varying = varying_options(kept)
+    columns: dict[str, Column] = {}
     for record in kept:
-        cells[column(record["spec"])][_row(record, varying)].append(record)
-    return cells
+        key = column(record["spec"])
+        if key not in columns:
+            columns[key] = Column(key, roster=roster)
+        columns[key].runs[row_of(record, varying)].append(record)
+    lines: list[tuple[Any, ...]] = []
+    for found in sorted(columns.values(), key=_place):
+        lines += _column_lines(found, against)
+    return _frame(lines)
+
+
+def _frame(lines: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """Return the lines as a frame; numbers are floats, where a hole is NaN."""
+    fields = zip(*lines, strict=True) if lines else [()] * len(COLUMNS)
+    data: dict[str, Any] = dict(zip(COLUMNS, fields, strict=True))
+    for name in (*_MEANS[:-1], *_DIFF, *_BEST[:-1], "gain", *COSTS):
+        data[name] = np.array(data[name], dtype=np.float64)
+    return pd.DataFrame(data, columns=COLUMNS)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write the table atomically; holes are empty fields."""
-    text = frame.to_csv(index=False)
-    write_atomically(path, lambda file: (file.write(text.encode()), None)[1])
+    """Write the table atomically; holes are empty fields, numbers at full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(frame.columns)
+    writer.writerows(zip(*(_plain(frame[name]) for name in frame.columns), strict=True))
+    content = text.getvalue().encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda file: (file.write(content), None)[1])
 
 
 def baseline(records: Iterable[Record], spec: Mapping[str, Any]) -> Record | None:
@@ -107,62 +103,89 @@ def baseline(records: Iterable[Record], spec: Mapping[str, Any]) -> Record | Non
     return found[0] if len(found) == 1 else None
 
 
-def _varying_options(records: list[Record]) -> dict[str, set[str]]:
-    """Return, a method, the options with several values (for records that name no variant)."""
-    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for record in records:
-        for name, value in record["spec"]["method_options"].items():
-            seen[record["spec"]["method"], name].add(json.dumps(value, sort_keys=True))
-    varying: dict[str, set[str]] = defaultdict(set)
-    for (method, name), values in seen.items():
-        if len(values) > 1:
-            varying[method].add(name)
-    return varying
+def _plain(values: pd.Series[Any]) -> list[Any]:
+    """Return a column's values with holes as None, and counts without a point."""
+    whole = str(values.name).endswith("_n")
+    found: list[Any] = []
+    for value in values.tolist():
+        if isinstance(value, float) and math.isnan(value):
+            found.append(None)
+        else:
+            found.append(int(value) if whole and value is not None else value)
+    return found
 
 
-def _row(record: Record, varying: Mapping[str, set[str]]) -> Row:
-    spec = record["spec"]
-    shown = record.get("variant")
-    if shown is None:
-        names = varying.get(spec["method"], set())
-        shown = {k: v for k, v in spec["method_options"].items() if k in names}
-    versions = record.get("versions", {})
-    version = f"{versions.get('method', '?')}/{versions.get('protocol', '?')}"
-    return Row(spec["method"], spec["init"], _options_text(shown), version)
+def _place(found: Column) -> tuple[str, ...]:
+    spec = next(iter(found.runs.values()))[0]["spec"]
+    split = str(spec["protocol_options"].get("split", ""))
+    return (spec["protocol"], spec["dataset"], _task(spec), split, found.key)
 
 
-def _options_text(options: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={options[name]}" for name in sorted(options))
+def _task(spec: Mapping[str, Any]) -> str:
+    return f"{spec['source']}→{spec['target']}"
 
 
-def _column_lines(key: str, rows: dict[Row, list[Record]], against: str) -> list[dict[str, Any]]:
-    notes = _notes(rows)
-    values = {row: {} if notes[row] else _values(runs) for row, runs in rows.items()}
-    bases = [row for row in rows if row.named(against) and not notes[row]]
-    base = values[bases[0]] if len(bases) == 1 else {}
+def _column_lines(found: Column, against: str) -> list[tuple[Any, ...]]:
+    rows = sorted(found.runs, key=lambda row: (row.label, row.variant, row.version))
+    heads = {row: _head(found, row) for row in rows}
+    metrics = {row: {name for scores in found.scores[row] for name in scores} for row in rows}
+    base, bound = found.only(against), found.only(found.roster.upper_bound)
+    source = found.only("source")
     lines = []
-    for row, runs in rows.items():
-        for metric in sorted({name for run in runs for name in score_map(run)}):
-            line = _head(key, row, runs) | {
-                "metric": metric,
-                "note": notes[row],
-                "against": against,
-            }
-            by_seed = values[row].get(metric, {})
-            line |= _cell(by_seed, len(runs))
+    for metric in sorted(set().union(*metrics.values())):
+        best = found.best_baseline(metric)
+        for row in rows:
+            if metric not in metrics[row]:
+                continue
+            ours = found.whole(row, metric)
+            fields = heads[row] | _cell(ours) | {"metric": metric, "against": against}
+            fields |= {"note": found.notes[row], "remark": found.remark(row, metric)}
             if not row.named(against):
-                line |= _against(by_seed if line["n"] else {}, base.get(metric, {}), metric)
-            lines.append(line)
+                versus = _versus(ours, _values(found, base, metric), metric)
+                fields |= dict(zip((*_DIFF, "verdict"), versus, strict=True))
+            if best is not None:
+                fields["best_baseline"] = best.name
+                if row != best:
+                    versus = _versus(ours, _values(found, best, metric), metric)
+                    fields |= dict(zip(_BEST, versus, strict=True))
+            low, high = (_values(found, end, metric) for end in (source, bound))
+            fields["gain"] = gain(ours, low, high, better_sign(metric))
+            lines.append(tuple(map(fields.get, COLUMNS)))
     return lines
 
 
-def _head(key: str, row: Row, runs: list[Record]) -> dict[str, Any]:
+def _values(found: Column, row: Row | None, metric: str) -> dict[int, float]:
+    """Return seed -> value of a row that others are held against; holes are left out."""
+    return {} if row is None else found.values[row].get(metric, {})
+
+
+def _versus(ours: Mapping[int, float], base: Mapping[int, float], metric: str) -> Sequence[Any]:
+    found = compare(ours, base, higher_is_better=better_sign(metric) > 0)
+    return [None] * len(_AGAINST) if found is None else _fields(found)
+
+
+def _fields(found: Comparison) -> Sequence[Any]:
+    return found.mean, found.low, found.high, found.n, found.verdict
+
+
+def _cell(by_seed: Mapping[int, float]) -> dict[str, Any]:
+    """Return mean and spread; nothing where a seed has a hole."""
+    if not by_seed:
+        return {"n": 0}
+    found = summarise([by_seed[seed] for seed in sorted(by_seed)])
+    shown = (found.mean, found.sd, found.least, found.most, found.low, found.high, found.n)
+    return dict(zip(_MEANS, shown, strict=True))
+
+
+def _head(found: Column, row: Row) -> dict[str, Any]:
+    """Return the fields that all lines of a row share."""
+    runs = sorted(found.runs[row], key=lambda run: int(run["spec"]["seed"]))
     spec = runs[0]["spec"]
     options = dict(spec["protocol_options"])
-    return {
+    head = {
         "protocol": spec["protocol"],
         "dataset": spec["dataset"],
-        "task": f"{spec['source']}→{spec['target']}",
+        "task": _task(spec),
         "split": str(options.get("split", "")),
         "method": row.label,
         "variant": row.variant,
@@ -170,88 +193,35 @@ def _head(key: str, row: Row, runs: list[Record]) -> dict[str, Any]:
         "seeds": " ".join(str(seed) for seed in sorted({r["spec"]["seed"] for r in runs})),
         "reconstruction": any(run.get("reconstruction", False) for run in runs),
         "extras": " ".join(sorted({name for run in runs for name in run.get("extras", [])})),
-        "protocol_options": _options_text(options),
-        "source_options": _options_text({n: spec[n] for n in OPTIONAL if spec.get(n) is not None}),
-        "column": key,
-    } | {name: spec[name] for name in _BUDGET}
+        "protocol_options": options_text(options),
+        "source_options": options_text({n: spec[n] for n in OPTIONAL if spec.get(n) is not None}),
+        "column": found.key,
+        "selection": "last",
+        "oracle": row.method == found.roster.upper_bound,
+        "same_as": found.alias_of(row),
+        "runs": " ".join(str(run["run_id"]) for run in runs),
+        "dabench": _distinct(str(run.get("versions", {}).get("dabench", "?")) for run in runs),
+    }
+    ids = [ids_of(run) for run in runs]
+    head |= {f"{name}_id": _distinct(i[name][:_SHOWN] for i in ids) for name in IDS}
+    return head | {name: spec[name] for name in _BUDGET} | _costs(runs)
 
 
-def _values(runs: list[Record]) -> dict[str, dict[int, float]]:
-    """Return metric -> seed -> value; holes are left out."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
-    for run in runs:
-        for metric, value in score_map(run).items():
-            if value is not None:
-                found[metric][run["spec"]["seed"]] = value
+def _distinct(values: Iterable[str]) -> str:
+    """Return different values in the runs' order."""
+    return " ".join(dict.fromkeys(values))
+
+
+def _costs(runs: Sequence[Record]) -> dict[str, float | None]:
+    """Return the mean cost of a run (peak memory: the largest); a hole where a run lacks it."""
+    found: dict[str, float | None] = {}
+    for name in COSTS:
+        values = [(run.get("cost") or {}).get(name) for run in runs]
+        known = [float(value) for value in values if value is not None]
+        if len(known) < len(values):
+            found[name] = None
+        elif name == "peak_memory_bytes":
+            found[name] = max(known)
+        else:
+            found[name] = math.fsum(known) / len(known)
     return found
-
-
-def _cell(by_seed: Mapping[int, float], runs: int) -> dict[str, Any]:
-    """Return mean and spread; a metric that is a hole for some seed is a hole."""
-    if not by_seed or len(by_seed) < runs:
-        empty = dict.fromkeys(("mean", "sd", "min", "max", "ci_low", "ci_high"))
-        return {**empty, "n": 0}
-    found = summarise([by_seed[seed] for seed in sorted(by_seed)])
-    return {
-        "mean": found.mean,
-        "sd": found.sd,
-        "min": found.least,
-        "max": found.most,
-        "ci_low": found.low,
-        "ci_high": found.high,
-        "n": found.n,
-    }
-
-
-def _against(ours: Mapping[int, float], base: Mapping[int, float], metric: str) -> dict[str, Any]:
-    better = metric.partition("/")[0] not in LOWER_IS_BETTER
-    found = compare(ours, base, higher_is_better=better)
-    if found is None:
-        return {}
-    return {
-        "diff_mean": found.mean,
-        "diff_low": found.low,
-        "diff_high": found.high,
-        "diff_n": found.n,
-        "verdict": found.verdict,
-    }
-
-
-def _notes(rows: dict[Row, list[Record]]) -> dict[Row, str]:
-    """Return why a row's cell is refused in this column ("" = it is not)."""
-    wanted = _references(rows)
-    notes = {}
-    for row, runs in rows.items():
-        seeds = Counter(run["spec"]["seed"] for run in runs)
-        twice = [seed for seed, count in seeds.items() if count > 1]
-        problems = [f"seed {seed} has {seeds[seed]} records" for seed in sorted(twice)]
-        for run in sorted(runs, key=lambda run: int(run["spec"]["seed"])):
-            seed = run["spec"]["seed"]
-            differs = [n for n, i in _ids(run).items() if i != wanted[seed].get(n)]
-            if differs:
-                problems.append(f"seed {seed}: {', '.join(differs)} id differs in this column")
-        notes[row] = "; ".join(["refused", *problems]) if problems else ""
-    return notes
-
-
-def _ids(run: Record) -> dict[str, str]:
-    ids = run.get("ids", {})
-    return {name: str(ids.get(name)) for name in ("data", "stream", "source")}
-
-
-def _references(rows: dict[Row, list[Record]]) -> dict[int, dict[str, str | None]]:
-    """Return, a seed, the ids that hold: those of ``source``, else what most rows have."""
-    by_seed: dict[int, list[tuple[Row, dict[str, str]]]] = defaultdict(list)
-    for row, runs in rows.items():
-        for run in runs:
-            by_seed[run["spec"]["seed"]].append((row, _ids(run)))
-    wanted: dict[int, dict[str, str | None]] = {}
-    for seed, found in by_seed.items():
-        trusted = [ids for row, ids in found if row.is_baseline] or [ids for _, ids in found]
-        wanted[seed] = {name: _majority([ids[name] for ids in trusted]) for name in trusted[0]}
-    return wanted
-
-
-def _majority(values: list[str]) -> str | None:
-    value, count = Counter(values).most_common(1)[0]
-    return value if 2 * count > len(values) else None

@@ -40,15 +40,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.board.files import write_atomically
+from dabench.board.soundness import COLUMN, check
+from dabench.board.soundness import run_digest as run_digest
 from dabench.contract.types import Score
 from dabench.errors import StoreError
 
 SCHEMA = 1
 Record = dict[str, Any]
-_COLUMN = (
-    *("protocol", "dataset", "source", "target", "image_size", "backbone", "weights"),
-    *("epochs", "batch_size", "source_epochs", "freeze", "protocol_options"),
-)
 #: what a spec names only where a source model differs from the usual one
 OPTIONAL = ("source_seed", "source_backbone", "source_weights")
 _LEAST_FREE = 10 * 2**20
@@ -59,7 +57,7 @@ def column(spec: Mapping[str, Any]) -> str:
 
     Runs whose source model has a seed of its own are a column of their own.
     """
-    part = {name: spec[name] for name in _COLUMN}
+    part = {name: spec[name] for name in COLUMN}
     part |= {name: spec[name] for name in OPTIONAL if spec.get(name) is not None}
     digest = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
     return f"{spec['protocol']}/{spec['dataset']}/{spec['source']}-{spec['target']}/{digest}"
@@ -77,8 +75,13 @@ def from_row(row: Mapping[str, Any]) -> Score:
 
 
 def score_map(record: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the record's final scores by ``metric`` or ``metric/segment``."""
-    return {from_row(row).key: row["value"] for row in record["scores"]}
+    """Return the record's final scores by ``metric`` or ``metric/segment``; NaN is a hole."""
+    found: dict[str, float | None] = {}
+    for row in record["scores"]:
+        value, segment = row["value"], row.get("segment", "all")
+        key = row["metric"] if segment == "all" else f"{row['metric']}/{segment}"
+        found[key] = value if value is not None and math.isfinite(value) else None
+    return found
 
 
 def _finite(value: Any) -> Any:
@@ -183,17 +186,28 @@ class Store:
         raise StoreError(f"'{run}' fits {len(found)} runs in {self.records}; give more of the id")
 
     def all(self, protocol: str = "*", dataset: str = "*") -> Iterator[tuple[Path, Record]]:
-        """Yield finished runs in a fixed order; damaged files are named in ``problems``."""
+        """Yield finished runs in a fixed order.
+
+        What is no sound record (damaged, edited by hand, in the wrong place, there twice) is left
+        out and named in ``problems``.
+        """
         self.problems = []
+        seen: dict[str, Path] = {}
         for path in self._files(protocol, dataset):
             if _is_failed(path):
                 continue
             try:
                 record = load(path)
+                check(path, record, seen)
             except StoreError as error:
                 self.problems.append(str(error))
                 continue
             yield path, record
+
+    def failed(self) -> list[Path]:
+        """Return the records of failed runs that have not been finished since."""
+        paths = [path for path in self._files() if _is_failed(path)]
+        return [p for p in paths if not p.with_name(f"{p.name.partition('.')[0]}.json").exists()]
 
     def _files(self, protocol: str = "*", dataset: str = "*") -> list[Path]:
         aside = self.records / "superseded"
@@ -251,7 +265,7 @@ def load(path: Path) -> Record:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         raise StoreError(f"{path} is damaged (not JSON); delete it and run again") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise StoreError(f"{path} is not a record of schema {SCHEMA}; delete it and run again")

@@ -7,11 +7,11 @@ t-interval of the differences.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from scipy import stats
+from scipy import special
 
 #: fewest pairs for a verdict
 MIN_PAIRS = 5
@@ -49,9 +49,20 @@ def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
     mean = math.fsum(values) / n
     if n < 2:
         return Summary(mean, None, None, None, n, mean, mean)
-    sd = statistics.stdev(values)
-    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * sd / math.sqrt(n)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = t_quantile(confidence, n - 1) * sd / math.sqrt(n)
     return Summary(mean, sd, mean - half, mean + half, n, min(values), max(values))
+
+
+@cache
+def t_quantile(confidence: float, freedom: int) -> float:
+    """Return t with ``confidence`` of Student's distribution within ± t: 4.30 for 95 % and 2."""
+    return float(special.stdtrit(freedom, 0.5 + confidence / 2))
+
+
+def better_sign(metric: str) -> float:
+    """Return 1 where more is better and -1 where less is; a segment's name changes nothing."""
+    return -1.0 if metric.partition("/")[0] in LOWER_IS_BETTER else 1.0
 
 
 def compare(
@@ -78,3 +89,27 @@ def _verdict(found: Summary, sign: float) -> str:
     if found.low <= 0.0 <= found.high:
         return "tie"
     return "win" if sign * found.mean > 0 else "loss"
+
+
+def gain(
+    ours: Mapping[int, float],
+    source: Mapping[int, float],
+    bound: Mapping[int, float],
+    sign: float = 1.0,
+) -> float | None:
+    """Return (ours − source) / (bound − source), means over the seeds that all three have.
+
+    0 = the source model, 1 = the upper bound. A hole where no seed is shared, or where the bound is
+    not better than the source.
+
+    Args:
+        ours: seed -> value of the row that is judged.
+        source: the same of the source model.
+        bound: the same of the upper bound.
+        sign: −1 where less is better.
+    """
+    seeds = sorted(set(ours) & set(source) & set(bound))
+    room = sign * math.fsum(bound[seed] - source[seed] for seed in seeds)
+    if room <= 0:
+        return None
+    return sign * math.fsum(ours[seed] - source[seed] for seed in seeds) / room

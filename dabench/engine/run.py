@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import resource
@@ -21,7 +19,7 @@ import torch
 
 import dabench
 from dabench import registry
-from dabench.board.records import Store, load
+from dabench.board.records import Store, load, run_digest
 from dabench.config import RunSpec, Settings, changed_options
 from dabench.contract.access import Budget
 from dabench.contract.data import DataRequest
@@ -188,8 +186,7 @@ def _init(spec: RunSpec) -> Any:
 def run_id(spec: RunSpec, parts: _Parts) -> str:
     """SHA-256 of the full spec with versions, digests, device and threads (first 16 digits)."""
     versions = {"method": parts.method.version, "protocol": parts.protocol.version}
-    text = json.dumps([spec.to_dict(), versions, parts.ids], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return run_digest(spec.to_dict(), versions, parts.ids)
 
 
 def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +34,54 @@ def tables() -> ModuleType:
     finally:
         sys.path.remove(str(DOCS))
     return module
+
+
+@pytest.fixture
+def made_run() -> Callable[..., dict[str, Any]]:
+    """Return a maker of records: ``made_run("usd", 3, 0.7, target="dslr", scores={"UNK": 0.1})``.
+
+    Names of a spec change it; anything else changes the record.
+    """
+
+    def make(method: str, seed: int, value: float | None = 0.5, **changes: Any) -> dict[str, Any]:
+        spec = {
+            "method": method,
+            "protocol": "sf-osda",
+            "dataset": "digits",
+            "source": "print",
+            "target": "handwritten",
+            "init": "source",
+            "backbone": "small-cnn",
+            "weights": "none",
+            "image_size": 32,
+            "epochs": 2,
+            "batch_size": 64,
+            "source_epochs": 2,
+            "freeze": 0,
+            "seed": seed,
+            "device": "cpu",
+            "threads": 1,
+            "method_options": changes.pop("options", {}),
+            "protocol_options": {"split": "default", "held_out": 0.3},
+        }
+        spec |= {name: changes.pop(name) for name in list(changes) if name in spec}
+        found = {"HOS": value} | changes.pop("scores", {})
+        return {
+            "schema": 1,
+            "run_id": f"{method}-{spec['init']}-{spec['target']}-{seed}",
+            "spec": spec,
+            "variant": {},
+            "ids": {"data": "d", "stream": f"t{seed}", "source": f"s{seed}"},
+            "versions": {"method": "1", "protocol": "1", "dabench": "0.1.0"},
+            "cost": {"seconds": 10.0 + seed, "peak_memory_bytes": 100.0 * (seed + 1)},
+            "scores": [
+                {"metric": name, "value": number, "n": 100, "segment": "all", "at": 2}
+                for name, number in found.items()
+            ],
+            "curves": [],
+        } | changes
+
+    return make
 
 
 def boxes(count: int, value: int) -> Frames:

@@ -1,12 +1,12 @@
-"""Bars of a task with their intervals, the strip of a table's cell, and mean ranks."""
+"""Bars of a task with their intervals, and the strip of a table's cell."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from dabench.board.page import words
-from dabench.board.page.cells import Block, Line, Value
-from dabench.board.page.ranks import Ranks
+from dabench.board.page.blocks import Block
+from dabench.board.page.lines import Line, Value
 from dabench.board.page.svg import Axis, Picture, ceiling, clipped, plain, scale, ticks
 
 #: most bars in a chart
@@ -46,23 +46,6 @@ def strip(value: Value, end: float) -> Picture:
     return picture
 
 
-def rank_chart(ranks: Ranks) -> Picture:
-    """Return the mean ranks, the best on top."""
-    rows = sorted(ranks.mean.items(), key=lambda pair: pair[1])
-    tasks = f"{len(ranks.tasks)} tasks"
-    picture = Picture(WIDTH, len(rows) * _ROW + 26, f"mean ranks over {tasks}")
-    x = scale(1, max(len(rows), 2), _NAME, WIDTH - _NUMBER)
-    _grid(picture, [(x(tick), str(tick)) for tick in range(1, len(rows) + 1)], len(rows))
-    for place, (name, mean) in enumerate(rows):
-        middle = place * _ROW + 14.0
-        tip = f"{name}: mean rank {mean:.2f} over {tasks}"
-        picture.text(_NAME - 8, middle + 4, clipped(name, 21), name, css="name end")
-        picture.line((x(1), middle), (x(mean), middle), "stem")
-        picture.mark("circle", tip, css="point method", cx=x(mean), cy=middle, r=5)
-        picture.text(WIDTH - _NUMBER + 8, middle + 4, f"{mean:.2f}", tip, css="number")
-    return picture
-
-
 def tooltip(line: Line, value: Value) -> str:
     """Return a mark's figures in words."""
     spread = f" ± {words.number(value.sd)} (sd)" if value.sd is not None else ""
@@ -98,5 +81,6 @@ def _bar(picture: Picture, line: Line, value: Value, x: Axis, top: float) -> Non
         picture.line((x(value.low), middle), (x(value.high), middle), whisker(value), tip)
     text = words.number(value.mean)
     picture.text(WIDTH - _NUMBER + 8, middle + 4, text, tip, css="number")
-    if line.sign:
-        picture.text(WIDTH - 4, middle + 4, line.sign, line.verdict, css=f"end {line.verdict}")
+    sign, verdict = line.diff.sign, line.diff.verdict
+    if sign:
+        picture.text(WIDTH - 4, middle + 4, sign, verdict, css=f"end {verdict}")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dabench.board.page.cells import Block, Line
+from dabench.board.page.blocks import Block
 from dabench.board.page.gather import Curve
+from dabench.board.page.lines import Line
 from dabench.board.page.svg import Picture, clipped, plain, scale, ticks
 from dabench.board.records import Record
 

@@ -16,9 +16,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dabench.board.page.cells import Block, Line
+from dabench.board.page.blocks import Block
 from dabench.board.page.command import own_words, shared_words
 from dabench.board.page.gather import COSTS
+from dabench.board.page.lines import Line
 from dabench.board.records import Record, score_map
 
 #: run ids that a cell lists where there is no room for the runs
@@ -68,7 +69,7 @@ def _cell(block: Block, line: Line, texts: dict[str, int], *, detail: bool) -> d
     shown = [[_rounded(found.get(name)) for name in metrics] for found in maps]
     return head | {
         "key": block.key,
-        "version": line.version,
+        "version": line.row.version,
         "command": shared_words(runs[0]),
         "spec": flat_spec(same),
         "metrics": metrics,

@@ -62,7 +62,7 @@ def gather(store: Store, only: str = "") -> Gathered:
             what = f"{type(error).__name__}: {error}"
             found.problems.append(f"{path} lacks what a record has ({what}); it is left out")
     found.problems = [*store.problems, *found.problems]
-    found.failed = sum(1 for _ in store.records.glob("*/*/*.failed.json"))
+    found.failed = len(store.failed())
     return found
 
 

@@ -15,8 +15,8 @@ from dabench.board.page.data import flat_spec
 from dabench.board.page.figures import Section, sections
 from dabench.board.page.render import render
 from dabench.board.records import Record, score_map
+from dabench.board.roster import PLAIN, Roster
 from dabench.errors import StoreError
-from dabench.registry import primary_metric
 
 #: bytes of pictures that a page may hold
 MOST_PICTURES = 8 * 2**20
@@ -33,7 +33,9 @@ class Shown:
     at: int
 
 
-def report_page(path: Path, record: Record, base: Record | None, pictures: Path) -> bytes:
+def report_page(
+    path: Path, record: Record, base: Record | None, pictures: Path, roster: Roster = PLAIN
+) -> bytes:
     """Return the report of a run.
 
     Args:
@@ -41,6 +43,7 @@ def report_page(path: Path, record: Record, base: Record | None, pictures: Path)
         record: finished or failed.
         base: the run of ``source`` that it is held against, where there is one.
         pictures: the folder of the run's PNG files; it need not exist.
+        roster: what is known of the names.
 
     Raises:
         StoreError: the record lacks its spec.
@@ -50,7 +53,7 @@ def report_page(path: Path, record: Record, base: Record | None, pictures: Path)
         title = f"{spec['method']}{'+bn' if spec['init'] == 'bn-target' else ''}"
         where = f"{spec['protocol']} · {spec['dataset']} {spec['source']} → {spec['target']}"
         again = command(record)
-        headline = _headline(record, base)
+        headline = _headline(record, base, roster)
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} lacks what a record has ({error}); run it again") from None
     drawn, notes = _safely(path, record)
@@ -74,12 +77,12 @@ def report_page(path: Path, record: Record, base: Record | None, pictures: Path)
     )
 
 
-def _headline(record: Record, base: Record | None) -> list[tuple[str, str, str]]:
+def _headline(record: Record, base: Record | None, roster: Roster) -> list[tuple[str, str, str]]:
     """Return the figures that matter most: (name, value, remark)."""
     if not record.get("scores"):
         return []
     spec = record["spec"]
-    metric = primary_metric(spec["protocol"], spec["dataset"])
+    metric = roster.primary(spec["protocol"], spec["dataset"])
     scores = score_map(record)
     theirs = {} if base is None else score_map(base)
     names = [metric, *words.headline(scores, metric, 4)]

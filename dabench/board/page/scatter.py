@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from dabench.board.page import words
 from dabench.board.page.bars import WIDTH, tooltip
-from dabench.board.page.cells import Block, Line
+from dabench.board.page.blocks import Block
+from dabench.board.page.lines import Line
 from dabench.board.page.svg import Axis, Picture, Point, clipped, plain, scale, ticks
 
 #: most names in the cloud

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dabench.board.stats import LOWER_IS_BETTER, MIN_PAIRS
-from dabench.registry import PROTOCOLS, STREAMS
 
-UPPER_BOUND = "target-supervised"
 #: metric, or ``metric/segment`` -> what it is; this is also the order of a table's columns
 METRICS: dict[str, str] = {
     "HOS": "harmonic mean of OS* and UNK",
@@ -38,22 +36,24 @@ SEGMENTS = ("", "held-out", "final", "worst-window", "mean-conditions", "worst-c
 #: metrics that never have a column of their own in a table
 HIDDEN = frozenset({"class_accuracy", "class_iou", "short", "unlabelled"})
 SIGNS = {"win": "▲", "loss": "▼", "tie": "="}
-SOURCES = {
-    "sf-osda": "The method gets unlabelled target images and a copy of the source model; some of "
-    "the images belong to classes that the source never saw.",
-    "sf-uda": "The method gets unlabelled target images and a copy of the source model; both "
-    "domains have the same classes.",
-    "bb-uda": "The method gets unlabelled target images and the answers of a source model whose "
-    "weights it never sees.",
-    "gradual-weather": "The method gets a copy of the source model and one batch at a time, each "
-    "once, while the weather worsens level by level.",
-    "online-tta": "The method gets a copy of the source model and one batch at a time, each once, "
-    "and begins afresh under every shift.",
-    "continual-tta": "The method gets a copy of the source model and one batch at a time, each "
-    "once, under shift after shift without a reset.",
-    "online-seg": "The method gets a copy of the source model and one frame at a time, and "
-    "segments it at once under changing weather.",
+#: what a method gets under a protocol, in the order of the tabs
+GRANTS: dict[str, str] = {
+    "sf-osda": "unlabelled target images and a copy of the source model; some of the images "
+    "belong to classes that the source never saw",
+    "sf-uda": "unlabelled target images and a copy of the source model; both domains have the "
+    "same classes",
+    "bb-uda": "unlabelled target images and the answers of a source model whose weights it never "
+    "sees",
+    "gradual-weather": "a copy of the source model and one batch at a time, each once, while the "
+    "weather worsens level by level",
+    "online-tta": "a copy of the source model and one batch at a time, each once; under every "
+    "shift it begins afresh",
+    "continual-tta": "a copy of the source model and one batch at a time, each once, under shift "
+    "after shift without a reset",
+    "online-seg": "a copy of the source model and one frame at a time, which it segments at once, "
+    "under changing weather",
 }
+_STREAMS = frozenset({"gradual-weather", "online-tta", "continual-tta", "online-seg"})
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Explained:
 
 
 def about(protocol: str) -> str:
-    """Return what a protocol is, in one sentence or two."""
-    known = PROTOCOLS[protocol].summary if protocol in PROTOCOLS else "a protocol of its own"
-    return SOURCES.get(protocol, f"{known[:1].upper()}{known[1:]}.")
+    """Return what a protocol is, in one sentence."""
+    granted = GRANTS.get(protocol)
+    return f"The method gets {granted}." if granted else "A protocol of your own."
 
 
 def ranked_by(protocol: str, metric: str) -> str:
@@ -82,7 +82,7 @@ def ranked_by(protocol: str, metric: str) -> str:
 
 def is_stream(protocol: str) -> bool:
     """Return whether images come batch by batch and are answered at once."""
-    return protocol in STREAMS
+    return protocol in _STREAMS
 
 
 def headline(keys: Iterable[str], primary: str, most: int) -> list[str]:

@@ -1,0 +1,102 @@
+"""Mean ranks over tasks and their critical difference (no torch)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from scipy import stats
+
+from dabench.board.tasks import MIN_TASKS, Grid, too_few
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rows from the best mean rank to the worst.
+
+    Attributes:
+        protocol: whose columns are the tasks.
+        tasks: keys of the columns in which every row has a score.
+        rows: names, best first; empty where there is no ranking.
+        ranks: their mean ranks, 1 = best everywhere.
+        difference: mean ranks that differ by less are not told apart (Nemenyi, 5 %).
+        groups: first and last position of rows that are not told apart, two rows at least.
+        friedman: p-value of "all rows are alike"; None below three rows.
+        left_out: row -> why it is not ranked.
+        note: why there is no ranking ("" = there is one).
+    """
+
+    protocol: str
+    tasks: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    ranks: tuple[float, ...] = ()
+    difference: float | None = None
+    groups: tuple[tuple[int, int], ...] = ()
+    friedman: float | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def ranking(grid: Grid) -> Ranking:
+    """Rank the rows that have at least ``MIN_TASKS`` tasks, on the tasks that all of them have.
+
+    Source: Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006.
+    """
+    left_out = dict(grid.left_out)
+    kept = {name: own for name, own in grid.values.items() if len(own) >= MIN_TASKS}
+    most = max((len(own) for own in grid.values.values()), default=0)
+    left_out |= {n: too_few(len(own)) for n, own in grid.values.items() if n not in kept}
+    if most < MIN_TASKS:
+        return Ranking(grid.protocol, left_out=left_out, note=too_few(most))
+    if len(kept) < 2:
+        return Ranking(grid.protocol, left_out=left_out, note="one row alone has enough tasks")
+    tasks = sorted(set.intersection(*(set(own) for own in kept.values())))
+    if len(tasks) < MIN_TASKS:
+        return Ranking(
+            grid.protocol, left_out=left_out, note=f"{too_few(len(tasks))} with all rows"
+        )
+    scores = np.round([[own[task] for task in tasks] for own in kept.values()], 12)
+    means = stats.rankdata(-scores, axis=0).mean(axis=1)
+    order = sorted(range(len(kept)), key=lambda i: (means[i], list(kept)[i]))
+    ranks = tuple(float(means[i]) for i in order)
+    difference = critical_difference(len(ranks), len(tasks))
+    return Ranking(
+        grid.protocol,
+        tuple(tasks),
+        tuple(list(kept)[i] for i in order),
+        ranks,
+        difference,
+        groups(ranks, difference),
+        float(stats.friedmanchisquare(*scores).pvalue) if len(kept) > 2 else None,
+        left_out,
+    )
+
+
+def critical_difference(rows: int, tasks: int, level: float = 0.05) -> float:
+    """Return Nemenyi's critical difference q √(k (k + 1) / 6 N) of mean ranks.
+
+    Args:
+        rows: k, 2 or more.
+        tasks: N.
+        level: chance of at least one wrong difference.
+    """
+    return _studentized(level, rows) * math.sqrt(rows * (rows + 1) / (6 * tasks))
+
+
+@cache
+def _studentized(level: float, rows: int) -> float:
+    """Return the studentized range over √2: 1.960 for 2 rows at 5 %, 2.343 for 3."""
+    return float(stats.studentized_range.ppf(1 - level, rows, math.inf)) / math.sqrt(2)
+
+
+def groups(ranks: Sequence[float], difference: float) -> tuple[tuple[int, int], ...]:
+    """Return the longest stretches of sorted mean ranks that span no more than ``difference``."""
+    found: list[tuple[int, int]] = []
+    for first, low in enumerate(ranks):
+        last = max(i for i, rank in enumerate(ranks) if rank - low <= difference)
+        if last > first and (not found or last > found[-1][1]):
+            found.append((first, last))
+    return tuple(found)

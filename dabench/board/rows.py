@@ -1,0 +1,84 @@
+"""What makes a table's row: runs that differ only in their seed (and machine)."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dabench.board.records import Record
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method at one start, with its changed options, in one version."""
+
+    method: str
+    init: str
+    variant: str
+    version: str
+
+    @property
+    def label(self) -> str:
+        """The method's name, with ``+bn`` where BatchNorm was re-estimated on the target."""
+        return self.method + ("+bn" if self.init == "bn-target" else "")
+
+    @property
+    def name(self) -> str:
+        """The label, and where options differ from the defaults ``option=value``."""
+        return f"{self.label} {self.variant}".strip()
+
+    def named(self, name: str) -> bool:
+        """Whether this is the row ``name``."""
+        return self.name == name
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the plain source model, whose ids the others must have."""
+        return self.named("source")
+
+
+def varying_options(records: Sequence[Record]) -> dict[str, set[str]]:
+    """Return, a method, the options with several values (for records that name no variant)."""
+    if all(record.get("variant") is not None for record in records):
+        return {}
+    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for record in records:
+        for name, value in record["spec"]["method_options"].items():
+            seen[record["spec"]["method"], name].add(json.dumps(value, sort_keys=True))
+    varying: dict[str, set[str]] = defaultdict(set)
+    for (method, name), values in seen.items():
+        if len(values) > 1:
+            varying[method].add(name)
+    return varying
+
+
+def row_of(record: Record, varying: Mapping[str, set[str]] | None = None) -> Row:
+    """Return the row that a record belongs to.
+
+    Args:
+        record: a run's record.
+        varying: what ``varying_options`` found; for records without ``variant``.
+    """
+    spec = record["spec"]
+    shown = record.get("variant")
+    if shown is None:
+        names = (varying or {}).get(spec["method"], set())
+        shown = {k: v for k, v in spec["method_options"].items() if k in names}
+    versions = record.get("versions", {})
+    version = f"{versions.get('method', '?')}/{versions.get('protocol', '?')}"
+    return Row(spec["method"], spec["init"], options_text(shown), version)
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Return ``name=value`` for each option, by name."""
+    return " ".join(f"{name}={options[name]}" for name in sorted(options))
+
+
+def same_setting(alias: Record, other: Record) -> bool:
+    """Whether an alias was run as its method was: common options equal, no other one changed."""
+    mine, theirs = alias["spec"]["method_options"], other["spec"]["method_options"]
+    equal = all(theirs[name] == value for name, value in mine.items() if name in theirs)
+    return equal and set(other.get("variant") or {}) <= set(mine)

@@ -1,0 +1,78 @@
+"""Bootstrap intervals for the lines of a leaderboard that rank (no torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dabench.board.bootstrap import bootstrap, mismatch
+from dabench.board.records import Record
+from dabench.board.roster import Roster
+from dabench.board.samples import Units, units
+from dabench.board.tasks import primary_lines
+
+#: what is added to the leaderboard
+FIELDS = ("boot_low", "boot_high", "boot_label")
+Runs = Mapping[str, tuple[Path, Record]]
+
+
+def with_bootstrap(
+    frame: pd.DataFrame, runs: Runs, roster: Roster, draws: int = 1000
+) -> pd.DataFrame:
+    """Return the leaderboard with the interval of the difference ``diff_mean`` over samples.
+
+    Only for the metric that ranks, and where predictions are kept of the runs of both rows;
+    ``boot_label`` says what the interval is, or why there is none.
+
+    Args:
+        frame: the leaderboard, made with the ``against`` that is meant.
+        runs: run id -> file and record.
+        roster: what is known of the names.
+        draws: bootstrap samples.
+    """
+    found: dict[Any, tuple[float, float, str]] = {}
+    for _, lines in primary_lines(frame, roster).groupby("column", sort=False):
+        fields = ("method", "variant", "against", "metric", "runs", "note")
+        rows = list(zip(lines.index, *(lines[name].tolist() for name in fields), strict=True))
+        cache: dict[str, Units | None] = {}
+        bases = [r[5] for r in rows if f"{r[1]} {r[2]}".strip() == r[3] and not r[6]]
+        for index, method, variant, against, metric, ids, note in rows:
+            if len(bases) == 1 and not note and f"{method} {variant}".strip() != against:
+                found[index] = _interval(ids, bases[0], metric, runs, cache, draws)
+    values = [found.get(index, (np.nan, np.nan, "")) for index in frame.index]
+    added = dict(zip(FIELDS, zip(*values, strict=True), strict=True)) if values else {}
+    return frame.assign(**{name: list(added.get(name, [])) for name in FIELDS})
+
+
+def _interval(
+    ours: str, theirs: str, metric: str, runs: Runs, cache: dict[str, Units | None], draws: int
+) -> tuple[float, float, str]:
+    base = {runs[name][1]["spec"]["seed"]: name for name in theirs.split()}
+    pairs = []
+    for name in ours.split():
+        other = base.get(runs[name][1]["spec"]["seed"])
+        if other is None:
+            continue
+        both = [_units(n, metric, runs, cache) for n in (name, other)]
+        left, right = both
+        if left is None or right is None:
+            return np.nan, np.nan, "no predictions that this metric can be drawn from"
+        if mismatch(left, right):
+            return np.nan, np.nan, mismatch(left, right)
+        pairs.append((left, right))
+    if not pairs:
+        return np.nan, np.nan, "no seed in common"
+    result = bootstrap(pairs, draws)
+    return result.low, result.high, result.label
+
+
+def _units(name: str, metric: str, runs: Runs, cache: dict[str, Units | None]) -> Units | None:
+    """Read a run's predictions once a column."""
+    if name not in cache:
+        path, record = runs[name]
+        cache[name] = units(path, record, metric)
+    return cache[name]

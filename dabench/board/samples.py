@@ -1,0 +1,155 @@
+"""Per-sample predictions beside a record, as counts that add up (no torch).
+
+A *unit* is what a bootstrap draws: an image of an offline part, a step of a stream. Every unit
+has counts, and a metric is a function of summed counts: right and all images by class
+(classification), or a confusion matrix of pixels (segmentation).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dabench.contract.types import FloatArray
+from dabench.errors import StoreError
+
+#: metrics that are functions of counts
+_DRAWN = frozenset({"accuracy", "mean_class_accuracy", "OS*", "UNK", "HOS", "mIoU"})
+Measure = Callable[[FloatArray], FloatArray]
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a run answered, unit by unit.
+
+    Attributes:
+        counts: (U, …) sums over each unit's samples.
+        place: (N,) which samples they are, in order; runs of a seed must agree in them.
+        truth: (N,) their classes; empty for segmentation.
+        measure: (draws, …) summed counts -> (draws,) values of the metric.
+        stream: whether units follow each other in time.
+    """
+
+    counts: FloatArray
+    place: npt.NDArray[Any]
+    truth: npt.NDArray[Any]
+    measure: Measure
+    stream: bool
+
+
+def units(path: Path, record: Mapping[str, Any], metric: str) -> Units | None:
+    """Return a run's units for a metric; None where none are kept or the metric is no such sum.
+
+    Args:
+        path: the record's file; predictions lie beside it.
+        record: what it holds.
+        metric: ``metric`` or ``metric/segment``: accuracy, mean_class_accuracy, OS*, UNK, HOS
+            (as they are, or ``/held-out``), ``accuracy/final`` of a stream, mIoU.
+
+    Raises:
+        StoreError: the file that the record names is missing or damaged.
+    """
+    if not record.get("predictions") or metric.partition("/")[0] not in _DRAWN:
+        return None
+    arrays = _read(path.with_name(str(record["predictions"])))
+    if metric == "mIoU":
+        return _dense(arrays, str(record["spec"]["protocol_options"].get("timing", "before")))
+    name, _, segment = metric.partition("/")
+    stream = "stream.truth" in arrays
+    part = "stream" if stream else {"": "adapt", "held-out": "held-out"}.get(segment, "")
+    if f"{part}.truth" not in arrays or (stream and segment not in ("", "final")):
+        return None
+    measure = _measures(_known(record)).get(name)
+    if measure is None:
+        return None
+    truth, answer = arrays[f"{part}.truth"], arrays[f"{part}.prediction"]
+    steps = arrays["stream.step"] if stream else np.arange(len(truth))
+    last = slice(-_size(record, metric) if segment == "final" else 0, None)
+    truth, answer, steps = truth[last], answer[last], steps[last]
+    counts = _by_unit(truth, answer == truth, steps - steps[0])
+    return Units(counts, arrays[f"{part}.row"][last], truth, measure, stream)
+
+
+def _read(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path}: predictions cannot be read ({error}); run again") from error
+
+
+def _known(record: Mapping[str, Any]) -> int:
+    """Return K of an open-set run, 0 in closed sets (where every class counts alike)."""
+    names = [row["segment"] for row in record["scores"] if row["metric"] == "class_accuracy"]
+    return len(names) - 1 if "unknown" in names else 0
+
+
+def _size(record: Mapping[str, Any], key: str) -> int:
+    metric, _, segment = key.partition("/")
+    return next(
+        int(row["n"])
+        for row in record["scores"]
+        if (row["metric"], row.get("segment", "all")) == (metric, segment)
+    )
+
+
+def _by_unit(
+    truth: npt.NDArray[Any], right: npt.NDArray[Any], unit: npt.NDArray[Any]
+) -> FloatArray:
+    """Return (U, 2, C): right and all samples of each class in each unit."""
+    classes = int(truth.max()) + 1
+    place, size = unit * classes + truth, (int(unit.max()) + 1) * classes
+    good, seen = (np.bincount(place, w, size).reshape(-1, classes) for w in (right, None))
+    return np.stack([good, seen], axis=1).astype(np.float64)
+
+
+def _measures(known: int) -> dict[str, Measure]:
+    """Return the metrics over (draws, 2, C) counts; the last class is private in open sets."""
+
+    def by_class(counts: FloatArray) -> FloatArray:
+        with np.errstate(invalid="ignore"):
+            return counts[:, 0] / counts[:, 1]
+
+    def accuracy(counts: FloatArray) -> FloatArray:
+        found: FloatArray = counts[:, 0].sum(-1) / counts[:, 1].sum(-1)
+        return found
+
+    if not known:
+        return {"accuracy": accuracy, "mean_class_accuracy": lambda c: np.nanmean(by_class(c), -1)}
+
+    def os_star(counts: FloatArray) -> FloatArray:
+        found: FloatArray = np.nanmean(by_class(counts)[:, :known], -1)
+        return found
+
+    def unk(counts: FloatArray) -> FloatArray:
+        return by_class(counts[..., known:].sum(-1, keepdims=True))[:, 0]
+
+    def hos(counts: FloatArray) -> FloatArray:
+        left, right = os_star(counts), unk(counts)
+        return 2 * left * right / np.maximum(left + right, 1e-300)
+
+    return {"OS*": os_star, "UNK": unk, "HOS": hos}
+
+
+def _dense(arrays: Arrays, timing: str) -> Units | None:
+    """Return frames with their (K, K) counts, where these were not too many to keep."""
+    counts = arrays.get(f"stream.{timing}")
+    if counts is None or "stream.row" not in arrays:
+        return None
+    nothing = np.zeros(0, np.int64)
+    return Units(counts.astype(np.float64), arrays["stream.row"], nothing, _mean_iou, True)
+
+
+def _mean_iou(counts: FloatArray) -> FloatArray:
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    union = counts.sum(-1) + counts.sum(-2) - right
+    with np.errstate(invalid="ignore"):
+        found: FloatArray = np.nanmean(right / union, -1)
+    return found

@@ -1,0 +1,227 @@
+"""Comparisons over tasks: a task = a column, seeds averaged first, by the metric that ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from dabench.board.roster import Roster
+from dabench.board.stats import better_sign
+from dabench.errors import ConfigError, did_you_mean
+
+#: fewest tasks for a test or a rank
+MIN_TASKS = 6
+#: digits after which two scores count as equal
+_EQUAL = 12
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One row a method, by task, of one protocol.
+
+    Attributes:
+        protocol: its name.
+        values: row -> task (a column's key) -> mean over seeds, turned so that more is better.
+        left_out: row or method -> why it is not among them.
+    """
+
+    protocol: str
+    values: dict[str, dict[str, float]]
+    left_out: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TaskTest:
+    """A row against another over the tasks that both have.
+
+    Attributes:
+        row: the row that is judged.
+        tasks: number of shared tasks.
+        mean: mean difference; None without a shared task.
+        p: two-sided, exact; None where there are too few tasks.
+        p_holm: corrected for all rows that were held against the same one.
+        verdict: win, tie, loss, or "too few tasks (n of 6)".
+    """
+
+    row: str
+    tasks: int
+    mean: float | None
+    p: float | None
+    p_holm: float | None
+    verdict: str
+
+
+def primary_lines(frame: pd.DataFrame, roster: Roster) -> pd.DataFrame:
+    """Return the lines of the metric that ranks, each protocol and data set having its own."""
+    kept = pd.Series(False, index=frame.index)
+    for protocol, dataset in frame[["protocol", "dataset"]].drop_duplicates().to_numpy():
+        here = (frame["protocol"] == protocol) & (frame["dataset"] == dataset)
+        kept |= here & (frame["metric"] == roster.primary(protocol, dataset))
+    return frame[kept]
+
+
+def task_grid(
+    frame: pd.DataFrame, roster: Roster, protocol: str, rows: Sequence[str] | None = None
+) -> Grid:
+    """Return the scores by row and task.
+
+    One row a method stands in it: the one without changed options, else the only one it has. The
+    upper bound is left out, and an alias that was run exactly like a row beside it.
+
+    Args:
+        frame: the leaderboard.
+        roster: what is known of the names.
+        protocol: whose columns are the tasks.
+        rows: these rows and no others (``tent``, ``tent lr=0.001``).
+
+    Raises:
+        ConfigError: there is no such row.
+    """
+    lines = primary_lines(frame[frame["protocol"] == protocol], roster)
+    values, same, bounds = _by_row(lines)
+    left_out = dict.fromkeys(sorted(bounds & set(values)), "upper bound")
+    if rows is None:
+        chosen, several = _one_a_method({name for name in values if name not in bounds})
+        left_out |= several
+    else:
+        unknown = sorted(set(rows) - set(values))
+        if unknown:
+            raise ConfigError(
+                f"{protocol} has no row '{unknown[0]}'{did_you_mean(unknown[0], values)}"
+            )
+        chosen = [name for name in rows if name not in bounds]
+    for name in chosen:
+        if same.get(name, set()) & set(chosen):
+            left_out[name] = f"the same as {min(same[name])}"
+    kept = {name: values[name] for name in chosen if name not in left_out}
+    return Grid(protocol, kept, left_out)
+
+
+def _by_row(
+    lines: pd.DataFrame,
+) -> tuple[dict[str, dict[str, float]], dict[str, set[str]], set[str]]:
+    """Return the scores by row and task, what aliases repeat, and the rows of the upper bound.
+
+    Of several versions of a row in one column the last counts.
+    """
+    values: dict[str, dict[str, float]] = {}
+    same: dict[str, set[str]] = {}
+    bounds: set[str] = set()
+    latest: dict[tuple[str, str], tuple[int, ...]] = {}
+    fields = ("method", "variant", "column", "metric", "mean", "version", "same_as", "oracle")
+    for method, variant, column, metric, mean, version, alias, oracle in zip(
+        *(lines[name].tolist() for name in fields), strict=True
+    ):
+        name = f"{method} {variant}".strip()
+        found = values.setdefault(name, {})
+        if oracle:
+            bounds.add(name)
+        if alias:
+            same.setdefault(name, set()).add(alias)
+        age = _version(version)
+        if age < latest.get((name, column), ()):
+            continue
+        latest[name, column] = age
+        found.pop(column, None)
+        if not math.isnan(mean):
+            found[column] = better_sign(metric) * mean
+    return values, same, bounds
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else -1 for part in text.split("/"))
+
+
+def _one_a_method(names: set[str]) -> tuple[list[str], dict[str, str]]:
+    by_label: dict[str, list[str]] = {}
+    for name in sorted(names):
+        by_label.setdefault(name.partition(" ")[0], []).append(name)
+    chosen, left_out = [], {}
+    for label, own in by_label.items():
+        if label in own or len(own) == 1:
+            chosen.append(label if label in own else own[0])
+        else:
+            left_out[label] = f"{len(own)} settings and none with the defaults"
+    return chosen, left_out
+
+
+def over_tasks(grid: Grid, against: str) -> list[TaskTest]:
+    """Hold every row against one: Wilcoxon's signed-rank test over tasks, Holm's correction.
+
+    Source: Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006.
+    """
+    base = grid.values.get(against, {})
+    found = []
+    for name in sorted(set(grid.values) - {against}):
+        ours = grid.values[name]
+        shared = sorted(set(ours) & set(base))
+        found.append((name, [ours[task] - base[task] for task in shared]))
+    enough = [(name, differences) for name, differences in found if len(differences) >= MIN_TASKS]
+    raw = {name: signed_rank(differences)[1] for name, differences in enough}
+    corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
+    return [_tested(name, diff, raw.get(name), corrected.get(name)) for name, diff in found]
+
+
+def _tested(
+    name: str, differences: Sequence[float], p: float | None, p_holm: float | None
+) -> TaskTest:
+    n = len(differences)
+    mean = math.fsum(differences) / n if n else None
+    if p_holm is None or mean is None:
+        return TaskTest(name, n, mean, None, None, too_few(n))
+    plus = signed_rank(differences)[0]
+    verdict = "tie" if p_holm >= 0.05 else ("win" if plus > _rank_sum(differences) / 2 else "loss")
+    return TaskTest(name, n, mean, p, p_holm, verdict)
+
+
+def too_few(tasks: int) -> str:
+    """Return the words that stand where tasks do not suffice."""
+    return f"too few tasks ({tasks} of {MIN_TASKS})"
+
+
+def signed_rank(differences: Sequence[float]) -> tuple[float, float]:
+    """Return Wilcoxon's rank sum of the positive differences and its exact two-sided p-value.
+
+    Zeros are dropped; equal sizes share their mean rank, and the distribution is that of all 2^n
+    signs given these ranks, so that ties need no approximation.
+    """
+    ranks, positive = _ranks(differences)
+    doubled = np.rint(2 * ranks).astype(int)  # mean ranks are halves
+    chance = np.ones(1)
+    for rank in doubled:
+        longer = np.zeros(len(chance) + rank)
+        longer[: len(chance)] += chance / 2
+        longer[rank:] += chance / 2
+        chance = longer
+    at = int(doubled[positive].sum())
+    p = 2 * min(float(chance[: at + 1].sum()), float(chance[at:].sum()))
+    return at / 2, min(1.0, p)
+
+
+def _ranks(differences: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    rounded = np.round(np.asarray(differences, dtype=np.float64), _EQUAL)
+    kept = rounded[rounded != 0]
+    return stats.rankdata(np.abs(kept)) if len(kept) else np.zeros(0), kept > 0
+
+
+def _rank_sum(differences: Sequence[float]) -> float:
+    return float(_ranks(differences)[0].sum())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's step-down correction of p-values, in the given order.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    for step, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - step) * p_values[i]))
+        corrected[i] = largest
+    return corrected

@@ -1,0 +1,163 @@
+"""Tables as papers print them: a line a method, a column a task, their average (no torch).
+
+One table holds the columns of one protocol, data set and budget. It has the metric that ranks.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+
+from dabench.board.roster import Roster
+from dabench.board.stats import better_sign
+from dabench.board.tasks import primary_lines
+
+_BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
+#: what may differ between the tasks of one table, beside source and target
+_SAME = ("protocol", "dataset", "metric", *_BUDGET, "source_options")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one task.
+
+    Attributes:
+        mean: over seeds; None is a hole.
+        sd: over seeds; None for one seed.
+        n: seeds.
+        best: whether no other ranked row has a better mean here.
+        remark: what is missing, or why the cell is refused.
+    """
+
+    mean: float | None
+    sd: float | None
+    n: int
+    best: bool
+    remark: str
+
+
+@dataclass(frozen=True)
+class WideRow:
+    """A line: name, a cell for each task (None = was never run), the average or None."""
+
+    name: str
+    reconstruction: bool
+    oracle: bool
+    cells: tuple[Cell | None, ...]
+    average: float | None
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A table. ``name`` is unique among its fellows and fit for a file name."""
+
+    name: str
+    protocol: str
+    dataset: str
+    metric: str
+    budget: str
+    tasks: tuple[str, ...]
+    rows: tuple[WideRow, ...]
+
+
+class _Line(NamedTuple):
+    """What a table needs of a line of the leaderboard."""
+
+    column: str
+    method: str
+    variant: str
+    mean: float
+    sd: float
+    n: int
+    oracle: bool
+    reconstruction: bool
+    note: str
+    remark: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.variant}".strip()
+
+
+def wide(frame: pd.DataFrame, roster: Roster) -> list[Wide]:
+    """Return the tables, by protocol and data set.
+
+    A row with changed options is shown where its method was not run with the defaults. There is an
+    average where there are several tasks and no hole.
+    """
+    tables: list[Wide] = []
+    taken: Counter[str] = Counter()
+    for key, lines in primary_lines(frame, roster).groupby([*_SAME], sort=True):
+        protocol, dataset, metric, size, backbone, weights, epochs, batch, *_, source = key
+        stem = re.sub(r"[^\w.-]+", "_", f"{protocol}-{dataset}")
+        taken[stem] += 1
+        name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
+        budget = f"{size} px, {backbone} ({weights}), {epochs} epochs, batch {batch}"
+        budget += f", {source}" if source else ""
+        titles = _titles(lines)
+        found = [_Line(*line) for line in lines[[*_Line._fields]].itertuples(index=False)]
+        rows = tuple(_rows(found, titles, better_sign(str(metric)), roster))
+        tasks = tuple(titles.values())
+        tables.append(Wide(name, str(protocol), str(dataset), str(metric), budget, tasks, rows))
+    return tables
+
+
+def average(cells: Sequence[Cell | None]) -> float | None:
+    """Return the mean over several tasks; None where one is a hole, or where there is one task."""
+    means = [cell.mean for cell in cells if cell is not None and cell.mean is not None]
+    return math.fsum(means) / len(means) if 1 < len(means) == len(cells) else None
+
+
+def _titles(lines: pd.DataFrame) -> dict[str, str]:
+    """Return column -> task, with those options of the protocol that differ between the columns."""
+    heads = lines.drop_duplicates("column")[["column", "task", "protocol_options"]].to_numpy()
+    options = {column: str(text).split(" ") for column, _, text in heads}
+    common = set.intersection(*(set(tokens) for tokens in options.values()))
+    return {
+        column: " ".join([task, *(t for t in options[column] if t not in common)])
+        for column, task, _ in heads
+    }
+
+
+def _rows(
+    lines: Sequence[_Line], titles: Mapping[str, str], sign: float, roster: Roster
+) -> list[WideRow]:
+    plain = {line.method for line in lines if not line.variant}
+    by_name: dict[str, dict[str, _Line]] = {}
+    for line in lines:  # of several versions the last stands
+        if not line.variant or line.method not in plain:
+            by_name.setdefault(line.name, {})[line.column] = line
+    best = {column: _best(by_name.values(), column, sign) for column in titles}
+    rows = []
+    for name, own in by_name.items():
+        cells = tuple(_cell(own.get(column), best[column], sign) for column in titles)
+        first = next(iter(own.values()))
+        rows.append(WideRow(name, first.reconstruction, first.oracle, cells, average(cells)))
+    return sorted(rows, key=lambda row: (_order(row, roster), row.name))
+
+
+def _best(rows: Iterable[Mapping[str, _Line]], column: str, sign: float) -> float:
+    there = [own[column] for own in rows if column in own]
+    means = [sign * line.mean for line in there if not line.oracle and not math.isnan(line.mean)]
+    return max(means, default=math.nan)
+
+
+def _cell(line: _Line | None, best: float, sign: float) -> Cell | None:
+    if line is None:
+        return None
+    if math.isnan(line.mean):
+        return Cell(None, None, 0, False, line.note or line.remark)
+    leads = not line.oracle and math.isclose(sign * line.mean, best, rel_tol=0, abs_tol=1e-12)
+    return Cell(line.mean, None if math.isnan(line.sd) else line.sd, line.n, leads, line.remark)
+
+
+def _order(row: WideRow, roster: Roster) -> int:
+    """Return what sorts a row as it is read: baselines, methods, the upper bound."""
+    plain = row.name.partition(" ")[0].removesuffix("+bn")
+    return 2 if row.oracle else int(plain not in roster.baselines)

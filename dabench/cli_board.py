@@ -1,0 +1,236 @@
+"""``dabench leaderboard`` and ``dabench diff``: what becomes of records."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dabench.errors import ConfigError, StoreError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dabench.board.records import Record, Store
+    from dabench.board.roster import Roster
+
+#: how many damaged files are named one by one
+_NAMED = 20
+
+
+def add_options(leaderboard: argparse.ArgumentParser, diff: argparse.ArgumentParser) -> None:
+    """Add what the two commands know."""
+    add = leaderboard.add_argument
+    add("--csv", metavar="FILE", help="default RESULTS/leaderboard/leaderboard.csv")
+    add(
+        "--against",
+        metavar="ROW",
+        default="source",
+        help="row that differences are paired with by seed: source, source+bn, shot ...",
+    )
+    tables = "one table a protocol and data set, a line a method, a column a task, as"
+    add("--wide", metavar="DIR", help=f"{tables} CSV")
+    add("--markdown", metavar="DIR", help=f"{tables} Markdown")
+    add("--latex", metavar="DIR", help=f"{tables} LaTeX (booktabs)")
+    add(
+        "--ranks",
+        metavar="DIR",
+        help="mean ranks and signed-rank tests over tasks: printed, and a picture a protocol (SVG)",
+    )
+    add("--claims", action="store_true", help="print what papers report beside what was measured")
+    add(
+        "--bootstrap",
+        action="store_true",
+        help="add intervals over samples (fixed models), from the predictions beside the records",
+    )
+    add(
+        "--strict", action="store_true", help="fail where a record is damaged, instead of a warning"
+    )
+    for name in ("a", "b"):
+        help_text = "a run id, its beginning, or a path"
+        diff.add_argument(name, metavar=f"RUN_{name.upper()}", help=help_text)
+
+
+def leaderboard(args: argparse.Namespace) -> int:
+    """Make the table of all records, and what else is asked for.
+
+    Raises:
+        StoreError: no records, an unwritable folder, or under ``--strict`` a damaged record.
+        ConfigError: there is no row ``--against``.
+    """
+    if args.html:
+        from dabench.cli_page import leaderboard_page
+
+        leaderboard_page(args)
+        if not any((args.csv, args.wide, args.markdown, args.latex, args.ranks, args.claims)):
+            return 0
+    from dabench import cli_output
+    from dabench.board.leaderboard import table, write_csv
+    from dabench.board.records import Store
+    from dabench.roster import registered
+
+    store, roster = Store(Path(args.results)), registered()
+    runs = _records(store, strict=args.strict)
+    frame = table((record for _, record in runs), args.against, roster)
+    _check_against(frame, args.against)
+    if args.bootstrap:
+        from dabench.board.sample_table import with_bootstrap
+
+        by_id = {str(record["run_id"]): (path, record) for path, record in runs}
+        frame = with_bootstrap(frame, by_id, roster)
+    path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
+    write_csv(frame, path)
+    cli_output.show_table(frame)
+    print(f"table: {path}")
+    _export(args, frame, roster)
+    if args.ranks:
+        _ranks(frame, roster, args.against, Path(args.ranks))
+    if args.claims:
+        _claims(frame, store.root / "claims.csv")
+    return 0
+
+
+def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
+    """Read the store; what is damaged is named and counted, failed runs are counted."""
+    runs = list(store.all())
+    if strict and store.problems:
+        more = len(store.problems) - 1
+        raise StoreError(store.problems[0] + (f" (and {more} more)" if more else ""))
+    for problem in store.problems[:_NAMED]:
+        print(f"warning: {_line(problem)}", file=sys.stderr)
+    if store.problems:
+        print(f"warning: {len(store.problems)} records left out", file=sys.stderr)
+    failed = len(store.failed())
+    if failed:
+        print(f"warning: {failed} runs failed and have no scores", file=sys.stderr)
+    if not runs:
+        raise StoreError(f"no records in {store.records}; 'dabench run' makes them")
+    return runs
+
+
+def _line(text: str) -> str:
+    from dabench.board.markup import plain
+
+    return plain(text)
+
+
+def _check_against(frame: pd.DataFrame, against: str) -> None:
+    rows = set((frame["method"] + " " + frame["variant"]).str.strip())
+    if against not in rows:
+        raise ConfigError(f"--against {against}: no such row{did_you_mean(against, rows)}")
+
+
+def _export(args: argparse.Namespace, frame: pd.DataFrame, roster: Roster) -> None:
+    from dabench.board import markup
+    from dabench.board.wide import Wide, wide
+
+    kinds: list[tuple[str | None, str, Callable[[Wide], str]]] = [
+        (args.wide, "csv", markup.to_csv),
+        (args.markdown, "md", markup.to_markdown),
+        (args.latex, "tex", markup.to_latex),
+    ]
+    for folder, ending, shape in kinds:
+        for found in wide(frame, roster) if folder else []:
+            _write(Path(str(folder)) / f"{found.name}.{ending}", shape(found))
+
+
+def _write(path: Path, text: str) -> None:
+    from dabench.board.files import write_atomically
+
+    content = text.encode()
+    write_atomically(path, lambda file: (file.write(content), None)[1])
+    print(f"written: {path}")
+
+
+def _ranks(frame: pd.DataFrame, roster: Roster, against: str, folder: Path) -> None:
+    from dabench.board.rank_figure import rank_svg
+    from dabench.board.ranks import ranking
+    from dabench.board.tasks import over_tasks, task_grid
+    from dabench.cli_output import number, print_columns
+
+    for protocol in sorted(frame["protocol"].unique()):
+        grid = task_grid(frame, roster, protocol)
+        found = ranking(grid)
+        print(f"\n{protocol} · ranks over tasks")
+        if found.note:
+            print(f"  {found.note}")
+        else:
+            rows = [["row", "mean rank"]]
+            rows += [[_line(r), f"{k:.2f}"] for r, k in zip(found.rows, found.ranks, strict=True)]
+            print_columns(rows)
+            print(f"critical difference {found.difference:.2f}, {len(found.tasks)} tasks")
+        for row, reason in found.left_out.items():
+            print(f"  not ranked: {_line(row)}: {reason}")
+        tests = [["row", f"mean − {against}", "tasks", "p (Holm)", ""]]
+        for test in over_tasks(grid, against):
+            p = number(test.p_holm)
+            tests.append(
+                [_line(test.row), number(test.mean, signed=True), str(test.tasks), p, test.verdict]
+            )
+        print_columns(tests if len(tests) > 1 else [])
+        _write(folder / f"ranks-{protocol}.svg", rank_svg(found))
+
+
+def _claims(frame: pd.DataFrame, path: Path) -> None:
+    from dabench.board.claims import claims, read_claims
+    from dabench.cli_output import number, print_columns
+
+    found = claims(frame, read_claims(path))
+    beside = found[found["row"] != ""]
+    print(f"\nreported by papers ({path}): {len(found)} numbers, {len(beside)} beside rows of ours")
+    rows = [["claim", "data", "metric", "reported", "measured", "our row", "differs"]]
+    for line in beside.to_dict("records"):
+        task = f"{line['dataset']} {line['source']}→{line['target']}"
+        values = [number(line["value"]), number(line["measured"])]
+        rows.append([line["claim"], task, line["metric"], *values, line["row"], line["differs"]])
+    print_columns([[_line(str(word)) for word in row] for row in rows] if len(rows) > 1 else [])
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Say why two runs are (not) comparable, and if they are how their scores differ.
+
+    Raises:
+        StoreError: a run is not there, fits several, or is damaged.
+    """
+    from dabench.board.diff import compare_runs
+    from dabench.board.records import Store, load
+    from dabench.cli_output import number, print_columns
+
+    store = Store(Path(args.results))
+    paths = [Path(run) if run.endswith(".json") else store.find(run) for run in (args.a, args.b)]
+    a, b = (load(path) for path in paths)
+    found = compare_runs(a, b)
+    for name, words in zip("AB", found.names, strict=True):
+        print(f"{name}: {_line(words)}")
+    print("comparable" if found.comparable else "not comparable:")
+    for line in found.reasons:
+        print(f"  {_line(line)}")
+    for title, lines in (("compared", found.compared), ("differs besides", found.remarks)):
+        if lines:
+            print(f"{title}:")
+        for line in lines:
+            print(f"  {_line(line)}")
+    if found.scores:
+        rows = [["metric", "A", "B", "A − B", ""]]
+        for metric, (x, y) in found.scores.items():
+            gap = None if x is None or y is None else x - y
+            interval = _interval((paths[0], a), (paths[1], b), metric)
+            rows.append([metric, number(x), number(y), number(gap, signed=True), interval])
+        print_columns([[_line(word) for word in row] for row in rows])
+    return 0
+
+
+def _interval(a: tuple[Path, Record], b: tuple[Path, Record], metric: str) -> str:
+    """Return the interval over samples where both runs kept their predictions."""
+    from dabench.board.bootstrap import bootstrap, mismatch
+    from dabench.board.samples import units
+    from dabench.cli_output import number
+
+    ours, theirs = units(*a, metric), units(*b, metric)
+    if ours is None or theirs is None or mismatch(ours, theirs):
+        return ""
+    found = bootstrap([(ours, theirs)])
+    low, high = number(found.low, signed=True), number(found.high, signed=True)
+    return f"[{low}, {high}] {found.label}"

@@ -1,0 +1,174 @@
+"""Bootstrap over samples against scipy's, and against what a block must do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dabench.board.bootstrap import block_length, bootstrap, mismatch
+from dabench.board.leaderboard import table
+from dabench.board.records import Store, load
+from dabench.board.roster import Roster
+from dabench.board.sample_table import with_bootstrap
+from dabench.board.samples import Units, units
+from dabench.errors import StoreError
+
+Make = Callable[..., dict[str, Any]]
+ROSTER = Roster(primary=lambda protocol, dataset: "HOS")
+
+
+def kept(
+    store: Path, record: dict[str, Any], right: np.ndarray, truth: np.ndarray, **more: Any
+) -> tuple[Path, dict[str, Any]]:
+    """Write a run whose answers are wrong where ``right`` is not."""
+    arrays = {
+        "adapt.row": np.arange(len(truth)),
+        "adapt.truth": truth.astype(np.int16),
+        "adapt.prediction": np.where(right, truth, (truth + 1) % 3).astype(np.int16),
+    }
+    path = Store(store).write(record, arrays | more)
+    return path, load(path)
+
+
+def closed(made: Make, method: str, seed: int = 0) -> dict[str, Any]:
+    return made(method, seed, scores={"accuracy": 0.5})
+
+
+def test_accuracy_agrees_with_scipys_bootstrap(made_run: Make, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 3, 400)
+    ours, theirs = rng.random(400) < 0.8, rng.random(400) < 0.6
+    a = units(*kept(tmp_path, closed(made_run, "usd"), ours, truth), "accuracy")
+    b = units(*kept(tmp_path, closed(made_run, "source"), theirs, truth), "accuracy")
+    assert a is not None
+    assert b is not None
+    found = bootstrap([(a, b)], draws=4000)
+    expected = stats.bootstrap(
+        (ours.astype(float) - theirs,), np.mean, n_resamples=4000, method="percentile", rng=2
+    ).confidence_interval
+    assert found.mean == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert found.low == pytest.approx(expected.low, abs=0.008)
+    assert found.high == pytest.approx(expected.high, abs=0.008)
+    assert found.label == "fixed models, bootstrap over samples"
+    assert bootstrap([(a, b)], draws=4000) == found
+
+
+def test_a_run_against_itself_has_no_width(made_run: Make, tmp_path: Path) -> None:
+    truth = np.arange(60) % 3
+    a = units(*kept(tmp_path, closed(made_run, "usd"), truth > 0, truth), "accuracy")
+    assert a is not None
+    found = bootstrap([(a, a), (a, a)])
+    assert (found.mean, found.low, found.high, found.seeds) == (0, 0, 0, 2)
+
+
+def test_hos_of_the_counts_is_that_of_the_definition(made_run: Make, tmp_path: Path) -> None:
+    truth = np.repeat([0, 1, 2], [10, 30, 20])  # 2 = unknown
+    right = np.concatenate([np.arange(10) < 5, np.arange(30) < 30, np.arange(20) < 4])
+    record = closed(made_run, "usd")
+    classes = [{"metric": "class_accuracy", "value": 0.5, "n": 1, "at": 2}] * 3
+    record["scores"] += [
+        row | {"segment": name} for row, name in zip(classes, ("0", "1", "unknown"), strict=True)
+    ]
+    path, record = kept(tmp_path, record, right, truth)
+    for metric, expected in {"OS*": 0.75, "UNK": 0.2, "HOS": 2 * 0.75 * 0.2 / 0.95}.items():
+        found = units(path, record, metric)
+        assert found is not None
+        assert found.measure(found.counts.sum(0)[None])[0] == pytest.approx(expected)
+    assert units(path, record, "AUROC") is None
+    assert units(path, record, "HOS/held-out") is None
+
+
+def stream(steps: np.ndarray, right: np.ndarray) -> dict[str, np.ndarray]:
+    truth = np.zeros(len(right), np.int16)
+    return {
+        "stream.row": np.arange(len(right)),
+        "stream.step": steps,
+        "stream.truth": truth,
+        "stream.prediction": np.where(right, 0, 1).astype(np.int16),
+    }
+
+
+def test_streams_are_drawn_in_blocks(made_run: Make, tmp_path: Path) -> None:
+    steps = np.repeat(np.arange(64), 4)
+    good = np.repeat(np.arange(64) % 16 < 8, 4)  # errors come in long runs
+    record = made_run("tent", 0, scores={"accuracy": 0.5, "accuracy/x": 0.5})
+    record["scores"].append(
+        {"metric": "accuracy", "value": 0.5, "n": 64, "segment": "final", "at": 64}
+    )
+    path = Store(tmp_path).write(record, stream(steps, good))
+    base = made_run("source", 0)
+    other = Store(tmp_path).write(base, stream(steps, np.ones(256, bool)))
+    pair = [units(p, load(p), "accuracy") for p in (path, other)]
+    assert pair[0] is not None
+    assert pair[1] is not None
+    assert len(pair[0].counts) == 64
+    found = bootstrap([(pair[0], pair[1])], draws=2000)
+    assert (found.mean, found.block) == (-0.5, 4)
+    assert "blocks of 4 steps" in found.label
+    loose = [Units(u.counts, u.place, u.truth, u.measure, False) for u in pair if u]
+    narrow = bootstrap([(loose[0], loose[1])], draws=2000)
+    assert found.high - found.low > 1.4 * (narrow.high - narrow.low)
+    final = units(path, load(path), "accuracy/final")
+    assert final is not None
+    assert (final.counts.sum(), len(final.counts)) == (2 * 64 - (~good[-64:]).sum(), 16)
+
+
+def test_block_lengths() -> None:
+    assert [block_length(n) for n in (1, 8, 27, 28, 1000)] == [1, 2, 3, 4, 10]
+
+
+def test_frames_pool_their_pixels(made_run: Make, tmp_path: Path) -> None:
+    counts = np.array([[[3, 1], [0, 4]], [[1, 1], [2, 0]]], np.uint32)
+    record = made_run("tent", 0)
+    record["spec"]["protocol_options"]["timing"] = "after"
+    arrays = {"stream.row": np.arange(2), "stream.after": counts, "stream.before": 0 * counts}
+    path = Store(tmp_path).write(record, arrays)
+    found = units(path, load(path), "mIoU")
+    assert found is not None
+    assert found.measure(found.counts.sum(0)[None])[0] == pytest.approx((4 / 8 + 4 / 8) / 2)
+
+
+def test_runs_of_other_samples_are_not_paired(made_run: Make, tmp_path: Path) -> None:
+    truth = np.arange(30) % 3
+    a = units(*kept(tmp_path, closed(made_run, "a"), truth > 0, truth), "accuracy")
+    b = units(*kept(tmp_path, closed(made_run, "b"), truth[:29] > 0, truth[:29]), "accuracy")
+    c = units(*kept(tmp_path, closed(made_run, "c"), truth > 0, truth[::-1]), "accuracy")
+    assert a is not None
+    assert b is not None
+    assert c is not None
+    assert "same samples" in mismatch(a, b)
+    assert "true classes" in mismatch(a, c)
+    assert mismatch(a, a) == ""
+
+
+def test_the_table_gets_intervals_where_predictions_are(made_run: Make, tmp_path: Path) -> None:
+    truth, rng = np.arange(90) % 3, np.random.default_rng(3)
+    roster = Roster(primary=lambda protocol, dataset: "accuracy")
+    runs = [
+        kept(tmp_path, closed(made_run, method, seed), rng.random(90) < share, truth)
+        for method, share in (("source", 0.5), ("usd", 0.9))
+        for seed in range(2)
+    ]
+    path = Store(tmp_path).write(closed(made_run, "bare"))
+    runs.append((path, load(path)))
+    by_id = {record["run_id"]: (path, record) for path, record in runs}
+    frame = with_bootstrap(table([r for _, r in runs], roster=roster), by_id, roster)
+    lines = frame[frame["metric"] == "accuracy"].set_index("method")
+    assert 0.2 < lines.loc["usd", "boot_low"] < lines.loc["usd", "boot_high"] < 0.6
+    assert lines.loc["usd", "boot_label"] == "fixed models, bootstrap over samples"
+    assert lines.loc["source", "boot_label"] == ""
+    assert lines.loc["bare", "boot_label"].startswith("no predictions")
+    assert set(frame[frame["metric"] == "HOS"]["boot_label"]) == {""}
+
+
+def test_damaged_predictions_are_named(made_run: Make, tmp_path: Path) -> None:
+    truth = np.arange(30) % 3
+    path, record = kept(tmp_path, closed(made_run, "usd"), truth > 0, truth)
+    path.with_suffix(".npz").write_bytes(b"PK half a file")
+    with pytest.raises(StoreError, match=r"-0\.npz: predictions cannot be read"):
+        units(path, record, "accuracy")

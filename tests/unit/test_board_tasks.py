@@ -1,0 +1,187 @@
+"""Tests over tasks and ranks against scipy, scikit-posthocs 0.17.1 and hand-worked examples."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dabench.board.leaderboard import table
+from dabench.board.rank_figure import rank_svg
+from dabench.board.ranks import Ranking, critical_difference, groups, ranking
+from dabench.board.roster import Roster
+from dabench.board.tasks import Grid, holm, over_tasks, signed_rank, task_grid
+from dabench.errors import ConfigError
+
+Make = Callable[..., dict[str, Any]]
+ROSTER = Roster(aliases={"aerial": "conda"}, primary=lambda protocol, dataset: "HOS")
+SCORES = {
+    "a": [0.61, 0.70, 0.55, 0.81, 0.66, 0.73, 0.52],
+    "b": [0.65, 0.72, 0.61, 0.80, 0.71, 0.78, 0.60],
+    "c": [0.70, 0.75, 0.66, 0.88, 0.70, 0.81, 0.58],
+    "d": [0.58, 0.71, 0.50, 0.79, 0.60, 0.70, 0.49],
+}
+
+
+def grid(scores: dict[str, list[float]]) -> Grid:
+    values = {name: {f"t{i}": v for i, v in enumerate(own)} for name, own in scores.items()}
+    return Grid("p", values, {})
+
+
+def test_signed_rank_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(0)
+    for n in (6, 7, 12, 30):
+        differences = rng.normal(0.3, 1, n)
+        expected = stats.wilcoxon(differences, method="exact")
+        plus, p = signed_rank(differences)
+        assert min(plus, n * (n + 1) / 2 - plus) == expected.statistic
+        assert p == pytest.approx(expected.pvalue)
+
+
+def test_signed_rank_with_ties_counts_every_sign() -> None:
+    differences = [0.1, 0.1, 0.2, -0.1, 0.3, 0.3, 0.0]
+    ranks = stats.rankdata([0.1, 0.1, 0.2, 0.1, 0.3, 0.3])
+    sums = [sum(ranks[list(kept)]) for kept in _subsets(6)]
+    observed = sum(ranks[[0, 1, 2, 4, 5]])
+    above = np.mean([total >= observed - 1e-9 for total in sums])
+    below = np.mean([total <= observed + 1e-9 for total in sums])
+    assert signed_rank(differences) == (observed, pytest.approx(min(1, 2 * min(above, below))))
+
+
+def _subsets(n: int) -> list[tuple[int, ...]]:
+    return [kept for size in range(n + 1) for kept in itertools.combinations(range(n), size)]
+
+
+def test_six_wins_in_six_by_hand() -> None:
+    assert signed_rank([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]) == (21.0, 2 / 64)
+    assert signed_rank([0.0] * 6) == (0.0, 1.0)
+
+
+def test_holm_by_hand() -> None:
+    # statsmodels' multipletests(method="holm") gives the same
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_rows_against_one_over_tasks() -> None:
+    found = {test.row: test for test in over_tasks(grid(SCORES), "a")}
+    assert set(found) == {"b", "c", "d"}
+    assert found["c"].p == pytest.approx(0.015625)
+    assert found["c"].p_holm == pytest.approx(3 * 0.015625)
+    assert (found["c"].verdict, found["b"].verdict) == ("win", "tie")
+    assert found["b"].mean == pytest.approx(np.mean(np.subtract(SCORES["b"], SCORES["a"])))
+    turned = {test.row: test for test in over_tasks(grid(SCORES), "c")}
+    assert turned["a"].verdict == "loss"
+
+
+def test_too_few_tasks_say_so() -> None:
+    few = grid({name: own[:5] for name, own in SCORES.items()})
+    assert {test.verdict for test in over_tasks(few, "a")} == {"too few tasks (5 of 6)"}
+    assert all(test.p is None and test.p_holm is None for test in over_tasks(few, "a"))
+    assert ranking(few).note == "too few tasks (5 of 6)"
+    assert ranking(few).rows == ()
+    assert ranking(Grid("p", {}, {})).note == "too few tasks (0 of 6)"
+
+
+def test_ranks_agree_with_scikit_posthocs() -> None:
+    found = ranking(grid(SCORES))
+    assert found.rows == ("c", "b", "a", "d")
+    assert found.friedman == pytest.approx(0.0008090896)
+    # posthoc_nemenyi_friedman's p is the level at which a difference becomes critical
+    rank = dict(zip(found.rows, found.ranks, strict=True))
+    for (one, other), p in {
+        ("a", "b"): 0.347174,
+        ("b", "d"): 0.019635,
+        ("a", "c"): 0.062368,
+    }.items():
+        gap = abs(rank[one] - rank[other])
+        assert critical_difference(4, 7, p) == pytest.approx(gap, abs=1e-4)
+    assert found.groups == ((0, 2), (2, 3))
+
+
+def test_the_critical_difference_of_demsars_example() -> None:
+    # four trees on 14 data sets: q = 2.569, CD = 1.25, and the post-hoc test finds nothing
+    difference = critical_difference(4, 14)
+    assert difference == pytest.approx(1.25, abs=0.005)
+    assert groups([1.964, 2.0, 2.893, 3.143], difference) == ((0, 3),)
+    published = {2: 1.960, 3: 2.343, 5: 2.728, 10: 3.164}
+    for rows, q in published.items():
+        assert critical_difference(rows, 6) == pytest.approx(
+            q * (rows * (rows + 1) / 36) ** 0.5, abs=2e-3
+        )
+
+
+def test_groups_are_the_longest_stretches() -> None:
+    assert groups([1.0, 1.5, 2.0, 4.0], 1.0) == ((0, 2),)
+    assert groups([1.0, 3.0], 1.0) == ()
+    assert groups([1.0, 1.9, 2.8], 1.0) == ((0, 1), (1, 2))
+
+
+def runs(made: Make, method: str, values: list[float], **changes: Any) -> list[dict[str, Any]]:
+    return [
+        made(method, seed, value + seed / 1000, target=f"t{i}", **changes)
+        for i, value in enumerate(values)
+        for seed in range(2)
+    ]
+
+
+def test_a_row_a_method_and_no_upper_bound(made_run: Make) -> None:
+    base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    records = runs(made_run, "source", base) + runs(made_run, "target-supervised", base)
+    records += runs(made_run, "usd", [v + 0.1 for v in base])
+    records += runs(made_run, "usd", base, variant={"criterion": "ce"})
+    for lr in (1, 2):
+        records += runs(made_run, "tent", base, variant={"lr": lr}, options={"lr": lr})
+    found = task_grid(table(records, roster=ROSTER), ROSTER, "sf-osda")
+    assert set(found.values) == {"source", "usd"}
+    assert found.left_out == {
+        "target-supervised": "upper bound",
+        "tent": "2 settings and none with the defaults",
+    }
+    assert found.values["usd"][min(found.values["usd"])] in [
+        pytest.approx(v + 0.1005) for v in base
+    ]
+    named = task_grid(table(records, roster=ROSTER), ROSTER, "sf-osda", ["usd criterion=ce"])
+    assert set(named.values) == {"usd criterion=ce"}
+    with pytest.raises(ConfigError, match="no row 'usf'; did you mean 'usd'"):
+        task_grid(table(records, roster=ROSTER), ROSTER, "sf-osda", ["usf"])
+
+
+def test_an_alias_is_ranked_once(made_run: Make) -> None:
+    base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    norm = {"lr": 0.1, "grad_norm": "unit-global"}
+    records = runs(made_run, "source", base)
+    records += runs(made_run, "aerial", base, options=norm)
+    records += runs(made_run, "conda", base, options={**norm, "cut": 1}, variant=norm)
+    frame = table(records, roster=ROSTER)
+    same = frame[frame["method"] == "aerial"]["same_as"]
+    assert set(same) == {"conda grad_norm=unit-global lr=0.1"}
+    found = task_grid(frame, ROSTER, "sf-osda")
+    assert set(found.values) == {"source", "conda grad_norm=unit-global lr=0.1"}
+    other = [r | {"variant": r["variant"] | {"cut": 1}} for r in records]
+    assert set(table(other, roster=ROSTER)["same_as"]) == {""}
+
+
+def test_of_two_versions_the_last_counts(made_run: Make) -> None:
+    old = runs(made_run, "usd", [0.1], versions={"method": "9", "protocol": "1"})
+    new = runs(made_run, "usd", [0.9], versions={"method": "10", "protocol": "1"})
+    found = task_grid(table(new + old, roster=ROSTER), ROSTER, "sf-osda")
+    assert list(found.values["usd"].values()) == [pytest.approx(0.9005)]
+
+
+def test_the_picture_is_sound_xml_and_holds_every_name() -> None:
+    scores = SCORES | {"<script>alert(1)</script>": SCORES["a"], "x" * 300: SCORES["b"]}
+    text = rank_svg(ranking(grid(scores)))
+    words = " ".join(ElementTree.fromstring(text).itertext())
+    assert "<script" not in text
+    assert "<script>alert(1)</script>" in words
+    assert "x" * 300 in words
+    assert "critical difference" in words
+    empty = rank_svg(Ranking("p", note="too few tasks (2 of 6)"))
+    assert "too few tasks (2 of 6)" in "".join(ElementTree.fromstring(empty).itertext())
