@@ -135,12 +135,7 @@ class Line:
 
 
 def make_line(
-    number: int,
-    row: Row,
-    runs: list[Record],
-    cells: Mapping[str, Cell],
-    metric: str,
-    roster: Roster,
+    row: Row, runs: list[Record], cells: Mapping[str, Cell], metric: str, roster: Roster
 ) -> Line:
     """Return a line.
 
