@@ -71,7 +71,7 @@ def leaderboard(args: argparse.Namespace) -> int:
     from dabench.board.records import Store
     from dabench.roster import registered
 
-    store, roster = Store(Path(args.results)), registered()
+    store, roster = Store(Path(args.results), curves=False), registered()
     runs = _records(store, strict=args.strict)
     frame = table((record for _, record in runs), args.against, roster)
     _check_against(frame, args.against)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -119,11 +120,13 @@ class OfflineProtocol(ABC):
         }
         for epoch, found in curve.items():
             outcome.curves += _without_classes(scorers["adapt"](found, epoch))
+            outcome.curves += [replace(score, at=epoch) for score in found.judged]
         outcome.curves += kept.scores(plan.truth["adapt"], plan.task.num_classes)
         last = run.budget.epochs if method.trains else 0
         for name, part in plan.parts.items():
-            found = loops.predict_all(method, part, run.device, run.progress)
+            found = loops.predict_all(method, part, run.device, run.progress, judge=name == "adapt")
             outcome.scores += scorers[name](found, last)
+            outcome.curves += [replace(score, at=last) for score in found.judged]
             outcome.arrays |= _arrays(name, found, plan)
         outcome.curves += _without_classes([s for s in outcome.scores if s.segment == "all"])
         for name, found in loops.predict_also(method, plan.parts["adapt"], run.device).items():

@@ -115,8 +115,8 @@ def _in_blocks(found: Units, block: int) -> FloatArray:
         return counts
     around = np.concatenate([counts, counts[: block - 1]]).cumsum(0)
     around = np.concatenate([np.zeros_like(counts[:1]), around])
-    found: FloatArray = around[block:] - around[:-block]
-    return found
+    blocks: FloatArray = around[block:] - around[:-block]
+    return blocks
 
 
 def _value(found: Units) -> float:

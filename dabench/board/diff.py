@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dabench.board.cells import ids_of
+from dabench.board.agreement import IDS, ids_of
 from dabench.board.records import OPTIONAL, Record, column, score_map
 from dabench.board.rows import row_of
 from dabench.board.soundness import COLUMN
@@ -89,16 +89,16 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 
 def _ids(a: Record, b: Record) -> list[str]:
-    left, right = ids_of(a), ids_of(b)
+    pairs = zip(IDS, ids_of(a), ids_of(b), strict=True)
     words = {
         "data": "other images or labels: the folder, or the code that reads it, has changed",
         "stream": "other images in the parts, or another order: the protocol's code has changed",
         "source": "another source model: its recipe, or the code that trains it, has changed",
     }
     return [
-        f"{name} id {left[name][:12]} against {right[name][:12]} at equal settings: {words[name]}"
-        for name in left
-        if left[name] != right[name]
+        f"{name} id {left[:12]} against {right[:12]} at equal settings: {words[name]}"
+        for name, left, right in pairs
+        if left != right
     ]
 
 

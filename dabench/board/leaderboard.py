@@ -7,39 +7,53 @@ A hole stays a hole, and ``remark`` says what is missing. docs/leaderboard.md ex
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dabench.board.cells import IDS, Column, ids_of
-from dabench.board.files import write_atomically
+from dabench.board.agreement import IDS, ids_of
+from dabench.board.cells import Column, Standing
+from dabench.board.csv_file import write_csv as write_csv
 from dabench.board.records import OPTIONAL, Record, column
 from dabench.board.roster import PLAIN, Roster
-from dabench.board.rows import Row, options_text, row_of, varying_options
-from dabench.board.stats import Comparison, better_sign, compare, gain, summarise
+from dabench.board.rows import options_text, row_of, varying_options
+from dabench.board.soundness import COLUMN
+from dabench.board.stats import better_sign, compare, gain, summarise
 
-_WHAT = ("protocol", "dataset", "task", "split", "metric", "method", "variant", "version")
-_MEANS = ("mean", "sd", "min", "max", "ci_low", "ci_high", "n")
-_AGAINST = ("mean", "low", "high", "n", "verdict")
-_DIFF = tuple(f"diff_{name}" for name in _AGAINST[:-1])
-_BEST = tuple(f"best_{name}" for name in _AGAINST)
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 #: fields that another machine, or another day, may change though nothing else does
 COSTS = (
     *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
     *("parameters", "oracle_queries"),
 )
-COLUMNS = [*_WHAT, *_MEANS, "seeds", "reconstruction", "extras"]
+#: fields that all lines of a row in a column share
+_HEAD = (
+    *("protocol", "dataset", "task", "split", "method", "variant", "version"),
+    *("seeds", "reconstruction", "extras", *_BUDGET, "protocol_options", "source_options"),
+    *("column", "selection", "oracle", "same_as", "data_id", "stream_id", "source_id"),
+    *("runs", "dabench", *COSTS),
+)
+_MEANS = ("mean", "sd", "min", "max", "ci_low", "ci_high")
+_DIFF = ("diff_mean", "diff_low", "diff_high", "diff_n")
+_BEST = ("best_mean", "best_low", "best_high", "best_n")
+#: fields of a line of its own, in the order in which ``_line`` gives them
+_OWN = (
+    *("metric", "note", "remark", "n", "gain", "best_baseline"),
+    *(*_MEANS, *_DIFF, "verdict", *_BEST, "best_verdict"),
+)
+_NUMBERS = frozenset({*_MEANS, *_DIFF, *_BEST, "gain", *COSTS})
+COLUMNS = ["protocol", "dataset", "task", "split", "metric", "method", "variant", "version"]
+COLUMNS += [*_MEANS, "n", "seeds", "reconstruction", "extras"]
 COLUMNS += ["against", *_DIFF, "verdict", "note", *_BUDGET]
 COLUMNS += ["protocol_options", "source_options", "column"]
-COLUMNS += ["remark", "best_baseline", *_BEST, "gain", "selection", "oracle", "same_as"]
-COLUMNS += [*(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
+COLUMNS += ["remark", "best_baseline", *_BEST, "best_verdict", "gain", "selection", "oracle"]
+COLUMNS += ["same_as", *(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
+_KEY = (*(name for name in COLUMN if name != "protocol_options"), *OPTIONAL)
+_NO_CELL = (None,) * len(_MEANS)
+_NO_PAIR = (None,) * 5
 #: digits of an id that the table shows
 _SHOWN = 8
 
@@ -55,37 +69,50 @@ def table(
             changed options where it has some (``dine fine_tune=0.5``).
         roster: what is known of the names: baselines, aliases, the upper bound.
     """
-    kept = list(records)
-    varying = varying_options(kept)
+    heads: list[tuple[Any, ...]] = []
+    lines: list[tuple[Any, ...]] = []
+    owners: list[int] = []
+    for found in sorted(_columns(list(records), roster), key=_place):
+        first = len(heads)
+        heads += [_head(found, standing) for standing in found.standings]
+        for number, line in _lines(found, against):
+            owners.append(first + number)
+            lines.append(line)
+    return _frame(heads, owners, lines).assign(against=against)[COLUMNS]
+
+
+def _columns(records: Sequence[Record], roster: Roster) -> Iterable[Column]:
+    varying = varying_options(records)
     columns: dict[str, Column] = {}
-    for record in kept:
-        key = column(record["spec"])
+    keys: dict[tuple[Any, ...], str] = {}  # a digest costs more than this look-up
+    for record in records:
+        spec = record["spec"]
+        parts = (*map(spec.get, _KEY), str(spec["protocol_options"]))
+        key = keys.get(parts) or keys.setdefault(parts, column(spec))
         if key not in columns:
             columns[key] = Column(key, roster=roster)
         columns[key].runs[row_of(record, varying)].append(record)
-    lines: list[tuple[Any, ...]] = []
-    for found in sorted(columns.values(), key=_place):
-        lines += _column_lines(found, against)
-    return _frame(lines)
+    return columns.values()
 
 
-def _frame(lines: list[tuple[Any, ...]]) -> pd.DataFrame:
+def _frame(
+    heads: list[tuple[Any, ...]], owners: list[int], lines: list[tuple[Any, ...]]
+) -> pd.DataFrame:
     """Return the lines as a frame; numbers are floats, where a hole is NaN."""
-    fields = zip(*lines, strict=True) if lines else [()] * len(COLUMNS)
-    data: dict[str, Any] = dict(zip(COLUMNS, fields, strict=True))
-    for name in (*_MEANS[:-1], *_DIFF, *_BEST[:-1], "gain", *COSTS):
-        data[name] = np.array(data[name], dtype=np.float64)
-    return pd.DataFrame(data, columns=COLUMNS)
+    place = np.array(owners, dtype=np.intp)
+    data: dict[str, Any] = {}
+    for name, values in zip(_HEAD, _fields(heads, len(_HEAD)), strict=True):
+        kind = np.float64 if name in _NUMBERS else object
+        data[name] = np.array([*values, None], dtype=kind)[place]
+        if name in (*_BUDGET, "reconstruction", "oracle"):
+            data[name] = pd.Series(data[name]).infer_objects()
+    for name, values in zip(_OWN, _fields(lines, len(_OWN)), strict=True):
+        data[name] = np.array(values, dtype=np.float64) if name in _NUMBERS else list(values)
+    return pd.DataFrame(data)
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write the table atomically; holes are empty fields, numbers at full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(frame.columns)
-    writer.writerows(zip(*(_plain(frame[name]) for name in frame.columns), strict=True))
-    content = text.getvalue().encode("utf-8", "backslashreplace")
-    write_atomically(path, lambda file: (file.write(content), None)[1])
+def _fields(lines: list[tuple[Any, ...]], count: int) -> Iterable[tuple[Any, ...]]:
+    return zip(*lines, strict=True) if lines else [()] * count
 
 
 def baseline(records: Iterable[Record], spec: Mapping[str, Any]) -> Record | None:
@@ -103,18 +130,6 @@ def baseline(records: Iterable[Record], spec: Mapping[str, Any]) -> Record | Non
     return found[0] if len(found) == 1 else None
 
 
-def _plain(values: pd.Series[Any]) -> list[Any]:
-    """Return a column's values with holes as None, and counts without a point."""
-    whole = str(values.name).endswith("_n")
-    found: list[Any] = []
-    for value in values.tolist():
-        if isinstance(value, float) and math.isnan(value):
-            found.append(None)
-        else:
-            found.append(int(value) if whole and value is not None else value)
-    return found
-
-
 def _place(found: Column) -> tuple[str, ...]:
     spec = next(iter(found.runs.values()))[0]["spec"]
     split = str(spec["protocol_options"].get("split", ""))
@@ -125,86 +140,86 @@ def _task(spec: Mapping[str, Any]) -> str:
     return f"{spec['source']}→{spec['target']}"
 
 
-def _column_lines(found: Column, against: str) -> list[tuple[Any, ...]]:
-    rows = sorted(found.runs, key=lambda row: (row.label, row.variant, row.version))
-    heads = {row: _head(found, row) for row in rows}
-    metrics = {row: {name for scores in found.scores[row] for name in scores} for row in rows}
+def _lines(found: Column, against: str) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Yield the number of a row with the fields ``_OWN``, by metric and row."""
     base, bound = found.only(against), found.only(found.roster.upper_bound)
     source = found.only("source")
-    lines = []
-    for metric in sorted(set().union(*metrics.values())):
-        best = found.best_baseline(metric)
-        for row in rows:
-            if metric not in metrics[row]:
+    versus = [not standing.row.named(against) for standing in found.standings]
+    for metric in sorted(set().union(*(s.metrics for s in found.standings))):
+        best, sign = found.best_baseline(metric), better_sign(metric)
+        low, high = (s.known(metric) if s else {} for s in (source, bound))
+        for number, standing in enumerate(found.standings):
+            if metric not in standing.metrics:
                 continue
-            ours = found.whole(row, metric)
-            fields = heads[row] | _cell(ours) | {"metric": metric, "against": against}
-            fields |= {"note": found.notes[row], "remark": found.remark(row, metric)}
-            if not row.named(against):
-                versus = _versus(ours, _values(found, base, metric), metric)
-                fields |= dict(zip((*_DIFF, "verdict"), versus, strict=True))
-            if best is not None:
-                fields["best_baseline"] = best.name
-                if row != best:
-                    versus = _versus(ours, _values(found, best, metric), metric)
-                    fields |= dict(zip(_BEST, versus, strict=True))
-            low, high = (_values(found, end, metric) for end in (source, bound))
-            fields["gain"] = gain(ours, low, high, better_sign(metric))
-            lines.append(tuple(map(fields.get, COLUMNS)))
-    return lines
+            ours = standing.whole(metric)
+            pair = _pair(ours, base, metric, sign) if versus[number] else _NO_PAIR
+            other = pair if best is base and versus[number] else _pair(ours, best, metric, sign)
+            yield (
+                number,
+                (
+                    metric,
+                    standing.note,
+                    standing.remark(metric),
+                    len(ours),
+                    gain(ours, low, high, sign),
+                    best.row.name if best else None,
+                    *_cell(ours),
+                    *pair,
+                    *(_NO_PAIR if standing is best else other),
+                ),
+            )
 
 
-def _values(found: Column, row: Row | None, metric: str) -> dict[int, float]:
-    """Return seed -> value of a row that others are held against; holes are left out."""
-    return {} if row is None else found.values[row].get(metric, {})
-
-
-def _versus(ours: Mapping[int, float], base: Mapping[int, float], metric: str) -> Sequence[Any]:
-    found = compare(ours, base, higher_is_better=better_sign(metric) > 0)
-    return [None] * len(_AGAINST) if found is None else _fields(found)
-
-
-def _fields(found: Comparison) -> Sequence[Any]:
+def _pair(
+    ours: Mapping[int, float], base: Standing | None, metric: str, sign: float
+) -> tuple[Any, ...]:
+    """Return the paired difference; holes of the other row are left out."""
+    if base is None or not ours:
+        return _NO_PAIR
+    found = compare(ours, base.known(metric), higher_is_better=sign > 0)
+    if found is None:
+        return _NO_PAIR
     return found.mean, found.low, found.high, found.n, found.verdict
 
 
-def _cell(by_seed: Mapping[int, float]) -> dict[str, Any]:
+def _cell(by_seed: Mapping[int, float]) -> tuple[Any, ...]:
     """Return mean and spread; nothing where a seed has a hole."""
     if not by_seed:
-        return {"n": 0}
-    found = summarise([by_seed[seed] for seed in sorted(by_seed)])
-    shown = (found.mean, found.sd, found.least, found.most, found.low, found.high, found.n)
-    return dict(zip(_MEANS, shown, strict=True))
+        return _NO_CELL
+    found = summarise(list(by_seed.values()))
+    return found.mean, found.sd, found.least, found.most, found.low, found.high
 
 
-def _head(found: Column, row: Row) -> dict[str, Any]:
-    """Return the fields that all lines of a row share."""
-    runs = sorted(found.runs[row], key=lambda run: int(run["spec"]["seed"]))
+def _head(found: Column, standing: Standing) -> tuple[Any, ...]:
+    """Return the fields ``_HEAD`` of a row."""
+    row, runs = standing.row, standing.runs
     spec = runs[0]["spec"]
     options = dict(spec["protocol_options"])
-    head = {
-        "protocol": spec["protocol"],
-        "dataset": spec["dataset"],
-        "task": _task(spec),
-        "split": str(options.get("split", "")),
-        "method": row.label,
-        "variant": row.variant,
-        "version": row.version,
-        "seeds": " ".join(str(seed) for seed in sorted({r["spec"]["seed"] for r in runs})),
-        "reconstruction": any(run.get("reconstruction", False) for run in runs),
-        "extras": " ".join(sorted({name for run in runs for name in run.get("extras", [])})),
-        "protocol_options": options_text(options),
-        "source_options": options_text({n: spec[n] for n in OPTIONAL if spec.get(n) is not None}),
-        "column": found.key,
-        "selection": "last",
-        "oracle": row.method == found.roster.upper_bound,
-        "same_as": found.alias_of(row),
-        "runs": " ".join(str(run["run_id"]) for run in runs),
-        "dabench": _distinct(str(run.get("versions", {}).get("dabench", "?")) for run in runs),
-    }
     ids = [ids_of(run) for run in runs]
-    head |= {f"{name}_id": _distinct(i[name][:_SHOWN] for i in ids) for name in IDS}
-    return head | {name: spec[name] for name in _BUDGET} | _costs(runs)
+    costs = _costs(runs)
+    return (
+        spec["protocol"],
+        spec["dataset"],
+        _task(spec),
+        str(options.get("split", "")),
+        row.label,
+        row.variant,
+        row.version,
+        _distinct(str(run["spec"]["seed"]) for run in runs),
+        any(run.get("reconstruction", False) for run in runs),
+        " ".join(sorted({name for run in runs for name in run.get("extras", [])})),
+        *(spec[name] for name in _BUDGET),
+        options_text(options),
+        options_text({n: spec[n] for n in OPTIONAL if spec.get(n) is not None}),
+        found.key,
+        "last",
+        row.method == found.roster.upper_bound,
+        found.alias_of(standing),
+        *(_distinct(part[:_SHOWN] for part in parts) for parts in zip(*ids, strict=True)),
+        " ".join(str(run["run_id"]) for run in runs),
+        _distinct(str(run.get("versions", {}).get("dabench", "?")) for run in runs),
+        *(costs[name] for name in COSTS),
+    )
 
 
 def _distinct(values: Iterable[str]) -> str:

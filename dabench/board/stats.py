@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
+from operator import mul
+from typing import NamedTuple
 
 from scipy import special
 
@@ -19,8 +20,7 @@ MIN_PAIRS = 5
 LOWER_IS_BETTER = frozenset({"FPR95", "ECE", "forgetting", "collapsed", "below_source", "short"})
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """Mean and range over seeds; ``sd`` (ddof 1) and the 95 % t-interval are None for one seed."""
 
     mean: float
@@ -32,8 +32,7 @@ class Summary:
     most: float
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """Mean paired difference with its 95 % t-interval and what follows from it."""
 
     mean: float
@@ -49,7 +48,8 @@ def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
     mean = math.fsum(values) / n
     if n < 2:
         return Summary(mean, None, None, None, n, mean, mean)
-    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    away = [value - mean for value in values]
+    sd = math.sqrt(math.fsum(map(mul, away, away)) / (n - 1))
     half = t_quantile(confidence, n - 1) * sd / math.sqrt(n)
     return Summary(mean, sd, mean - half, mean + half, n, min(values), max(values))
 

@@ -92,7 +92,8 @@ class Outcome:
 
     Attributes:
         scores: final numbers.
-        curves: the same metrics per epoch (never used to choose).
+        curves: the same metrics per epoch (never used to choose), and in offline protocols the
+            label-free scores ``im``, ``entropy`` and ``snd``.
         arrays: per-sample predictions by part, for the file beside the record.
         cost: images forwarded and backwarded, parameters, seconds of adaptation.
         extras: names of the extras that the method was granted; ``answers-after`` where it answers

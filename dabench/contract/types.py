@@ -67,7 +67,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Score:
-    """One number in long form: a fraction in [0, 1] at full precision.
+    """One number in long form, at full precision: a fraction, or nats for label-free scores.
 
     Attributes:
         metric: name as in ``docs/comparability.md`` (``HOS``, ``OS*``, ``accuracy`` ...).

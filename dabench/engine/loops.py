@@ -8,7 +8,7 @@ import signal
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
@@ -20,7 +20,8 @@ from tqdm import tqdm
 from dabench.contract.access import Unlabelled
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Run
-from dabench.contract.types import FloatArray, IntArray, Prediction
+from dabench.contract.types import FloatArray, IntArray, Prediction, Score
+from dabench.engine import label_free
 from dabench.engine.nets import Cost
 from dabench.engine.seeding import seed
 
@@ -34,12 +35,14 @@ class Predictions:
         confidence: (N,) max softmax over the known classes.
         unknown_score: (N,) or None.
         is_unknown: (N,) bool or None.
+        judged: scores that need no label (``engine.label_free``), where they were asked for.
     """
 
     known: IntArray
     confidence: FloatArray
     unknown_score: FloatArray | None
     is_unknown: np.ndarray | None
+    judged: tuple[Score, ...] = ()
 
     def decided(self, num_known: int) -> IntArray:
         """Return (N,) decisions in 0..K, K = "unknown"."""
@@ -59,11 +62,15 @@ def _undisturbed(method: OfflineMethod, cost: Cost) -> Iterator[None]:
         module.training = modes.get(name, module.training)
 
 
-def predict_all(method: OfflineMethod, part: Unlabelled, device: str, bar: bool) -> Predictions:
-    """Collect a method's predictions over a part, in position order."""
+def predict_all(
+    method: OfflineMethod, part: Unlabelled, device: str, bar: bool, *, judge: bool = False
+) -> Predictions:
+    """Collect a method's predictions over a part, in position order; ``judge`` without labels."""
     with _undisturbed(method, method.access.cost):
         batches = tqdm(part.survey(), desc="evaluation", disable=not bar, leave=False)
-        return _gather([method.predict(batch.images.to(device)) for batch in batches])
+        answers = [method.predict(batch.images.to(device)) for batch in batches]
+        found = _gather(answers)
+        return replace(found, judged=label_free.scores(answers)) if judge else found
 
 
 def predict_also(method: OfflineMethod, part: Unlabelled, device: str) -> dict[str, Predictions]:
@@ -104,7 +111,9 @@ class _Curves(Callback):
             start = time.perf_counter()
             with _undisturbed(pl_module, pl_module.access.cost):
                 pl_module.calibrate()
-            self.taken[epoch] = predict_all(pl_module, self.part, self.device, bar=False)
+            self.taken[epoch] = predict_all(
+                pl_module, self.part, self.device, bar=False, judge=True
+            )
             self.seconds += time.perf_counter() - start
 
 

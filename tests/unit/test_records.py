@@ -126,6 +126,39 @@ def test_damaged_files_are_named_and_skipped(tmp_path: Path) -> None:
     assert "bad.json is damaged" in store.problems[0]
 
 
+def test_curves_can_be_left_out(tmp_path: Path) -> None:
+    """A quicker way to the same record, for tables; names that look like the end do no harm."""
+    rows = [to_row(Score('x],\n "curves": [\n ]', 0.5, 1, at=step)) for step in range(3)]
+    whole = {**record(), "curves": rows, "extras": ["a"], "note": '],\n "curves": [\n {'}
+    path = Store(tmp_path).write(whole)
+    assert load(path)["curves"] == rows
+    expected = {name: part for name, part in load(path).items() if name != "curves"}
+    assert load(path, curves=False) == expected
+    assert [found for _, found in Store(tmp_path, curves=False).all()] == [expected]
+    # other layouts, and curves at the very end, are read as a whole
+    for text in (json.dumps(load(path)), json.dumps(expected | {"curves": rows}, indent=1)):
+        path.write_text(text)
+        assert load(path, curves=False) == expected
+    path.write_text(json.dumps(load(path), indent=1)[:400])
+    with pytest.raises(StoreError, match="damaged"):
+        load(path, curves=False)
+
+
+def test_files_come_in_a_fixed_order(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("b2", "a1", "c3"):
+        store.write(record(name))
+        store.write(record(f"{name}-x") | {"spec": SPEC | {"dataset": "alpha"}})
+    store.supersede(store.write(record("d4")).stem)
+    (store.records / ".hidden").mkdir()
+    (store.records / "notes.txt").write_text("no folder")
+    found = [path.relative_to(store.records / "sf-osda").as_posix() for path, _ in store.all()]
+    first = [f"alpha/{name}-x.json" for name in ("a1", "b2", "c3")]
+    assert found == [*first, *(f"digits/{name}.json" for name in ("a1", "b2", "c3"))]
+    assert len(list(store.all("sf-*", "digits"))) == 3
+    assert list(store.all("sf-uda")) == []
+
+
 def test_a_failing_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
 

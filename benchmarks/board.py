@@ -1,0 +1,161 @@
+"""How long records take to become a leaderboard, and how that grows.
+
+    OMP_NUM_THREADS=1 python benchmarks/board.py [--records 1000 10000 100000] [--folder DIR]
+
+Generated records have the form and size of an open-set run (about 14 kB, most of it curves), five
+seeds a row, twenty rows a column. Each count is measured in a process of its own, CPU seconds
+(``process_time``) of one thread, files in the page cache. ``peak`` is that process's largest
+resident memory; ``growth`` is the exponent from the line above (1 = in proportion to the records).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SEEDS, ROWS = 5, 20
+METRICS = ("OS*", "UNK", "HOS", "OS", "AUROC", "FPR95", "OSCR", "AUROC-maxprob")
+STAGES = ("read", "table", "csv", "total")
+
+
+def generate(folder: Path, count: int) -> None:
+    """Write ``count`` records as the store lays them out (without its fsync)."""
+    from dabench.board.records import SCHEMA, Store
+
+    store = Store(folder)
+    for number in range(count):
+        record = example(number) | {"schema": SCHEMA, "predictions": None}
+        path = store.path("sf-osda", "digits", record["run_id"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def example(number: int) -> dict[str, Any]:
+    """Return the record of a made-up run; a number decides seed, row and column."""
+    seed, row, column = number % SEEDS, number // SEEDS % ROWS, number // SEEDS // ROWS
+    options = {f"option_{i}": 0.1 * i for i in range(18)} | {"lr": 0.01 * row}
+    value = (number * 2654435761 % 2**32) / 2**32
+
+    def scores(at: int, segment: str) -> list[dict[str, Any]]:
+        return [
+            {"metric": m, "value": value / (i + 1), "n": 1258, "segment": segment, "at": at}
+            for i, m in enumerate(METRICS)
+        ]
+
+    classes = [
+        {"metric": "class_accuracy", "value": value, "n": 125, "segment": str(i), "at": 20}
+        for i in range(7)
+    ]
+    return {
+        "run_id": f"run-{number:08d}",
+        "spec": {
+            "method": "usd" if row else "source",
+            "protocol": "sf-osda",
+            "dataset": "digits",
+            "source": "print",
+            "target": "handwritten",
+            "init": "source",
+            "backbone": "small-cnn",
+            "weights": "none",
+            "image_size": 32,
+            "epochs": 20 + column,
+            "batch_size": 64,
+            "source_epochs": 8,
+            "freeze": 0,
+            "seed": seed,
+            "device": "cpu",
+            "threads": 1,
+            "method_options": options,
+            "protocol_options": {"split": "default", "held_out": 0.3, "unknown_share": None},
+        },
+        "variant": {"lr": 0.01 * row} if row > 1 else {},
+        "ids": {"data": "d" * 64, "stream": f"{seed:064d}", "source": f"{seed:032d}"},
+        "versions": {"dabench": "0.1.0", "method": "1", "protocol": "1", "torch": "2.15.0"},
+        "environment": {"device": "cpu", "threads": 1, "workers": 0, "git_commit": "0" * 12},
+        "cost": {"images_forward": 1e5, "images_backward": 2.5e4, "adapt_seconds": 38.0}
+        | {"parameters": 183612.0, "seconds": 40.0, "peak_memory_bytes": 1.1e9},
+        "extras": [],
+        "reconstruction": True,
+        "scores": [*scores(20, "all"), *classes, *scores(20, "held-out")],
+        "curves": [row for at in range(2, 21, 2) for row in scores(at, "all")],
+    }
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Read the records, make the table, write it; return CPU seconds, lines and memory."""
+    from dabench.board.leaderboard import table, write_csv
+    from dabench.board.records import Store
+
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    records = [record for _, record in Store(folder, curves=False).all()]
+    read = time.process_time()
+    frame = table(records)
+    tabled = time.process_time()
+    write_csv(frame, folder / "leaderboard.csv")
+    done = time.process_time()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
+    seconds = dict(zip(STAGES, (read - start, tabled - read, done - tabled, done - start)))  # noqa: B905
+    return seconds | {"lines": len(frame), "peak": peak / 1024}
+
+
+def profile(folder: Path) -> None:
+    """Print where the time goes."""
+    import cProfile
+    import pstats
+
+    with cProfile.Profile() as found:
+        measure(folder)
+    pstats.Stats(found).sort_stats("tottime").print_stats(25)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--folder", type=Path, help="for the generated records (about 1.5 GB)")
+    parser.add_argument("--profile", action="store_true", help="of the first count")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure)))
+        return
+    print(
+        "| records | read s | table s | CSV s | total s | µs a record | lines | peak MB | growth |"
+    )
+    print("|" + " --- |" * 9)
+    before: tuple[int, float] | None = None
+    for count in args.records:
+        with tempfile.TemporaryDirectory(dir=args.folder) as name:
+            generate(Path(name), count)
+            if args.profile:
+                profile(Path(name))
+                return
+            command = [sys.executable, __file__, "--measure", name]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found = json.loads(done.stdout)
+        total = found["total"]
+        growth = "" if before is None else exponent(before, (count, total))
+        shown = " | ".join(f"{found[stage]:.2f}" for stage in STAGES)
+        print(
+            f"| {count} | {shown} | {1e6 * total / count:.0f} | {found['lines']} | "
+            f"{found['peak']:.0f} | {growth} |"
+        )
+        before = (count, total)
+
+
+def exponent(before: tuple[int, float], after: tuple[int, float]) -> str:
+    """Return b of seconds ~ records^b between two lines."""
+    return f"{math.log(after[1] / before[1]) / math.log(after[0] / before[0]):.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Which rows may stand in one column: those whose runs saw the same (no torch)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from dabench.board.records import Record
+from dabench.board.rows import Row
+
+#: what must be equal in a column, for each seed
+IDS = ("data", "stream", "source")
+Ids = tuple[str, ...]
+
+
+def seed_of(run: Record) -> int:
+    """Return a run's seed."""
+    seed: int = run["spec"]["seed"]
+    return seed
+
+
+def ids_of(run: Record) -> Ids:
+    """Return a run's ``IDS``."""
+    ids = run.get("ids", {})
+    return tuple([str(ids.get(name)) for name in IDS])
+
+
+def refusals(rows: Mapping[Row, list[Record]]) -> dict[Row, str]:
+    """Return why a row's cells are refused in their column ("" = they are not)."""
+    seen = {row: [(seed_of(run), ids_of(run)) for run in runs] for row, runs in rows.items()}
+    wanted = _wanted(seen)
+    notes = {}
+    for row, found in seen.items():
+        seeds = Counter(seed for seed, _ in found)
+        twice = [seed for seed, count in seeds.items() if count > 1]
+        problems = [f"seed {seed} has {seeds[seed]} records" for seed in sorted(twice)]
+        for seed, ids in sorted(found):
+            if ids != wanted[seed]:
+                pairs = zip(IDS, ids, wanted[seed], strict=True)
+                differs = ", ".join(name for name, own, right in pairs if own != right)
+                problems.append(f"seed {seed}: {differs} id differs in this column")
+        problems += _moved_defaults(rows[row])
+        notes[row] = "; ".join(["refused", *problems]) if problems else ""
+    return notes
+
+
+def _moved_defaults(runs: Sequence[Record]) -> list[str]:
+    """Return the options whose default moved between the runs: one name, two settings."""
+    first = runs[0]["spec"]["method_options"]
+    moved: set[str] = set()
+    for run in runs[1:]:
+        others = run["spec"]["method_options"]
+        if others != first:
+            moved |= {name for name in first if name in others and first[name] != others[name]}
+    return [f"options differ between seeds: {', '.join(sorted(moved))}"] if moved else []
+
+
+def _wanted(seen: Mapping[Row, list[tuple[int, Ids]]]) -> dict[int, tuple[str | None, ...]]:
+    """Return, a seed, the ids that hold: those of ``source``, else what most rows have."""
+    trusted: dict[int, list[Ids]] = defaultdict(list)
+    others: dict[int, list[Ids]] = defaultdict(list)
+    for row, found in seen.items():
+        for seed, ids in found:
+            (trusted if row.is_baseline else others)[seed].append(ids)
+    return {
+        seed: tuple(_majority(values) for values in zip(*found, strict=True))
+        for seed, found in (others | trusted).items()
+    }
+
+
+def _majority(values: Sequence[str]) -> str | None:
+    value, count = Counter(values).most_common(1)[0]
+    return value if 2 * count > len(values) else None

@@ -1,0 +1,257 @@
+"""Which epoch, and which hyper-parameters, a run is judged by: rules side by side (no torch).
+
+``last`` ranks. ``im``, ``entropy`` and ``snd`` choose by a score that needs no label (the curves of
+that name in a record, see ``docs/comparability.md``); entropy alone is a diagnostic, because it can
+choose collapse. ``oracle`` chooses by the target's labels: an optimistic bound without interval
+and rank. A record without the curve that a rule needs is a hole.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from dabench.board.leaderboard import table
+from dabench.board.records import Record, column, score_map
+from dabench.board.roster import PLAIN, Roster
+from dabench.board.rows import row_of
+from dabench.board.stats import better_sign
+from dabench.errors import ConfigError, did_you_mean
+from dabench.registry import primary_metric
+
+#: label-free scores, and whether more is better (1) or less (-1)
+LABEL_FREE = {"im": 1.0, "entropy": -1.0, "snd": 1.0}
+RULES = ("last", *LABEL_FREE, "oracle")
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a rule makes of a run.
+
+    Attributes:
+        rule: one of ``RULES``.
+        at: the epoch that it chooses; None = it cannot choose.
+        judged: the score that it chose by, larger = better; None for ``last``.
+        values: metric (``metric/segment``) -> value at that epoch: all final scores for ``last``,
+            for the others those that were measured at every scored epoch.
+        note: why it cannot choose ("" = it can).
+    """
+
+    rule: str
+    at: int | None
+    judged: float | None
+    values: dict[str, float | None]
+    note: str = ""
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether labels of the target were looked at."""
+        return self.rule == "oracle"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The hyper-parameters that a rule chooses for a method in a column.
+
+    Attributes:
+        column: as ``records.column`` makes it.
+        method: with ``+bn`` where BatchNorm was re-estimated on the target.
+        version: of method and protocol.
+        rule: one of ``RULES``.
+        variant: changed options of the chosen runs ("" = the defaults); None = no choice.
+        judged: variant -> mean score over the common runs, larger = better; None = a hole.
+        runs: number of seeds that all candidates have, on equal data, stream and source model.
+        target_tuned: whether labels of the target chose among several candidates.
+        note: why there is no choice ("" = there is).
+    """
+
+    column: str
+    method: str
+    version: str
+    rule: str
+    variant: str | None
+    judged: Mapping[str, float | None]
+    runs: int
+    target_tuned: bool
+    note: str = ""
+
+
+def pick(record: Record, rule: str) -> Pick:
+    """Return the epoch that a rule chooses in a run; among equals the latest.
+
+    Raises:
+        ConfigError: an unknown rule.
+    """
+    if rule not in RULES:
+        raise ConfigError(f"selection '{rule}'{did_you_mean(rule, RULES)}")
+    if rule == "last":
+        rows = record["scores"]
+        return Pick(rule, rows[0].get("at", 0) if rows else None, None, score_map(record))
+    spec = record["spec"]
+    metric = primary_metric(spec["protocol"], spec["dataset"]) if rule == "oracle" else rule
+    found = [row for row in record.get("curves", ()) if _key(row) == metric]
+    judged = [
+        (_sign(metric) * row["value"], row["at"]) for row in found if row["value"] is not None
+    ]
+    if not judged:
+        why = _why(metric, bool(found)) if "curves" in record else "read without its curves"
+        return Pick(rule, None, None, dict.fromkeys(_shared(record)), why)
+    best, at = max(judged)
+    return Pick(rule, at, best, {name: rows.get(at) for name, rows in _shared(record).items()})
+
+
+def apply(record: Record, rule: str) -> Record:
+    """Return a copy of a record whose scores are those at the epoch that the rule chooses.
+
+    The copy says so under ``selection``. ``last`` changes no score. A rule that cannot choose
+    leaves holes.
+    """
+    found = pick(record, rule)
+    about = {"rule": rule, "at": found.at, "judged": found.judged, "note": found.note}
+    final = {_key(row): row for row in record["scores"]}
+    moved = {} if found.at is None else {"at": found.at}
+    scores = [{**final[name], "value": value} | moved for name, value in found.values.items()]
+    return {**record, "scores": scores, "selection": about}
+
+
+def side_by_side(
+    records: Iterable[Record],
+    rules: Sequence[str] = RULES,
+    against: str = "source",
+    roster: Roster = PLAIN,
+) -> pd.DataFrame:
+    """Return the leaderboard's lines once for each rule, named in the column ``selection``.
+
+    Both sides of a difference follow the same rule. Lines of ``oracle`` are marked in the column
+    ``optimistic`` and have no intervals and no verdicts; ``target_tuned`` marks rows whose
+    hyper-parameters were chosen by labels of the target. ``note`` says why a rule left a hole.
+
+    Args:
+        records: of finished runs, with their curves.
+        rules: some of ``RULES``.
+        against: as in ``leaderboard.table``.
+        roster: as there.
+    """
+    kept = list(records)
+    frames = [_by_rule(kept, rule, against, roster) for rule in rules]
+    return pd.concat(frames, ignore_index=True)
+
+
+def select(records: Iterable[Record], rule: str) -> list[Choice]:
+    """Choose among the variants of each method within a column by the score of a rule.
+
+    A candidate's score is the mean, over the runs that all candidates have in common (same seed,
+    data, stream and source model), of the rule's score at the epoch that the rule chooses.
+    ``last`` does not look: it takes the default options.
+
+    Raises:
+        ConfigError: an unknown rule.
+    """
+    groups: dict[tuple[str, str, str], dict[str, dict[str, Record]]] = defaultdict(dict)
+    for record in records:
+        key, method, variant, version = _row(record)
+        runs = groups[key, method, version].setdefault(variant, {})
+        runs[_pairing(record)] = record
+    return [_choice(key, groups[key], rule) for key in sorted(groups)]
+
+
+def selected(records: Iterable[Record], rule: str) -> list[Record]:
+    """Return the runs of the variants that :func:`select` chooses, at the epochs of the rule.
+
+    They carry ``target_tuned``; their variant stays in the record, so that it can be shown.
+    """
+    kept = list(records)
+    chosen = {(c.column, c.method, c.variant, c.version): c for c in select(kept, rule)}
+    found = []
+    for record in kept:
+        choice = chosen.get(_row(record))
+        if choice is not None:
+            found.append({**apply(record, rule), "target_tuned": choice.target_tuned})
+    return found
+
+
+def _choice(
+    key: tuple[str, str, str], candidates: Mapping[str, Mapping[str, Record]], rule: str
+) -> Choice:
+    common = set.intersection(*(set(runs) for runs in candidates.values()))
+    if rule == "last":
+        variant, judged = ("" if "" in candidates else None), dict.fromkeys(candidates)
+        note = "" if variant is not None else "no run with default options"
+        return Choice(*key, rule, variant, judged, len(common), False, note)
+    judged = {
+        name: _mean([pick(runs[pair], rule).judged for pair in sorted(common)])
+        for name, runs in sorted(candidates.items())
+    }
+    scores = {name: value for name, value in judged.items() if value is not None}
+    if len(scores) < len(judged):
+        holes = ", ".join(name or "the defaults" for name in judged if name not in scores)
+        why = f"no score of {holes}" if common else "the candidates share no run"
+        return Choice(*key, rule, None, judged, len(common), False, why)
+    best = max(scores, key=lambda name: (scores[name], not name))
+    tuned = rule == "oracle" and len(scores) > 1
+    return Choice(*key, rule, best, judged, len(common), tuned)
+
+
+def _by_rule(records: list[Record], rule: str, against: str, roster: Roster) -> pd.DataFrame:
+    applied = [apply(record, rule) for record in records]
+    said = ((_row(record), record["selection"]["note"]) for record in applied)
+    notes = {row: note for row, note in said if note}
+    tuned = {_row(record) for record in applied if record.get("target_tuned")}
+    frame = table(applied, against, roster)
+    keys = list(zip(*(frame[n] for n in ("column", "method", "variant", "version")), strict=True))
+    why = [notes.get(key, "") if n == 0 else "" for key, n in zip(keys, frame["n"], strict=True)]
+    frame["note"] = [note or reason for note, reason in zip(frame["note"], why, strict=True)]
+    frame["selection"], frame["optimistic"] = rule, rule == "oracle"
+    frame["target_tuned"] = [key in tuned for key in keys]
+    if rule == "oracle":
+        ends = ("_low", "_high", "verdict")
+        frame[[name for name in frame.columns if name.endswith(ends)]] = None
+    return frame
+
+
+def _shared(record: Record) -> dict[str, dict[int, float | None]]:
+    """Return metric -> epoch -> value of the final scores that have a curve.
+
+    Where none has, all final scores: they become holes.
+    """
+    curves: dict[str, dict[int, float | None]] = {_key(row): {} for row in record["scores"]}
+    for row in record.get("curves", ()):
+        if _key(row) in curves:
+            curves[_key(row)][row["at"]] = row["value"]
+    return {name: found for name, found in curves.items() if found} or curves
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    segment = row.get("segment", "all")
+    return str(row["metric"]) if segment == "all" else f"{row['metric']}/{segment}"
+
+
+def _sign(metric: str) -> float:
+    return LABEL_FREE.get(metric, better_sign(metric))
+
+
+def _why(metric: str, there: bool) -> str:
+    if there:
+        return f"'{metric}' is a hole at every epoch"
+    return f"no curve of '{metric}': streams have none, older records none yet (run with --force)"
+
+
+def _row(record: Record) -> tuple[str, str, str, str]:
+    row = row_of(record)
+    return column(record["spec"]), row.label, row.variant, row.version
+
+
+def _pairing(record: Record) -> str:
+    ids = record.get("ids", {})
+    named = (str(ids.get(name)) for name in ("data", "stream", "source"))
+    return " ".join([f"{record['spec']['seed']:06d}", *named])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean; one hole is a hole."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there and len(there) == len(values) else None

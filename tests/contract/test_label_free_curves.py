@@ -1,0 +1,67 @@
+"""What label-free scores of a run's epochs may and may not do."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dabench import registry
+from dabench.contract.protocol import Outcome
+from dabench.engine import label_free, loops
+
+LABEL_FREE = {"im", "entropy", "snd"}
+
+
+def judged(outcome: Outcome) -> dict[tuple[str, int], float | None]:
+    """Return (score, epoch) -> value."""
+    return {(s.metric, s.at): s.value for s in outcome.curves if s.metric in LABEL_FREE}
+
+
+@pytest.mark.parametrize("protocol", ["sf-osda", "sf-uda", "bb-uda"])
+def test_every_scored_epoch_has_them(bench: Any, protocol: str) -> None:
+    name = "dine" if protocol == "bb-uda" else "shot"
+    outcome = bench(protocol).run(registry.method(name))
+    ranked = bench(protocol).protocol.primary
+    epochs = {s.at for s in outcome.curves if s.metric == ranked}
+    assert epochs == {1, 2}
+    assert set(judged(outcome)) == {(m, epoch) for m in LABEL_FREE for epoch in epochs}
+    assert not LABEL_FREE & {s.metric for s in outcome.scores}
+    still = bench(protocol).run(registry.method("source"))
+    assert set(judged(still)) == {(m, 0) for m in LABEL_FREE}
+
+
+def test_no_label_goes_in(bench: Any) -> None:
+    plan = bench("sf-osda").plan
+    rng = np.random.default_rng(0)
+    truth = {name: rng.permutation(values) for name, values in plan.truth.items()}
+    honest = bench("sf-osda").run(registry.method("shot"))
+    blinded = bench("sf-osda").run(registry.method("shot"), dataclasses.replace(plan, truth=truth))
+    assert judged(honest) == judged(blinded)
+    ranked = [{s.at: s.value for s in o.curves if s.metric == "HOS"} for o in (honest, blinded)]
+    assert ranked[0] != ranked[1]
+
+
+def test_the_run_goes_on_as_if_they_were_not_there(
+    bench: Any, answers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And they cost no adaptation time: the clock stands still but where they are computed."""
+    now, scores = [0.0], label_free.scores
+
+    def slowly(found: Any) -> Any:
+        now[0] += 1000.0
+        return scores(found)
+
+    monkeypatch.setattr(loops, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(label_free, "scores", slowly)
+    with_them = bench("sf-osda").run(registry.method("usd"))
+    assert now[0] == 2000.0
+    assert with_them.cost["adapt_seconds"] == 0.0
+    monkeypatch.setattr(label_free, "scores", lambda found: ())
+    without = bench("sf-osda").run(registry.method("usd"))
+    assert judged(without) == {}
+    assert answers(with_them) == answers(without)
+    assert with_them.scores == without.scores

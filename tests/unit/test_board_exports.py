@@ -1,0 +1,159 @@
+"""Wide tables: what is in a cell, what is bold, where there is no average; three formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dabench.board.leaderboard import table
+from dabench.board.markup import to_csv, to_latex, to_markdown
+from dabench.board.roster import Roster
+from dabench.board.wide import Wide, wide
+from dabench.cli import main
+
+Make = Callable[..., dict[str, Any]]
+ROSTER = Roster(primary=lambda protocol, dataset: "HOS")
+
+
+@pytest.fixture
+def records(made_run: Make) -> list[dict[str, Any]]:
+    """Two tasks; shot lacks one of them, usd has one seed fewer on the second."""
+    found = []
+    for target, shift in (("dslr", 0.0), ("webcam", 0.1)):
+        for seed in range(3):
+            more = {"target": target}
+            found.append(made_run("source", seed, 0.5 + shift, **more))
+            found.append(made_run("target-supervised", seed, 0.85 + shift, **more))
+            if (target, seed) != ("webcam", 2):
+                value = 0.6 + shift + seed / 100
+                found.append(made_run("usd", seed, value, reconstruction=True, **more))
+            found.append(made_run("usd", seed, 0.9, variant={"a_b": 1}, **more))
+    found += [made_run("shot", seed, 0.7, target="dslr") for seed in range(3)]
+    return found
+
+
+@pytest.fixture
+def only(records: list[dict[str, Any]]) -> Wide:
+    (found,) = wide(table(records, roster=ROSTER), ROSTER)
+    return found
+
+
+def test_rows_tasks_and_average(only: Wide) -> None:
+    assert only.name == "sf-osda-digits"
+    assert only.tasks == ("print→dslr", "print→webcam")
+    assert [row.name for row in only.rows] == ["source", "shot", "usd", "target-supervised"]
+    source, shot, usd, bound = only.rows
+    assert source.average == pytest.approx(0.55)
+    assert shot.cells[1] is None
+    assert shot.average is None
+    assert usd.average == pytest.approx((0.61 + 0.705) / 2)
+    assert bound.oracle
+
+
+def test_the_best_is_bold_and_never_the_upper_bound(only: Wide) -> None:
+    bold = {row.name: [bool(cell and cell.best) for cell in row.cells] for row in only.rows}
+    assert bold == {
+        "source": [False, False],
+        "shot": [True, False],
+        "usd": [False, True],
+        "target-supervised": [False, False],
+    }
+
+
+def test_a_refused_cell_is_a_hole(records: list[dict[str, Any]]) -> None:
+    for record in records:
+        if record["spec"]["method"] == "usd" and record["spec"]["target"] == "dslr":
+            record["ids"] = record["ids"] | {"source": "other"}
+    (found,) = wide(table(records, roster=ROSTER), ROSTER)
+    usd = next(row for row in found.rows if row.name == "usd")
+    assert usd.cells[0] is not None
+    assert usd.cells[0].mean is None
+    assert "source id differs" in usd.cells[0].remark
+    assert usd.average is None
+
+
+def test_other_budgets_are_other_tables(records: list[dict[str, Any]], made_run: Make) -> None:
+    more = [*records, made_run("source", 0, epochs=9), made_run("source", 0, dataset="office31")]
+    names = [found.name for found in wide(table(more, roster=ROSTER), ROSTER)]
+    assert names == ["sf-osda-digits", "sf-osda-digits-2", "sf-osda-office31"]
+
+
+def test_options_that_differ_name_the_task(made_run: Make) -> None:
+    records = []
+    for split in ("default", "r3"):
+        record = made_run("source", 0)
+        record["spec"]["protocol_options"]["split"] = split
+        records.append(record)
+    (found,) = wide(table(records, roster=ROSTER), ROSTER)
+    assert found.tasks == ("print→handwritten split=default", "print→handwritten split=r3")
+
+
+def test_a_method_without_defaults_shows_its_settings(made_run: Make) -> None:
+    records = [made_run("tent", 0, variant={"lr": lr}, options={"lr": lr}) for lr in (1, 2)]
+    (found,) = wide(table(records, roster=ROSTER), ROSTER)
+    assert [row.name for row in found.rows] == ["tent lr=1", "tent lr=2"]
+
+
+def test_csv_keeps_full_precision(only: Wide) -> None:
+    lines = list(csv.reader(io.StringIO(to_csv(only))))
+    head, usd = lines[0], lines[3]
+    assert head[:5] == ["method", "reconstruction", "oracle", "print→dslr", "print→dslr sd"]
+    assert head[-1] == "average"
+    assert usd[:3] == ["usd", "True", "False"]
+    assert float(usd[3]) == pytest.approx(0.61, abs=1e-15)
+    assert lines[2][6:] == ["", "", "", ""]
+
+
+def test_markdown(only: Wide) -> None:
+    lines = to_markdown(only).splitlines()
+    assert lines[2] == "| method | print→dslr | print→webcam | average |"
+    assert "| source | 50.0 ± 0.0 | 60.0 ± 0.0 | 55.0 |" in lines
+    assert "| shot | **70.0 ± 0.0** | – | – |" in lines
+    assert "| usd (reconstruction) | 61.0 ± 1.0 | **70.5 ± 0.7**(1) | 65.8 |" in lines
+    assert "(1) 2 of 3 seeds" in lines
+
+
+def test_latex(only: Wide) -> None:
+    text = to_latex(only)
+    assert r"method & print$\rightarrow$dslr & print$\rightarrow$webcam & average \\" in text
+    assert (
+        r"usd (reconstruction) & 61.0 $\pm$ 1.0 & \textbf{70.5 $\pm$ 0.7}$^{1}$ & 65.8 \\" in text
+    )
+    assert r"\begin{tabular}{lccc}" in text
+    assert "(1) 2 of 3 seeds}" in text
+    assert text.count("{") == text.count("}")
+
+
+def test_hostile_names_stay_text(made_run: Make) -> None:
+    name = r"a|b_c*<script>&%$#{}\x^~"
+    (found,) = wide(table([made_run(name, 0)], roster=ROSTER), ROSTER)
+    assert r"| a\|b\_c\*\<script\>&%$\#\{\}\\x^\~ |" in to_markdown(found)
+    assert r"a|b\_c*\textless{}script\textgreater{}\&\%\$\#\{\}\textbackslash{}x" in to_latex(found)
+
+
+def test_the_command_writes_them(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dabench.board.records import Store
+
+    store = Store(tmp_path / "results")
+    for number, record in enumerate(records):
+        store.write(record | {"run_id": f"r{number:02}"})
+    out = tmp_path / "out"
+    words = ["--wide", str(out), "--markdown", str(out), "--latex", str(out)]
+    words += ["--ranks", str(out), "--claims", "--bootstrap"]
+    assert main(["leaderboard", "--results", str(store.root), *words]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "ranks-sf-osda.svg",
+        *(f"sf-osda-digits.{ending}" for ending in ("csv", "md", "tex")),
+    ]
+    printed = capsys.readouterr().out
+    assert "too few tasks (2 of 6)" in printed
+    assert "not ranked: target-supervised: upper bound" in printed
+    tidy = (store.root / "leaderboard" / "leaderboard.csv").read_text()
+    assert tidy.splitlines()[0].endswith("boot_low,boot_high,boot_label")

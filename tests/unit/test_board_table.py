@@ -1,0 +1,165 @@
+"""The leaderboard's further columns: the best baseline, the gain, what is missing, costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dabench.board.leaderboard import COLUMNS, table, write_csv
+from dabench.board.roster import Roster
+from dabench.board.stats import gain, summarise
+from dabench.roster import registered
+
+Make = Callable[..., dict[str, Any]]
+ROSTER = Roster(baselines=frozenset({"source", "bn-adapt"}))
+
+
+def lines(records: list[dict[str, Any]], metric: str = "HOS", **more: Any) -> pd.DataFrame:
+    frame = table(records, roster=ROSTER, **more)
+    return frame[frame["metric"] == metric].set_index("method")
+
+
+def runs(made: Make, method: str, values: list[float | None], **more: Any) -> list[dict[str, Any]]:
+    return [made(method, seed, value, **more) for seed, value in enumerate(values)]
+
+
+def test_three_seeds_are_four_point_three_standard_errors() -> None:
+    found = summarise([0.5, 0.6, 0.7])
+    assert found.high is not None
+    assert found.sd is not None
+    assert (found.high - found.mean) / (found.sd / math.sqrt(3)) == pytest.approx(4.30, abs=0.005)
+
+
+def test_the_best_baseline_is_the_one_to_beat(made_run: Make) -> None:
+    records = runs(made_run, "source", [0.5] * 5) + runs(made_run, "bn-adapt", [0.6] * 5)
+    records += runs(made_run, "source", [0.55] * 5, init="bn-target")
+    records += runs(made_run, "usd", [0.62, 0.64, 0.66, 0.63, 0.65])
+    # neither a method that learns nor a changed baseline is a baseline row
+    records += runs(made_run, "shot", [0.9] * 5)
+    records += runs(made_run, "bn-adapt", [0.9] * 5, variant={"rho": 0.5}, options={"rho": 0.5})
+    found = lines(records)
+    usd = found.loc["usd"]
+    assert (usd["best_baseline"], usd["best_n"], usd["best_verdict"]) == ("bn-adapt", 5, "win")
+    assert usd["best_mean"] == pytest.approx(0.04)
+    assert usd["diff_mean"] == pytest.approx(0.14)
+    plain = found[(found.index == "bn-adapt") & (found["variant"] == "")].iloc[0]
+    assert pd.isna(plain["best_mean"])
+    assert plain["best_baseline"] == "bn-adapt"
+
+
+def test_the_best_baseline_of_an_error_is_the_lowest(made_run: Make) -> None:
+    pairs = {"source": 0.5, "bn-adapt": 0.3, "usd": 0.2}
+    records = [made_run(m, 0, scores={"FPR95": v}) for m, v in pairs.items()]
+    found = lines(records, "FPR95")
+    assert found.loc["usd", "best_baseline"] == "bn-adapt"
+
+
+def test_a_baseline_with_more_seeds_goes_first(made_run: Make) -> None:
+    records = runs(made_run, "source", [0.5] * 3) + runs(made_run, "bn-adapt", [0.9])
+    assert set(lines(records + runs(made_run, "usd", [0.7] * 3))["best_baseline"]) == {"source"}
+
+
+def test_gain_between_source_and_upper_bound(made_run: Make) -> None:
+    records = runs(made_run, "source", [0.4, 0.5]) + runs(made_run, "usd", [0.7, 0.8])
+    assert lines(records)["gain"].isna().all()
+    found = lines(records + runs(made_run, "target-supervised", [0.9, 1.0]))
+    assert found["gain"].to_dict() == {
+        "source": 0.0,
+        "target-supervised": pytest.approx(1.0),
+        "usd": pytest.approx(0.6),
+    }
+    assert found["oracle"].to_dict() == {
+        "source": False,
+        "target-supervised": True,
+        "usd": False,
+    }
+    worse = lines(records + runs(made_run, "target-supervised", [0.3, 0.5]))
+    assert worse["gain"].isna().all()
+
+
+def test_gain_takes_the_seeds_that_all_have() -> None:
+    source, bound = {0: 0.4, 1: 0.0}, {0: 0.8, 2: 0.0}
+    assert gain({0: 0.6, 1: 0.9, 2: 0.9}, source, bound) == pytest.approx(0.5)
+    assert gain({3: 0.6}, source, bound) is None
+    assert gain({0: 0.4}, {0: 0.8}, {0: 0.2}, -1.0) == pytest.approx(2 / 3)
+    assert gain({0: 0.4}, {0: 0.5}, {0: 0.5}) is None
+
+
+def test_fewer_seeds_than_the_others_are_marked(made_run: Make) -> None:
+    records = [*runs(made_run, "source", [0.5] * 3), *runs(made_run, "shot", [0.5] * 3)]
+    records += runs(made_run, "usd", [0.7] * 2)
+    records += [made_run("shot", 9, 0.5)]  # one seed more than the others is nothing to mark
+    found = lines(records)
+    assert found["remark"].to_dict() == {"source": "", "shot": "", "usd": "2 of 3 seeds"}
+    assert found.loc["usd", "n"] == 2
+
+
+def test_a_metric_that_some_runs_lack_is_a_hole(made_run: Make) -> None:
+    records = [made_run("usd", 0, scores={"AUROC": 0.9}), made_run("usd", 1)]
+    records += [made_run("source", seed, scores={"AUROC": 0.5}) for seed in range(2)]
+    found = lines(records, "AUROC")
+    assert pd.isna(found.loc["usd", "mean"])
+    assert found.loc["usd", "remark"] == "hole in 1 of 2 runs"
+    assert pd.isna(found.loc["usd", "diff_mean"])
+
+
+def test_nan_is_a_hole(made_run: Make) -> None:
+    found = lines([made_run("usd", 0, math.nan), made_run("usd", 1, 0.7)])
+    assert pd.isna(found.loc["usd", "mean"])
+    assert (found.loc["usd", "n"], found.loc["usd", "remark"]) == (0, "hole in 1 of 2 runs")
+    assert pd.isna(lines([made_run("usd", 0, math.inf)]).loc["usd", "mean"])
+
+
+def test_a_default_that_moved_refuses_the_row(made_run: Make) -> None:
+    records = [made_run("usd", 0, options={"lr": 0.1}), made_run("usd", 1, options={"lr": 0.2})]
+    assert set(lines(records)["note"]) == {"refused; options differ between seeds: lr"}
+    more = [
+        made_run("usd", 0, options={"lr": 0.1}),
+        made_run("usd", 1, options={"lr": 0.1, "x": 1}),
+    ]
+    assert set(lines(more)["note"]) == {""}
+
+
+def test_what_a_line_came_from(made_run: Make) -> None:
+    found = lines(runs(made_run, "usd", [0.7, 0.8])).loc["usd"]
+    assert found["runs"] == "usd-source-handwritten-0 usd-source-handwritten-1"
+    assert (found["data_id"], found["stream_id"], found["source_id"]) == ("d", "t0 t1", "s0 s1")
+    assert (found["selection"], found["dabench"]) == ("last", "0.1.0")
+    assert (found["seconds"], found["peak_memory_bytes"]) == (10.5, 200.0)
+    assert pd.isna(found["images_forward"])
+
+
+def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
+    frame = table([])
+    assert list(frame.columns) == COLUMNS
+    write_csv(frame, tmp_path / "empty.csv")
+    assert (tmp_path / "empty.csv").read_text() == ",".join(COLUMNS) + "\n"
+
+
+def test_csv_survives_every_name(made_run: Make, tmp_path: Path) -> None:
+    names = ["源→目标 ✓", 'a,"b"\nc', "x" * 5000, "\ud800"]
+    records = [made_run(f"m{i}", 0, 0.5, extras=[name]) for i, name in enumerate(names)]
+    write_csv(table(records), tmp_path / "table.csv")
+    read = pd.read_csv(tmp_path / "table.csv", encoding="utf-8")
+    assert read["extras"].tolist() == [*names[:3], "\\ud800"]
+    assert read["diff_n"].isna().all()
+
+
+def test_counts_have_no_point_in_csv(made_run: Make, tmp_path: Path) -> None:
+    records = runs(made_run, "source", [0.5] * 5) + runs(made_run, "usd", [0.7] * 5)
+    write_csv(table(records), tmp_path / "table.csv")
+    read = pd.read_csv(tmp_path / "table.csv", dtype=str).set_index("method")
+    assert (read.loc["usd", "diff_n"], read.loc["usd", "best_n"]) == ("5", "5")
+
+
+def test_the_registry_tells_the_board() -> None:
+    found = registered()
+    assert found.aliases == {"aerial": "conda"}
+    assert found.baselines == {"source", "bn-adapt", "tta-aug"}
+    assert found.primary("sf-osda", "digits") == "HOS"
+    assert found.primary("sf-uda", "visda-c") == "mean_class_accuracy"
