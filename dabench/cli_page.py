@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dabench.board.markup import plain
@@ -24,27 +25,30 @@ def leaderboard_page(args: argparse.Namespace) -> int:
             written.
     """
     from dabench.board.page.build import write_leaderboard
-    from dabench.board.page.gather import gather
-    from dabench.board.records import Store
+    from dabench.board.page.gather import gather, no_collection
     from dabench.roster import registered
 
-    store = Store(Path(args.results))
-    gathered = gather(store, args.only)
-    problems = gathered.problems
-    if args.strict and problems:
+    root, roster = Path(args.results), registered()
+    with no_collection():
+        gathered = gather(root, args.only, roster)
+        _warn(gathered.problems, strict=args.strict)
+        if not gathered.records:
+            chosen = f" whose column begins with '{args.only}'" if args.only else ""
+            raise StoreError(f"no records in {root / 'records'}{chosen}; 'dabench run' makes them")
+        path = write_leaderboard(gathered, Path(args.html), args.against, roster)
+    megabytes = path.stat().st_size / 1e6
+    print(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
+    return 0
+
+
+def _warn(problems: Sequence[str], *, strict: bool) -> None:
+    if strict and problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise StoreError(problems[0] + more)
     for problem in problems[:_NAMED]:
         print(f"warning: {plain(problem)}", file=sys.stderr)
     if problems:
         print(f"warning: {len(problems)} records left out; the page names them", file=sys.stderr)
-    if not gathered.records:
-        chosen = f" whose column begins with '{args.only}'" if args.only else ""
-        raise StoreError(f"no records in {store.records}{chosen}; 'dabench run' makes them")
-    path = write_leaderboard(gathered, Path(args.html), args.against, registered())
-    megabytes = path.stat().st_size / 1e6
-    print(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
-    return 0
 
 
 def report(args: argparse.Namespace) -> int:

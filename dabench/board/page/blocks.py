@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from dabench.board.page import words
+from dabench.board.page.gather import FEW_METRICS
 from dabench.board.page.lines import FIELDS, Cell, Line, make_line
 from dabench.board.records import OPTIONAL, Record, column
 from dabench.board.roster import Roster
 from dabench.board.rows import Row, row_of, varying_options
 
 #: metrics that have a column beside the one that ranks; where there are many lines
-FURTHER, FURTHER_COMPACT = 9, 2
+FURTHER, FURTHER_COMPACT = 9, FEW_METRICS
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 _ROW = ("column", "method", "variant", "version", "metric")
 Groups = Mapping[str, Mapping[Row, list[Record]]]

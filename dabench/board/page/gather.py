@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dabench.board.page import words
 from dabench.board.records import Record, Store, column
+from dabench.board.roster import PLAIN, Roster
 
 #: runs up to which every run's own figures stand in the page
 DETAIL = 5_000
+#: metrics beside the one that ranks above that number
+FEW_METRICS = 2
 #: what of ``cost`` is shown
 COSTS = ("images_forward", "images_backward", "adapt_seconds", "seconds", "peak_memory_bytes")
-_PER_CLASS = ("class_accuracy", "class_iou")
 _RUNNING = ("running_accuracy", "running_mIoU")
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Let the search for circles of garbage rest: a million small objects that all stay cost it
+    more than reading them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -41,23 +60,25 @@ class Gathered:
     detail: bool = True
 
 
-def gather(store: Store, only: str = "") -> Gathered:
+def gather(root: Path, only: str = "", roster: Roster = PLAIN) -> Gathered:
     """Read a store.
 
     Args:
-        store: of the records.
+        root: the results folder.
         only: beginning of the keys of the columns that are wanted, as ``sf-osda/digits``.
+        roster: knows the metrics that rank; where there are many runs, few others are kept.
     """
     names = only.split("/")
     # a beginning may stop within a name: only whole names narrow what is read
     protocol = names[0] if len(names) > 1 else "*"
     dataset = names[1] if len(names) > 2 else "*"
-    found = Gathered(detail=_few(store, protocol, dataset))
-    shared: dict[str, Any] = {}
+    found = Gathered(detail=_few(root, protocol, dataset))
+    store = Store(root, curves=found.detail)
+    reader = Reader(roster, detail=found.detail)
     for path, record in store.all(protocol, dataset):
         try:
-            if column(record["spec"]).startswith(only):
-                found.records.append(reduced(record, shared, detail=found.detail))
+            if not only or column(record["spec"]).startswith(only):
+                found.records.append(reader.reduced(record))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"
             found.problems.append(f"{path} lacks what a record has ({what}); it is left out")
@@ -66,36 +87,65 @@ def gather(store: Store, only: str = "") -> Gathered:
     return found
 
 
-def reduced(record: Record, shared: dict[str, Any], *, detail: bool = True) -> Record:
-    """Return what tables and dialogs need of a record.
+class Reader:
+    """Reduces records; what is equal in many of them is kept once.
 
     Args:
-        record: as in ``board.records``.
-        shared: equal parts of earlier records; they are kept once.
-        detail: keep scores of single classes, and the running figure of streams.
-
-    Raises:
-        KeyError, TypeError, ValueError: the record lacks something that a table needs.
+        roster: knows the metrics that rank.
+        detail: keep all scores and the running figure of streams; otherwise a few metrics.
     """
-    spec = {sys.intern(name): _word(value) for name, value in record["spec"].items()}
-    spec["seed"] = int(spec["seed"])
-    for name in ("method_options", "protocol_options"):
-        spec[name] = _once(shared, dict(spec[name]))
-    kept: Record = {
-        "run_id": str(record["run_id"]),
-        "spec": spec,
-        "ids": {sys.intern(n): _word(str(v)) for n, v in (record.get("ids") or {}).items()},
-        "versions": _once(shared, dict(record.get("versions") or {})),
-        "cost": {n: float(v) for n, v in (record.get("cost") or {}).items() if n in COSTS},
-        "commit": _word(str((record.get("environment") or {}).get("git_commit") or "")),
-        "extras": _once(shared, [str(name) for name in record.get("extras") or []]),
-        "reconstruction": bool(record.get("reconstruction")),
-        "scores": [_score(r) for r in record["scores"] if detail or r["metric"] not in _PER_CLASS],
-        "curves": running(record) if detail else [],
-    }
-    if record.get("variant") is not None:
-        kept["variant"] = _once(shared, dict(record["variant"]))
-    return kept
+
+    def __init__(self, roster: Roster = PLAIN, *, detail: bool = True) -> None:
+        self._roster, self._detail = roster, detail
+        self._shared: dict[str, Any] = {}
+        self._dropped: dict[tuple[str, str], set[tuple[str, str]]] = {}
+
+    def reduced(self, record: Record) -> Record:
+        """Return what tables and dialogs need of a record.
+
+        Raises:
+            KeyError, TypeError, ValueError: the record lacks something that a table needs.
+        """
+        spec = {sys.intern(name): _word(value) for name, value in record["spec"].items()}
+        for name in ("method_options", "protocol_options"):
+            spec[name] = self._once(dict(spec[name]))
+        kept: Record = {
+            "run_id": str(record["run_id"]),
+            "spec": spec,
+            "ids": {name: _word(str(value)) for name, value in (record.get("ids") or {}).items()},
+            "versions": self._once(dict(record.get("versions") or {})),
+            "extras": self._once([str(name) for name in record.get("extras") or []]),
+            "reconstruction": bool(record.get("reconstruction")),
+            "cost": {n: float(v) for n, v in (record.get("cost") or {}).items() if n in COSTS},
+            "commit": _word(str((record.get("environment") or {}).get("git_commit") or "")),
+            "scores": self._scores(record),
+            "curves": running(record) if self._detail else [],
+        }
+        if record.get("variant") is not None:
+            kept["variant"] = self._once(dict(record["variant"]))
+        return kept
+
+    def _scores(self, record: Record) -> list[Record]:
+        rows = record["scores"]
+        if self._detail:
+            return [_score(row) for row in rows]
+        dropped = self._drop(record)
+        return [_score(r) for r in rows if (r["metric"], r.get("segment", "all")) not in dropped]
+
+    def _drop(self, record: Record) -> set[tuple[str, str]]:
+        """Return the metrics without a place in a large page: judged once for a data set."""
+        spec = record["spec"]
+        task = (spec["protocol"], spec["dataset"])
+        if task not in self._dropped:
+            keys = {(row["metric"], row.get("segment", "all")) for row in record["scores"]}
+            by_name = {m if s == "all" else f"{m}/{s}": (m, s) for m, s in keys}
+            primary = self._roster.primary(*task)
+            kept = {primary, *words.headline(by_name, primary, FEW_METRICS)}
+            self._dropped[task] = {pair for name, pair in by_name.items() if name not in kept}
+        return self._dropped[task]
+
+    def _once(self, part: Any) -> Any:
+        return self._shared.setdefault(repr(part), part)
 
 
 def running(record: Mapping[str, Any]) -> list[Curve]:
@@ -114,8 +164,8 @@ def running(record: Mapping[str, Any]) -> list[Curve]:
     return found
 
 
-def _few(store: Store, protocol: str, dataset: str) -> bool:
-    files = store.records.glob(f"{protocol}/{dataset}/*.json")
+def _few(root: Path, protocol: str, dataset: str) -> bool:
+    files = (root / "records").glob(f"{protocol}/{dataset}/*.json")
     return sum(1 for _ in islice(files, DETAIL + 1)) <= DETAIL
 
 
@@ -132,7 +182,3 @@ def _score(row: Mapping[str, Any]) -> Record:
 
 def _word(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value
-
-
-def _once(shared: dict[str, Any], part: Any) -> Any:
-    return shared.setdefault(repr(part), part)
