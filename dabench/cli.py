@@ -77,6 +77,7 @@ def _command(words: list[str]) -> int:
         "data": _data,
         "leaderboard": _leaderboard,
         "diff": _diff,
+        "report": _report,
         "weather": _weather,
         "reproduce": _reproduce,
     }
@@ -184,6 +185,12 @@ def _reproduce(args: argparse.Namespace) -> int:
     from dabench.cli_reproduce import reproduce
 
     return reproduce(args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from dabench.cli_page import report
+
+    return report(args)
 
 
 def _leaderboard(args: argparse.Namespace) -> int:

@@ -61,6 +61,12 @@ def leaderboard(args: argparse.Namespace) -> int:
         StoreError: no records, an unwritable folder, or under ``--strict`` a damaged record.
         ConfigError: there is no row ``--against``.
     """
+    if args.html:
+        from dabench.cli_page import leaderboard_page
+
+        leaderboard_page(args)
+        if not any((args.csv, args.wide, args.markdown, args.latex, args.ranks, args.claims)):
+            return 0
     from dabench import cli_output
     from dabench.board.leaderboard import table, write_csv
     from dabench.board.records import Store

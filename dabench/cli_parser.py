@@ -19,6 +19,7 @@ COMMANDS = {
     "leaderboard": "make the table of all records",
     "reproduce": "run a record's spec again and report the difference",
     "diff": "say why two runs are (not) comparable, and how their scores differ",
+    "report": "write one run's report as a page that needs no network",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
     "weather": "list the kinds of weather, or draw a contact sheet of them",
 }
@@ -66,7 +67,7 @@ def build_parsers() -> tuple[Parser, Parser]:
     }
     for other in others.values():
         other.add_argument("--debug", action="store_true", help=FLAGS["debug"])
-    for name in ("show", "leaderboard", "diff"):
+    for name in ("show", "leaderboard", "diff", "report"):
         others[name].add_argument("--results", default="results", help=OPTIONS["results"][2])
     others["show"].add_argument("run", metavar="RUN", help="a run id, its beginning, or a path")
     others["show"].add_argument("--json", action="store_true", help="print the record itself")
@@ -74,6 +75,7 @@ def build_parsers() -> tuple[Parser, Parser]:
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])
+    _add_page_options(others["leaderboard"], others["report"])
     _add_serve_options(others["serve-source"])
     _add_sweep_options(others["sweep"])
     _add_reproduce_options(others["reproduce"])
@@ -146,6 +148,22 @@ def _add_reproduce_options(reproduce: Parser) -> None:
         reproduce.add_argument(f"--{name}", dest=name, metavar=kind, help=text)
     text = FLAGS["no-progress"]
     reproduce.add_argument("--no-progress", dest="no-progress", action="store_true", help=text)
+
+
+def _add_page_options(leaderboard: Parser, report: Parser) -> None:
+    leaderboard.add_argument(
+        "--html", metavar="DIR", help="write DIR/index.html, one page that needs no network"
+    )
+    leaderboard.add_argument(
+        "--only",
+        metavar="COLUMN",
+        default="",
+        help="with --html: columns whose key begins so: sf-osda, sf-osda/digits ...",
+    )
+    report.add_argument("run", metavar="RUN", help="a run id, its beginning, or a path")
+    report.add_argument(
+        "--html", metavar="FILE", nargs="?", help="default RESULTS/runs/RUN/report/index.html"
+    )
 
 
 def _add_weather_options(weather: Parser) -> None:

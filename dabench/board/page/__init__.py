@@ -1,0 +1,1 @@
+"""HTML pages that need no network: the leaderboard, and the report of one run (no torch)."""

@@ -1,0 +1,212 @@
+"""The leaderboard as a page shows it: a block a column, with a title that parts it from others."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from dabench.board.page import words
+from dabench.board.page.gather import FEW_METRICS
+from dabench.board.page.lines import FIELDS, Cell, Line, make_line
+from dabench.board.records import OPTIONAL, Record, column
+from dabench.board.roster import Roster
+from dabench.board.rows import Row, row_of, varying_options
+
+#: metrics that have a column beside the one that ranks; where there are many lines
+FURTHER, FURTHER_COMPACT = 9, FEW_METRICS
+_BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
+_ROW = ("column", "method", "variant", "version", "metric")
+Groups = Mapping[str, Mapping[Row, list[Record]]]
+
+
+@dataclass
+class Block:
+    """A column of the leaderboard: one task under one budget.
+
+    Attributes:
+        key: of the column.
+        spec: of its first run; what the column fixes holds for all.
+        metric: the one that ranks.
+        metrics: the further ones.
+        lines: its rows, the best first.
+        title: data set, task, and the options that part it from its neighbours.
+        versus: the best baseline, where it is not the row that all are held against.
+        brief: there is no room in the page for its rows.
+    """
+
+    key: str
+    spec: Mapping[str, Any]
+    metric: str
+    metrics: list[str]
+    lines: list[Line]
+    title: str = ""
+    versus: str = ""
+    brief: bool = False
+
+    @property
+    def anchor(self) -> str:
+        """A name for links within the page."""
+        return "c-" + self.key.rpartition("/")[2]
+
+    @property
+    def main(self) -> list[Line]:
+        """The lines without ablations."""
+        return [line for line in self.lines if line.main]
+
+    @property
+    def ranked(self) -> list[Line]:
+        """The main lines that have a score; the upper bound is not among them."""
+        return [ln for ln in self.main if ln.kind != "bound" and self.metric in ln.values]
+
+    @property
+    def best(self) -> Line | None:
+        """The line that ranks first."""
+        return max(self.ranked, key=lambda line: line.values[self.metric].mean, default=None)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether some line has a normalised gain, for which there must be an upper bound."""
+        return any(line.gain is not None for line in self.lines)
+
+    @property
+    def budget(self) -> str:
+        """What every row may spend, in words."""
+        spec = self.spec
+        parts = [f"{spec['image_size']} px", str(spec["backbone"]), f"weights {spec['weights']}"]
+        parts += [f"epochs {spec['epochs']}", f"batch {spec['batch_size']}"]
+        parts += [f"source epochs {spec['source_epochs']}"]
+        parts += [f"{spec['freeze']} stages frozen"] if spec["freeze"] else []
+        return " · ".join(parts)
+
+    @property
+    def options(self) -> str:
+        """All options of the protocol."""
+        return " · ".join(f"{n} {v}" for n, v in sorted(options(self.spec).items()))
+
+
+def grouped(records: Iterable[Record]) -> Groups:
+    """Return the runs of every cell: key of a column -> row -> records."""
+    kept = list(records)
+    varying = varying_options(kept)
+    cells: dict[str, dict[Row, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in kept:
+        cells[column(record["spec"])][row_of(record, varying)].append(record)
+    return cells
+
+
+def blocks(
+    frame: pd.DataFrame, groups: Groups, roster: Roster, against: str, *, compact: bool
+) -> list[Block]:
+    """Return a block a column, sorted by task and then by how much was measured.
+
+    Args:
+        frame: ``board.leaderboard.table``.
+        groups: the same records.
+        roster: what is known of the names.
+        against: the row that differences are paired with.
+        compact: keep few metrics.
+    """
+    most = FURTHER_COMPACT if compact else FURTHER
+    found = [_empty(key, groups[key], roster, most) for key in sorted(groups)]
+    cells = _cells(frame, {b.key: {b.metric, *b.metrics} for b in found})
+    for block in found:
+        for row, runs in groups[block.key].items():
+            mine = cells.get((block.key, row.label, row.variant, row.version), {})
+            block.lines.append(make_line(row, runs, mine, block.metric, roster))
+        _finish(block)
+        names = {line.best_name for line in block.lines if line.best.mean is not None}
+        block.versus = names.pop() if len(names) == 1 and not compact else ""
+        block.versus = "" if block.versus == against else block.versus
+    entitle(found)
+    return sorted(found, key=lambda b: (_task(b.spec), -len(b.main), -len(b.lines), b.title, b.key))
+
+
+def entitle(found: Sequence[Block]) -> None:
+    """Give every block a title: what it shares with all blocks of its protocol is left out."""
+    by_protocol: dict[str, list[Block]] = defaultdict(list)
+    for block in found:
+        by_protocol[block.spec["protocol"]].append(block)
+    for group in by_protocol.values():
+        varying = _varying([options(block.spec) for block in group])
+        by_task: dict[tuple[str, str, str], list[Block]] = defaultdict(list)
+        for block in group:
+            by_task[_task(block.spec)].append(block)
+        for same in by_task.values():
+            budgets = _varying([{name: b.spec.get(name) for name in _BUDGET} for b in same])
+            for block in same:
+                block.title = _title(block.spec, sorted(varying | budgets))
+
+
+def options(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the protocol's options that are set, and those of a source model of its own."""
+    found = {n: v for n, v in spec["protocol_options"].items() if v is not None}
+    return found | {n: spec[n] for n in OPTIONAL if spec.get(n) is not None}
+
+
+def _empty(key: str, runs: Mapping[Row, list[Record]], roster: Roster, most: int) -> Block:
+    """Return a block that knows its metrics but has no lines yet."""
+    spec = next(iter(runs.values()))[0]["spec"]
+    metric = roster.primary(spec["protocol"], spec["dataset"])
+    known = {_key(row) for group in runs.values() for run in group for row in run["scores"]}
+    return Block(key, spec, metric, words.headline(known, metric, most), [])
+
+
+def _title(spec: Mapping[str, Any], names: Sequence[str]) -> str:
+    dataset, source, target = _task(spec)
+    parts = [dataset, f"{source} → {target}" if source != target else source]
+    mine = {name: spec.get(name) for name in _BUDGET} | options(spec)
+    parts += [
+        f"{name.replace('_', ' ')} {mine[name]}"
+        for name in names
+        if mine.get(name) not in (None, "default")
+    ]
+    return " · ".join(parts)
+
+
+def _task(spec: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(spec["dataset"]), str(spec["source"]), str(spec["target"])
+
+
+def _varying(found: Sequence[Mapping[str, Any]]) -> set[str]:
+    names = {name for each in found for name in each}
+    return {name for name in names if len({repr(each.get(name)) for each in found}) > 1}
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return row["metric"] if row["segment"] == "all" else f"{row['metric']}/{row['segment']}"
+
+
+def _cells(
+    frame: pd.DataFrame, wanted: Mapping[str, set[str]]
+) -> dict[tuple[str, str, str, str], dict[str, Cell]]:
+    """Return the frame's lines by row and metric, of the metrics that are shown."""
+    metrics = {name for names in wanted.values() for name in names}
+    names = [*_ROW, *FIELDS]
+    kept = frame.loc[frame["metric"].isin(metrics), names]
+    found: dict[tuple[str, str, str, str], dict[str, Cell]] = defaultdict(dict)
+    for values in zip(*(kept[name].tolist() for name in names), strict=True):
+        key, method, variant, version, metric = values[: len(_ROW)]
+        if metric in wanted.get(key, ()):
+            cell = dict(zip(FIELDS, values[len(_ROW) :], strict=True))
+            found[key, method, variant, version][metric] = cell
+    return found
+
+
+def _finish(block: Block) -> None:
+    """Tell ablations from methods as they stand, and put the best first."""
+    fewest: dict[str, int] = {}
+    for line in block.lines:
+        length = len(line.row.variant.split())
+        fewest[line.row.label] = min(fewest.get(line.row.label, length), length)
+    for line in block.lines:
+        line.main = len(line.row.variant.split()) == fewest[line.row.label]
+    block.lines.sort(key=lambda line: (-_mean(line, block.metric), line.name))
+
+
+def _mean(line: Line, metric: str) -> float:
+    return line.values[metric].mean if metric in line.values else -math.inf

@@ -1,0 +1,83 @@
+"""The leaderboard as one page: ``dabench leaderboard --html DIR``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from dabench import __version__
+from dabench.board.leaderboard import table
+from dabench.board.page.blocks import Block, blocks, grouped
+from dabench.board.page.data import page_data, to_json
+from dabench.board.page.gather import Gathered
+from dabench.board.page.render import render, write_page
+from dabench.board.page.tabs import block_charts, tabs
+from dabench.board.roster import PLAIN, Roster
+from dabench.errors import StoreError, did_you_mean
+
+#: lines up to which every block has charts and many metrics
+CHARTED = 2_500
+#: lines of tables that fit into the page; blocks beyond them are named alone
+TABLED = 15_000
+
+
+def leaderboard_page(gathered: Gathered, against: str = "source", roster: Roster = PLAIN) -> bytes:
+    """Return the page of all records.
+
+    Args:
+        gathered: the records, reduced.
+        against: the row that differences are paired with.
+        roster: what is known of the names.
+
+    Raises:
+        StoreError: there is no record, or no row ``against``.
+    """
+    records = gathered.records
+    if not records:
+        raise StoreError("no records to show; 'dabench run' makes them")
+    groups = grouped(records)
+    names = {row.name for rows in groups.values() for row in rows}
+    if against not in names:
+        raise StoreError(f"--against {against}: no such row{did_you_mean(against, names)}")
+    lines = sum(len(rows) for rows in groups.values())
+    compact = lines > CHARTED or not gathered.detail
+    frame = table(records, against, roster)
+    found = blocks(frame, groups, roster, against, compact=compact)
+    _number(found)
+    data = page_data([b for b in found if not b.brief], detail=gathered.detail)
+    return render(
+        "leaderboard.html.j2",
+        tabs=tabs(found, frame, roster, against),
+        charts={} if compact else {block.key: block_charts(block) for block in found},
+        data=Markup(to_json(data)),  # escaped there
+        against=against,
+        compact=compact,
+        detail=gathered.detail,
+        runs=len(records),
+        columns=len(found),
+        problems=gathered.problems,
+        failed=gathered.failed,
+        version=__version__,
+    )
+
+
+def write_leaderboard(
+    gathered: Gathered, folder: Path, against: str = "source", roster: Roster = PLAIN
+) -> Path:
+    """Write ``folder/index.html`` and return its path (raises as ``leaderboard_page``)."""
+    path = folder / "index.html"
+    write_page(path, leaderboard_page(gathered, against, roster))
+    return path
+
+
+def _number(found: Sequence[Block]) -> None:
+    """Number the cells, and mark the blocks for which there is no room."""
+    lines = number = 0
+    for block in found:
+        lines += len(block.lines)
+        block.brief = lines > TABLED
+        for line in block.lines:
+            line.number = -1 if block.brief else number
+            number += not block.brief

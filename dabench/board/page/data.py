@@ -1,0 +1,102 @@
+"""The runs behind each cell, as the JSON that a page's dialogs read.
+
+::
+
+    {"detail": true, "texts": ["c5dc8bd3d2be", …],
+     "cells": [{"title", "where", "key", "note", "n", "command", "spec": [[name, value], …],
+                "metrics": [name, …], "runs": [{"id", "seed", "own", "ids": [number of a text, …],
+                "commit": number, "cost": […], "scores": […]}, …]}, …]}
+
+Above ``gather.DETAIL`` runs a cell is only ``{"title", "where", "key", "note", "n", "ids"}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dabench.board.page.blocks import Block
+from dabench.board.page.command import own_words, shared_words
+from dabench.board.page.gather import COSTS
+from dabench.board.page.lines import Line
+from dabench.board.records import Record, score_map
+
+#: run ids that a cell lists where there is no room for the runs
+FEW_IDS = 3
+_IDS = ("data", "stream", "source")
+
+
+def page_data(blocks: Iterable[Block], *, detail: bool) -> dict[str, Any]:
+    """Return the data of all cells, by number."""
+    texts: dict[str, int] = {}
+    cells: dict[int, dict[str, Any]] = {}
+    for block in blocks:
+        for line in block.lines:
+            cells[line.number] = _cell(block, line, texts, detail=detail)
+    return {"detail": detail, "cells": [cells[i] for i in sorted(cells)], "texts": list(texts)}
+
+
+def to_json(data: Any) -> str:
+    """Return JSON that no parser of HTML takes for markup; it is ASCII."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def flat_spec(spec: Mapping[str, Any]) -> list[list[str]]:
+    """Return a spec as (name, value) pairs of text; options stand by their dotted names."""
+    found = []
+    for name, value in spec.items():
+        if isinstance(value, Mapping):
+            prefix = name.removesuffix("_options")
+            found += [[f"{prefix}.{n}", _text(v)] for n, v in sorted(value.items())]
+        else:
+            found.append([name.replace("_", "-"), _text(value)])
+    return found
+
+
+def _cell(block: Block, line: Line, texts: dict[str, int], *, detail: bool) -> dict[str, Any]:
+    head = {"title": line.name, "where": block.title, "note": line.note, "n": len(line.runs)}
+    runs = sorted(line.runs, key=lambda run: (run["spec"]["seed"], run["run_id"]))
+    if not detail:
+        return head | {"key": block.key, "ids": [run["run_id"] for run in runs[:FEW_IDS]]}
+    same = {n: v for n, v in runs[0]["spec"].items() if all(r["spec"].get(n) == v for r in runs)}
+    same.pop("seed", None)
+    maps = [score_map(run) for run in runs]
+    metrics = list(dict.fromkeys(name for found in maps for name in found))
+    shown = [[_rounded(found.get(name)) for name in metrics] for found in maps]
+    return head | {
+        "key": block.key,
+        "version": line.row.version,
+        "command": shared_words(runs[0]),
+        "spec": flat_spec(same),
+        "metrics": metrics,
+        "runs": [_run(run, row, texts) for run, row in zip(runs, shown, strict=True)],
+    }
+
+
+def _run(run: Record, scores: Sequence[float | None], texts: dict[str, int]) -> dict[str, Any]:
+    def once(text: str) -> int:
+        return texts.setdefault(text, len(texts))
+
+    return {
+        "id": run["run_id"],
+        "seed": run["spec"]["seed"],
+        "own": own_words(run),
+        "ids": [once(str(run["ids"].get(name, ""))) for name in _IDS],
+        "commit": once(run["commit"]),
+        "cost": [round(run["cost"][name], 1) if name in run["cost"] else None for name in COSTS],
+        "scores": scores,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

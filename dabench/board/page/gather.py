@@ -1,0 +1,184 @@
+"""Records -> what a page keeps of them, so that 100,000 fit into memory."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dabench.board.page import words
+from dabench.board.records import Record, Store, column
+from dabench.board.roster import PLAIN, Roster
+
+#: runs up to which every run's own figures stand in the page
+DETAIL = 5_000
+#: metrics beside the one that ranks above that number
+FEW_METRICS = 2
+#: what of ``cost`` is shown
+COSTS = ("images_forward", "images_backward", "adapt_seconds", "seconds", "peak_memory_bytes")
+_RUNNING = ("running_accuracy", "running_mIoU")
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Let the search for circles of garbage rest: a million small objects that all stay cost it
+    more than reading them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure along a stream: ``at`` (N,) steps, ``value`` (N,) fractions."""
+
+    name: str
+    at: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+
+
+@dataclass
+class Gathered:
+    """The records of a store, each reduced; ``problems`` names the files that were skipped."""
+
+    records: list[Record] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    failed: int = 0
+    detail: bool = True
+
+
+def gather(root: Path, only: str = "", roster: Roster = PLAIN) -> Gathered:
+    """Read a store.
+
+    Args:
+        root: the results folder.
+        only: beginning of the keys of the columns that are wanted, as ``sf-osda/digits``.
+        roster: knows the metrics that rank; where there are many runs, few others are kept.
+    """
+    names = only.split("/")
+    # a beginning may stop within a name: only whole names narrow what is read
+    protocol = names[0] if len(names) > 1 else "*"
+    dataset = names[1] if len(names) > 2 else "*"
+    found = Gathered(detail=_few(root, protocol, dataset))
+    store = Store(root, curves=found.detail)
+    reader = Reader(roster, detail=found.detail)
+    for path, record in store.all(protocol, dataset):
+        try:
+            if not only or column(record["spec"]).startswith(only):
+                found.records.append(reader.reduced(record))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            found.problems.append(f"{path} lacks what a record has ({what}); it is left out")
+    found.problems = [*store.problems, *found.problems]
+    found.failed = len(store.failed())
+    return found
+
+
+class Reader:
+    """Reduces records; what is equal in many of them is kept once.
+
+    Args:
+        roster: knows the metrics that rank.
+        detail: keep all scores and the running figure of streams; otherwise a few metrics.
+    """
+
+    def __init__(self, roster: Roster = PLAIN, *, detail: bool = True) -> None:
+        self._roster, self._detail = roster, detail
+        self._shared: dict[str, Any] = {}
+        self._dropped: dict[tuple[str, str], set[tuple[str, str]]] = {}
+
+    def reduced(self, record: Record) -> Record:
+        """Return what tables and dialogs need of a record.
+
+        Raises:
+            KeyError, TypeError, ValueError: the record lacks something that a table needs.
+        """
+        spec = {sys.intern(name): _word(value) for name, value in record["spec"].items()}
+        for name in ("method_options", "protocol_options"):
+            spec[name] = self._once(dict(spec[name]))
+        kept: Record = {
+            "run_id": str(record["run_id"]),
+            "spec": spec,
+            "ids": {name: _word(str(value)) for name, value in (record.get("ids") or {}).items()},
+            "versions": self._once(dict(record.get("versions") or {})),
+            "extras": self._once([str(name) for name in record.get("extras") or []]),
+            "reconstruction": bool(record.get("reconstruction")),
+            "cost": {n: float(v) for n, v in (record.get("cost") or {}).items() if n in COSTS},
+            "commit": _word(str((record.get("environment") or {}).get("git_commit") or "")),
+            "scores": self._scores(record),
+            "curves": running(record) if self._detail else [],
+        }
+        if record.get("variant") is not None:
+            kept["variant"] = self._once(dict(record["variant"]))
+        return kept
+
+    def _scores(self, record: Record) -> list[Record]:
+        rows = record["scores"]
+        if self._detail:
+            return [_score(row) for row in rows]
+        dropped = self._drop(record)
+        return [_score(r) for r in rows if (r["metric"], r.get("segment", "all")) not in dropped]
+
+    def _drop(self, record: Record) -> set[tuple[str, str]]:
+        """Return the metrics without a place in a large page: judged once for a data set."""
+        spec = record["spec"]
+        task = (spec["protocol"], spec["dataset"])
+        if task not in self._dropped:
+            keys = {(row["metric"], row.get("segment", "all")) for row in record["scores"]}
+            by_name = {m if s == "all" else f"{m}/{s}": (m, s) for m, s in keys}
+            primary = self._roster.primary(*task)
+            kept = {primary, *words.headline(by_name, primary, FEW_METRICS)}
+            self._dropped[task] = {pair for name, pair in by_name.items() if name not in kept}
+        return self._dropped[task]
+
+    def _once(self, part: Any) -> Any:
+        return self._shared.setdefault(repr(part), part)
+
+
+def running(record: Mapping[str, Any]) -> list[Curve]:
+    """Return the running figure of a stream: the method's, and the source model's beside it."""
+    found = []
+    for segment in ("all", "source"):
+        rows = [
+            row
+            for row in record.get("curves") or []
+            if row["metric"] in _RUNNING and row["segment"] == segment and row["value"] is not None
+        ]
+        if len(rows) > 1:
+            at = np.array([row["at"] for row in rows], np.int64)
+            value = np.array([row["value"] for row in rows], np.float64)
+            found.append(Curve("" if segment == "all" else segment, at, value))
+    return found
+
+
+def _few(root: Path, protocol: str, dataset: str) -> bool:
+    files = (root / "records").glob(f"{protocol}/{dataset}/*.json")
+    return sum(1 for _ in islice(files, DETAIL + 1)) <= DETAIL
+
+
+def _score(row: Mapping[str, Any]) -> Record:
+    value = None if row["value"] is None else float(row["value"])
+    return {
+        "metric": _word(str(row["metric"])),
+        "value": value if value is not None and math.isfinite(value) else None,
+        "n": int(row["n"]),
+        "segment": _word(str(row.get("segment", "all"))),
+        "at": int(row.get("at", 0)),
+    }
+
+
+def _word(value: Any) -> Any:
+    return sys.intern(value) if type(value) is str else value

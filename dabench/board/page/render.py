@@ -1,0 +1,75 @@
+"""Templates, style and script -> one file that asks the network for nothing.
+
+The page's security policy allows exactly the one style sheet and the one script that stand in it,
+by their hashes; everything from a record is escaped by Jinja2, and data stand in a block of JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from dabench.board.files import write_atomically
+from dabench.board.page import words
+
+
+def render(template: str, **values: Any) -> bytes:
+    """Return a page as UTF-8; what is no valid text (lone surrogates) becomes question marks.
+
+    Args:
+        template: file name in ``board/templates``.
+        values: what the template asks for.
+    """
+    style = _asset("page.css")
+    script = _asset("page.js")
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    # both are files of the package, and hold nothing of a record
+    assets = {"style": Markup(style), "script": Markup(script)}
+    text = _environment().get_template(template).render(policy=policy, **assets, **values)
+    return text.encode("utf-8", errors="replace")
+
+
+def write_page(path: Path, content: bytes) -> None:
+    """Write a page whole or not at all.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    write_atomically(path, lambda file: (file.write(content), None)[1])
+
+
+@cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("dabench.board", "templates"),
+        autoescape=select_autoescape(default_for_string=True, default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (words.number, words.signed, words.span, words.seconds, words.size):
+        found.filters[function.__name__] = function
+    found.filters["count"] = words.count
+    found.globals["span"] = words.span
+    return found
+
+
+@cache
+def _asset(name: str) -> str:
+    environment = _environment()
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"

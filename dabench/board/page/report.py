@@ -1,0 +1,147 @@
+"""One run as one page: ``dabench report RUN``. What a protocol did not record is left out."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dabench import __version__
+from dabench.board.page import words
+from dabench.board.page.command import command
+from dabench.board.page.data import flat_spec
+from dabench.board.page.figures import Section, sections
+from dabench.board.page.render import render
+from dabench.board.records import Record, score_map
+from dabench.board.roster import PLAIN, Roster
+from dabench.errors import StoreError
+
+#: bytes of pictures that a page may hold
+MOST_PICTURES = 8 * 2**20
+_COSTS = {"seconds": words.seconds, "adapt_seconds": words.seconds, "peak_memory_bytes": words.size}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A score's line in the table."""
+
+    name: str
+    value: float | None
+    n: int
+    at: int
+
+
+def report_page(
+    path: Path, record: Record, base: Record | None, pictures: Path, roster: Roster = PLAIN
+) -> bytes:
+    """Return the report of a run.
+
+    Args:
+        path: of the record; its predictions lie beside it.
+        record: finished or failed.
+        base: the run of ``source`` that it is held against, where there is one.
+        pictures: the folder of the run's PNG files; it need not exist.
+        roster: what is known of the names.
+
+    Raises:
+        StoreError: the record lacks its spec.
+    """
+    try:
+        spec = record["spec"]
+        title = f"{spec['method']}{'+bn' if spec['init'] == 'bn-target' else ''}"
+        where = f"{spec['protocol']} · {spec['dataset']} {spec['source']} → {spec['target']}"
+        again = command(record)
+        headline = _headline(record, base, roster)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} lacks what a record has ({error}); run it again") from None
+    drawn, notes = _safely(path, record)
+    found, left_out = _pictures(pictures)
+    return render(
+        "report.html.j2",
+        title=title,
+        where=where,
+        seed=spec["seed"],
+        run_id=str(record["run_id"]),
+        marks=_marks(record),
+        failed=str(record.get("traceback", "")) if record.get("failed") else None,
+        headline=headline,
+        command=again,
+        sections=drawn,
+        pictures=found,
+        scores=[Shown(_name(r), r["value"], r["n"], r["at"]) for r in record.get("scores") or []],
+        tables=_tables(record),
+        notes=notes + left_out,
+        version=__version__,
+    )
+
+
+def _headline(record: Record, base: Record | None, roster: Roster) -> list[tuple[str, str, str]]:
+    """Return the figures that matter most: (name, value, remark)."""
+    if not record.get("scores"):
+        return []
+    spec = record["spec"]
+    metric = roster.primary(spec["protocol"], spec["dataset"])
+    scores = score_map(record)
+    theirs = {} if base is None else score_map(base)
+    names = [metric, *words.headline(scores, metric, 4)]
+    found = []
+    for name in (name for name in names if name in scores):
+        ours, other = scores[name], theirs.get(name)
+        remark = ""
+        if ours is not None and other is not None:
+            remark = f"against source {words.signed(ours - other)}"
+        found.append((name, words.number(ours), remark))
+    return found
+
+
+def _marks(record: Record) -> list[str]:
+    found = [str(name) for name in record.get("extras") or []]
+    if record.get("reconstruction"):
+        found.insert(0, "reconstruction")
+    return [*found, *(f"{n}={v}" for n, v in sorted((record.get("variant") or {}).items()))]
+
+
+def _safely(path: Path, record: Record) -> tuple[list[Section], list[str]]:
+    """Return the charts, or why there are none: a damaged file must not cost the report."""
+    try:
+        return sections(path, record)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return [], [f"No charts: the record or its predictions are not as expected ({error})."]
+
+
+def _tables(record: Record) -> list[tuple[str, list[list[str]]]]:
+    """Return the record's plain parts, each as (name, value) pairs."""
+    cost = {
+        name: _COSTS.get(name, words.count)(value)
+        for name, value in (record.get("cost") or {}).items()
+        if isinstance(value, int | float)
+    }
+    parts: Iterable[tuple[str, Mapping[str, Any]]] = (
+        ("Cost", cost),
+        ("Spec", record["spec"]),
+        ("Digests and ids", record.get("ids") or {}),
+        ("Source model", record.get("source_model") or {}),
+        ("Environment", record.get("environment") or {}),
+        ("Versions", record.get("versions") or {}),
+    )
+    return [(name, flat_spec(part)) for name, part in parts if part]
+
+
+def _pictures(folder: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return (name, data URI) of the run's pictures, as many as there is room for."""
+    found: list[tuple[str, str]] = []
+    room = MOST_PICTURES
+    paths = sorted(folder.glob("*.png")) if folder.is_dir() else []
+    for path in paths:
+        content = path.read_bytes()
+        room -= len(content)
+        if room < 0:
+            return found, [f"{len(paths) - len(found)} more pictures lie in {folder}."]
+        found.append((path.stem, f"data:image/png;base64,{base64.b64encode(content).decode()}"))
+    return found, []
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return row["metric"] if row["segment"] == "all" else f"{row['metric']}/{row['segment']}"

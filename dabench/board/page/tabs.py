@@ -1,0 +1,136 @@
+"""A protocol's tab: its tasks as charts and side by side, ranks over them, and its blocks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from dabench.board.page import words
+from dabench.board.page.bars import axis_end, bars, strip
+from dabench.board.page.blocks import Block
+from dabench.board.page.courses import Course, course
+from dabench.board.page.lines import Line
+from dabench.board.page.scatter import MEASURES, cost
+from dabench.board.page.svg import ceiling
+from dabench.board.rank_figure import rank_svg
+from dabench.board.ranks import ranking
+from dabench.board.roster import Roster
+from dabench.board.tasks import TaskTest, over_tasks, task_grid
+
+#: tasks that are drawn, and shown side by side, at the head of a tab
+PANELS = 12
+
+
+@dataclass
+class Ranks:
+    """Mean ranks over tasks: a picture, or why there is none; and tests over tasks."""
+
+    picture: Markup | None
+    reason: str
+    tests: list[TaskTest]
+
+
+@dataclass
+class Tab:
+    """What a protocol's tab shows.
+
+    Attributes:
+        panels: tasks with their bars.
+        overview: rows by task; (first line of the row, its line in each panel's task).
+    """
+
+    protocol: str
+    about: str
+    ranked: str
+    blocks: list[Block]
+    panels: list[tuple[Block, Markup]]
+    overview: list[tuple[Line, list[Line | None]]]
+    ranks: Ranks
+    explained: list[words.Explained]
+    runs: int
+
+
+@dataclass
+class BlockCharts:
+    """A block's charts, where there is room for them; ``strips`` by number of a line."""
+
+    course: Course | None
+    costs: list[Markup]
+    strips: dict[int, Markup]
+
+
+def tabs(found: Sequence[Block], frame: pd.DataFrame, roster: Roster, against: str) -> list[Tab]:
+    """Return a tab a protocol.
+
+    Args:
+        found: all blocks.
+        frame: the leaderboard.
+        roster: what is known of the names.
+        against: the row that others are held against.
+    """
+    by_protocol: dict[str, list[Block]] = defaultdict(list)
+    for block in found:
+        by_protocol[block.spec["protocol"]].append(block)
+    order = {name: place for place, name in enumerate(words.GRANTS)}
+    names = sorted(by_protocol, key=lambda name: (order.get(name, len(order)), name))
+    return [_tab(n, by_protocol[n], _ranks(n, frame, roster, against)) for n in names]
+
+
+def block_charts(block: Block) -> BlockCharts:
+    """Return the charts of one block."""
+    known = [line for line in block.lines if block.metric in line.values]
+    values = [line.values[block.metric] for line in known]
+    end = ceiling(max([v.mean if v.high is None else v.high for v in values], default=1.0))
+    scatters = (cost(block, measure) for measure in MEASURES)
+    return BlockCharts(
+        course=course(block),
+        costs=[scatter.markup for scatter in scatters if scatter is not None],
+        strips={line.number: strip(line.values[block.metric], end).markup for line in known},
+    )
+
+
+def _tab(protocol: str, found: list[Block], ranks: Ranks) -> Tab:
+    wide = [block for block in found if len(block.ranked) > 1 and not block.brief]
+    most = {block.key for block in sorted(wide, key=lambda block: -len(block.main))[:PANELS]}
+    drawn = [block for block in found if block.key in most]
+    end = axis_end(drawn)
+    metrics = [name for block in found[:PANELS] for name in (block.metric, *block.metrics)]
+    return Tab(
+        protocol=protocol,
+        about=words.about(protocol),
+        ranked=words.ranked_by(protocol, found[0].metric),
+        blocks=found,
+        panels=[(block, bars(block, end).markup) for block in drawn],
+        overview=_overview(drawn) if len(drawn) > 1 else [],
+        ranks=ranks,
+        explained=words.explain(metrics),
+        runs=sum(len(line.runs) for block in found for line in block.lines),
+    )
+
+
+def _ranks(protocol: str, frame: pd.DataFrame, roster: Roster, against: str) -> Ranks:
+    grid = task_grid(frame, roster, protocol)
+    found = ranking(grid)
+    if found.note:
+        return Ranks(None, found.note, [])
+    tests = [test for test in over_tasks(grid, against) if test.p_holm is not None]
+    # every word in the picture is escaped where it is drawn
+    return Ranks(Markup(rank_svg(found)), "", tests)
+
+
+def _overview(found: Sequence[Block]) -> list[tuple[Line, list[Line | None]]]:
+    """Put the tasks side by side: rows that are no ablation, baselines first, the bound last."""
+    by_name: dict[str, dict[str, Line]] = defaultdict(dict)
+    for block in found:
+        for line in block.main:
+            by_name[line.name][block.key] = line
+    kinds = {"baseline": 0, "method": 1, "bound": 2}
+    rows = [
+        (next(iter(lines.values())), [lines.get(block.key) for block in found])
+        for lines in by_name.values()
+    ]
+    return sorted(rows, key=lambda row: (kinds[row[0].kind], row[0].name))

@@ -1,0 +1,152 @@
+"""What the pages say in words: protocols, metrics, verdicts, numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dabench.board.stats import LOWER_IS_BETTER, MIN_PAIRS
+
+#: metric, or ``metric/segment`` -> what it is; this is also the order of a table's columns
+METRICS: dict[str, str] = {
+    "HOS": "harmonic mean of OS* and UNK",
+    "OS*": "mean over the known classes of per-class accuracy",
+    "UNK": "share of the private images that are called unknown",
+    "accuracy": "share of the images that are right",
+    "accuracy/final": "accuracy on the last, worst level of the stream",
+    "mean_class_accuracy": "mean over the classes of per-class accuracy",
+    "mIoU/mean-conditions": "mean over the conditions of the pooled intersection over union",
+    "mIoU": "mean over the classes of intersection over union, pooled over the stream",
+    "mIoU/worst-condition": "mIoU under the condition where it is least",
+    "AUROC": "chance that a private image has the higher unknown score",
+    "OSCR": "known images right and accepted, against private images accepted (area)",
+    "FPR95": "private images accepted where 95 % of the known ones are",
+    "OS": "mean over all K + 1 classes; never ranked",
+    "AUROC-maxprob": "AUROC of 1 − the largest probability: one ruler for all rows",
+    "pixel_accuracy": "share of the labelled pixels that are right",
+    "accuracy/worst-window": "least accuracy over a window of the stream",
+    "collapsed": "share of the stream after accuracy fell .10 below the source model's for good",
+    "forgetting": "accuracy on clear held-out images that was lost on the way",
+    "ECE": "calibration error of the top-1 confidence, 15 bins",
+    "below_source": "1 where the source model would have done better",
+}
+#: segments that are part of a table; all others stand in the list of a cell's scores
+SEGMENTS = ("", "held-out", "final", "worst-window", "mean-conditions", "worst-condition")
+#: metrics that never have a column of their own in a table
+HIDDEN = frozenset({"class_accuracy", "class_iou", "short", "unlabelled"})
+SIGNS = {"win": "▲", "loss": "▼", "tie": "="}
+#: what a method gets under a protocol, in the order of the tabs
+GRANTS: dict[str, str] = {
+    "sf-osda": "unlabelled target images and a copy of the source model; some of the images "
+    "belong to classes that the source never saw",
+    "sf-uda": "unlabelled target images and a copy of the source model; both domains have the "
+    "same classes",
+    "bb-uda": "unlabelled target images and the answers of a source model whose weights it never "
+    "sees",
+    "gradual-weather": "a copy of the source model and one batch at a time, each once, while the "
+    "weather worsens level by level",
+    "online-tta": "a copy of the source model and one batch at a time, each once; under every "
+    "shift it begins afresh",
+    "continual-tta": "a copy of the source model and one batch at a time, each once, under shift "
+    "after shift without a reset",
+    "online-seg": "a copy of the source model and one frame at a time, which it segments at once, "
+    "under changing weather",
+}
+_STREAMS = frozenset({"gradual-weather", "online-tta", "continual-tta", "online-seg"})
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A term and its meaning."""
+
+    term: str
+    meaning: str
+
+
+def about(protocol: str) -> str:
+    """Return what a protocol is, in one sentence."""
+    granted = GRANTS.get(protocol)
+    return f"The method gets {granted}." if granted else "A protocol of your own."
+
+
+def ranked_by(protocol: str, metric: str) -> str:
+    """Return how the rows of a protocol are compared."""
+    counts = "as it was answered when it came" if is_stream(protocol) else "after the last epoch"
+    return (
+        f"Ranked by {metric}, {counts}, as the mean over seeds. Intervals are 95 % t-intervals "
+        f"over seeds; with fewer than {MIN_PAIRS} seeds the range stands in their place, and there "
+        "is no verdict. Differences are paired by seed."
+    )
+
+
+def is_stream(protocol: str) -> bool:
+    """Return whether images come batch by batch and are answered at once."""
+    return protocol in _STREAMS
+
+
+def headline(keys: Iterable[str], primary: str, most: int) -> list[str]:
+    """Return the metrics that have a column beside the primary one, in reading order."""
+    order = {name: place for place, name in enumerate(METRICS)}
+
+    def place(key: str) -> tuple[bool, bool, int, str]:
+        held_out = key.endswith("/held-out")
+        name = key.removesuffix("/held-out")
+        return (held_out and name != primary, name not in order, order.get(name, 99), key)
+
+    kept = [k for k in keys if k != primary and in_table(k)]
+    return sorted(kept, key=place)[:most]
+
+
+def in_table(key: str) -> bool:
+    """Return whether a metric may have a column of its own."""
+    name, _, segment = key.partition("/")
+    return name not in HIDDEN and segment in SEGMENTS
+
+
+def explain(keys: Sequence[str]) -> list[Explained]:
+    """Return the meaning of metrics; lower-is-better ones say so."""
+    found = {}
+    for key in keys:
+        name = key if key in METRICS else key.partition("/")[0]
+        if name in METRICS:
+            less = " (less is better)" if name.partition("/")[0] in LOWER_IS_BETTER else ""
+            found[name] = METRICS[name] + less
+    return [Explained(name, meaning) for name, meaning in found.items()]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a fraction; a hole is a dash."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """Return a difference with its sign."""
+    return number(value) if value is None or value < 0 else f"+{number(value)}"
+
+
+def span(low: float | None, high: float | None, *, sign: bool = False) -> str:
+    """Return an interval, or nothing where there is none."""
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return ""
+    show = signed if sign else number
+    return f"[{show(low)}, {show(high)}]"
+
+
+def seconds(value: float) -> str:
+    """Return a duration as people say it."""
+    if value < 90:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
+def size(value: float) -> str:
+    """Return bytes as people say them."""
+    return f"{value / 2**20:.0f} MiB" if value < 2**30 else f"{value / 2**30:.1f} GiB"
+
+
+def count(value: float) -> str:
+    """Return a number of things with thin spaces between thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")

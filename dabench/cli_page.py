@@ -1,0 +1,81 @@
+"""``dabench leaderboard --html`` and ``dabench report``: pages that need no network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dabench.board.markup import plain
+from dabench.errors import StoreError
+
+#: how many damaged files are named one by one
+_NAMED = 20
+
+
+def leaderboard_page(args: argparse.Namespace) -> int:
+    """Write the leaderboard as one page.
+
+    Args:
+        args: what the parser of ``leaderboard`` found.
+
+    Raises:
+        DabenchError: no records, an unknown ``--against`` or ``--only``, a folder that cannot be
+            written.
+    """
+    from dabench.board.page.build import write_leaderboard
+    from dabench.board.page.gather import gather, no_collection
+    from dabench.roster import registered
+
+    root, roster = Path(args.results), registered()
+    with no_collection():
+        gathered = gather(root, args.only, roster)
+        _warn(gathered.problems, strict=args.strict)
+        if not gathered.records:
+            chosen = f" whose column begins with '{args.only}'" if args.only else ""
+            raise StoreError(f"no records in {root / 'records'}{chosen}; 'dabench run' makes them")
+        path = write_leaderboard(gathered, Path(args.html), args.against, roster)
+    megabytes = path.stat().st_size / 1e6
+    print(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
+    return 0
+
+
+def _warn(problems: Sequence[str], *, strict: bool) -> None:
+    if strict and problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise StoreError(problems[0] + more)
+    for problem in problems[:_NAMED]:
+        print(f"warning: {plain(problem)}", file=sys.stderr)
+    if problems:
+        print(f"warning: {len(problems)} records left out; the page names them", file=sys.stderr)
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write one run's report.
+
+    Args:
+        args: what the parser of ``report`` found.
+
+    Raises:
+        DabenchError: no such run, a damaged record, a file that cannot be written.
+    """
+    from dabench.board.leaderboard import baseline
+    from dabench.board.page.render import write_page
+    from dabench.board.page.report import report_page
+    from dabench.board.records import Store, load
+    from dabench.roster import registered
+
+    store, given = Store(Path(args.results)), Path(args.run)
+    path = given if given.suffix == ".json" else store.find(args.run)
+    record = load(path)
+    spec = record.get("spec") or {}
+    folder = store.root / "runs" / str(record.get("run_id", "")).replace("/", "_") / "report"
+    others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
+    same = spec.get("method") == "source" and spec.get("init") == "source"
+    base = None if same or record.get("failed") else baseline(others, spec)
+    content = report_page(path, record, base, folder, registered())
+    target = Path(args.html) if args.html else folder / "index.html"
+    write_page(target, content)
+    print(f"report: {target}")
+    return 0
