@@ -34,7 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *(E + "source", E + "dense_metrics", "dabench.protocols", "dabench.datasets.weather"),
     ),
     "dabench/contract": CONTRACT,
-    "dabench/board": (C + "types", "dabench.errors", "dabench.board"),
+    "dabench/board": (C + "types", "dabench.errors", "dabench.board", "dabench.__version__"),
     # who makes the runs is named by a string: a cluster's engine may stand there
     "dabench/sweep": (
         *("dabench.sweep", "dabench.config", "dabench.options", "dabench.registry"),
