@@ -118,11 +118,12 @@ def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = No
 
 def check_names(field: str, names: Sequence[str]) -> None:
     """Raise ``ConfigError`` for a method, protocol or data set that the registry lacks."""
-    kind, table = {
+    tables: dict[str, tuple[str, Mapping[str, registry.Entry]]] = {
         "method": ("method", registry.METHODS),
         "protocol": ("protocol", registry.PROTOCOLS),
         "dataset": ("data set", registry.DATASETS),
-    }[field]
+    }
+    kind, table = tables[field]
     for name in names:
         registry.entry(kind, table, name)
 
