@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dabench import registry
-from dabench.cli_parser import COMMANDS, Parser, build_parsers, dotted_options
+from dabench.cli_parser import COMMANDS, Parser, build_parsers, dotted_options, join_dotted
 from dabench.errors import ConfigError, did_you_mean, explain
 from dabench.options import merge
 
@@ -55,6 +55,7 @@ def _command(words: list[str]) -> int:
     if first is not None and first not in COMMANDS:
         raise ConfigError(f"unknown command '{first}'{did_you_mean(first, COMMANDS)}")
     parser, run_parser = build_parsers()
+    words = join_dotted(words) if first == "sweep" else words
     args, rest = parser.parse_known_args(words)
     if args.command is None:
         parser.print_help()

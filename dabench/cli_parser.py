@@ -175,6 +175,19 @@ def _add_weather_options(weather: Parser) -> None:
     weather.add_argument("--out", default="weather.png", metavar="FILE", help="a PNG")
 
 
+def join_dotted(words: list[str]) -> list[str]:
+    """Join ``--method.NAME VALUE`` by ``=``, or argparse takes VALUE for a word of its own."""
+    joined: list[str] = []
+    for word in words:
+        last = joined[-1] if joined else ""
+        open_end = last.startswith(("--method.", "--protocol.")) and "=" not in last
+        if open_end and not word.startswith("--"):
+            joined[-1] = f"{last}={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def dotted_options(words: list[str], command: str = "run") -> dict[str, str]:
     """Read ``--method.NAME VALUE`` and ``--protocol.NAME=VALUE``; refuse everything else."""
     found: dict[str, str] = {}

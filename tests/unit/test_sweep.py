@@ -185,9 +185,19 @@ def test_a_grid_file_with_a_part_and_options_over_it(command: Any, tmp_path: Pat
     assert specs[0].protocol_options["split"] == "r3"
 
 
+def test_a_dotted_option_without_a_grid_file(command: Any) -> None:
+    words = ("--protocol.split", "r3", "--methods", "shot", "--method.lr", "5e-3", "--device")
+    _, _, _, executor = command(*words, "cpu", "--protocol.held_out=0.2")
+    (job,) = executor.submitted
+    assert job.spec.protocol_options["split"] == "r3"
+    assert job.spec.protocol_options["held_out"] == 0.2
+    assert job.spec.method_options["lr"] == 5e-3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--methods", "shot", "--method.lr", "--seeds", "3"), "--method.lr needs a value"),
         ((), "needs GRID.yaml or --methods A,B"),
         (("--methods", "source,"), "--methods 'source,': expected names"),
         (("--methods", "sauce"), "unknown method 'sauce'; did you mean 'source'?"),
