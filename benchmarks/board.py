@@ -102,7 +102,7 @@ def measure(folder: Path) -> dict[str, float]:
     floor = bare(folder)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    records = [record for _, record in Store(folder, curves=False).all()]
+    records = [record for _, record in Store(folder, curves=False).read()]
     read = time.process_time()
     frame = table(records)
     tabled = time.process_time()

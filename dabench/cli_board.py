@@ -95,7 +95,7 @@ def leaderboard(args: argparse.Namespace) -> int:
 
 def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
     """Read the store; what is damaged is named and counted, failed runs are counted."""
-    runs = list(store.all())
+    runs = store.read()
     if strict and store.problems:
         more = len(store.problems) - 1
         raise StoreError(store.problems[0] + (f" (and {more} more)" if more else ""))

@@ -82,6 +82,11 @@ class Choice:
 def pick(record: Record, rule: str, roster: Roster = PLAIN) -> Pick:
     """Return the epoch that a rule chooses in a run; among equals the latest.
 
+    Args:
+        record: a run's record, with its curves.
+        rule: one of ``RULES``.
+        roster: knows the metric that ranks, for ``oracle`` (``dabench.roster.registered()``).
+
     Raises:
         ConfigError: an unknown rule.
     """
@@ -107,7 +112,7 @@ def apply(record: Record, rule: str, roster: Roster = PLAIN) -> Record:
     """Return a copy of a record whose scores are those at the epoch that the rule chooses.
 
     The copy says so under ``selection``. ``last`` changes no score. A rule that cannot choose
-    leaves holes.
+    leaves holes. Arguments are those of :func:`pick`.
     """
     found = pick(record, rule, roster)
     about = {"rule": rule, "at": found.at, "judged": found.judged, "note": found.note}
@@ -133,7 +138,7 @@ def side_by_side(
         records: of finished runs, with their curves.
         rules: some of ``RULES``.
         against: as in ``leaderboard.table``.
-        roster: as there.
+        roster: what is known of the names, as in :func:`pick`.
     """
     kept = list(records)
     frames = [_by_rule(kept, rule, against, roster) for rule in rules]
@@ -145,7 +150,7 @@ def select(records: Iterable[Record], rule: str, roster: Roster = PLAIN) -> list
 
     A candidate's score is the mean, over the runs that all candidates have in common (same seed,
     data, stream and source model), of the rule's score at the epoch that the rule chooses.
-    ``last`` does not look: it takes the default options.
+    ``last`` does not look: it takes the default options. Arguments are those of :func:`pick`.
 
     Raises:
         ConfigError: an unknown rule.

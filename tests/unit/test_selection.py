@@ -12,6 +12,7 @@ from dabench.errors import ConfigError
 from dabench.roster import registered
 
 NAMES = registered()
+
 SPEC = {
     "method": "usd",
     "protocol": "sf-osda",
