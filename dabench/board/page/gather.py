@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ def gather(root: Path, only: str = "", roster: Roster = PLAIN) -> Gathered:
     # a beginning may stop within a name: only whole names narrow what is read
     protocol = names[0] if len(names) > 1 else "*"
     dataset = names[1] if len(names) > 2 else "*"
-    found = Gathered(detail=_few(root, protocol, dataset))
+    finished, failed = _census(root / "records", protocol, dataset)
+    found = Gathered(failed=failed, detail=finished <= DETAIL)
     store = Store(root, curves=found.detail)
     reader = Reader(roster, detail=found.detail)
     for path, record in store.all(protocol, dataset):
@@ -83,7 +84,6 @@ def gather(root: Path, only: str = "", roster: Roster = PLAIN) -> Gathered:
             what = f"{type(error).__name__}: {error}"
             found.problems.append(f"{path} lacks what a record has ({what}); it is left out")
     found.problems = [*store.problems, *found.problems]
-    found.failed = len(store.failed())
     return found
 
 
@@ -164,9 +164,16 @@ def running(record: Mapping[str, Any]) -> list[Curve]:
     return found
 
 
-def _few(root: Path, protocol: str, dataset: str) -> bool:
-    files = (root / "records").glob(f"{protocol}/{dataset}/*.json")
-    return sum(1 for _ in islice(files, DETAIL + 1)) <= DETAIL
+def _census(records: Path, protocol: str, dataset: str) -> tuple[int, int]:
+    """Return how many finished runs there are, and how many that only failed."""
+    finished = failed = 0
+    for folder in records.glob(f"{protocol}/{dataset}"):
+        if folder.is_dir() and folder.parent.name != "superseded":
+            names = {name for name in os.listdir(folder) if name.endswith(".json")}
+            bad = {name for name in names if name.endswith(".failed.json")}
+            finished += len(names) - len(bad)
+            failed += sum(name.replace(".failed.json", ".json") not in names for name in bad)
+    return finished, failed
 
 
 def _score(row: Mapping[str, Any]) -> Record:
