@@ -102,7 +102,7 @@ def test_never_a_bare_folder_name(path: Path) -> None:
     assert not bare
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "dabench" / "board").glob("*.py")), ids=str)
+@pytest.mark.parametrize("path", sorted((ROOT / "dabench" / "board").rglob("*.py")), ids=str)
 def test_the_board_needs_no_torch(path: Path) -> None:
     assert not {n.split(".")[0] for n in imported(path, types_too=False)} & HEAVY
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,7 @@ def _environment() -> Environment:
 
 @cache
 def _asset(name: str) -> str:
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
+    return (files("dabench.board") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

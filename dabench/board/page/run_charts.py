@@ -44,7 +44,8 @@ def confusion(counts: Counts, names: Sequence[str], label: str) -> Picture:
             box = {"x": left + column * cell, "y": y, "width": cell - 1, "height": cell - 1}
             share, count = float(shares[row, column]), int(counts[row, column])
             tip = f"{names[row]} called {names[column]}: {count} ({share:.1%})"
-            picture.mark("rect", tip, css="heat", fill_opacity=f"{max(share, 0.03):.2f}", **box)
+            shade: dict[str, object] = {"css": "heat", "fill_opacity": f"{max(share, 0.03):.2f}"}
+            picture.mark("rect", tip, **shade, **box)
     frame = {"x": left - 1.0, "y": top - 1.0, "width": cell * size, "height": cell * size}
     picture.mark("rect", css="frame", **frame)
     return picture
