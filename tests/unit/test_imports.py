@@ -35,6 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "dabench/contract": CONTRACT,
     "dabench/board": (C + "types", "dabench.errors", "dabench.board", "dabench.registry"),
+    "dabench/board/page/render.py": ("dabench.board", "dabench.__version__"),
     "dabench/engine": (*CONTRACT, "dabench.engine"),
     "dabench/engine/run.py": (
         *(*CONTRACT, "dabench.engine", "dabench.registry", "dabench.board.records"),

@@ -157,7 +157,7 @@ def test_rows_verdicts_and_gain(made_run: Make) -> None:
     assert "upper bound" in found.text
     assert "usd reconstruction" not in found.text  # these runs do not say that they are one
     assert "gain" in found.text
-    assert "No ranks: too few tasks (1 of 6)." in found.text
+    assert "No mean ranks over tasks: too few tasks (1 of 6)." in found.text
 
 
 def test_few_seeds_have_a_range_and_no_verdict(made_run: Make) -> None:

@@ -59,7 +59,12 @@ def test_open_set(made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[
     text = report(tmp_path, record["run_id"])
     for words in (
         *("Confusion, adapt images", "Unknown score, adapt images", "known (", "private ("),
-        *("class_accuracy", "Curves, by epoch", "against source +0.200", "dabench run --method"),
+        *(
+            "class_accuracy",
+            "Curves, by epoch",
+            "against source +0.200",
+            "<span>--method</span> <span>usd</span>",
+        ),
     ):
         assert words in text, words
     assert "Along the stream" not in text

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from dabench import __version__
 from dabench.board.files import write_atomically
 from dabench.board.page import words
 
@@ -35,7 +36,8 @@ def render(template: str, **values: Any) -> bytes:
     )
     # both are files of the package, and hold nothing of a record
     assets = {"style": Markup(style), "script": Markup(script)}
-    text = _environment().get_template(template).render(policy=policy, **assets, **values)
+    found = _environment().get_template(template)
+    text = found.render(policy=policy, version=__version__, **assets, **values)
     return text.encode("utf-8", errors="replace")
 
 

@@ -41,13 +41,13 @@ def confusion(counts: Counts, names: Sequence[str], label: str) -> Picture:
             turned = f"translate({left + row * cell + cell / 2 + 4:.1f} {top - 6}) rotate(-60)"
             picture.text(0, 0, name, names[row], css="tick", transform=turned)
         for column in np.flatnonzero(counts[row]).tolist():
-            box = {"x": left + column * cell, "y": y, "width": cell - 1, "height": cell - 1}
+            side = cell - 1
             share, count = float(shares[row, column]), int(counts[row, column])
             tip = f"{names[row]} called {names[column]}: {count} ({share:.1%})"
-            shade: dict[str, object] = {"css": "heat", "fill_opacity": f"{max(share, 0.03):.2f}"}
-            picture.mark("rect", tip, **shade, **box)
+            box = {"x": left + column * cell, "y": y, "width": side, "height": side}
+            picture.mark("rect", tip, css="heat", fill_opacity=f"{max(share, 0.03):.2f}", **box)
     frame = {"x": left - 1.0, "y": top - 1.0, "width": cell * size, "height": cell * size}
-    picture.mark("rect", css="frame", **frame)
+    picture.mark("rect", "", css="frame", **frame)
     return picture
 
 
