@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,9 +22,12 @@ from dabench.board.page.svg import Picture, ceiling, ticks
 from dabench.board.page.words import headline
 from dabench.board.records import Store
 from dabench.cli import main
+from dabench.cli_parser import build_parsers, dotted_options
+from dabench.config import resolve
 from dabench.errors import StoreError
 from dabench.roster import registered
 
+ROOT = Path(__file__).parents[2]
 Make = Callable[..., dict[str, Any]]
 HOSTILE = "<script>alert(1)</script>\"'&amp;{{ 7*7 }}"
 
@@ -265,3 +269,18 @@ def test_columns_beside_the_one_that_ranks() -> None:
     keys = ["HOS", "HOS/held-out", "UNK", "OS*/held-out", "class_accuracy/3", "UNK/after", "new"]
     assert headline(keys, "HOS", 9) == ["HOS/held-out", "UNK", "new", "OS*/held-out"]
     assert headline(keys, "HOS", 1) == ["HOS/held-out"]
+
+
+def test_commands_of_committed_records_give_their_specs() -> None:
+    seen = set()
+    for _, record in Store(ROOT / "results", curves=False).all():
+        spec = record["spec"]
+        kind = (spec["protocol"], spec["dataset"], spec["method"], str(record["variant"]))
+        if kind in seen:
+            continue
+        seen.add(kind)
+        parser, _ = build_parsers()
+        args, rest = parser.parse_known_args(shlex.split(command(record))[1:])
+        given = {k: v for k, v in vars(args).items() if k not in ("command", "help")}
+        assert resolve(given | dotted_options(rest))[0].to_dict() == spec
+    assert len(seen) > 20
