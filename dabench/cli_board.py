@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: how many damaged files are named one by one
 _NAMED = 20
+_FEW = "too few tasks"
 
 
 def add_options(leaderboard: argparse.ArgumentParser, diff: argparse.ArgumentParser) -> None:
@@ -94,7 +95,7 @@ def leaderboard(args: argparse.Namespace) -> int:
 
 def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
     """Read the store; what is damaged is named and counted, failed runs are counted."""
-    runs = list(store.all())
+    runs = store.read()
     if strict and store.problems:
         more = len(store.problems) - 1
         raise StoreError(store.problems[0] + (f" (and {more} more)" if more else ""))
@@ -162,14 +163,15 @@ def _ranks(frame: pd.DataFrame, roster: Roster, against: str, folder: Path) -> N
             print_columns(rows)
             print(f"critical difference {found.difference:.2f}, {len(found.tasks)} tasks")
         for row, reason in found.left_out.items():
-            print(f"  not ranked: {_line(row)}: {reason}")
+            if not (found.note and reason.startswith(_FEW)):
+                print(f"  not ranked: {_line(row)}: {reason}")
         tests = [["row", f"mean − {against}", "tasks", "p (Holm)", ""]]
         for test in over_tasks(grid, against):
             p = number(test.p_holm)
             tests.append(
                 [_line(test.row), number(test.mean, signed=True), str(test.tasks), p, test.verdict]
             )
-        print_columns(tests if len(tests) > 1 else [])
+        print_columns(tests if any(row[3] != "-" for row in tests[1:]) else [])
         _write(folder / f"ranks-{protocol}.svg", rank_svg(found))
 
 
@@ -213,24 +215,27 @@ def diff(args: argparse.Namespace) -> int:
         for line in lines:
             print(f"  {_line(line)}")
     if found.scores:
+        label = ""
         rows = [["metric", "A", "B", "A − B", ""]]
         for metric, (x, y) in found.scores.items():
             gap = None if x is None or y is None else x - y
-            interval = _interval((paths[0], a), (paths[1], b), metric)
+            interval, told = _interval((paths[0], a), (paths[1], b), metric)
+            label = label or told
             rows.append([metric, number(x), number(y), number(gap, signed=True), interval])
+        rows[0][-1] = label
         print_columns([[_line(word) for word in row] for row in rows])
     return 0
 
 
-def _interval(a: tuple[Path, Record], b: tuple[Path, Record], metric: str) -> str:
-    """Return the interval over samples where both runs kept their predictions."""
+def _interval(a: tuple[Path, Record], b: tuple[Path, Record], metric: str) -> tuple[str, str]:
+    """Return the interval over samples and what it is, where both runs kept their predictions."""
     from dabench.board.bootstrap import bootstrap, mismatch
     from dabench.board.samples import units
     from dabench.cli_output import number
 
     ours, theirs = units(*a, metric), units(*b, metric)
     if ours is None or theirs is None or mismatch(ours, theirs):
-        return ""
+        return "", ""
     found = bootstrap([(ours, theirs)])
     low, high = number(found.low, signed=True), number(found.high, signed=True)
-    return f"[{low}, {high}] {found.label}"
+    return f"[{low}, {high}]", f"95 %: {found.label}"

@@ -7,14 +7,16 @@ once, which is much quicker for tables whose lines share most of their fields.
 from __future__ import annotations
 
 import re
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 
 from dabench.board.files import write_atomically
 
+_PART = 10_000
 _SPECIAL = re.compile('[",\\r\\n]')
 
 
@@ -25,10 +27,15 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
         StoreError: the folder cannot be written.
     """
     columns = [_texts(frame[name]) for name in frame.columns]
-    lines = map(",".join, zip(*columns, strict=True))
-    text = "\n".join([",".join(_cell(name) for name in frame.columns), *lines, ""])
-    content = text.encode("utf-8", "backslashreplace")  # a lone surrogate has no bytes
-    write_atomically(path, lambda file: (file.write(content), None)[1])
+    head = ",".join(_cell(name) for name in frame.columns)
+    lines = chain([head], map(",".join, zip(*columns, strict=True)))
+
+    def fill(file: BinaryIO) -> None:
+        while part := list(islice(lines, _PART)):  # the whole text is as large as the records
+            text = "\n".join(part) + "\n"
+            file.write(text.encode("utf-8", "backslashreplace"))  # a lone surrogate has no bytes
+
+    write_atomically(path, fill)
 
 
 def _texts(values: pd.Series[Any]) -> list[str]:

@@ -87,22 +87,19 @@ def load_curves(
 
 def _records(
     path: str | Path, protocol: str, dataset: str, strict: bool, *, curves: bool
-) -> Iterable[Record]:
+) -> list[Record]:
     store = Store(Path(path), curves=curves)
-    found = (record for _, record in store.all(protocol, dataset))
-    first = next(found, None)
-    if first is not None:
-        yield first
-        yield from found
-    if store.problems and (strict or first is None):
+    found = [record for _, record in store.read(protocol, dataset)]
+    if store.problems and (strict or not found):
         raise StoreError(store.problems[0])
-    if first is None:
+    if not found:
         place = store.records / protocol / dataset
         raise StoreError(f"no records in {place}; 'dabench run' makes them")
     if store.problems:
         warnings.warn(
-            f"{len(store.problems)} damaged records left out: {store.problems[0]}", stacklevel=4
+            f"{len(store.problems)} damaged records left out: {store.problems[0]}", stacklevel=3
         )
+    return found
 
 
 def _tidy(

@@ -17,7 +17,7 @@ import pandas as pd
 from dabench.board.agreement import IDS, ids_of
 from dabench.board.cells import Column, Standing
 from dabench.board.csv_file import write_csv as write_csv
-from dabench.board.records import OPTIONAL, Record, column
+from dabench.board.records import OPTIONAL, Record, collector_paused, column
 from dabench.board.roster import PLAIN, Roster
 from dabench.board.rows import options_text, row_of, varying_options
 from dabench.board.soundness import COLUMN
@@ -58,6 +58,7 @@ _NO_PAIR = (None,) * 5
 _SHOWN = 8
 
 
+@collector_paused()
 def table(
     records: Iterable[Record], against: str = "source", roster: Roster = PLAIN
 ) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import gc
 import hashlib
 import json
 import math
@@ -92,6 +93,21 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the collector of reference cycles from going through all records again and again.
+
+    Records have no cycles, and with many of them it takes a third of the time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Store:
@@ -207,6 +223,11 @@ class Store:
                 self.problems.append(str(error))
                 continue
             yield path, record
+
+    def read(self, protocol: str = "*", dataset: str = "*") -> list[tuple[Path, Record]]:
+        """Return all that ``all()`` yields at once, which is quicker for many records."""
+        with collector_paused():
+            return list(self.all(protocol, dataset))
 
     def failed(self) -> list[Path]:
         """Return the records of failed runs that have not been finished since."""

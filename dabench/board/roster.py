@@ -20,12 +20,15 @@ class Roster:
             no option changed, at any start (``source``, ``source+bn``, ``bn-adapt``).
         upper_bound: the method that is trained with target labels; it is never ranked.
         primary: (protocol, data set) -> the metric that ranks.
+        task_options: options of protocols that pose another task of one table; others are another
+            setting, and another table.
     """
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     baselines: frozenset[str] = frozenset({"source"})
     upper_bound: str = "target-supervised"
     primary: Callable[[str, str], str] = _accuracy
+    task_options: frozenset[str] = frozenset({"split", "weather", "shifts", "conditions"})
 
 
 #: what holds where nothing is told

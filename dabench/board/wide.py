@@ -1,6 +1,6 @@
 """Tables as papers print them: a line a method, a column a task, their average (no torch).
 
-One table holds the columns of one protocol, data set and budget. It has the metric that ranks.
+One table holds the columns of one protocol, data set, setting and budget, by the metric that ranks.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dabench.board.stats import better_sign
 from dabench.board.tasks import primary_lines
 
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
-#: what may differ between the tasks of one table, beside source and target
-_SAME = ("protocol", "dataset", "metric", *_BUDGET, "source_options")
+#: what all tasks of a table share
+_SAME = ("protocol", "dataset", "metric", *_BUDGET, "setting", "source_options")
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,18 @@ def wide(frame: pd.DataFrame, roster: Roster) -> list[Wide]:
     """
     tables: list[Wide] = []
     taken: Counter[str] = Counter()
-    for key, lines in primary_lines(frame, roster).groupby([*_SAME], sort=True):
-        protocol, dataset, metric, size, backbone, weights, epochs, batch, *_, source = key
+    found = primary_lines(frame, roster)
+    found = found.assign(setting=_settings(found["protocol_options"].tolist(), roster))
+    for key, lines in found.groupby([*_SAME], sort=True):
+        protocol, dataset, metric, size, backbone, weights, epochs, batch, *_, setting, more = key
         stem = re.sub(r"[^\w.-]+", "_", f"{protocol}-{dataset}")
         taken[stem] += 1
         name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
-        budget = f"{size} px, {backbone} ({weights}), {epochs} epochs, batch {batch}"
-        budget += f", {source}" if source else ""
+        budget = f"{size} px, {backbone}, weights {weights}, {epochs} epochs, batch {batch}"
+        budget += "".join(f", {text}" for text in (setting, more) if text)
         titles = _titles(lines)
-        found = [_Line(*line) for line in lines[[*_Line._fields]].itertuples(index=False)]
-        rows = tuple(_rows(found, titles, better_sign(str(metric)), roster))
+        cells = [_Line(*line) for line in lines[[*_Line._fields]].itertuples(index=False)]
+        rows = tuple(_rows(cells, titles, better_sign(str(metric)), roster))
         tasks = tuple(titles.values())
         tables.append(Wide(name, str(protocol), str(dataset), str(metric), budget, tasks, rows))
     return tables
@@ -112,6 +114,17 @@ def average(cells: Sequence[Cell | None]) -> float | None:
     """Return the mean over several tasks; None where one is a hole, or where there is one task."""
     means = [cell.mean for cell in cells if cell is not None and cell.mean is not None]
     return math.fsum(means) / len(means) if 1 < len(means) == len(cells) else None
+
+
+def _settings(texts: Sequence[str], roster: Roster) -> list[str]:
+    """Return the options of protocols without those that pose another task."""
+
+    def kept(text: str) -> str:
+        tokens = text.split(" ")
+        return " ".join(t for t in tokens if t.partition("=")[0] not in roster.task_options)
+
+    known = {text: kept(text) for text in set(texts)}
+    return [known[text] for text in texts]
 
 
 def _titles(lines: pd.DataFrame) -> dict[str, str]:
@@ -158,6 +171,8 @@ def _cell(line: _Line | None, best: float, sign: float) -> Cell | None:
 
 
 def _order(row: WideRow, roster: Roster) -> int:
-    """Return what sorts a row as it is read: baselines, methods, the upper bound."""
+    """Return what sorts a row as it is read: source, baselines, methods, the upper bound."""
     plain = row.name.partition(" ")[0].removesuffix("+bn")
-    return 2 if row.oracle else int(plain not in roster.baselines)
+    if row.oracle:
+        return 3
+    return 0 if plain == "source" else 1 + int(plain not in roster.baselines)

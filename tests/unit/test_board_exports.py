@@ -91,6 +91,13 @@ def test_options_that_differ_name_the_task(made_run: Make) -> None:
         records.append(record)
     (found,) = wide(table(records, roster=ROSTER), ROSTER)
     assert found.tasks == ("print→handwritten split=default", "print→handwritten split=r3")
+    records[0]["spec"]["protocol_options"]["held_out"] = 0.0
+    tables = wide(table(records, roster=ROSTER), ROSTER)
+    assert [(found.name, found.tasks) for found in tables] == [
+        ("sf-osda-digits", ("print→handwritten",)),
+        ("sf-osda-digits-2", ("print→handwritten",)),
+    ]
+    assert "held_out=0.0" in tables[0].budget
 
 
 def test_a_method_without_defaults_shows_its_settings(made_run: Make) -> None:

@@ -34,7 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *(E + "source", E + "dense_metrics", "dabench.protocols", "dabench.datasets.weather"),
     ),
     "dabench/contract": CONTRACT,
-    "dabench/board": (C + "types", "dabench.errors", "dabench.board", "dabench.registry"),
+    "dabench/board": (C + "types", "dabench.errors", "dabench.board"),
     "dabench/board/page/render.py": ("dabench.board", "dabench.__version__"),
     "dabench/engine": (*CONTRACT, "dabench.engine"),
     "dabench/engine/run.py": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import subprocess
@@ -142,6 +143,19 @@ def test_curves_can_be_left_out(tmp_path: Path) -> None:
     path.write_text(json.dumps(load(path), indent=1)[:400])
     with pytest.raises(StoreError, match="damaged"):
         load(path, curves=False)
+
+
+def test_reading_at_once_leaves_the_collector_as_it_was(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record())
+    assert store.read() == list(store.all())
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        store.read()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_files_come_in_a_fixed_order(tmp_path: Path) -> None:

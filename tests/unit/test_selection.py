@@ -9,6 +9,9 @@ import pytest
 
 from dabench.board.selection import RULES, apply, pick, select, selected, side_by_side
 from dabench.errors import ConfigError
+from dabench.roster import registered
+
+NAMES = registered()
 
 SPEC = {
     "method": "usd",
@@ -73,7 +76,7 @@ def record(
     [("last", 3, 0.1), ("im", 2, 0.7), ("entropy", 3, 0.1), ("snd", 2, 0.7), ("oracle", 1, 0.8)],
 )
 def test_each_rule_chooses_its_epoch(rule: str, at: int, hos: float) -> None:
-    found = pick(record(), rule)
+    found = pick(record(), rule, NAMES)
     assert (found.at, found.values["HOS"], found.note) == (at, hos, "")
     assert found.optimistic == (rule == "oracle")
     # held-out images are scored once, at the end: only 'last' can speak of them
@@ -107,7 +110,7 @@ def test_holes_are_passed_over_and_nothing_but_holes_is_a_hole() -> None:
 def test_records_without_the_curve_say_so() -> None:
     old = record({"HOS": [0.8, 0.7, 0.1]})
     assert "no curve of 'im'" in pick(old, "im").note
-    assert pick(old, "oracle").at == 1
+    assert pick(old, "oracle", NAMES).at == 1
     without = {name: part for name, part in old.items() if name != "curves"}
     assert pick(without, "im").note == "read without its curves"
     assert pick(without, "last").values["HOS"] == 0.1
@@ -122,7 +125,7 @@ def test_rules_stand_side_by_side() -> None:
         records.append(record(seed=seed, method="source"))
         better = [0.9, 0.75 + shift, 0.3 + shift]
         records.append(record(CURVES | {"HOS": better}, seed=seed))
-    frame = side_by_side(records)
+    frame = side_by_side(records, roster=NAMES)
     assert list(dict.fromkeys(frame["selection"])) == list(RULES)
     shown = frame[(frame["metric"] == "HOS") & (frame["method"] == "usd")].set_index("selection")
     assert shown["mean"].to_dict() == pytest.approx(
@@ -154,7 +157,7 @@ def candidates() -> list[dict[str, Any]]:
 
 
 def test_hyper_parameters_are_chosen_within_a_column() -> None:
-    chosen = {rule: select(candidates(), rule)[0] for rule in RULES}
+    chosen = {rule: select(candidates(), rule, NAMES)[0] for rule in RULES}
     assert {rule: c.variant for rule, c in chosen.items()} == {
         "last": "",
         "im": "lr=1.0",
@@ -169,7 +172,7 @@ def test_hyper_parameters_are_chosen_within_a_column() -> None:
 
 
 def test_the_chosen_runs_are_marked_and_the_mark_reaches_the_table() -> None:
-    runs = selected(candidates(), "oracle")
+    runs = selected(candidates(), "oracle", NAMES)
     assert [(r["variant"], r["target_tuned"]) for r in runs] == [({}, True)] * 2
     assert side_by_side(runs, ["last"])["target_tuned"].all()
     free = selected(candidates(), "im")
@@ -191,5 +194,5 @@ def test_a_candidate_without_a_score_stops_the_choice() -> None:
     old = record({"HOS": [0.8, 0.7, 0.1]}, variant={"lr": 1.0})
     found = select([record(), old], "im")[0]
     assert (found.variant, found.note) == (None, "no score of lr=1.0")
-    assert not select([record()], "oracle")[0].target_tuned  # nothing was chosen from
+    assert not select([record()], "oracle", NAMES)[0].target_tuned  # nothing was chosen from
     assert select([record(variant={"lr": 1.0})], "last")[0].note == "no run with default options"
