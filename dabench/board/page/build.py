@@ -7,7 +7,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from dabench import __version__
 from dabench.board.leaderboard import table
 from dabench.board.page.blocks import Block, blocks, grouped
 from dabench.board.page.data import page_data, to_json
@@ -59,7 +58,6 @@ def leaderboard_page(gathered: Gathered, against: str = "source", roster: Roster
         columns=len(found),
         problems=gathered.problems,
         failed=gathered.failed,
-        version=__version__,
     )
 
 

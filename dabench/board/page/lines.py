@@ -16,20 +16,11 @@ from dabench.board.rows import Row
 from dabench.board.stats import MIN_PAIRS
 
 #: fields of the leaderboard that a line is made of
-FIELDS: tuple[str, ...] = (
-    "mean",
-    "sd",
-    "min",
-    "max",
-    "ci_low",
-    "ci_high",
-    "n",
-    "note",
-    "remark",
-    "same_as",
+FIELDS = (
+    *("mean", "sd", "min", "max", "ci_low", "ci_high", "n", "note", "remark", "same_as"),
+    *("diff_mean", "diff_low", "diff_high", "verdict", "gain", "selection"),
+    *("best_baseline", "best_mean", "best_low", "best_high", "best_verdict"),
 )
-FIELDS += ("diff_mean", "diff_low", "diff_high", "verdict", "gain", "selection")
-FIELDS += ("best_baseline", "best_mean", "best_low", "best_high", "best_verdict")
 Cell = Mapping[str, Any]
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from dabench import __version__
 from dabench.board.files import write_atomically
 from dabench.board.page import words
 
@@ -34,7 +36,8 @@ def render(template: str, **values: Any) -> bytes:
     )
     # both are files of the package, and hold nothing of a record
     assets = {"style": Markup(style), "script": Markup(script)}
-    text = _environment().get_template(template).render(policy=policy, **assets, **values)
+    found = _environment().get_template(template)
+    text = found.render(policy=policy, version=__version__, **assets, **values)
     return text.encode("utf-8", errors="replace")
 
 
@@ -65,9 +68,7 @@ def _environment() -> Environment:
 
 @cache
 def _asset(name: str) -> str:
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
+    return (files("dabench.board") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dabench import __version__
 from dabench.board.page import words
 from dabench.board.page.command import command
 from dabench.board.page.data import flat_spec
@@ -73,7 +72,6 @@ def report_page(
         scores=[Shown(_name(r), r["value"], r["n"], r["at"]) for r in record.get("scores") or []],
         tables=_tables(record),
         notes=notes + left_out,
-        version=__version__,
     )
 
 

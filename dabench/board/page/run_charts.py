@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,22 +41,13 @@ def confusion(counts: Counts, names: Sequence[str], label: str) -> Picture:
             turned = f"translate({left + row * cell + cell / 2 + 4:.1f} {top - 6}) rotate(-60)"
             picture.text(0, 0, name, names[row], css="tick", transform=turned)
         for column in np.flatnonzero(counts[row]).tolist():
-            box: dict[str, Any] = {
-                "x": left + column * cell,
-                "y": y,
-                "width": cell - 1,
-                "height": cell - 1,
-            }
+            side = cell - 1
             share, count = float(shares[row, column]), int(counts[row, column])
             tip = f"{names[row]} called {names[column]}: {count} ({share:.1%})"
+            box = {"x": left + column * cell, "y": y, "width": side, "height": side}
             picture.mark("rect", tip, css="heat", fill_opacity=f"{max(share, 0.03):.2f}", **box)
-    frame: dict[str, Any] = {
-        "x": left - 1.0,
-        "y": top - 1.0,
-        "width": cell * size,
-        "height": cell * size,
-    }
-    picture.mark("rect", css="frame", **frame)
+    frame = {"x": left - 1.0, "y": top - 1.0, "width": cell * size, "height": cell * size}
+    picture.mark("rect", "", css="frame", **frame)
     return picture
 
 

@@ -119,7 +119,12 @@
   }
   function commands(lines) {
     const box = make("div", null, "command");
-    const text = box.appendChild(make("pre", lines.join("\n")));
+    const text = box.appendChild(make("pre"));
+    lines.forEach((line, place) => {
+      if (place) text.append("\n");
+      // a word of its own for each, so that no line breaks within --an-option
+      line.split(" ").forEach((word, at) => text.append(at ? " " : "", make("span", word)));
+    });
     const button = box.appendChild(make("button", "Copy", "plain"));
     button.type = "button";
     button.addEventListener("click", () => {

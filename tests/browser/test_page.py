@@ -1,0 +1,211 @@
+"""The leaderboard page in a real Chromium: sort, filter, open a run, tabs, a hostile name.
+
+Needs the ``playwright`` package and a Chromium: ``DABENCH_CHROMIUM=/path``, one of the usual names
+on the path, or playwright's own. Without either the tests skip.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dabench.board.page.build import leaderboard_page
+from dabench.board.page.gather import Gathered, Reader
+from dabench.roster import registered
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="pip install playwright for the tests in a browser"
+)
+
+NAMES = (
+    *("chromium-headless-shell", "chrome-headless-shell", "chromium", "chromium-browser"),
+    *("google-chrome", "google-chrome-stable"),
+)
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+LEVELS = {"source": 0.5, "usd": 0.7, "shot": 0.3, HOSTILE: 0.6, "target-supervised": 0.95}
+
+
+def record(protocol: str, method: str, seed: int, value: float, **options: Any) -> dict[str, Any]:
+    metric = "HOS" if protocol == "sf-osda" else "accuracy/final"
+    name, _, segment = metric.partition("/")
+    return {
+        "run_id": f"{protocol}-{method}-{seed}-{len(options)}",
+        "spec": {
+            **{"method": method, "protocol": protocol, "dataset": "digits", "init": "source"},
+            **{"source": "print", "target": "handwritten", "backbone": "small-cnn"},
+            **{"weights": "none", "image_size": 32, "epochs": 1, "batch_size": 64},
+            **{"source_epochs": 2, "freeze": 0, "seed": seed, "device": "cpu", "threads": 1},
+            **{"method_options": options, "protocol_options": {"held_out": 0.3}},
+        },
+        "variant": options,
+        "ids": {"data": "d", "stream": f"t{seed}", "source": f"s{seed}"},
+        "versions": {"method": "1", "protocol": "1"},
+        "environment": {"git_commit": "0123456789ab"},
+        "cost": {"images_forward": 640.0, "images_backward": 64.0 * (seed + 1), "seconds": 9.0},
+        "scores": [
+            {"metric": name, "value": value, "n": 64, "segment": segment or "all", "at": 1},
+            {"metric": "ECE", "value": 0.1, "n": 64, "segment": "all", "at": 1},
+        ],
+        "curves": [] if protocol == "sf-osda" else _steps(value),
+    }
+
+
+def _steps(value: float) -> list[dict[str, Any]]:
+    same = {"metric": "running_accuracy", "n": 64, "segment": "all"}
+    return [same | {"at": at, "value": value - at / 40} for at in range(10)]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    found = [
+        record(protocol, method, seed, level + 0.001 * seed)
+        for protocol in ("sf-osda", "gradual-weather")
+        for method, level in LEVELS.items()
+        for seed in range(5)
+    ]
+    found += [record("sf-osda", "usd", seed, 0.65, criterion="ce") for seed in range(5)]
+    reader = Reader(registered())
+    content = leaderboard_page(
+        Gathered([reader.reduced(one) for one in found]), "source", registered()
+    )
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_bytes(content)
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    named = os.environ.get("DABENCH_CHROMIUM")
+    found = named or next((path for path in map(shutil.which, NAMES) if path), None)
+    with playwright.sync_playwright() as driver:
+        if found is None and not Path(driver.chromium.executable_path).is_file():
+            pytest.skip("no Chromium: install one, or name it in DABENCH_CHROMIUM")
+        options = {"executable_path": found} if found else {}
+        # the sandbox needs rights that containers lack; the page is our own
+        made = driver.chromium.launch(args=["--no-sandbox"], **options)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page at a desktop's size; whatever the console or a dialog says fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    made = context.new_page()
+    said: list[str] = []
+    made.on("console", lambda message: said.append(message.text))
+    made.on("pageerror", lambda error: said.append(str(error)))
+    made.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    made.on("request", lambda request: said.append(request.url) if _away(request.url) else None)
+    made.goto(address)
+    yield made
+    context.close()
+    assert said == []
+
+
+def _away(url: str) -> bool:
+    return not url.startswith(("file:", "data:"))
+
+
+def names(page: Any) -> list[str]:
+    """Return the visible rows of the first block."""
+    heads = page.locator(".tab.on details.block tbody tr:not([hidden]) th").all_inner_texts()
+    return [" ".join(text.split()) for text in heads]
+
+
+def test_sorting(page: Any) -> None:
+    assert names(page)[0] == "target-supervised upper bound"
+    head = page.locator(".tab.on details.block th", has_text="HOS").first
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert names(page)[0] == "shot"
+    first = page.locator(".tab.on details.block thead button").first
+    first.focus()
+    page.keyboard.press("Enter")
+    assert names(page) == sorted(names(page), key=str.lower, reverse=False)
+
+
+def test_filtering(page: Any) -> None:
+    page.fill(".tab.on .filter input", "usd")
+    assert names(page) == ["usd", "usd criterion=ce"]
+    assert page.inner_text(".tab.on .found") == "2 of 6 rows"
+    page.uncheck(".tab.on .minor-switch")
+    assert names(page) == ["usd"]
+    page.fill(".tab.on .filter input", "")
+    assert len(names(page)) == 5
+
+
+def test_a_run_opens_by_keyboard_and_names_its_command(page: Any) -> None:
+    row = page.locator(".tab.on details.block tr", has=page.locator("th", has_text="criterion=ce"))
+    row.locator("button.cell").focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog[open]")
+    assert dialog.locator("h2").inner_text() == "usd criterion=ce"
+    text = dialog.locator("pre").inner_text()
+    assert text.startswith("dabench run --method usd --protocol sf-osda --dataset digits")
+    assert "--method.criterion ce" in text
+    assert text.endswith("--seeds 0,1,2,3,4 --device cpu --threads 1")
+    assert "0.6500" in dialog.inner_text()
+    assert "0123456789ab" in dialog.inner_text()
+    dialog.locator("summary", has_text="Digests").click()
+    assert "t3" in dialog.inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_a_hostile_name_stays_text(page: Any) -> None:
+    assert HOSTILE in names(page)
+    page.locator(".tab.on details.block tr", has_text="onerror").locator("td.n").click()
+    assert page.locator("dialog h2").inner_text() == HOSTILE
+    assert page.locator("dialog img, dialog script, main img").count() == 0
+
+
+def test_tabs_and_lines(page: Any) -> None:
+    tabs = page.locator("[role=tab]")
+    tabs.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert tabs.nth(1).get_attribute("aria-selected") == "true"
+    assert page.locator(".tab.on h2").inner_text() == "gradual-weather"
+    assert page.locator(".tab:visible").count() == 1
+    switch = page.locator(".tab.on .switches input").first
+    line = page.locator(".tab.on path[data-line='0']")
+    assert line.is_visible()
+    switch.uncheck()
+    assert not line.is_visible()
+    page.keyboard.press("Home")
+
+
+def test_a_phone_scrolls_tables_and_not_the_page(browser: Any, address: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(address)
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide == 390
+    table = page.locator(".tab.on details.block .scroll").first
+    assert table.evaluate("box => box.scrollWidth > box.clientWidth")
+    table.evaluate("box => { box.scrollLeft = 300 }")
+    box = table.locator("tbody th").first.bounding_box()
+    assert box is not None
+    assert box["x"] < 40  # the first column stays
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert back != "rgb(247, 247, 245)"
+    context.close()
+
+
+def test_nothing_moves_while_it_loads(browser: Any, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(address)
+    shift = page.evaluate(
+        "new Promise(done => { let sum = 0; new PerformanceObserver(list => { for (const e of "
+        "list.getEntries()) sum += e.value }).observe({type: 'layout-shift', buffered: true}); "
+        "setTimeout(() => done(sum), 300) })"
+    )
+    assert shift == 0
+    context.close()

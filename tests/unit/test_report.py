@@ -1,0 +1,149 @@
+"""A run's report: what the protocol recorded is drawn, what is absent is left out."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dabench.board.records import Store, to_row
+from dabench.cli import main
+from dabench.contract.types import Score
+
+Make = Callable[..., dict[str, Any]]
+HOSTILE = "<script>alert(1)</script>"
+
+
+def scores(*found: Score) -> list[dict[str, Any]]:
+    return [to_row(score) for score in found]
+
+
+def open_set(make: Make) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 80).astype(np.int16)
+    record = make("usd", 0, 0.7) | {
+        "scores": scores(
+            Score("HOS", 0.7, 80),
+            Score("UNK", None, 20),
+            *(Score("class_accuracy", 0.5, 20, name) for name in ("0", "1", HOSTILE, "unknown")),
+        ),
+        "curves": scores(
+            *(Score("HOS", 0.5 + at / 50, 80, at=at) for at in (2, 4, 6)),
+            Score("im", 1.0, 80, at=2),
+        ),
+    }
+    arrays = {
+        "adapt.truth": truth,
+        "adapt.prediction": rng.integers(0, 4, 80).astype(np.int16),
+        "adapt.confidence": rng.random(80, dtype=np.float32),
+        "adapt.unknown_score": rng.random(80, dtype=np.float32),
+    }
+    return record, arrays
+
+
+def report(root: Path, run: str) -> str:
+    assert main(["report", run, "--results", str(root)]) == 0
+    return (root / "runs" / run / "report" / "index.html").read_text("utf-8")
+
+
+def test_open_set(made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record, arrays = open_set(made_run)
+    store = Store(tmp_path)
+    store.write(record, arrays)
+    store.write(made_run("source", 0, 0.5))
+    text = report(tmp_path, record["run_id"])
+    for words in (
+        *("Confusion, adapt images", "Unknown score, adapt images", "known (", "private ("),
+        *(
+            "class_accuracy",
+            "Curves, by epoch",
+            "against source +0.200",
+            "<span>--method</span> <span>usd</span>",
+        ),
+    ):
+        assert words in text, words
+    assert "Along the stream" not in text
+    assert "Pictures" not in text
+    assert "<script" not in text
+    assert str(int((arrays["adapt.truth"] == 3).sum())) in text  # private images, by their name
+    assert "report: " in capsys.readouterr().out
+
+
+def test_a_stream_with_its_levels_and_pictures(made_run: Make, tmp_path: Path) -> None:
+    record = made_run("tent", 1, protocol="gradual-weather", epochs=1)
+    record["scores"] = scores(
+        Score("accuracy", 0.6, 640, at=10),
+        Score("accuracy", 0.7, 320, "clear", 10),
+        Score("accuracy", 0.5, 320, "fog-1", 10),
+        Score("accuracy", 0.5, 320, "final", 10),
+    )
+    record["curves"] = scores(
+        *(Score("running_accuracy", 0.7 - at / 40, 320, "all", at) for at in range(10)),
+        *(Score("running_accuracy", 0.5 - at / 40, 320, "source", at) for at in range(10)),
+    )
+    Store(tmp_path).write(record)
+    folder = tmp_path / "runs" / record["run_id"] / "report"
+    folder.mkdir(parents=True)
+    (folder / "fog-000001.png").write_bytes(png())
+    text = report(tmp_path, record["run_id"])
+    assert 'class="level"' in text
+    assert ">fog-1</text>" in text or "fog-1<title>" in text
+    assert "data:image/png;base64," in text
+    assert "Predictions" not in text
+
+
+def test_segmentation(made_run: Make, tmp_path: Path) -> None:
+    record = made_run("tent", 1, protocol="online-seg", epochs=1)
+    names = ("sky", "road")
+    record["scores"] = scores(
+        Score("mIoU", 0.6, 4000), *(Score("class_iou", 0.5, 2000, name) for name in names)
+    )
+    counts = np.array([[[30, 10], [5, 55]]])
+    Store(tmp_path).write(record, {f"segment.{t}": counts for t in ("source", "before", "after")})
+    text = report(tmp_path, record["run_id"])
+    assert "Confusion of pixels, after the update" in text
+    assert "sky called road: 10 (25.0%)" in text
+
+
+def test_a_failed_run_shows_its_traceback(made_run: Make, tmp_path: Path) -> None:
+    record = made_run("usd", 2)
+    del record["scores"]
+    path = Store(tmp_path).write_failed(record, f"Traceback: {HOSTILE}")
+    out = tmp_path / "failed.html"
+    assert main(["report", str(path), "--results", str(tmp_path), "--html", str(out)]) == 0
+    text = out.read_text("utf-8")
+    assert "This run failed" in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "<script" not in text
+
+
+def test_damaged_files_cost_charts_and_not_the_report(
+    made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, arrays = open_set(made_run)
+    path = Store(tmp_path).write(record, arrays)
+    path.with_suffix(".npz").write_bytes(b"PK\x03\x04 no archive")
+    text = report(tmp_path, record["run_id"])
+    assert "are missing or damaged" in text
+    assert "Confusion" not in text
+    path.write_text(path.read_text().replace('"init"', '"other"'))
+    assert main(["report", str(path), "--results", str(tmp_path)]) == 2
+    assert "lacks what a record has" in capsys.readouterr().err
+
+
+def png() -> bytes:
+    """Return a picture of one grey pixel."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        body = name + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0\x80")) + chunk(b"IEND", b"")
+    )
