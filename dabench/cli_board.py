@@ -118,8 +118,11 @@ def _line(text: str) -> str:
 
 
 def _check_against(frame: pd.DataFrame, against: str) -> None:
+    """Refuse a row that is not there; the one that nobody asked for may be missing."""
     rows = set((frame["method"] + " " + frame["variant"]).str.strip())
-    if against not in rows:
+    if against == "source" and against not in rows:
+        print("note: no run of source yet, so there are no differences to it", file=sys.stderr)
+    elif against not in rows:
         raise ConfigError(f"--against {against}: no such row{did_you_mean(against, rows)}")
 
 

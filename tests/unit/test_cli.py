@@ -156,6 +156,16 @@ def test_a_run_ends_with_a_table_and_paths(run: Run) -> None:
     assert "already there" in run()[1]
 
 
+def test_a_table_without_source_is_a_table(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run()
+    for words in ([], ["--html", str(tmp_path / "page")]):
+        assert main(["leaderboard", *words]) == 0
+    assert "no run of source yet" in capsys.readouterr().err
+    assert main(["leaderboard", "--against", "sourse"]) == 2
+
+
 def test_the_table_compares_with_source(run: Run) -> None:
     main(["run", "--method", "source", "--seeds", "0-1", "--device", "cpu"])
     _, out, _ = run("--seeds", "0-2")

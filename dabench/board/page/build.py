@@ -31,14 +31,14 @@ def leaderboard_page(gathered: Gathered, against: str = "source", roster: Roster
         roster: what is known of the names.
 
     Raises:
-        StoreError: there is no record, or no row ``against``.
+        StoreError: there is no record, or no row ``against`` (``source`` may be missing).
     """
     records = gathered.records
     if not records:
         raise StoreError("no records to show; 'dabench run' makes them")
     groups = grouped(records)
     names = {row.name for rows in groups.values() for row in rows}
-    if against not in names:
+    if against != "source" and against not in names:
         raise StoreError(f"--against {against}: no such row{did_you_mean(against, names)}")
     lines = sum(len(rows) for rows in groups.values())
     compact = lines > CHARTED or not gathered.detail
