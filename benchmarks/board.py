@@ -109,7 +109,8 @@ def measure(folder: Path) -> dict[str, float]:
     write_csv(frame, folder / "leaderboard.csv")
     done = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
-    seconds = dict(zip(STAGES, (read - start, tabled - read, done - tabled, done - start)))  # noqa: B905
+    spent = (read - start, tabled - read, done - tabled, done - start)
+    seconds = dict(zip(STAGES, spent, strict=True))
     return seconds | {"lines": len(frame), "peak": peak / 1024, "floor": floor}
 
 
