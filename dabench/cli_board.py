@@ -40,6 +40,11 @@ def add_options(leaderboard: argparse.ArgumentParser, diff: argparse.ArgumentPar
         metavar="DIR",
         help="mean ranks and signed-rank tests over tasks: printed, and a picture a protocol (SVG)",
     )
+    add(
+        "--selection",
+        metavar="RULES",
+        help="rules that choose the epoch, side by side: last,im,snd,entropy,oracle",
+    )
     add("--claims", action="store_true", help="print what papers report beside what was measured")
     add(
         "--bootstrap",
@@ -61,6 +66,8 @@ def leaderboard(args: argparse.Namespace) -> int:
         StoreError: no records, an unwritable folder, or under ``--strict`` a damaged record.
         ConfigError: there is no row ``--against``.
     """
+    if args.selection:
+        return _selection(args)
     if args.html:
         from dabench.cli_page import leaderboard_page
 
@@ -90,6 +97,33 @@ def leaderboard(args: argparse.Namespace) -> int:
         _ranks(frame, roster, args.against, Path(args.ranks))
     if args.claims:
         _claims(frame, store.root / "claims.csv")
+    return 0
+
+
+def _selection(args: argparse.Namespace) -> int:
+    """Write and print what every rule of ``--selection`` makes of the records."""
+    from dabench import cli_output
+    from dabench.board.leaderboard import write_csv
+    from dabench.board.records import Store
+    from dabench.board.selection import side_by_side
+    from dabench.roster import registered
+
+    others = ("html", "wide", "markdown", "latex", "ranks", "claims", "bootstrap")
+    for name in others:
+        if getattr(args, name):
+            raise ConfigError(
+                f"--selection and --{name}: tables show the last epoch alone; give them in "
+                "commands of their own"
+            )
+    store, roster = Store(Path(args.results)), registered()
+    records = [record for _, record in _records(store, strict=args.strict)]
+    rules = list(dict.fromkeys(rule.strip() for rule in args.selection.split(",")))
+    frame = side_by_side(records, rules, args.against, roster)
+    _check_against(frame, args.against)
+    path = Path(args.csv) if args.csv else store.root / "leaderboard" / "selection.csv"
+    write_csv(frame, path)
+    cli_output.show_rules(frame, rules)
+    print(f"table: {path}")
     return 0
 
 

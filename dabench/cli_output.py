@@ -7,7 +7,7 @@ import inspect
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,25 +188,55 @@ def _plain(value: Any) -> str:
 
 def show_table(frame: pd.DataFrame) -> None:
     """Print the metric that ranks, a block for each column of the leaderboard."""
-    from dabench.registry import primary_metric
-
-    for (protocol, _), block in frame.groupby(["protocol", "column"], sort=False):
-        head = block.iloc[0]
-        metric = primary_metric(str(protocol), str(head["dataset"]))
-        shown = block[block["metric"] == metric]
-        budget = f"{head['image_size']} px, {head['backbone']}, {head['epochs']} epochs"
-        options = f", {head['protocol_options']}" if head["protocol_options"] else ""
-        where = short(f"{head['dataset']} {head['task']}", 120)
-        print(f"\n{protocol} · {where} · {metric} ({budget}{options})")
-        rows = [["method", "mean", "sd", "n", f"against {head['against']} [95 %]", ""]]
+    for title, shown in _blocks(frame):
+        print(f"\n{title}")
+        rows = [["method", "mean", "sd", "n", f"against {shown.iloc[0]['against']} [95 %]", ""]]
         rows += [_table_row(line) for _, line in shown.iterrows()]
         width = shutil.get_terminal_size((120, 24)).columns
         print_columns([[*row[:5], row[5][:width]] for row in rows])
 
 
-def _table_row(line: pd.Series[Any]) -> list[str]:
+def show_rules(frame: pd.DataFrame, rules: Sequence[str]) -> None:
+    """Print the mean of the metric that ranks by rule of selection, a block for each column."""
+    for title, shown in _blocks(frame):
+        if not shown["mean"].notna().any():
+            continue
+        by_row: dict[str, dict[str, float]] = {}
+        for line in shown.to_dict("records"):
+            by_row.setdefault(_row_name(line), {})[line["selection"]] = line["mean"]
+        print(f"\n{title}")
+        rows = [["method", *rules]]
+        rows += [[name, *(number(found.get(r)) for r in rules)] for name, found in by_row.items()]
+        print_columns(rows)
+    print()
+    for reason in sorted({*frame.loc[frame["n"] == 0, "note"]} - {""}):
+        print(f"a hole: {reason}")
+    if "oracle" in rules:
+        print("oracle: the target's labels chose the epoch; an optimistic bound, no result")
+
+
+def _blocks(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield title and lines of the metric that ranks, by column."""
+    from dabench.registry import primary_metric
+
+    for (protocol, _), block in frame.groupby(["protocol", "column"], sort=False):
+        head = block.iloc[0]
+        metric = primary_metric(str(protocol), str(head["dataset"]))
+        budget = f"{head['image_size']} px, {head['backbone']}, {head['epochs']} epochs"
+        options = f", {head['protocol_options']}" if head["protocol_options"] else ""
+        where = short(f"{head['dataset']} {head['task']}", 120)
+        title = f"{protocol} · {where} · {metric} ({budget}{options})"
+        shown = block[block["metric"] == metric]
+        if len(shown):
+            yield title, shown
+
+
+def _row_name(line: Mapping[Any, Any] | pd.Series[Any]) -> str:
     name = short(f"{line['method']} {line['variant']}".strip())
-    name += " (reconstruction)" if line["reconstruction"] else ""
+    return name + (" (reconstruction)" if line["reconstruction"] else "")
+
+
+def _table_row(line: pd.Series[Any]) -> list[str]:
     difference = number(line["diff_mean"], signed=True)
     if number(line["diff_low"]) != "-":
         low, high = number(line["diff_low"], signed=True), number(line["diff_high"], signed=True)
@@ -214,7 +244,7 @@ def _table_row(line: pd.Series[Any]) -> list[str]:
     verdict = line["verdict"] if isinstance(line["verdict"], str) else ""
     remark = line["note"] or "; ".join(text for text in (verdict, line["remark"]) if text)
     return [
-        name,
+        _row_name(line),
         number(line["mean"]),
         number(line["sd"]),
         str(line["n"]),

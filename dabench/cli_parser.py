@@ -36,7 +36,7 @@ _SWEPT = tuple(name for name in OPTIONS if name not in (*AXES.values(), "seed"))
 _KNOWN = {
     "run": (*OPTIONS, *FLAGS, "config"),
     "serve-source": (*_SERVED, "host", "port", "token", "config"),
-    "sweep": (*AXES, *_SWEPT, "workers", "dry-run", "force", "resume", "no-progress", "debug"),
+    "sweep": (*AXES, *_SWEPT, "workers", "dry-run", "force", "resume", "target-tuned"),
 }
 
 
@@ -128,7 +128,7 @@ def _add_sweep_options(sweep: Parser) -> None:
     sweep.add_argument(
         "--dry-run", action="store_true", help="list the runs and how long they take"
     )
-    for name in ("force", "resume", "no-progress"):
+    for name in ("force", "resume", "target-tuned", "no-progress"):
         sweep.add_argument(f"--{name}", dest=name, action="store_true", help=FLAGS[name])
     sweep.epilog = (
         "Options are those of 'run', laid over the grid's: --epochs 2, --method.lr 1e-3. "

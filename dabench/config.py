@@ -89,6 +89,7 @@ class Settings:
     oracle_token: str | None = None
     resume: bool = False
     checkpoint_every: int = 0
+    target_tuned: bool = False
 
 
 def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
@@ -251,4 +252,5 @@ def settings(args: Mapping[str, Any]) -> Settings:
         oracle_token=os.environ.get("DABENCH_ORACLE_TOKEN"),
         resume=bool(given.get("resume", False)),
         checkpoint_every=given.get("checkpoint-every", 50),
+        target_tuned=bool(given.get("target-tuned", False)),
     )

@@ -47,15 +47,19 @@ class Standing:
         found = self.known(metric)
         return found if len(found) == len(self.runs) else _NOTHING
 
+    @property
+    def target_tuned(self) -> bool:
+        """Whether labels of the target chose the options of a run."""
+        return any(run.get("target_tuned", False) for run in self.runs)
+
     def remark(self, metric: str) -> str:
-        """Return what is missing in a cell that stands ("" = nothing)."""
+        """Return what a reader must know of a cell that stands: what is missing, who chose."""
         if self.note:
             return ""
         holes, runs = len(self.runs) - len(self.known(metric)), len(self.runs)
-        if not holes:
-            return self.missing
-        said = f"hole in {holes} of {runs} runs"
-        return f"{said}; {self.missing}" if self.missing else said
+        said = [f"hole in {holes} of {runs} runs"] if holes else []
+        said += [self.missing] if self.missing else []
+        return "; ".join(said + ["target-tuned"] * self.target_tuned)
 
 
 @dataclass

@@ -33,7 +33,8 @@ COSTS = (
 _HEAD = (
     *("protocol", "dataset", "task", "split", "method", "variant", "version"),
     *("seeds", "reconstruction", "extras", *_BUDGET, "protocol_options", "source_options"),
-    *("column", "selection", "oracle", "same_as", "data_id", "stream_id", "source_id"),
+    *("column", "selection", "oracle", "target_tuned", "same_as"),
+    *("data_id", "stream_id", "source_id"),
     *("runs", "dabench", *COSTS),
 )
 _MEANS = ("mean", "sd", "min", "max", "ci_low", "ci_high")
@@ -50,7 +51,7 @@ COLUMNS += [*_MEANS, "n", "seeds", "reconstruction", "extras"]
 COLUMNS += ["against", *_DIFF, "verdict", "note", *_BUDGET]
 COLUMNS += ["protocol_options", "source_options", "column"]
 COLUMNS += ["remark", "best_baseline", *_BEST, "best_verdict", "gain", "selection", "oracle"]
-COLUMNS += ["same_as", *(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
+COLUMNS += ["target_tuned", "same_as", *(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
 _KEY = (*(name for name in COLUMN if name != "protocol_options"), *OPTIONAL)
 _NO_CELL = (None,) * len(_MEANS)
 _NO_PAIR = (None,) * 5
@@ -105,7 +106,7 @@ def _frame(
     for name, values in zip(_HEAD, _fields(heads, len(_HEAD)), strict=True):
         kind = np.float64 if name in _NUMBERS else object
         data[name] = np.array([*values, None], dtype=kind)[place]
-        if name in (*_BUDGET, "reconstruction", "oracle"):
+        if name in (*_BUDGET, "reconstruction", "oracle", "target_tuned"):
             data[name] = pd.Series(data[name]).infer_objects()
     for name, values in zip(_OWN, _fields(lines, len(_OWN)), strict=True):
         data[name] = np.array(values, dtype=np.float64) if name in _NUMBERS else list(values)
@@ -215,6 +216,7 @@ def _head(found: Column, standing: Standing) -> tuple[Any, ...]:
         found.key,
         "last",
         row.method == found.roster.upper_bound,
+        standing.target_tuned,
         found.alias_of(standing),
         *(_distinct(part[:_SHOWN] for part in parts) for parts in zip(*ids, strict=True)),
         " ".join(str(run["run_id"]) for run in runs),

@@ -207,13 +207,11 @@ def _by_rule(records: list[Record], rule: str, against: str, roster: Roster) -> 
     applied = [apply(record, rule, roster) for record in records]
     said = ((_row(record), record["selection"]["note"]) for record in applied)
     notes = {row: note for row, note in said if note}
-    tuned = {_row(record) for record in applied if record.get("target_tuned")}
     frame = table(applied, against, roster)
     keys = list(zip(*(frame[n] for n in ("column", "method", "variant", "version")), strict=True))
     why = [notes.get(key, "") if n == 0 else "" for key, n in zip(keys, frame["n"], strict=True)]
     frame["note"] = [note or reason for note, reason in zip(frame["note"], why, strict=True)]
     frame["selection"], frame["optimistic"] = rule, rule == "oracle"
-    frame["target_tuned"] = [key in tuned for key in keys]
     if rule == "oracle":
         ends = ("_low", "_high", "verdict")
         frame[[name for name in frame.columns if name.endswith(ends)]] = None

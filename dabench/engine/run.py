@@ -95,8 +95,16 @@ def _execute(
     board = settings.results / "runs" / identity
     if store.exists(spec.protocol, spec.dataset, identity) and not settings.force:
         path = store.path(spec.protocol, spec.dataset, identity)
-        return RunResult(identity, path, load(path), True, board)
+        record = load(path)
+        if settings.target_tuned and not record.get("target_tuned"):
+            raise ConfigError(
+                f"run {identity} has a record without the mark 'target-tuned'; give --force as "
+                "well to run it again with the mark, or leave --target-tuned away"
+            )
+        return RunResult(identity, path, record, True, board)
     record = _record(spec, parts, identity)
+    if settings.target_tuned:
+        record["target_tuned"] = True
     maker = _source_parts(spec, settings, parts)
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:

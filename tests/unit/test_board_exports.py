@@ -164,3 +164,42 @@ def test_the_command_writes_them(
     assert "not ranked: target-supervised: upper bound" in printed
     tidy = (store.root / "leaderboard" / "leaderboard.csv").read_text()
     assert tidy.splitlines()[0].endswith("boot_low,boot_high,boot_label")
+
+
+def test_rules_of_selection_from_the_command_line(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dabench.board.records import Store
+
+    store = Store(tmp_path / "results")
+    for number, record in enumerate(records):
+        last = record["scores"][0]
+        early = last | {"value": 0.95, "at": 0}
+        curves = [early, last, *({**early, "metric": "im", "at": at} for at in (0, last["at"]))]
+        store.write(record | {"run_id": f"r{number:02}", "curves": curves if number else []})
+    words = ["leaderboard", "--results", str(store.root)]
+    assert main([*words, "--selection", "last,oracle,im"]) == 0
+    printed = capsys.readouterr().out
+    lines = {line.split()[0]: line.split() for line in printed.splitlines() if "0.9500" in line}
+    assert lines["shot"] == ["shot", "0.7000", "0.9500", "0.7000"]  # equal im: the latest epoch
+    assert "a hole: no curve of 'im'" in printed
+    assert "an optimistic bound" in printed
+    with (store.root / "leaderboard" / "selection.csv").open() as file:
+        found = {(row["selection"], row["method"]) for row in csv.DictReader(file)}
+    assert {rule for rule, _ in found} == {"last", "oracle", "im"}
+    assert main([*words, "--selection", "last", "--wide", str(tmp_path)]) == 2
+    assert "--selection and --wide" in capsys.readouterr().err
+    assert main([*words, "--selection", "lsat"]) == 2
+    assert "did you mean 'last'" in capsys.readouterr().err
+
+
+def test_a_row_tuned_on_the_target_says_so_everywhere(records: list[dict[str, Any]]) -> None:
+    marked = [
+        record | {"target_tuned": True} if record["spec"]["method"] == "shot" else record
+        for record in records
+    ]
+    frame = table(marked, roster=ROSTER)
+    assert set(frame.loc[frame["target_tuned"], "method"]) == {"shot"}
+    assert set(frame.loc[frame["target_tuned"], "remark"]) == {"target-tuned"}
+    (found,) = wide(frame, ROSTER)
+    assert "(1) target-tuned" in to_markdown(found)

@@ -266,6 +266,11 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
     assert record["extras"] == ["source-parts"]
     assert 0 <= record["source_model"]["val_accuracy"] <= 1
     assert len(record["source_model"]["parts"]["key"]) == 32
+    marked = dataclasses.replace(where, target_tuned=True)
+    with pytest.raises(ConfigError, match="without the mark 'target-tuned'; give --force"):
+        execute(spec, marked)
+    assert execute(spec, dataclasses.replace(marked, force=True)).record["target_tuned"] is True
+    assert "target_tuned" not in record
     trained = Second.trained
     (other,) = resolve(options | {"method.lr": 0.2})
     again = execute(other, where)

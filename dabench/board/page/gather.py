@@ -121,6 +121,8 @@ class Reader:
             "scores": self._scores(record),
             "curves": running(record) if self._detail else [],
         }
+        if record.get("target_tuned"):
+            kept["target_tuned"] = True
         if record.get("variant") is not None:
             kept["variant"] = self._once(dict(record["variant"]))
         return kept
