@@ -79,7 +79,7 @@ METHODS: dict[str, MethodEntry] = {
     "target-supervised": MethodEntry(
         "dabench.protocols.upper_bound:TargetSupervised",
         "trained by the protocol with target labels (upper bound)",
-        ("sf-osda", "sf-uda", "bb-uda", *ONLINE),
+        ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
     ),
     "cabb": MethodEntry(
         "dabench.methods.cabb:CABB",

@@ -14,6 +14,7 @@ from dabench.contract.access import TargetBatch
 from dabench.contract.data import ImageArray
 from dabench.contract.protocol import DensePlan, Outcome
 from dabench.contract.stream import Segment
+from dabench.contract.types import IntArray
 from dabench.engine import walk
 from dabench.engine.dense_metrics import mean_iou, pixel_confusion
 from dabench.engine.walk import Progress
@@ -22,6 +23,7 @@ from dabench.protocols import dense_outcome, strips
 from dabench.protocols.dense_outcome import KEPT, Timing
 from dabench.protocols.dense_scores import DenseCourse, Layout
 from dabench.protocols.stream_scores import Stretch
+from dabench.protocols.upper_bound import UpperBound
 from dabench.protocols.walker import Granting, Walker
 
 
@@ -86,6 +88,11 @@ class DenseWalker(Walker[DenseOptions, DensePlan, DenseJournal]):
         return DenseCourse(stretches, 1, begins=(0, *begins))
 
     # -- a step ---------------------------------------------------------------------------------
+
+    def approach(self, rows: IntArray) -> None:
+        """Hand labels to the row that is allowed to see them."""
+        if isinstance(self.method, UpperBound):
+            self.method.reveal(np.ascontiguousarray(self.plan.frames.masks[rows]))
 
     def prepare(self, batch: TargetBatch) -> None:
         """Answer before the step, for a method that answers after its update."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dabench.contract.access import BlackBox, Online, SourceFree, TargetBatch
 from dabench.contract.method import DecayingSGD, OfflineMethod, OnlineMethod
-from dabench.contract.types import IntArray, Prediction
+from dabench.contract.types import IGNORE, IntArray, Kind, Prediction
 from dabench.engine import nets, views
 
 
@@ -20,10 +20,11 @@ class UpperBound(OfflineMethod, OnlineMethod):
     """A row that is allowed to see labels; lives beside the protocols."""
 
     grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox, Online)
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
 
     def reveal(self, truth: IntArray) -> None:
         """Receive (N,) truth, K = private: of the adapt set before ``begin``, or of a stream's
-        next batch before it is pushed.
+        next batch before it is pushed; for segmentation (N, H, W) masks.
         """
         self.truth = torch.from_numpy(truth)
 
@@ -103,19 +104,33 @@ class TargetSupervised(UpperBound):
 
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer a stream's batch, then learn its labels."""
-        with nets.batch_statistics(self.net, batch.images):
-            logits: Tensor = self.net(batch.images)
-        truth = self.truth.to(logits.device)
-        loss = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
-        self.learn(loss)
+        logits = self._logits(batch.images)
+        truth = self.truth.to(logits.device, torch.int64)
+        ignored = IGNORE if self.dense else -100  # a class of an image may have any number
+        if (truth != ignored).any():
+            loss = F.cross_entropy(
+                logits, truth, ignore_index=ignored, label_smoothing=self.label_smoothing
+            )
+            self.learn(loss)
         return logits.detach()
 
     def predict(self, images: Tensor) -> Prediction:
         """Answer with the fine-tuned network; on a stream in the batch's own statistics."""
         if not isinstance(self.access, Online):
             return split_unknown(self.net(images), self.access.task.num_classes)
-        with nets.batch_statistics(self.net, images):
-            return Prediction(self.net(images))
+        return Prediction(self._logits(images))
+
+    @property
+    def dense(self) -> bool:
+        """Whether every pixel has a class."""
+        kind: Kind = self.access.task.kind
+        return kind == "segmentation"
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Return logits by the batch's own statistics."""
+        with nets.batch_statistics(self.net, images, dense=self.dense):
+            logits: Tensor = self.net(images)
+        return logits
 
 
 def split_unknown(logits: Tensor, num_known: int) -> Prediction:

@@ -256,18 +256,28 @@ def fixed_statistics(net: nn.Module) -> Iterator[None]:
             layer.momentum = momentum
 
 
+def _own_statistics(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+    """Normalise by the input where it has a variance; a forward-pre-hook of a BatchNorm layer."""
+    own = inputs[0].numel() > inputs[0].shape[1]
+    layer.training, layer.track_running_stats = own, not own
+
+
 @contextlib.contextmanager
-def batch_statistics(net: nn.Module, images: Tensor) -> Iterator[None]:
+def batch_statistics(net: nn.Module, images: Tensor, *, dense: bool = False) -> Iterator[None]:
     """Normalise by the batch's own statistics inside and leave every buffer alone.
 
-    A batch of one image has no variance in the bottleneck: it is normalised as in eval mode.
+    A batch of one image has no variance in the bottleneck: it is normalised as in eval mode. In a
+    dense network (``dense``) that holds only for layers that see one value per channel.
     """
     layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     modes = [layer.training for layer in layers]
+    hooks = [layer.register_forward_pre_hook(_own_statistics) for layer in layers if dense]
     for layer in layers:
         layer.training, layer.track_running_stats = len(images) > 1, len(images) < 2
     try:
         yield
     finally:
+        for hook in hooks:
+            hook.remove()
         for layer, mode in zip(layers, modes, strict=True):
             layer.training, layer.track_running_stats = mode, True

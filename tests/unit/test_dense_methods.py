@@ -522,3 +522,28 @@ def test_what_decides_the_source_parts_is_an_option() -> None:
     cls = registry.method("transadapt")
     assert cls.source_options <= {option.name for option in signature_options(cls)}
     assert cls.reconstruction
+
+
+# -- the upper bound -------------------------------------------------------------------
+
+
+def test_the_upper_bound_learns_a_frames_labels_by_the_frames_statistics() -> None:
+    net = network()
+    before = copy.deepcopy(net)
+    method = registry.method("target-supervised")(lr=0.05, backbone_factor=1.0)
+    method.begin(Online(TASK, net, 1, 0, Recorder()))
+    images = torch.rand(1, 3, *SHAPE)
+    masks = torch.randint(K, (1, *SHAPE), dtype=torch.uint8)
+    adapt_normalisation(before, 1.0)
+    method.reveal(torch.full_like(masks, IGNORE).numpy())
+    silent = method.step(TargetBatch(images, torch.tensor([0])))
+    assert torch.allclose(silent, before(images), atol=1e-5)
+    assert torch.equal(method.predict(images).logits, silent)  # nothing was learned
+    losses = []
+    masks[:, :4] = IGNORE
+    for _ in range(8):
+        method.reveal(masks.numpy())
+        logits = method.step(TargetBatch(images, torch.tensor([0])))
+        losses.append(float(nn.functional.cross_entropy(logits[:, :, 4:], masks[:, 4:].long())))
+    assert losses[-1] < losses[0] - 0.05
+    assert all(torch.equal(a, b) for a, b in zip(before.buffers(), net.buffers(), strict=True))

@@ -21,6 +21,7 @@ from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, DataError, TrainingError
 from dabench.protocols import dense_outcome, streams, strips
 from dabench.protocols.online_seg import OnlineSegmentation
+from dabench.protocols.upper_bound import UpperBound
 
 CONDITIONS = ("fog-3", "rain-3", "low-light-3")
 
@@ -282,6 +283,21 @@ def test_labels_do_not_matter(dense: Any) -> None:
     assert Watched.answers_given == honest
     assert len(honest) == 3 * dense.FRAMES
     assert one.scores != two.scores
+
+
+def test_the_upper_bound_is_shown_the_labels_of_the_present_frame(dense: Any) -> None:
+    class Seer(dense.Still, UpperBound):  # type: ignore[name-defined,misc]
+        seen: ClassVar[list[np.ndarray]] = []
+
+        def step(self, batch: Any) -> Tensor:
+            self.seen.append(self.truth.numpy())
+            return super().step(batch)
+
+    protocol = OnlineSegmentation(conditions="fog:3")
+    plan = protocol.plan(dense.data(), 1, 0)
+    found = dense.run(Seer, protocol, plan)
+    rows = found.arrays["stream.row"]
+    np.testing.assert_array_equal(np.concatenate(Seer.seen), plan.frames.masks[rows])
 
 
 def test_the_future_does_not_matter(dense: Any) -> None:
