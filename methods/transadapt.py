@@ -92,7 +92,7 @@ class TransAdapt(OnlineMethod):
     def __init__(
         self,
         *,
-        lr: Positive = 1e-4,
+        lr: Positive = 1e-3,
         momentum: BelowOne = 0.9,
         weight_decay: NonNegative = 0.0,
         steps: Natural = 1,
@@ -105,7 +105,7 @@ class TransAdapt(OnlineMethod):
         targets: Literal["soft", "hard"] = "soft",
         threshold: Share = 0.9,
         adapt: Literal["norms+head", "norms", "all"] = "norms+head",
-        rho: Share = 0.1,
+        rho: Share = 0.6,
         episodic: bool = False,
         grad_norm: GradNorm = "none",
         max_norm: Positive = 1.0,
