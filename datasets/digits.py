@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.contract.data import ClassSplit, DataRequest, DomainData, Labelled
+from dabench.datasets.drawn_cache import drawn_once
 from dabench.datasets.printed import render_domain
 from dabench.errors import ConfigError, DataError, did_you_mean
 
+DRAWING = "1"  # part of the cache folder's name: raise it whenever a printed digit changes
 SIDE = 32
 CLASSES = tuple(str(d) for d in range(10))
 Pictures = npt.NDArray[np.uint8]
@@ -60,8 +63,8 @@ class Digits:
         """
         if request.image_size != SIDE:
             raise ConfigError(f"--image-size {request.image_size}: digits are {SIDE} x {SIDE}")
-        train, val = _domain(request.source, request.data_root)
-        target, _ = _domain(request.target, request.data_root)
+        train, val = _domain(request.source, request)
+        target, _ = _domain(request.target, request)
         return DomainData(
             dataset="digits",
             source=request.source,
@@ -88,11 +91,11 @@ def _rotation(start: int) -> ClassSplit:
     return ClassSplit(tuple(sorted(order[:6])), tuple(sorted(order[6:])))
 
 
-def _domain(name: str, root: Path | None) -> tuple[Labelled, Labelled | None]:
+def _domain(name: str, request: DataRequest) -> tuple[Labelled, Labelled | None]:
     makers: Mapping[str, Callable[[], tuple[Labelled, Labelled | None]]] = {
-        "print": _printed,
+        "print": lambda: _printed(request.cache_dir),
         "handwritten": lambda: (_handwritten(), None),
-        "mnist": lambda: (_mnist(root), None),
+        "mnist": lambda: (_mnist(request.data_root), None),
     }
     if name not in makers:
         raise ConfigError(f"digits has no domain '{name}'{did_you_mean(name, makers)}")
@@ -110,10 +113,23 @@ def labelled(images: Pictures, labels: npt.NDArray[Any]) -> Labelled:
 
 
 @lru_cache(maxsize=1)
-def _printed() -> tuple[Labelled, Labelled]:
-    train = labelled(*render_domain(per_class=600, held_out=False, seed=1))
-    val = labelled(*render_domain(per_class=100, held_out=True, seed=2))
+def _printed(cache_dir: Path) -> tuple[Labelled, Labelled]:
+    parts = {"train": (600, False, 1), "val": (100, True, 2)}
+    train, val = (_rendered(cache_dir, part, *parts[part]) for part in ("train", "val"))
     return train, val
+
+
+def _rendered(cache_dir: Path, part: str, per_class: int, held_out: bool, seed: int) -> Labelled:
+    """Return pictures of the print domain in memory; the cache keeps what these versions draw."""
+    drawn_by = (f"{name}{version(name)}" for name in ("matplotlib", "pillow", "numpy"))
+    name = "-".join(["digits", "print", part, DRAWING, *drawn_by])
+
+    def draw() -> Labelled:
+        return labelled(*render_domain(per_class=per_class, held_out=held_out, seed=seed))
+
+    found = drawn_once(cache_dir, name, per_class * len(CLASSES), SIDE, draw)
+    everything = np.arange(len(found.labels))
+    return Labelled(found.images[everything], found.labels, found.digest)
 
 
 @lru_cache(maxsize=1)

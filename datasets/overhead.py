@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,11 +14,10 @@ from tqdm import tqdm
 from dabench.contract.data import DataRequest, DomainData, Labelled
 from dabench.datasets import overhead_built as built
 from dabench.datasets import overhead_nature as nature
-from dabench.datasets.cache_folder import publish, sync
 from dabench.datasets.digits import labelled
-from dabench.datasets.image_cache import read_images
+from dabench.datasets.drawn_cache import drawn_once
 from dabench.datasets.overhead_canvas import SIDE, Canvas
-from dabench.errors import CacheError, ConfigError, did_you_mean
+from dabench.errors import ConfigError, did_you_mean
 
 DRAWING = "1"  # part of the cache folder's name: raise it whenever a picture changes
 SEED = 2027
@@ -89,7 +87,9 @@ class Overhead:
                 f"--image-size {size}: overhead is drawn {SIDE} x {SIDE} and reduced; "
                 f"choose {LEAST} to {SIDE}"
             )
-        images = _cached(size, request.cache_dir)
+        name = f"overhead-clear-{size}-{PER_CLASS}-{DRAWING}"
+        count = PER_CLASS * len(CLASSES)
+        images = drawn_once(request.cache_dir, name, count, size, lambda: draw_all(PER_CLASS, size))
         return DomainData(
             dataset="overhead",
             source=request.source,
@@ -104,33 +104,6 @@ class Overhead:
     def check(self, data_root: Path | None) -> list[str]:
         """Return no problem: nothing is read from a folder."""
         return []
-
-
-def _cached(size: int, cache_dir: Path) -> Labelled:
-    folder = cache_dir / "images" / f"overhead-clear-{size}-{PER_CLASS}-{DRAWING}"
-    count = PER_CLASS * len(CLASSES)
-
-    def read() -> Labelled | None:
-        return read_images(folder, count, size)
-
-    try:
-        return read() or publish(folder, lambda new: _write(new, draw_all(PER_CLASS, size)), read)
-    except OSError as error:
-        raise CacheError(
-            f"image cache in {cache_dir}: {error.strerror or error}; free some space or give "
-            "another --cache-dir"
-        ) from error
-
-
-def _write(folder: Path, made: Labelled) -> None:
-    """Write what ``read_images`` reads into an empty folder."""
-    for name, array in (("images", made.images), ("labels", made.labels)):
-        with (folder / f"{name}.npy").open("wb") as file:
-            np.save(file, np.asarray(array))
-            sync(file)
-    with (folder / "meta.json").open("wb") as file:
-        file.write(json.dumps({"digest": made.digest}).encode())
-        sync(file)
 
 
 def draw_all(per_class: int, size: int) -> Labelled:

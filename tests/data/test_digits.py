@@ -1,0 +1,57 @@
+"""The embedded set ``digits``: the printed domain is rendered once and then read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dabench.contract.data import DataRequest, DomainData
+from dabench.datasets import digits
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Replace the fonts by noise, of the right size, and count how often it is made."""
+    calls: list[int] = []
+
+    def render(*, per_class: int, held_out: bool, seed: int) -> Any:
+        calls.append(per_class)
+        rng = np.random.default_rng(seed)
+        pictures = rng.integers(0, 255, (10 * per_class, 32, 32, 3), dtype=np.uint8)
+        return pictures, np.repeat(np.arange(10), per_class)
+
+    monkeypatch.setattr(digits, "render_domain", render)
+    digits._printed.cache_clear()
+    yield calls
+    digits._printed.cache_clear()
+
+
+def load(cache: Path) -> DomainData:
+    """Load as another process would: nothing is remembered."""
+    digits._printed.cache_clear()
+    return digits.Digits().load(DataRequest("print", "handwritten", 32, None, cache))
+
+
+def test_rendered_once_then_read(tmp_path: Path, rendered: list[int]) -> None:
+    one, two = load(tmp_path), load(tmp_path)
+    assert rendered == [600, 100]
+    assert one.source_val is not None
+    assert two.source_val is not None
+    for a, b in ((one.source_train, two.source_train), (one.source_val, two.source_val)):
+        assert a.digest == b.digest
+        np.testing.assert_array_equal(a.images, b.images)
+        np.testing.assert_array_equal(a.labels, b.labels)
+    assert one.source_train.digest != one.source_val.digest
+
+
+def test_other_versions_do_not_read_it(
+    tmp_path: Path, rendered: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path)
+    monkeypatch.setattr(digits, "version", lambda name: "0.0")
+    load(tmp_path)
+    assert rendered == [600, 100] * 2
