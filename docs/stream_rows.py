@@ -72,8 +72,8 @@ def rows_of(board: Board, words: Words, against: str = "source") -> tuple[list[R
     """Return the rows of a column, as far as the words let them through, and its leaderboard.
 
     ``methods=a,b`` names labels; ``norms=none,clip`` values of ``grad_norm`` (methods without one
-    stay); ``with=lr=0.01,conda.replay=64`` values of options, of all methods that have them or of
-    one; ``seeds=0,1`` seeds.
+    stay); ``with=lr=0.01,conda.replay=64`` values of options (``lr=0.01|0.1``: either), of all
+    methods that have them or of one; ``seeds=0,1`` seeds.
 
     Raises:
         ValueError: a seed has two records, a cell is refused by the leaderboard, or a run failed
@@ -159,7 +159,9 @@ def _fits(row: Row, words: Words) -> bool:
     for condition in listed(words, "with"):
         name, _, value = condition.partition("=")
         label, dot, option = name.rpartition(".")
-        if (not dot or label == row.label) and str(row.options.get(option, value)) != value:
+        if dot and label != row.label:
+            continue
+        if option in row.options and str(row.options[option]) not in value.split("|"):
             return False
     return True
 

@@ -110,6 +110,8 @@ def test_rows_by_name_norm_and_value(tables: ModuleType) -> None:
     board, stream = tables.Tables(grid()), tables.stream_tables.stream
     assert stream(board, {**WORDS, "norms": "clip"}).count("`conda") == 2
     assert stream(board, {**WORDS, "with": "conda.lr=0.01"}).count("`conda") == 2
+    assert stream(board, {**WORDS, "with": "conda.lr=0.5|0.1"}).count("`conda") == 1
+    assert stream(board, {**WORDS, "with": "conda.lr=0.01|0.1"}).count("`conda") == 3
     name = "conda~grad_norm=clip~lr=0.1~replay=64"
     assert stream(board, {**WORDS, "rows": f"source,{name}"}).count("`conda") == 1
     with pytest.raises(ValueError, match="no row conda lr=5"):
