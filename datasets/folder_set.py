@@ -97,7 +97,7 @@ class ClassFolder:
             problems.append(
                 f"{reduced}domain '{domain}': {len(files)} images, the public set has {public}"
             )
-        for path in tqdm(files, desc=f"checking {domain}", disable=len(files) <= QUIET):
+        for path in tqdm(files, desc=f"checking {domain}", disable=len(files) <= QUIET or None):
             try:
                 decode(path, 32, self.spec.name)
             except DataError as error:

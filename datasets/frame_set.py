@@ -107,7 +107,7 @@ class FrameFolder:
             frames |= {pair.name: pair for pair in every}
         build = FrameBuild(self.name, domain.name, list(frames.values()), self.classes, (32, 64))
         title = f"checking {domain.name}"
-        for pair in tqdm(build.frames, desc=title, disable=len(frames) <= QUIET):
+        for pair in tqdm(build.frames, desc=title, disable=len(frames) <= QUIET or None):
             try:
                 build.decode(pair)
             except DataError as error:

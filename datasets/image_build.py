@@ -23,7 +23,7 @@ FORMAT = "1"  # part of every key: raise it whenever the pixels or the files cha
 CHUNK = 256  # images that are decoded ahead of the writer
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-QUIET = 500  # up to so many images no progress bar is shown
+QUIET = 500  # up to so many images no progress bar is shown; off a terminal there is none at all
 
 
 class Entry(NamedTuple):
@@ -110,7 +110,7 @@ def ahead(
 ) -> Iterator[Made]:
     """Yield ``make(item)`` in order, a few threads and at most ``chunk`` items ahead."""
     total = len(items)
-    bar = tqdm(total=total, desc=title, unit="img", disable=total <= QUIET)
+    bar = tqdm(total=total, desc=title, unit="img", disable=total <= QUIET or None)
     with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, total, chunk):
             for made in pool.map(make, items[start : start + chunk]):

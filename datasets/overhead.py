@@ -109,7 +109,9 @@ class Overhead:
 def draw_all(per_class: int, size: int) -> Labelled:
     """Return ``per_class`` images of each scene, (size, size, 3) uint8, in content-hashed order."""
     todo = [(scene, i) for scene in CLASSES for i in range(per_class)]
-    bar = tqdm(todo, desc="drawing overhead", unit="img", disable=len(todo) <= 500, leave=False)
+    bar = tqdm(
+        todo, desc="drawing overhead", unit="img", disable=len(todo) <= 500 or None, leave=False
+    )
     images = np.stack([draw(scene, i, size) for scene, i in bar])
     return labelled(images, np.repeat(np.arange(len(CLASSES)), per_class))
 

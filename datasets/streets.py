@@ -113,7 +113,7 @@ def _part(look: str, part: str, height: int, cache_dir: Path) -> Frames:
 def draw_part(look: str, numbers: range, height: int) -> Drawn:
     """Return the frames of some streets, drive after drive: images and masks."""
     desc, few = f"drawing streets ({look})", len(numbers) < 5
-    bar = tqdm(numbers, desc=desc, unit="drive", disable=few, leave=False)
+    bar = tqdm(numbers, desc=desc, unit="drive", disable=few or None, leave=False)
     drives = [draw_drive(look, number, LENGTH, height) for number in bar]
     images, masks = zip(*drives, strict=True)
     return np.concatenate(images), np.concatenate(masks)
