@@ -150,11 +150,12 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     from dabench import cli_output
-    from dabench.board.records import Store, load
+    from dabench.board.records import Store, load, load_checked
 
     given = Path(args.run)
     path = given if given.suffix == ".json" else Store(Path(args.results)).find(args.run)
-    cli_output.show_record(path, load(path), args.json)
+    read = load if args.json else load_checked
+    cli_output.show_record(path, read(path), args.json)
     return 0
 
 

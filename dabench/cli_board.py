@@ -66,13 +66,16 @@ def leaderboard(args: argparse.Namespace) -> int:
         StoreError: no records, an unwritable folder, or under ``--strict`` a damaged record.
         ConfigError: there is no row ``--against``.
     """
-    if args.selection:
+    if args.only and not args.html:
+        raise ConfigError("--only chooses the columns of --html; give both, or neither")
+    if args.selection is not None:
         return _selection(args)
     if args.html:
         from dabench.cli_page import leaderboard_page
 
         leaderboard_page(args)
-        if not any((args.csv, args.wide, args.markdown, args.latex, args.ranks, args.claims)):
+        others = (args.csv, args.wide, args.markdown, args.latex, args.ranks, args.claims)
+        if not any((*others, args.bootstrap)):
             return 0
     from dabench import cli_output
     from dabench.board.leaderboard import table, write_csv
@@ -184,7 +187,7 @@ def _write(path: Path, text: str) -> None:
 
 def _ranks(frame: pd.DataFrame, roster: Roster, against: str, folder: Path) -> None:
     from dabench.board.rank_figure import rank_svg
-    from dabench.board.ranks import ranking
+    from dabench.board.ranks import ranking, task_words
     from dabench.board.tasks import over_tasks, task_grid
     from dabench.cli_output import number, print_columns
 
@@ -198,7 +201,7 @@ def _ranks(frame: pd.DataFrame, roster: Roster, against: str, folder: Path) -> N
             rows = [["row", "mean rank"]]
             rows += [[_line(r), f"{k:.2f}"] for r, k in zip(found.rows, found.ranks, strict=True)]
             print_columns(rows)
-            print(f"critical difference {found.difference:.2f}, {len(found.tasks)} tasks")
+            print(f"critical difference {found.difference:.2f}, {task_words(found.tasks)}")
         for row, reason in found.left_out.items():
             if not (found.note and reason.startswith(_FEW)):
                 print(f"  not ranked: {_line(row)}: {reason}")
@@ -219,6 +222,8 @@ def _claims(frame: pd.DataFrame, path: Path) -> None:
     found = claims(frame, read_claims(path))
     beside = found[found["row"] != ""]
     print(f"\nreported by papers ({path}): {len(found)} numbers, {len(beside)} beside rows of ours")
+    if len(found) and not len(beside):
+        print("none of them has a row of ours on the same task; 'dabench sweep' can make some")
     rows = [["claim", "data", "metric", "reported", "measured", "our row", "differs"]]
     for line in beside.to_dict("records"):
         task = f"{line['dataset']} {line['source']}→{line['target']}"
@@ -234,12 +239,12 @@ def diff(args: argparse.Namespace) -> int:
         StoreError: a run is not there, fits several, or is damaged.
     """
     from dabench.board.diff import compare_runs
-    from dabench.board.records import Store, load
+    from dabench.board.records import Store, load_checked
     from dabench.cli_output import number, print_columns
 
     store = Store(Path(args.results))
     paths = [Path(run) if run.endswith(".json") else store.find(run) for run in (args.a, args.b)]
-    a, b = (load(path) for path in paths)
+    a, b = (load_checked(path) for path in paths)
     found = compare_runs(a, b)
     for name, words in zip("AB", found.names, strict=True):
         print(f"{name}: {_line(words)}")

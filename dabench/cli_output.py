@@ -222,13 +222,21 @@ def _blocks(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for (protocol, _), block in frame.groupby(["protocol", "column"], sort=False):
         head = block.iloc[0]
         metric = primary_metric(str(protocol), str(head["dataset"]))
-        budget = f"{head['image_size']} px, {head['backbone']}, {head['epochs']} epochs"
-        options = f", {head['protocol_options']}" if head["protocol_options"] else ""
         where = short(f"{head['dataset']} {head['task']}", 120)
-        title = f"{protocol} · {where} · {metric} ({budget}{options})"
+        title = f"{protocol} · {where} · {metric} ({_budget(head)})"
         shown = block[block["metric"] == metric]
         if len(shown):
             yield title, shown
+
+
+def _budget(head: pd.Series[Any]) -> str:
+    """Return all that tells a column from others of its data."""
+    parts = [f"{head['image_size']} px", head["backbone"], f"weights {head['weights']}"]
+    parts += [f"{name.replace('_', ' ')} {head[name]}" for name in ("epochs", "batch_size")]
+    parts += [f"source epochs {head['source_epochs']}"]
+    parts += [f"freeze {head['freeze']}"] if head["freeze"] else []
+    parts += [head[name] for name in ("protocol_options", "source_options") if head[name]]
+    return ", ".join(map(str, parts))
 
 
 def _row_name(line: Mapping[Any, Any] | pd.Series[Any]) -> str:
@@ -242,6 +250,8 @@ def _table_row(line: pd.Series[Any]) -> list[str]:
         low, high = number(line["diff_low"], signed=True), number(line["diff_high"], signed=True)
         difference += f" [{low}, {high}]"
     verdict = line["verdict"] if isinstance(line["verdict"], str) else ""
+    if 0 < line["diff_n"] < line["n"] and "pair" not in verdict:
+        verdict += f" ({line['diff_n']:.0f} of {line['n']} seeds paired)"
     remark = line["note"] or "; ".join(text for text in (verdict, line["remark"]) if text)
     return [
         _row_name(line),

@@ -63,12 +63,12 @@ def report(args: argparse.Namespace) -> int:
     from dabench.board.leaderboard import baseline
     from dabench.board.page.render import write_page
     from dabench.board.page.report import report_page
-    from dabench.board.records import Store, load
+    from dabench.board.records import Store, load_checked
     from dabench.roster import registered
 
     store, given = Store(Path(args.results)), Path(args.run)
     path = given if given.suffix == ".json" else store.find(args.run)
-    record = load(path)
+    record = load_checked(path)
     spec = record.get("spec") or {}
     folder = store.root / "runs" / str(record.get("run_id", "")).replace("/", "_") / "report"
     others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]

@@ -130,6 +130,9 @@ def _list(found: Todo, workers: int) -> None:
     unknown = len(found.jobs) - len(known)
     total = f"about {duration(sum(known) / workers)} with {workers} at a time" if known else "?"
     more = f", and {unknown} runs that nobody timed" if unknown and known else ""
+    if not found.jobs:
+        print("nothing to do")
+        return
     print(f"time: {total}{more}; loading and source training come on top")
 
 
@@ -155,15 +158,17 @@ def _run(found: Todo, chosen: Settings, workers: int) -> int:
     finally:
         view.close()
         executor.close()
-    return _end(tally)
+    return _end(tally, chosen.results)
 
 
-def _end(tally: Tally) -> int:
+def _end(tally: Tally, results: Path) -> int:
     """Print what became of the runs; return the exit code."""
     from dabench.run_command import run_command
 
+    where = "" if results == Path("results") else f" --results {results}"
     print(
-        f"{len(tally.done)} done, {len(tally.failed)} failed; 'dabench leaderboard' has the table"
+        f"{len(tally.done)} done, {len(tally.failed)} failed; "
+        f"'dabench leaderboard{where}' has the table"
     )
     for end in tally.failed:
         print(f"failed: {end.job.name}: {end.error}", file=sys.stderr)

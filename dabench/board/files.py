@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -9,6 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dabench.errors import StoreError
+
+_ADVICE = {
+    errno.ENOSPC: "free the disk, or choose another folder",
+    errno.EEXIST: "there is a file where a folder is needed; choose another name",
+    errno.ENOTDIR: "there is a file where a folder is needed; choose another name",
+    errno.EISDIR: "there is a folder of this name; choose another one for the file",
+}
 
 
 def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
@@ -30,9 +38,8 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
         temporary = None
         _sync_folder(path.parent)
     except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror}; free the disk or choose another --results"
-        ) from error
+        advice = _ADVICE.get(error.errno or 0, "choose a folder that can be written")
+        raise StoreError(f"cannot write {path}: {error.strerror}; {advice}") from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

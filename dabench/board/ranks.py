@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -73,6 +74,18 @@ def ranking(grid: Grid) -> Ranking:
         float(stats.friedmanchisquare(*scores).pvalue) if len(kept) > 2 else None,
         left_out,
     )
+
+
+def task_words(tasks: Sequence[str]) -> str:
+    """Return how many tasks there are, and which of them share their images.
+
+    Args:
+        tasks: keys of columns, ``protocol/dataset/source-target/digest``.
+    """
+    data = Counter("/".join(key.split("/")[1:3]) for key in tasks)
+    shared = [f"{n} of {name}" for name, n in data.most_common() if n > 1]
+    told = f"; not independent: {', '.join(shared)} share their images" if shared else ""
+    return f"{len(tasks)} tasks{told}"
 
 
 def critical_difference(rows: int, tasks: int, level: float = 0.05) -> float:

@@ -42,7 +42,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.board.files import write_atomically
-from dabench.board.soundness import COLUMN, check
+from dabench.board.soundness import COLUMN, check, check_content
 from dabench.board.soundness import run_digest as run_digest
 from dabench.contract.types import Score
 from dabench.errors import StoreError
@@ -332,4 +332,15 @@ def load(path: Path, *, curves: bool = True) -> Record:
         raise StoreError(f"{path} is not a record of schema {SCHEMA}; delete it and run again")
     if not curves:
         record.pop("curves", None)
+    return record
+
+
+def load_checked(path: Path) -> Record:
+    """Read one record that may stand alone: a table would take it, or its run failed.
+
+    Raises:
+        StoreError: missing, damaged, of another schema, or edited by hand.
+    """
+    record = load(path)
+    check_content(path, record)
     return record

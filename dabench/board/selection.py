@@ -242,7 +242,10 @@ def _sign(metric: str) -> float:
 def _why(metric: str, there: bool) -> str:
     if there:
         return f"'{metric}' is a hole at every epoch"
-    return f"no curve of '{metric}': streams have none, older records none yet (run with --force)"
+    return (
+        f"no curve of '{metric}': streams have none, and records of before this score none yet "
+        "('dabench run' with --force makes them again)"
+    )
 
 
 def _row(record: Record) -> tuple[str, str, str, str]:

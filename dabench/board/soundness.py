@@ -47,7 +47,7 @@ def check(path: Path, record: Mapping[str, Any], seen: dict[str, Path]) -> None:
     Raises:
         StoreError: the first thing that is wrong, and what to do.
     """
-    fault = _missing(record) or _score_fault(record["scores"]) or _name_fault(path, record)
+    fault = _content_fault(record) or _name_fault(path, record)
     if fault:
         raise StoreError(f"{path}: {fault}")
     run_id = str(record["run_id"])
@@ -57,6 +57,21 @@ def check(path: Path, record: Mapping[str, Any], seen: dict[str, Path]) -> None:
     if fault:
         raise StoreError(f"{path}: {fault}")
     seen[run_id] = path
+
+
+def check_content(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a single record that a table would refuse wherever it lay; a failed run may pass.
+
+    Raises:
+        StoreError: the first thing that is wrong, and what to do.
+    """
+    fault = "" if record.get("failed") else _content_fault(record) or _identity_fault(record)
+    if fault:
+        raise StoreError(f"{path}: {fault}")
+
+
+def _content_fault(record: Mapping[str, Any]) -> str:
+    return _missing(record) or _score_fault(record.get("scores"))
 
 
 def _missing(record: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def compare(
 
 def _verdict(found: Summary, sign: float) -> str:
     if found.n < MIN_PAIRS or found.low is None or found.high is None:
-        return f"n<{MIN_PAIRS}: no verdict"
+        return f"{found.n} pair{'s' * (found.n != 1)}: no verdict"
     if found.low <= 0.0 <= found.high:
         return "tie"
     return "win" if sign * found.mean > 0 else "loss"

@@ -96,11 +96,13 @@ def wide(frame: pd.DataFrame, roster: Roster) -> list[Wide]:
     found = primary_lines(frame, roster)
     found = found.assign(setting=_settings(found["protocol_options"].tolist(), roster))
     for key, lines in found.groupby([*_SAME], sort=True):
-        protocol, dataset, metric, size, backbone, weights, epochs, batch, *_, setting, more = key
+        protocol, dataset, metric, size, backbone, weights, epochs, batch, *others = key
+        source_epochs, freeze, setting, more = others
         stem = re.sub(r"[^\w.-]+", "_", f"{protocol}-{dataset}")
         taken[stem] += 1
         name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
-        budget = f"{size} px, {backbone}, weights {weights}, {epochs} epochs, batch {batch}"
+        budget = f"{size} px, {backbone}, weights {weights}, epochs {epochs}, batch {batch}"
+        budget += f", source epochs {source_epochs}" + (f", freeze {freeze}" if freeze else "")
         budget += "".join(f", {text}" for text in (setting, more) if text)
         titles = _titles(lines)
         cells = [_Line(*line) for line in lines[[*_Line._fields]].itertuples(index=False)]
@@ -146,13 +148,28 @@ def _rows(
     for line in lines:  # of several versions the last stands
         if not line.variant or line.method not in plain:
             by_name.setdefault(line.name, {})[line.column] = line
-    best = {column: _best(by_name.values(), column, sign) for column in titles}
+    main = _main(by_name)
+    best = {column: _best([by_name[name] for name in main], column, sign) for column in titles}
     rows = []
     for name, own in by_name.items():
-        cells = tuple(_cell(own.get(column), best[column], sign) for column in titles)
+        leading = best if name in main else dict.fromkeys(titles, math.nan)
+        cells = tuple(_cell(own.get(column), leading[column], sign) for column in titles)
         first = next(iter(own.values()))
         rows.append(WideRow(name, first.reconstruction, first.oracle, cells, average(cells)))
     return sorted(rows, key=lambda row: (_order(row, roster), row.name))
+
+
+def _main(by_name: Mapping[str, Mapping[str, _Line]]) -> set[str]:
+    """Return the rows with the fewest changed options of their method.
+
+    The best of several variants would be a choice by the target's labels.
+    """
+    lines = {name: next(iter(own.values())) for name, own in by_name.items()}
+    fewest: dict[str, int] = {}
+    for line in lines.values():
+        length = len(line.variant.split())
+        fewest[line.method] = min(fewest.get(line.method, length), length)
+    return {n for n, ln in lines.items() if len(ln.variant.split()) == fewest[ln.method]}
 
 
 def _best(rows: Iterable[Mapping[str, _Line]], column: str, sign: float) -> float:

@@ -128,16 +128,21 @@ def _identity(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
 
 
 def estimator(records: Iterable[Record]) -> Callable[[RunSpec], float | None]:
-    """Return what guesses a run's seconds: the median of the most similar records, or None."""
+    """Return what guesses a run's seconds: the median of the most similar records, or None.
+
+    Runs of other epochs count by the epoch.
+    """
     seconds: dict[Key, list[float]] = defaultdict(list)
     for record in records:
         spent = record.get("cost", {}).get("seconds")
         if isinstance(spent, int | float):
             for fields in _SIMILAR:
-                seconds[fields, *(record["spec"].get(name) for name in fields)].append(spent)
+                found = seconds[fields, *(record["spec"].get(name) for name in fields)]
+                found.append(spent / max(1, record["spec"].get("epochs") or 1))
 
     def guess(spec: RunSpec) -> float | None:
         keys = [(fields, *(getattr(spec, name) for name in fields)) for fields in _SIMILAR]
-        return next((median(seconds[key]) for key in keys if key in seconds), None)
+        an_epoch = next((median(seconds[key]) for key in keys if key in seconds), None)
+        return None if an_epoch is None else an_epoch * max(1, spec.epochs)
 
     return guess

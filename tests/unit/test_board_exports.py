@@ -203,3 +203,61 @@ def test_a_row_tuned_on_the_target_says_so_everywhere(records: list[dict[str, An
     assert set(frame.loc[frame["target_tuned"], "remark"]) == {"target-tuned"}
     (found,) = wide(frame, ROSTER)
     assert "(1) target-tuned" in to_markdown(found)
+
+
+def test_bold_is_no_choice_among_variants(made_run: Make) -> None:
+    """A method that was never run with its defaults is represented by its plainest row."""
+    runs = [made_run("source", seed, 0.5) for seed in range(3)]
+    for seed in range(3):
+        runs.append(made_run("conda", seed, 0.6, variant={"replay": 64}))
+        runs.append(made_run("conda", seed, 0.9, variant={"replay": 64, "lr": 0.1}))
+    (found,) = wide(table(runs, roster=ROSTER), ROSTER)
+    bold = {row.name: bool(row.cells[0] and row.cells[0].best) for row in found.rows}
+    assert bold == {"source": False, "conda replay=64": True, "conda lr=0.1 replay=64": False}
+
+
+def test_tables_of_different_budgets_say_what_differs(made_run: Make) -> None:
+    runs = [made_run("source", 0, 0.5), made_run("source", 0, 0.4, source_epochs=9, freeze=2)]
+    budgets = {found.budget for found in wide(table(runs, roster=ROSTER), ROSTER)}
+    assert len(budgets) == 2
+    assert any("source epochs 9, freeze 2" in budget for budget in budgets)
+
+
+def test_options_that_another_would_ignore_are_refused(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dabench.board.records import Store
+
+    store = Store(tmp_path / "results")
+    store.write(records[0])
+    words = ["leaderboard", "--results", str(store.root)]
+    assert main([*words, "--only", "sf-osda"]) == 2
+    assert "--only chooses the columns of --html" in capsys.readouterr().err
+    assert main([*words, "--selection", ""]) == 2
+    assert "selection ''" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([*words, "--wide", str(tmp_path / "file")]) == 2
+    assert "a file where a folder is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["show", "diff", "report"])
+def test_one_record_is_judged_as_in_a_table(
+    made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    from dabench.board.records import Store, run_digest
+
+    def stored(seed: int) -> Path:
+        record = made_run("source", seed, 0.5)
+        parts = (record["spec"], record["versions"], record["ids"])
+        return store.write(record | {"run_id": run_digest(*parts)})
+
+    store = Store(tmp_path / "results")
+    good, edited = stored(0), stored(1)
+    edited.write_text(edited.read_text().replace('"epochs": 2', '"epochs": 21'))
+    second = [str(good)] if command == "diff" else []
+    assert main([command, str(good), *second, "--results", str(store.root)]) == 0
+    assert main([command, str(edited), *second, "--results", str(store.root)]) == 2
+    assert "edited by hand" in capsys.readouterr().err
+    good.write_text(good.read_text().replace('"value": 0.5', '"value": "abc"'))
+    assert main([command, str(good), *second, "--results", str(store.root)]) == 2
+    assert "HOS is 'abc', not a number" in capsys.readouterr().err

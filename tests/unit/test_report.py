@@ -133,7 +133,7 @@ def test_damaged_files_cost_charts_and_not_the_report(
     assert "Confusion" not in text
     path.write_text(path.read_text().replace('"init"', '"other"'))
     assert main(["report", str(path), "--results", str(tmp_path)]) == 2
-    assert "lacks what a record has" in capsys.readouterr().err
+    assert "its spec lacks init; delete it and run again" in capsys.readouterr().err
 
 
 def png() -> bytes:

@@ -60,7 +60,7 @@ def test_verdicts() -> None:
     assert verdict([0.1, 0.11, 0.12, 0.1, 0.09], better=False) == "loss"
     assert verdict([0.1, -0.11, 0.12, -0.1, 0.0]) == "tie"
     assert verdict([0.0] * 5) == "tie"
-    assert verdict([0.1] * 4) == "n<5: no verdict"
+    assert verdict([0.1] * 4) == "4 pairs: no verdict"
 
 
 def test_pairs_are_made_by_seed() -> None:

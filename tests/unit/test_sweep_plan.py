@@ -80,8 +80,8 @@ def test_guesses_go_from_the_same_run_to_the_same_pair() -> None:
         ]
     )
     assert guess(spec) == 5.0  # the same but for seed and threads
-    assert guess(replace(spec, epochs=3)) == 6.0  # the same data: median of 4, 6, 50
-    assert guess(replace(spec, dataset="pacs")) == 28.0  # the same pair: of 4, 6, 50, 90
+    assert guess(replace(spec, epochs=3)) == 7.5  # the same data: 3 × median of 2, 3, 2.5 an epoch
+    assert guess(replace(spec, dataset="pacs")) == 5.5  # the same pair: of 2, 3, 2.5, 4.5
     assert guess(replace(spec, protocol="sf-uda")) is None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dabench.board.page import words
 from dabench.board.page.blocks import Block
 from dabench.board.page.lines import Line, Value
-from dabench.board.page.svg import Axis, Picture, ceiling, clipped, plain, scale, ticks
+from dabench.board.page.svg import Axis, Picture, ceiling, plain, scale, ticks
 
 #: most bars in a chart
 MOST = 16
@@ -74,7 +74,7 @@ def _grid(picture: Picture, marks: Sequence[tuple[float, str]], rows: int) -> No
 
 def _bar(picture: Picture, line: Line, value: Value, x: Axis, top: float) -> None:
     middle, tip = top + _ROW / 2 - 2, tooltip(line, value)
-    picture.text(_NAME - 8, middle + 4, clipped(line.label, 21), line.label, css="name end")
+    picture.text(_NAME - 8, middle + 4, line.short_label(21), line.label, css="name end")
     box = {"x": x(0), "y": top + 1, "width": max(x(value.mean) - x(0), 1.0), "height": _ROW - 6}
     picture.mark("rect", tip, css=f"bar {line.kind}", rx=2, **box)
     if value.low is not None and value.high is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dabench.board.page import words
+from dabench.board.page.svg import clipped
 from dabench.board.records import Record
 from dabench.board.roster import Roster
 from dabench.board.rows import Row
@@ -22,6 +23,7 @@ FIELDS = (
     *("best_baseline", "best_mean", "best_low", "best_high", "best_verdict"),
 )
 Cell = Mapping[str, Any]
+_REC = " (rec.)"
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,12 @@ class Line:
     @property
     def label(self) -> str:
         """The name in a chart; a reconstruction never stands under the bare name."""
-        return f"{self.name} (rec.)" if self.reconstruction else self.name
+        return self.short_label(len(self.name) + len(_REC))
+
+    def short_label(self, most: int) -> str:
+        """Return the label in ``most`` characters; it is the name that is cut."""
+        mark = _REC if self.reconstruction else ""
+        return clipped(self.name, most - len(mark)) + mark
 
     @property
     def marks(self) -> list[str]:

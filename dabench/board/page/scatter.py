@@ -10,7 +10,7 @@ from dabench.board.page import words
 from dabench.board.page.bars import WIDTH, tooltip
 from dabench.board.page.blocks import Block
 from dabench.board.page.lines import Line
-from dabench.board.page.svg import Axis, Picture, Point, clipped, plain, scale, ticks
+from dabench.board.page.svg import Axis, Picture, Point, plain, scale, ticks
 
 #: most names in the cloud
 MOST_NAMES = 24
@@ -92,7 +92,7 @@ def _label(picture: Picture, lines: Sequence[Line], points: dict[int, Point]) ->
         (px - 5, py - 5, px + 5, py + 5) for px, py in (points[line.number] for line in lines)
     ]
     for line in lines[:MOST_NAMES]:
-        name = clipped(line.label, 24)
+        name = line.short_label(24)
         wide = _ADVANCE * len(name)
         for left, top in _places(points[line.number], wide):
             box = (left, top, left + wide, top + 13)

@@ -17,7 +17,7 @@ from dabench.board.page.lines import Line
 from dabench.board.page.scatter import MEASURES, cost
 from dabench.board.page.svg import ceiling
 from dabench.board.rank_figure import rank_svg
-from dabench.board.ranks import ranking
+from dabench.board.ranks import ranking, task_words
 from dabench.board.roster import Roster
 from dabench.board.tasks import TaskTest, over_tasks, task_grid
 
@@ -27,11 +27,18 @@ PANELS = 12
 
 @dataclass
 class Ranks:
-    """Mean ranks over tasks: a picture, or why there is none; and tests over tasks."""
+    """Mean ranks over tasks: a picture, or why there is none; and tests over tasks.
+
+    Attributes:
+        tasks: what the ranks go over, in words.
+        left_out: rows that are not ranked, with the reason.
+    """
 
     picture: Markup | None
     reason: str
     tests: list[TaskTest]
+    tasks: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass
@@ -119,7 +126,8 @@ def _ranks(protocol: str, frame: pd.DataFrame, roster: Roster, against: str) -> 
         return Ranks(None, found.note, [])
     tests = [test for test in over_tasks(grid, against) if test.p_holm is not None]
     # every word in the picture is escaped where it is drawn
-    return Ranks(Markup(rank_svg(found)), "", tests)
+    out = tuple(f"{row} ({why})" for row, why in sorted(found.left_out.items()))
+    return Ranks(Markup(rank_svg(found)), "", tests, task_words(found.tasks), out)
 
 
 def _overview(found: Sequence[Block]) -> list[tuple[Line, list[Line | None]]]:
