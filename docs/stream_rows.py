@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -60,7 +60,11 @@ class Row:
     @property
     def collapsed(self) -> set[int]:
         """Seeds that diverged, or whose accuracy stayed far below the source model's to the end."""
-        return self.diverged | {s for s, run in self.runs.items() if score_map(run)["collapsed"]}
+        return self.fallen(lambda run: bool(score_map(run)["collapsed"]))
+
+    def fallen(self, told: Callable[[Record], bool]) -> set[int]:
+        """Return the seeds that diverged, or whose run is told to have fallen."""
+        return self.diverged | {seed for seed, run in self.runs.items() if told(run)}
 
     def values(self, metric: str) -> list[float]:
         """Return a metric of the runs that ended, in the seeds' order; holes are left out."""

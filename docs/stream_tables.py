@@ -11,7 +11,7 @@ Kinds, with the words ``methods=``, ``norms=`` and ``with=`` of ``stream_rows.ro
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 from stream_rows import RANKED, Board, Row, lines_of, rows_of, short_names
@@ -49,19 +49,36 @@ def stream(board: Board, words: Words) -> str:
 
 
 def rates(board: Board, words: Words) -> str:
-    """Mean ± sd by norm and learning rate, and the share of the runs that collapsed."""
+    """Mean ± sd by norm and learning rate, and the shares of the runs that fell in three senses."""
     grid = rate_grid(board, words)
     seeds = _seeds(words, grid.values())
     steps = sorted({rate for _, rate in grid})
     head = [f"{RANKED} of `{words['row']}` at lr", *(f"{rate:g}" for rate in steps)]
-    table = [[*head, "collapsed"]]
+    table = [[*head, *_FALLEN]]
     for norm in listed(words, "norms", COMPARED):
         cells = [grid.get((norm, rate)) for rate in steps]
         shown = [rate_cell(cell, seeds) for cell in cells]
-        table.append([norm, *shown, _collapsed(cells, len(seeds))])
+        table.append([norm, *shown, *(_share(cells, len(seeds), f) for f in _FALLEN.values())])
     told = f"Mean ± sd over seeds {', '.join(map(str, sorted(seeds)))}."
     broken = _broken_off(grid.values())
     return "\n\n".join([markdown(table), f"{told} {broken}".strip()])
+
+
+#: ways for a run to have fallen; one that diverged fell in all of them
+_FALLEN: dict[str, Callable[[Row], set[int]]] = {
+    "collapsed": lambda row: row.collapsed,
+    "below `source`": lambda row: row.fallen(lambda run: bool(score_map(run)["below_source"])),
+    "few classes": lambda row: row.fallen(_few_classes),
+}
+
+
+def _few_classes(run: Record) -> bool:
+    """Return whether the last batch's answers spread over fewer than a quarter of the classes.
+
+    exp(H(mean p)) < K / 4, the twin of a collapse that needs no label.
+    """
+    curve = [row for row in run["curves"] if row["metric"] == "effective_classes"]
+    return bool(curve) and max(curve, key=lambda row: int(row["at"]))["value"] < 0.25
 
 
 def rate_grid(board: Board, words: Words) -> dict[tuple[str, float], Row]:
@@ -97,13 +114,14 @@ def rate_cell(row: Row | None, seeds: set[int]) -> str:
     return text if len(row.runs) == len(seeds) else f"{text} ({_ended(row, seeds)})"
 
 
-def _collapsed(cells: Sequence[Row | None], seeds: int) -> str:
+def _share(cells: Sequence[Row | None], seeds: int, fallen: Callable[[Row], set[int]]) -> str:
+    """Return the share of the runs that fell, and how many of how many."""
     there = [cell for cell in cells if cell is not None]
     runs = sum(len(cell.seeds) for cell in there)
-    fallen = sum(len(cell.collapsed) for cell in there)
+    fell = sum(len(fallen(cell)) for cell in there)
     missing = len(cells) * seeds - runs
     lack = f"; {missing} missing" if missing else ""
-    return f"{fallen / runs:.2f} ({fallen} of {runs}{lack})" if runs else f"– ({missing} missing)"
+    return f"{fell / runs:.2f} ({fell} of {runs}{lack})" if runs else f"– ({missing} missing)"
 
 
 def _seeds(words: Words, rows: Iterable[Row]) -> set[int]:

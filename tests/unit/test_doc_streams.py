@@ -21,7 +21,9 @@ def record(method: str, seed: int, final: float, collapsed: float = 0.0, **optio
     scores = [("accuracy", "all", 0.5), ("accuracy", "clear", 0.6), ("accuracy", "fog-1", final)]
     scores += [("accuracy", "final", final), ("accuracy", "worst-window", 0.1)]
     scores += [("forgetting", "all", 0.02), ("collapsed", "all", collapsed)]
+    scores += [("below_source", "all", float(final < 0.35))]
     curve = [("running_accuracy", "all", step, 0.5 + step / 100) for step in range(4)]
+    curve += [("effective_classes", "all", step, 0.9 - 0.5 * step * collapsed) for step in range(4)]
     curve += [("accuracy", "held-out-clear", step, 0.5) for step in (0, 2, 4)]
     return {
         "run_id": f"{method}-{seed}-{final}",
@@ -129,7 +131,7 @@ def test_diverged_and_missing_seeds_are_told_apart(tables: ModuleType) -> None:
     assert cells(table, "none") == [
         "0.320 (1 of 3; 1 missing)",
         "– (3 missing)",
-        "0.50 (1 of 2; 4 missing)",
+        *("0.50 (1 of 2; 4 missing)", "1.00 (2 of 2; 4 missing)", "0.50 (1 of 2; 4 missing)"),
     ]
     assert "count as collapsed" in table
 
@@ -140,11 +142,15 @@ def test_failed_runs_count_as_collapsed(tables: ModuleType) -> None:
     ended = [record("conda", seed, 0.5, lr=0.01, **unit) for seed in (1, 2)]
     board = tables.Tables(grid() + ended, lost)
     table = tables.stream_tables.rates(board, {**WORDS, "row": "conda"})
-    assert cells(table, "accuracy/final of `conda`") == ["0.01", "0.1", "collapsed"]
-    assert cells(table, "unit-global") == [
-        *("0.500 ± 0.000 (2 of 3)", "– (0 of 3)", "0.67 (4 of 6)"),
+    assert cells(table, "accuracy/final of `conda`") == [
+        *("0.01", "0.1", "collapsed", "below `source`", "few classes"),
     ]
-    assert cells(table, "clip") == ["0.400 ± 0.000", "0.400 ± 0.000", "0.17 (1 of 6)"]
+    assert cells(table, "unit-global") == [
+        *("0.500 ± 0.000 (2 of 3)", "– (0 of 3)", *["0.67 (4 of 6)"] * 3),
+    ]
+    assert cells(table, "clip") == [
+        *("0.400 ± 0.000", "0.400 ± 0.000", "0.17 (1 of 6)", "0.00 (0 of 6)", "0.17 (1 of 6)"),
+    ]
     everything = tables.stream_tables.stream(board, WORDS)
     assert cells(everything, "`conda grad_norm=unit-global lr=0.1 ")[:2] == ["0 of 3", "–"]
 
@@ -152,7 +158,9 @@ def test_failed_runs_count_as_collapsed(tables: ModuleType) -> None:
 def test_a_failed_run_that_was_run_again_is_forgotten(tables: ModuleType) -> None:
     board = tables.Tables(grid(), [failed(0, lr=0.01, replay=64)])
     table = tables.stream_tables.rates(board, {**WORDS, "row": "conda", "norms": "none"})
-    assert cells(table, "none") == ["0.310 ± 0.010", "0.00 (0 of 3)"]
+    assert cells(table, "none") == [
+        *("0.310 ± 0.010", "0.00 (0 of 3)", "1.00 (3 of 3)", "0.00 (0 of 3)"),
+    ]
 
 
 def test_a_run_that_failed_otherwise_is_no_collapse(tables: ModuleType) -> None:
