@@ -172,7 +172,7 @@ def make_line(
 def _kind(row: Row, roster: Roster) -> str:
     if row.method == roster.upper_bound:
         return "bound"
-    return "baseline" if row.method in roster.baselines and not row.variant else "method"
+    return "baseline" if row.method in roster.baselines else "method"
 
 
 def _value(cell: Cell) -> Value | None:
