@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from dabench.board.records import Record, Store
     from dabench.board.roster import Roster
 
-#: how many damaged files are named one by one
-_NAMED = 20
 _FEW = "too few tasks"
 
 
@@ -132,14 +130,10 @@ def _selection(args: argparse.Namespace) -> int:
 
 def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
     """Read the store; what is damaged is named and counted, failed runs are counted."""
+    from dabench.cli_output import warn_of_damage
+
     runs = store.read()
-    if strict and store.problems:
-        more = len(store.problems) - 1
-        raise StoreError(store.problems[0] + (f" (and {more} more)" if more else ""))
-    for problem in store.problems[:_NAMED]:
-        print(f"warning: {_line(problem)}", file=sys.stderr)
-    if store.problems:
-        print(f"warning: {len(store.problems)} records left out", file=sys.stderr)
+    warn_of_damage(store.problems, strict=strict)
     failed = len(store.failed())
     if failed:
         print(f"warning: {failed} runs failed and have no scores", file=sys.stderr)

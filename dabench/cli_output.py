@@ -7,16 +7,21 @@ import inspect
 import json
 import math
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dabench.board.records import Record, Store, score_map
+from dabench.errors import StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dabench.engine.run import RunResult
+
+#: how many damaged files are named one by one
+_NAMED = 20
 
 
 def add_option_help(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> None:
@@ -99,6 +104,28 @@ def number(value: float | None, *, signed: bool = False) -> str:
     if value is None or math.isnan(value):
         return "-"
     return f"{value:+.4f}" if signed else f"{value:.4f}"
+
+
+def warn_of_damage(problems: Sequence[str], *, strict: bool, more: str = "") -> None:
+    """Name what was left out on stderr, the first ``_NAMED`` one by one.
+
+    Args:
+        problems: a line for every damaged record.
+        strict: fail instead.
+        more: ends the sentence that counts them.
+
+    Raises:
+        StoreError: ``strict``, and there is a damaged record.
+    """
+    from dabench.board.markup import plain
+
+    if strict and problems:
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise StoreError(problems[0] + others)
+    for problem in problems[:_NAMED]:
+        print(f"warning: {plain(problem)}", file=sys.stderr)
+    if problems:
+        print(f"warning: {len(problems)} records left out{more}", file=sys.stderr)
 
 
 def show_results(

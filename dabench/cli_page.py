@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from dabench.board.markup import plain
 from dabench.errors import StoreError
-
-#: how many damaged files are named one by one
-_NAMED = 20
 
 
 def leaderboard_page(args: argparse.Namespace) -> int:
@@ -26,12 +20,13 @@ def leaderboard_page(args: argparse.Namespace) -> int:
     """
     from dabench.board.page.build import write_leaderboard
     from dabench.board.page.gather import gather, no_collection
+    from dabench.cli_output import warn_of_damage
     from dabench.roster import registered
 
     root, roster = Path(args.results), registered()
     with no_collection():
         gathered = gather(root, args.only, roster)
-        _warn(gathered.problems, strict=args.strict)
+        warn_of_damage(gathered.problems, strict=args.strict, more="; the page names them")
         if not gathered.records:
             chosen = f" whose column begins with '{args.only}'" if args.only else ""
             raise StoreError(f"no records in {root / 'records'}{chosen}; 'dabench run' makes them")
@@ -39,16 +34,6 @@ def leaderboard_page(args: argparse.Namespace) -> int:
     megabytes = path.stat().st_size / 1e6
     print(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
     return 0
-
-
-def _warn(problems: Sequence[str], *, strict: bool) -> None:
-    if strict and problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise StoreError(problems[0] + more)
-    for problem in problems[:_NAMED]:
-        print(f"warning: {plain(problem)}", file=sys.stderr)
-    if problems:
-        print(f"warning: {len(problems)} records left out; the page names them", file=sys.stderr)
 
 
 def report(args: argparse.Namespace) -> int:

@@ -9,10 +9,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from dabench.errors import CacheError
 
@@ -42,6 +44,34 @@ def publish(folder: Path, write: Callable[[Path], None], read: Callable[[], T | 
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     raise CacheError(f"image cache {folder} is damaged; delete it and run again")
+
+
+@contextmanager
+def writing(what: str, cache_dir: Path) -> Iterator[None]:
+    """Turn an ``OSError`` inside into a ``CacheError`` that says what to do.
+
+    Args:
+        what: is cached, for the message: ``image cache``.
+        cache_dir: the cache folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(
+            f"{what} in {cache_dir}: {error.strerror or error}; free some space or give another "
+            "--cache-dir"
+        ) from error
+
+
+def write_arrays(folder: Path, digest: str, **arrays: Any) -> None:
+    """Write ``NAME.npy`` for every array, and the digest that ``read_digest`` finds."""
+    for name, array in arrays.items():
+        with (folder / f"{name}.npy").open("wb") as file:
+            np.save(file, np.asarray(array))
+            sync(file)
+    with (folder / "meta.json").open("wb") as file:
+        file.write(json.dumps({"digest": digest}).encode())
+        sync(file)
 
 
 def _sweep(folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dabench.contract.data import Frames
-from dabench.datasets.cache_folder import free_bytes, publish, say_once
+from dabench.datasets.cache_folder import free_bytes, publish, say_once, writing
 from dabench.datasets.frame_build import FrameBuild
 from dabench.datasets.image_cache import CachedImages
 from dabench.errors import CacheError
@@ -29,17 +29,12 @@ def load_frames(build: FrameBuild, cache_dir: Path) -> Frames:
         CacheError: the cache folder cannot be written, or the disk is too small.
     """
     folder = cache_dir / "frames" / build.key()
-    try:
+    with writing("frame cache", cache_dir):
         found = read_frames(folder, build)
         if found is not None:
             return found
         _check_room(build, cache_dir)
         return publish(folder, build.write, lambda: read_frames(folder, build))
-    except OSError as error:
-        raise CacheError(
-            f"frame cache in {cache_dir}: {error.strerror or error}; free some space or give "
-            "another --cache-dir"
-        ) from error
 
 
 def _check_room(build: FrameBuild, cache_dir: Path) -> None:

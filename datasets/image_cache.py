@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 
 from dabench.contract.data import Labelled
-from dabench.datasets.cache_folder import free_bytes, publish, read_digest, say_once
+from dabench.datasets.cache_folder import free_bytes, publish, read_digest, say_once, writing
 from dabench.datasets.image_build import Build, Entry
 from dabench.datasets.image_decoding import Pictures
 from dabench.datasets.image_stream import streamed
-from dabench.errors import CacheError
 
 
 class CachedImages:
@@ -67,7 +66,7 @@ def load_images(
     build = Build(dataset, domain, ordered, size)
     folder = cache_dir / "images" / build.key()
     need = len(ordered) * size * size * 3
-    try:
+    with writing("image cache", cache_dir):
         found = read_images(folder, len(ordered), size)
         if found is None and need > 0.9 * (free := free_bytes(cache_dir)):
             say_once(
@@ -78,11 +77,6 @@ def load_images(
         return found or publish(
             folder, build.write_pixels, lambda: read_images(folder, len(ordered), size)
         )
-    except OSError as error:
-        raise CacheError(
-            f"image cache in {cache_dir}: {error.strerror or error}; free some space or give "
-            "another --cache-dir"
-        ) from error
 
 
 def read_images(folder: Path, count: int, size: int) -> Labelled | None:

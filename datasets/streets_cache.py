@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from dabench.contract.data import Frames
-from dabench.datasets.cache_folder import publish, read_digest, say_once, sync
+from dabench.datasets.cache_folder import publish, read_digest, say_once, write_arrays, writing
 from dabench.datasets.image_cache import CachedImages
 from dabench.datasets.streets_canvas import Pictures
-from dabench.errors import CacheError
 
 Drawn = tuple[Pictures, Pictures]  # (N, H, W, 3) images and (N, H, W) masks, uint8
 
@@ -38,13 +34,8 @@ def cached(
     def read() -> Frames | None:
         return _read(folder, shape)
 
-    try:
+    with writing("image cache", cache_dir):
         return read() or publish(folder, lambda new: _write(new, draw()), read)
-    except OSError as error:
-        raise CacheError(
-            f"image cache in {cache_dir}: {error.strerror or error}; free some space or give "
-            "another --cache-dir"
-        ) from error
 
 
 def _read(folder: Path, shape: tuple[int, int, int]) -> Frames | None:
@@ -64,11 +55,7 @@ def _read(folder: Path, shape: tuple[int, int, int]) -> Frames | None:
 def _write(folder: Path, drawn: Drawn) -> None:
     """Write what ``_read`` reads into an empty folder."""
     sha = hashlib.sha256()
-    for name, array in zip(("images", "masks"), drawn, strict=True):
+    for array in drawn:
         sha.update(array.tobytes())
-        with (folder / f"{name}.npy").open("wb") as file:
-            np.save(file, array)
-            sync(file)
-    with (folder / "meta.json").open("wb") as file:
-        file.write(json.dumps({"digest": sha.hexdigest()}).encode())
-        sync(file)
+    images, masks = drawn
+    write_arrays(folder, sha.hexdigest(), images=images, masks=masks)
