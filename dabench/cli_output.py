@@ -217,7 +217,7 @@ def show_table(frame: pd.DataFrame) -> None:
     """Print the metric that ranks, a block for each column of the leaderboard."""
     for title, shown in _blocks(frame):
         print(f"\n{title}")
-        rows = [["method", "mean", "sd", "n", f"against {shown.iloc[0]['against']} [95 %]", ""]]
+        rows = [["method", "mean", "sd", "n", f"against {frame.iloc[0]['against']} [95 %]", ""]]
         rows += [_table_row(line) for _, line in shown.iterrows()]
         width = shutil.get_terminal_size((120, 24)).columns
         print_columns([[*row[:5], row[5][:width]] for row in rows])
@@ -251,9 +251,7 @@ def _blocks(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         metric = primary_metric(str(protocol), str(head["dataset"]))
         where = short(f"{head['dataset']} {head['task']}", 120)
         title = f"{protocol} · {where} · {metric} ({_budget(head)})"
-        shown = block[block["metric"] == metric]
-        if len(shown):
-            yield title, shown
+        yield title, block[block["metric"] == metric]
 
 
 def _budget(head: pd.Series[Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,3 +82,16 @@ def same_setting(alias: Record, other: Record) -> bool:
     mine, theirs = alias["spec"]["method_options"], other["spec"]["method_options"]
     equal = all(theirs[name] == value for name, value in mine.items() if name in theirs)
     return equal and set(other.get("variant") or {}) <= set(mine)
+
+
+def as_they_stand(rows: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return, of (label, variant), those with the fewest changed options of their label.
+
+    They stand for their method where one row must: the best of its variants would be a choice by
+    the target's labels.
+    """
+    lengths = {row: len(row[1].split()) for row in rows}
+    fewest: dict[str, int] = {}
+    for (label, _), length in lengths.items():
+        fewest[label] = min(fewest.get(label, length), length)
+    return {row for row, length in lengths.items() if length == fewest[row[0]]}

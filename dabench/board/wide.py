@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dabench.board.roster import Roster
+from dabench.board.rows import as_they_stand
 from dabench.board.stats import better_sign
 from dabench.board.tasks import primary_lines
 
@@ -148,7 +149,8 @@ def _rows(
     for line in lines:  # of several versions the last stands
         if not line.variant or line.method not in plain:
             by_name.setdefault(line.name, {})[line.column] = line
-    main = _main(by_name)
+    keys = {(line.method, line.variant): line.name for line in lines if line.name in by_name}
+    main = {keys[key] for key in as_they_stand(keys)}
     best = {column: _best([by_name[name] for name in main], column, sign) for column in titles}
     rows = []
     for name, own in by_name.items():
@@ -157,19 +159,6 @@ def _rows(
         first = next(iter(own.values()))
         rows.append(WideRow(name, first.reconstruction, first.oracle, cells, average(cells)))
     return sorted(rows, key=lambda row: (_order(row, roster), row.name))
-
-
-def _main(by_name: Mapping[str, Mapping[str, _Line]]) -> set[str]:
-    """Return the rows with the fewest changed options of their method.
-
-    The best of several variants would be a choice by the target's labels.
-    """
-    lines = {name: next(iter(own.values())) for name, own in by_name.items()}
-    fewest: dict[str, int] = {}
-    for line in lines.values():
-        length = len(line.variant.split())
-        fewest[line.method] = min(fewest.get(line.method, length), length)
-    return {n for n, ln in lines.items() if len(ln.variant.split()) == fewest[ln.method]}
 
 
 def _best(rows: Iterable[Mapping[str, _Line]], column: str, sign: float) -> float:

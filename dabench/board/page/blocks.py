@@ -15,7 +15,7 @@ from dabench.board.page.gather import FEW_METRICS
 from dabench.board.page.lines import FIELDS, Cell, Line, make_line
 from dabench.board.records import OPTIONAL, Record, column
 from dabench.board.roster import Roster
-from dabench.board.rows import Row, row_of, varying_options
+from dabench.board.rows import Row, as_they_stand, row_of, varying_options
 
 #: metrics that have a column beside the one that ranks; where there are many lines
 FURTHER, FURTHER_COMPACT = 9, FEW_METRICS
@@ -199,12 +199,9 @@ def _cells(
 
 def _finish(block: Block) -> None:
     """Tell ablations from methods as they stand, and put the best first."""
-    fewest: dict[str, int] = {}
+    main = as_they_stand((line.row.label, line.row.variant) for line in block.lines)
     for line in block.lines:
-        length = len(line.row.variant.split())
-        fewest[line.row.label] = min(fewest.get(line.row.label, length), length)
-    for line in block.lines:
-        line.main = len(line.row.variant.split()) == fewest[line.row.label]
+        line.main = (line.row.label, line.row.variant) in main
     block.lines.sort(key=lambda line: (-_mean(line, block.metric), line.name))
 
 
