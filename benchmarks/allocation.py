@@ -13,13 +13,14 @@ import time
 
 import torch
 
-from dabench.engine import nets
+from dabench.contract.network import Network
 from dabench.engine.memory import set_thresholds
+from dabench.networks.network import build_classifier
 
 USUAL, KEEPING = (2**17, 2**17, 2**17), (2**30, 2**31 - 1, 2**26)
 
 
-def step_seconds(network: nets.Network, images: torch.Tensor, steps: int = 5) -> float:
+def step_seconds(network: Network, images: torch.Tensor, steps: int = 5) -> float:
     """Return seconds of a forward and backward pass."""
     network(images).sum().backward()
     start = time.perf_counter()
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    network = nets.build(given.backbone, "none", 10).train()
+    network = build_classifier(given.backbone, "none", 10).train()
     images = torch.rand(given.batch_size, 3, given.side, given.side)
     ratios = []
     for _ in range(given.repeats):

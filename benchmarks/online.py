@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from dabench import registry
 from dabench.contract.access import Online, Recorder
+from dabench.contract.network import Network
 from dabench.contract.types import Task
-from dabench.engine import nets
 from dabench.engine.memory import keep_freed_memory
-from dabench.engine.walk import Journal, walk
+from dabench.engine.stream import Journal, walk
+from dabench.networks.network import build_classifier
 
 METHODS: dict[str, dict[str, object]] = {
     "source": {},
@@ -74,7 +75,7 @@ def bare_tent(net: nn.Module) -> Callable[[Tensor], Tensor]:
     return step
 
 
-def driven(name: str, net: nets.Network, size: int, batch: int) -> Callable[[Tensor], Tensor]:
+def driven(name: str, net: Network, size: int, batch: int) -> Callable[[Tensor], Tensor]:
     """Return one step of a method under ``walk``."""
     method = registry.method(name)(**METHODS[name])
     extras = {x: torch.rand(64, 3, size, size) for x in method.extras}
@@ -109,7 +110,7 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     torch.manual_seed(0)
-    source = nets.build(given.backbone, "none", len(CLASSES)).eval()
+    source = build_classifier(given.backbone, "none", len(CLASSES)).eval()
     images = torch.rand(given.batch, 3, given.size, given.size)
 
     @torch.no_grad()

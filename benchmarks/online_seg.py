@@ -26,16 +26,15 @@ from torch import Tensor
 from dabench import registry
 from dabench.contract.access import Online, Recorder
 from dabench.contract.types import Task
-from dabench.engine import dense_nets
-from dabench.engine.dense_nets import DenseNetwork, upsample
-from dabench.engine.dense_views import Warp
 from dabench.engine.memory import keep_freed_memory
-from dabench.engine.photometric import Photometric
-from dabench.engine.walk import Progress, walk
+from dabench.engine.stream import Progress, walk
 from dabench.methods.functional.consistency import consistency
 from dabench.methods.functional.losses import entropy
 from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
 from dabench.methods.functional.transfer import transfer_logits
+from dabench.networks.dense import DenseNetwork, build_segmenter, upsample
+from dabench.views.photometric import Photometric
+from dabench.views.warps import Warp
 
 METHODS = ("source", "bn-adapt", "tent", "max-squares", "tta-aug", "cotta", "transadapt")
 OPTIONS: dict[str, dict[str, object]] = {"cotta": {"views": 4}}
@@ -159,7 +158,7 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     torch.manual_seed(0)
-    source = dense_nets.build(given.backbone, "none", len(CLASSES)).eval()
+    source = build_segmenter(given.backbone, "none", len(CLASSES)).eval()
     images = torch.rand(1, 3, height, width)
     if given.memory_of:
         print(peak_of(given.memory_of, source, images))

@@ -30,10 +30,11 @@ import torch
 from dabench import registry
 from dabench.contract.access import Budget, Recorder, SourceFree, Unlabelled
 from dabench.contract.protocol import Run
+from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import Task
-from dabench.engine import loops, nets
+from dabench.engine import fit as loops
 from dabench.engine.recording import BoardRecorder
-from dabench.engine.seeding import seed, seed_everything
+from dabench.networks.network import build_classifier
 
 BATCH = 64
 
@@ -53,7 +54,7 @@ def begin(target: Unlabelled, epochs: int, recorder: Recorder) -> Any:
     seed_everything(0)
     method = registry.method("usd")()
     task = Task("classification", tuple("012345"), 32, open_set=True, flip=False)
-    network = nets.build("small-cnn", "none", task.num_classes)
+    network = build_classifier("small-cnn", "none", task.num_classes)
     method.begin(SourceFree(task, target, network, Budget(epochs, BATCH), 0, recorder))
     return method
 

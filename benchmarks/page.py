@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from dabench import registry
-from dabench.board.leaderboard import table
 from dabench.board.page.blocks import grouped
 from dabench.board.page.build import leaderboard_page
 from dabench.board.page.gather import gather, no_collection
-from dabench.board.records import SCHEMA
-from dabench.roster import registered
+from dabench.board.tables.leaderboard import table
+from dabench.registry.method_info import registered
+from dabench.store.records import SCHEMA
 
 SEEDS, VARIANTS = 5, ("", "lr=0.1", "temperature=0.5")
 #: protocol -> (metrics of the whole set, kind of task)

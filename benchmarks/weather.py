@@ -23,8 +23,8 @@ from types import ModuleType
 import cv2
 import numpy as np
 
-from dabench.datasets.weather import KINDS
-from dabench.datasets.weather_kind import Kind, Pictures
+from dabench.datasets.weather.apply import KINDS
+from dabench.datasets.weather.kind import Kind, Pictures
 
 OURS = "dabench"
 #: package on the index -> module

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from sklearn.datasets import load_sample_images
 
-from dabench.datasets import weather
+from dabench.datasets.weather import apply as weather
 
 CROPS, CROP_SIDE = 200, 64
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from dabench.cli import main
+from dabench.cli.main import main
 
 sys.exit(main())

@@ -20,7 +20,7 @@ from stream_rows import RANKED, Board, Row, rows_of, short_names
 from stream_tables import COMPARED, rate_grid
 from table_cells import Words, listed
 
-from dabench.board.records import Record, score_map
+from dabench.store.records import Record, score_map
 
 #: Okabe and Ito's colours (2008): apart for colour-blind readers too
 INK, GREY = "#000000", "#777777"

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 from table_cells import Words, listed, reading_order, row_of
 
-from dabench.board.records import Record, column, score_map
+from dabench.store.records import Record, column, score_map
 
 RANKED = "accuracy/final"
 NORMS = ("none", "clip", "unit-global", "unit-per-layer")

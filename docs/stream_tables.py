@@ -17,8 +17,8 @@ import pandas as pd
 from stream_rows import RANKED, Board, Row, lines_of, rows_of, short_names
 from table_cells import UPPER_BOUND, Words, difference, listed, markdown, number
 
-from dabench.board.records import Record, score_map
-from dabench.board.stats import MIN_PAIRS
+from dabench.board.statistics.stats import MIN_PAIRS
+from dabench.store.records import Record, score_map
 
 COMPARED = "none,clip,unit-global"
 _MEANS = (RANKED, "accuracy", "accuracy/worst-window", "forgetting", "collapsed")

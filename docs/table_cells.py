@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from dabench.board.records import Record
-from dabench.board.stats import MIN_PAIRS
+from dabench.board.statistics.stats import MIN_PAIRS
+from dabench.store.records import Record
 
 UPPER_BOUND = "target-supervised"
 #: the ``name=value`` words of a table's mark

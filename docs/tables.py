@@ -33,9 +33,9 @@ import stream_figures
 import stream_tables
 from table_cells import UPPER_BOUND, Words, difference, markdown, number, reading_order, row_of
 
-from dabench.board.leaderboard import table
-from dabench.board.records import Record, Store, column, load, score_map
-from dabench.board.stats import MIN_PAIRS
+from dabench.board.statistics.stats import MIN_PAIRS
+from dabench.board.tables.leaderboard import table
+from dabench.store.records import Record, Store, column, load, score_map
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -8,9 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dabench.contract.access import BlackBox, Online, SourceFree, TargetBatch
-from dabench.contract.method import OfflineMethod, OnlineMethod
-from dabench.contract.types import FloatArray, Kind, Prediction
+from dabench.api import (
+    BlackBox,
+    FloatArray,
+    Kind,
+    OfflineMethod,
+    Online,
+    OnlineMethod,
+    Prediction,
+    SourceFree,
+    TargetBatch,
+)
 from dabench.methods.functional.divergence import js_distance, normalised_entropy, onehot
 from dabench.methods.functional.mixture import fit_two_component, two_means_cut
 from dabench.methods.functional.normalisation import adapt_normalisation

@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from dabench.contract.access import BlackBox, Recorder
+from dabench.contract.cost import Cost
 from dabench.contract.data import ClassSplit, DomainData
 from dabench.contract.method import OfflineMethod
+from dabench.contract.network import Network
 from dabench.contract.protocol import Build, Outcome, Plan, Remote, Run
 from dabench.contract.types import IntArray
-from dabench.engine import nets
 from dabench.errors import AccessError, ConfigError
-from dabench.protocols.offline import OfflineProtocol
+from dabench.protocols.offline.protocol import OfflineProtocol
 
 
 class BlackBoxClosedSet(OfflineProtocol):
@@ -114,9 +115,9 @@ class BlackBoxClosedSet(OfflineProtocol):
 
     def hand_out(self, plan: Plan, source: Remote, run: Run, recorder: Recorder) -> BlackBox:
         """Open the oracle; every target network counts in one cost."""
-        cost = nets.Cost()
+        cost = Cost()
 
-        def new_network(seed: int) -> nets.Network:
+        def new_network(seed: int) -> Network:
             network = source.new_network(seed)
             network.cost = cost
             return network.to(run.device)

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from dabench.contract.seeding import seed as hashed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.engine.seeding import seed as hashed
-from dabench.protocols import streams
 from dabench.protocols.online_tta import SHIFTS, OnlineTTA
+from dabench.protocols.streams import pictures as streams
 
 
 class ContinualTTA(OnlineTTA):

@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from dabench.contract.data import DomainData
+from dabench.contract.seeding import seed as hashed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.datasets import weather
-from dabench.engine.seeding import seed as hashed
-from dabench.protocols import streams
-from dabench.protocols.online import OnlineProtocol
+from dabench.datasets.weather import apply as weather
+from dabench.protocols.streams import pictures as streams
+from dabench.protocols.streams.protocol import OnlineProtocol
 
 
 class GradualWeather(OnlineProtocol):

@@ -9,18 +9,19 @@ from pydantic import Field
 
 from dabench.contract.access import Online
 from dabench.contract.data import DenseData
+from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run
+from dabench.contract.seeding import seed as hashed
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Task
-from dabench.datasets import weather
-from dabench.engine.nets import Network
-from dabench.engine.seeding import seed as hashed
+from dabench.datasets.weather import apply as weather
 from dabench.errors import ConfigError
-from dabench.protocols import schedules, streams
-from dabench.protocols.dense_outcome import Timing
-from dabench.protocols.dense_walker import DenseJournal, DenseWalker
-from dabench.protocols.schedules import Schedule
-from dabench.protocols.walker import check_init
+from dabench.protocols.dense import schedules
+from dabench.protocols.dense.outcome import Timing
+from dabench.protocols.dense.runner import DenseJournal, DenseWalker
+from dabench.protocols.dense.schedules import Schedule
+from dabench.protocols.streams import pictures as streams
+from dabench.protocols.streams.runner import check_init
 
 CONDITIONS = "fog:3,rain:3,low-light:3"
 

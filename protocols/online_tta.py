@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from dabench.contract.seeding import seed as hashed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.engine.seeding import seed as hashed
-from dabench.protocols import streams
-from dabench.protocols.online import OnlineProtocol
+from dabench.protocols.streams import pictures as streams
+from dabench.protocols.streams.protocol import OnlineProtocol
 
 SHIFTS = "fog:5,rain:5,ground-snow:5,low-light:5,lens-drops:5"
 

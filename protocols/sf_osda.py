@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from dabench.contract.data import ClassSplit, DomainData
+from dabench.contract.seeding import seed
 from dabench.contract.types import IntArray
-from dabench.engine.seeding import seed
-from dabench.protocols.offline import find_split
-from dabench.protocols.source_free import SourceFreeProtocol
+from dabench.protocols.offline.protocol import find_split
+from dabench.protocols.offline.source_free import SourceFreeProtocol
 
 
 class SourceFreeOpenSet(SourceFreeProtocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dabench.contract.data import ClassSplit, DomainData
-from dabench.protocols.source_free import SourceFreeProtocol
+from dabench.protocols.offline.source_free import SourceFreeProtocol
 
 
 class SourceFreeClosedSet(SourceFreeProtocol):

@@ -17,9 +17,11 @@ from dabench import registry
 from dabench.contract.access import Budget, Recorder
 from dabench.contract.data import DataRequest, DomainData, Labelled
 from dabench.contract.method import OfflineMethod
+from dabench.contract.network import Network
 from dabench.contract.protocol import Outcome, Plan, Remote, Run
-from dabench.engine import nets, source
-from dabench.engine.oracle import AnswerForm, InProcess, OracleClient
+from dabench.networks.network import build_classifier
+from dabench.oracle.client import AnswerForm, InProcess, OracleClient
+from dabench.source_models import classifier as source
 
 EPOCHS = 2
 PER_CLASS = 20
@@ -64,7 +66,7 @@ class Bench:
 
     protocol: Any
     plan: Plan
-    network: nets.Network
+    network: Network
     remote: Remote
 
     def run(self, build: Callable[[], OfflineMethod], plan: Plan | None = None) -> Outcome:
@@ -106,10 +108,10 @@ def remote(
     task = plan.task
     answerer = answerer_class(model, task.classes, task.image_size, form, "cpu")
 
-    def network(seed: int) -> nets.Network:
+    def network(seed: int) -> Network:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return nets.build("small-cnn", "none", task.num_classes)
+            return build_classifier("small-cnn", "none", task.num_classes)
 
     return Remote(lambda cost: OracleClient(answerer, task, cost, None, None), network)
 

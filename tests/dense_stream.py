@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dabench.contract.access import Budget, Online, Recorder, TargetBatch
+from dabench.contract.cost import Cost
 from dabench.contract.data import DenseData, Frames
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import DensePlan, Outcome, Resume, Run
 from dabench.contract.types import IGNORE, Prediction
-from dabench.engine.nets import Cost
 from dabench.protocols.online_seg import OnlineSegmentation
 
 CLASSES = ("road", "tree", "sky")

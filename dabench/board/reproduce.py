@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from dabench import registry
-from dabench.board.records import Record, from_row
-from dabench.config import RunSpec
+from dabench.config.signature import signature_options
+from dabench.config.spec import RunSpec
 from dabench.errors import ConfigError, StoreError
-from dabench.signature import signature_options
+from dabench.store.records import Record, from_row
 
 #: a name with its value then and now
 Change = tuple[str, Any, Any]

@@ -13,8 +13,8 @@ from dabench.errors import ConfigError, StoreError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dabench.board.records import Record, Store
-    from dabench.board.roster import Roster
+    from dabench.registry.method_info import MethodInfo
+    from dabench.store.records import Record, Store
 
 _FEW = "too few tasks"
 
@@ -69,33 +69,33 @@ def leaderboard(args: argparse.Namespace) -> int:
     if args.selection is not None:
         return _selection(args)
     if args.html:
-        from dabench.cli_page import leaderboard_page
+        from dabench.cli.page import leaderboard_page
 
         leaderboard_page(args)
         others = (args.csv, args.wide, args.markdown, args.latex, args.ranks, args.claims)
         if not any((*others, args.bootstrap)):
             return 0
-    from dabench import cli_output
-    from dabench.board.leaderboard import table, write_csv
-    from dabench.board.records import Store
-    from dabench.roster import registered
+    from dabench.board.tables.leaderboard import table, write_csv
+    from dabench.cli import output as cli_output
+    from dabench.registry.method_info import registered
+    from dabench.store.records import Store
 
-    store, roster = Store(Path(args.results), curves=False), registered()
+    store, info = Store(Path(args.results), curves=False), registered()
     runs = _records(store, strict=args.strict)
-    frame = table((record for _, record in runs), args.against, roster)
+    frame = table((record for _, record in runs), args.against, info)
     _check_against(frame, args.against)
     if args.bootstrap:
-        from dabench.board.sample_table import with_bootstrap
+        from dabench.board.statistics.sample_table import with_bootstrap
 
         by_id = {str(record["run_id"]): (path, record) for path, record in runs}
-        frame = with_bootstrap(frame, by_id, roster)
+        frame = with_bootstrap(frame, by_id, info)
     path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
     write_csv(frame, path)
     cli_output.show_table(frame)
     print(f"table: {path}")
-    _export(args, frame, roster)
+    _export(args, frame, info)
     if args.ranks:
-        _ranks(frame, roster, args.against, Path(args.ranks))
+        _ranks(frame, info, args.against, Path(args.ranks))
     if args.claims:
         _claims(frame, store.root / "claims.csv")
     return 0
@@ -103,11 +103,11 @@ def leaderboard(args: argparse.Namespace) -> int:
 
 def _selection(args: argparse.Namespace) -> int:
     """Write and print what every rule of ``--selection`` makes of the records."""
-    from dabench import cli_output
-    from dabench.board.leaderboard import write_csv
-    from dabench.board.records import Store
-    from dabench.board.selection import side_by_side
-    from dabench.roster import registered
+    from dabench.board.tables.leaderboard import write_csv
+    from dabench.board.tables.selection import side_by_side
+    from dabench.cli import output as cli_output
+    from dabench.registry.method_info import registered
+    from dabench.store.records import Store
 
     others = ("html", "wide", "markdown", "latex", "ranks", "claims", "bootstrap")
     for name in others:
@@ -116,10 +116,10 @@ def _selection(args: argparse.Namespace) -> int:
                 f"--selection and --{name}: tables show the last epoch alone; give them in "
                 "commands of their own"
             )
-    store, roster = Store(Path(args.results)), registered()
+    store, info = Store(Path(args.results)), registered()
     records = [record for _, record in _records(store, strict=args.strict)]
     rules = list(dict.fromkeys(rule.strip() for rule in args.selection.split(",")))
-    frame = side_by_side(records, rules, args.against, roster)
+    frame = side_by_side(records, rules, args.against, info)
     _check_against(frame, args.against)
     path = Path(args.csv) if args.csv else store.root / "leaderboard" / "selection.csv"
     write_csv(frame, path)
@@ -130,7 +130,7 @@ def _selection(args: argparse.Namespace) -> int:
 
 def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
     """Read the store; what is damaged is named and counted, failed runs are counted."""
-    from dabench.cli_output import warn_of_damage
+    from dabench.cli.output import warn_of_damage
 
     runs = store.read()
     warn_of_damage(store.problems, strict=strict)
@@ -143,7 +143,7 @@ def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
 
 
 def _line(text: str) -> str:
-    from dabench.board.markup import plain
+    from dabench.board.tables.markup import plain
 
     return plain(text)
 
@@ -157,9 +157,9 @@ def _check_against(frame: pd.DataFrame, against: str) -> None:
         raise ConfigError(f"--against {against}: no such row{did_you_mean(against, rows)}")
 
 
-def _export(args: argparse.Namespace, frame: pd.DataFrame, roster: Roster) -> None:
-    from dabench.board import markup
-    from dabench.board.wide import Wide, wide
+def _export(args: argparse.Namespace, frame: pd.DataFrame, info: MethodInfo) -> None:
+    from dabench.board.tables import markup
+    from dabench.board.tables.wide import Wide, wide
 
     kinds: list[tuple[str | None, str, Callable[[Wide], str]]] = [
         (args.wide, "csv", markup.to_csv),
@@ -167,26 +167,26 @@ def _export(args: argparse.Namespace, frame: pd.DataFrame, roster: Roster) -> No
         (args.latex, "tex", markup.to_latex),
     ]
     for folder, ending, shape in kinds:
-        for found in wide(frame, roster) if folder else []:
+        for found in wide(frame, info) if folder else []:
             _write(Path(str(folder)) / f"{found.name}.{ending}", shape(found))
 
 
 def _write(path: Path, text: str) -> None:
-    from dabench.board.files import write_atomically
+    from dabench.store.files import write_atomically
 
     content = text.encode()
     write_atomically(path, lambda file: (file.write(content), None)[1])
     print(f"written: {path}")
 
 
-def _ranks(frame: pd.DataFrame, roster: Roster, against: str, folder: Path) -> None:
-    from dabench.board.rank_figure import rank_svg
-    from dabench.board.ranks import ranking, task_words
-    from dabench.board.tasks import over_tasks, task_grid
-    from dabench.cli_output import number, print_columns
+def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) -> None:
+    from dabench.board.statistics.rank_figure import rank_svg
+    from dabench.board.statistics.ranks import ranking, task_words
+    from dabench.board.statistics.tasks import over_tasks, task_grid
+    from dabench.cli.output import number, print_columns
 
     for protocol in sorted(frame["protocol"].unique()):
-        grid = task_grid(frame, roster, protocol)
+        grid = task_grid(frame, info, protocol)
         found = ranking(grid)
         print(f"\n{protocol} · ranks over tasks")
         if found.note:
@@ -210,8 +210,8 @@ def _ranks(frame: pd.DataFrame, roster: Roster, against: str, folder: Path) -> N
 
 
 def _claims(frame: pd.DataFrame, path: Path) -> None:
-    from dabench.board.claims import claims, read_claims
-    from dabench.cli_output import number, print_columns
+    from dabench.board.tables.claims import claims, read_claims
+    from dabench.cli.output import number, print_columns
 
     found = claims(frame, read_claims(path))
     beside = found[found["row"] != ""]
@@ -232,9 +232,9 @@ def diff(args: argparse.Namespace) -> int:
     Raises:
         StoreError: a run is not there, fits several, or is damaged.
     """
-    from dabench.board.diff import compare_runs
-    from dabench.board.records import Store, load_checked
-    from dabench.cli_output import number, print_columns
+    from dabench.board.tables.diff import compare_runs
+    from dabench.cli.output import number, print_columns
+    from dabench.store.records import Store, load_checked
 
     store = Store(Path(args.results))
     paths = [Path(run) if run.endswith(".json") else store.find(run) for run in (args.a, args.b)]
@@ -265,9 +265,9 @@ def diff(args: argparse.Namespace) -> int:
 
 def _interval(a: tuple[Path, Record], b: tuple[Path, Record], metric: str) -> tuple[str, str]:
     """Return the interval over samples and what it is, where both runs kept their predictions."""
-    from dabench.board.bootstrap import bootstrap, mismatch
-    from dabench.board.samples import units
-    from dabench.cli_output import number
+    from dabench.board.statistics.bootstrap import bootstrap, mismatch
+    from dabench.cli.output import number
+    from dabench.store.samples import units
 
     ours, theirs = units(*a, metric), units(*b, metric)
     if ours is None or theirs is None or mismatch(ours, theirs):

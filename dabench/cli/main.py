@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dabench import registry
-from dabench.cli_parser import COMMANDS, Parser, build_parsers, dotted_options, join_dotted
+from dabench.cli.parser import COMMANDS, Parser, build_parsers, dotted_options, join_dotted
+from dabench.config.options import merge
 from dabench.errors import ConfigError, did_you_mean, explain
-from dabench.options import merge
 
 if TYPE_CHECKING:
-    from dabench.config import RunSpec, Settings
+    from dabench.config.spec import RunSpec, Settings
     from dabench.engine.run import RunResult
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -63,11 +63,11 @@ def _command(words: list[str]) -> int:
     if args.command == "run":
         return _run(args, rest, run_parser)
     if args.command == "serve-source":
-        from dabench.cli_serve import serve_source
+        from dabench.cli.serve import serve_source
 
         return serve_source(args, rest)
     if args.command == "sweep":
-        from dabench.cli_sweep import sweep
+        from dabench.cli.sweep import sweep
 
         return sweep(args, rest)
     if rest:
@@ -90,13 +90,13 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
     given = {key: value for key, value in vars(args).items() if key not in ("command", "help")}
     given |= dotted_options(rest)
     if args.help:
-        from dabench import cli_output
+        from dabench.cli import output as cli_output
 
         cli_output.add_option_help(parser, merge(given))
         parser.print_help()
         return 0
-    from dabench.board.records import Store
-    from dabench.config import resolve, settings
+    from dabench.config.spec import resolve, settings
+    from dabench.store.records import Store
 
     chosen = settings(given)
     as_json = bool(merge(given).get("json", False))
@@ -105,7 +105,7 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
         Store(chosen.results).check_writable()
         results, code = _run_all(specs, chosen)
     if results:
-        from dabench import cli_output
+        from dabench.cli import output as cli_output
 
         cli_output.show_results(results, Store(chosen.results), as_json, several=len(specs) > 1)
     return code
@@ -136,7 +136,7 @@ def _run_all(specs: list[RunSpec], chosen: Settings) -> tuple[list[RunResult], i
 
 
 def _list(args: argparse.Namespace) -> int:
-    from dabench.cli_output import print_columns
+    from dabench.cli.output import print_columns
 
     for title, table in (
         ("methods", registry.METHODS),
@@ -149,8 +149,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from dabench import cli_output
-    from dabench.board.records import Store, load, load_checked
+    from dabench.cli import output as cli_output
+    from dabench.store.records import Store, load, load_checked
 
     given = Path(args.run)
     path = given if given.suffix == ".json" else Store(Path(args.results)).find(args.run)
@@ -178,30 +178,30 @@ def _data(args: argparse.Namespace) -> int:
 
 
 def _weather(args: argparse.Namespace) -> int:
-    from dabench.cli_weather import weather
+    from dabench.cli.weather import weather
 
     return weather(args)
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from dabench.cli_reproduce import reproduce
+    from dabench.cli.reproduce import reproduce
 
     return reproduce(args)
 
 
 def _report(args: argparse.Namespace) -> int:
-    from dabench.cli_page import report
+    from dabench.cli.page import report
 
     return report(args)
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
-    from dabench.cli_board import leaderboard
+    from dabench.cli.board import leaderboard
 
     return leaderboard(args)
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from dabench.cli_board import diff
+    from dabench.cli.board import diff
 
     return diff(args)

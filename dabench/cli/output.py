@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dabench.board.records import Record, Store, score_map
 from dabench.errors import StoreError
+from dabench.store.records import Record, Store, score_map
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ _NAMED = 20
 def add_option_help(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> None:
     """Add the options of the named method and protocol to the parser's help."""
     from dabench import registry
-    from dabench.config import chosen
+    from dabench.config.spec import chosen
 
     if "method" in given:
         method, protocol, _ = chosen(given)
@@ -40,7 +40,7 @@ def add_option_help(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -
 
 
 def _add_group(parser: argparse.ArgumentParser, title: str, prefix: str, cls: type[Any]) -> None:
-    from dabench.config import signature_options
+    from dabench.config.spec import signature_options
 
     group = parser.add_argument_group(title, None if signature_options(cls) else "none")
     for option in signature_options(cls):
@@ -93,7 +93,7 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
 
 def short(name: str, most: int = 60) -> str:
     """Return a name on one line, cut where it is longer than ``most``."""
-    from dabench.board.markup import plain
+    from dabench.board.tables.markup import plain
 
     text = plain(name)
     return text if len(text) <= most else f"{text[: most - 1]}…"
@@ -117,7 +117,7 @@ def warn_of_damage(problems: Sequence[str], *, strict: bool, more: str = "") -> 
     Raises:
         StoreError: ``strict``, and there is a damaged record.
     """
-    from dabench.board.markup import plain
+    from dabench.board.tables.markup import plain
 
     if strict and problems:
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -149,7 +149,7 @@ def show_results(
 
 def _result_rows(results: Sequence[RunResult], store: Store) -> list[list[str]]:
     """Return the table: metric, mean over the seeds, and the paired mean against ``source``."""
-    from dabench.board.leaderboard import baseline
+    from dabench.board.tables.leaderboard import baseline
 
     spec = results[0].record["spec"]
     known = [record for _, record in store.all(spec["protocol"], spec["dataset"])]

@@ -20,17 +20,17 @@ def leaderboard_page(args: argparse.Namespace) -> int:
     """
     from dabench.board.page.build import write_leaderboard
     from dabench.board.page.gather import gather, no_collection
-    from dabench.cli_output import warn_of_damage
-    from dabench.roster import registered
+    from dabench.cli.output import warn_of_damage
+    from dabench.registry.method_info import registered
 
-    root, roster = Path(args.results), registered()
+    root, info = Path(args.results), registered()
     with no_collection():
-        gathered = gather(root, args.only, roster)
+        gathered = gather(root, args.only, info)
         warn_of_damage(gathered.problems, strict=args.strict, more="; the page names them")
         if not gathered.records:
             chosen = f" whose column begins with '{args.only}'" if args.only else ""
             raise StoreError(f"no records in {root / 'records'}{chosen}; 'dabench run' makes them")
-        path = write_leaderboard(gathered, Path(args.html), args.against, roster)
+        path = write_leaderboard(gathered, Path(args.html), args.against, info)
     megabytes = path.stat().st_size / 1e6
     print(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
     return 0
@@ -45,11 +45,11 @@ def report(args: argparse.Namespace) -> int:
     Raises:
         DabenchError: no such run, a damaged record, a file that cannot be written.
     """
-    from dabench.board.leaderboard import baseline
     from dabench.board.page.render import write_page
     from dabench.board.page.report import report_page
-    from dabench.board.records import Store, load_checked
-    from dabench.roster import registered
+    from dabench.board.tables.leaderboard import baseline
+    from dabench.registry.method_info import registered
+    from dabench.store.records import Store, load_checked
 
     store, given = Store(Path(args.results)), Path(args.run)
     path = given if given.suffix == ".json" else store.find(args.run)

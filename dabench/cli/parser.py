@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Iterable
 from typing import NoReturn
 
-from dabench import __version__, cli_board
+from dabench import __version__
+from dabench.cli import board as cli_board
+from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError, did_you_mean
-from dabench.options import FLAGS, OPTIONS
 
 COMMANDS = {
     "run": "run one method under one protocol",

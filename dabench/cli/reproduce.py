@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dabench.config import RunSpec, Settings
-    from dabench.reproduce import Comparison
+    from dabench.board.reproduce import Comparison
+    from dabench.config.spec import RunSpec, Settings
 
 EXIT_DIFFERENT = 1
 _SHOWN = 20
@@ -28,9 +28,9 @@ def reproduce(args: argparse.Namespace) -> int:
         DabenchError: no such run, one that failed, one that this version cannot run.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
-    from dabench.board.records import Store, load
-    from dabench.config import settings
-    from dabench.reproduce import compare, new_options, spec_of
+    from dabench.board.reproduce import compare, new_options, spec_of
+    from dabench.config.spec import settings
+    from dabench.store.records import Store, load
 
     given = {key: value for key, value in vars(args).items() if key not in ("command", "run")}
     chosen = settings(given)
@@ -57,8 +57,8 @@ def _again(spec: RunSpec, chosen: Settings) -> Path:
 
 def _with_words(spec: RunSpec, given: Mapping[str, Any]) -> RunSpec:
     """Return the spec with the device and threads of the command line, checked."""
-    from dabench.config import resolve_device
-    from dabench.options import merge
+    from dabench.config.options import merge
+    from dabench.config.spec import resolve_device
 
     wanted = merge({name: given.get(name) for name in ("device", "threads")})
     device = resolve_device(wanted.get("device", spec.device))
@@ -73,7 +73,7 @@ def _about(spec: RunSpec) -> str:
 
 def _report(found: Comparison, then: Mapping[str, Any]) -> None:
     """Print what differs, and in one sentence how it ends."""
-    from dabench.cli_output import number, print_columns
+    from dabench.cli.output import number, print_columns
 
     if found.scores:
         rows = [["score", "then", "now", "difference"]]

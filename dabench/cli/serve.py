@@ -9,13 +9,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dabench import registry
-from dabench.cli_parser import dotted_options
-from dabench.config import RunSpec, Settings, resolve, settings
+from dabench.cli.parser import dotted_options
+from dabench.config.options import merge
+from dabench.config.spec import RunSpec, Settings, resolve, settings
 from dabench.errors import ConfigError, DataError
-from dabench.options import merge
 
 if TYPE_CHECKING:
-    from dabench.engine.oracle import InProcess
+    from dabench.oracle.client import InProcess
 
 DEFAULT_PROTOCOL = "bb-uda"
 
@@ -39,7 +39,9 @@ def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
     given = {key: value for key, value in vars(args).items() if key not in own} | dotted
     port = _port(args.port)
 
-    from dabench.serve import serve  # first: a missing package is said before anything is trained
+    from dabench.oracle.server import (
+        serve,  # first: a missing package is said before anything is trained
+    )
 
     spec, chosen = _spec(given), settings(given)
     token = args.token or os.environ.get("DABENCH_ORACLE_TOKEN")
@@ -97,9 +99,9 @@ def load(spec: RunSpec, chosen: Settings) -> InProcess:
     import torch
 
     from dabench.contract.data import DataRequest
-    from dabench.engine import source
-    from dabench.engine.oracle import AnswerForm, InProcess
     from dabench.engine.run import source_recipe
+    from dabench.oracle.client import AnswerForm, InProcess
+    from dabench.source_models import classifier as source
 
     torch.set_num_threads(spec.threads)
     options = spec.protocol_options

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dabench.board.records import Store
-from dabench.cli_parser import AXES, dotted_options
+from dabench.cli.parser import AXES, dotted_options
 from dabench.errors import ConfigError
+from dabench.store.records import Store
 
 if TYPE_CHECKING:
-    from dabench.config import Settings
+    from dabench.config.spec import Settings
     from dabench.sweep.executor import Executor
     from dabench.sweep.grid import Grid
     from dabench.sweep.loop import Tally
@@ -39,7 +39,7 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     given = {key: value for key, value in vars(args).items() if key not in _OWN} | dotted
     workers = _workers(args.workers)
 
-    from dabench.config import settings
+    from dabench.config.spec import settings
     from dabench.sweep.plan import todo
 
     chosen = settings(given)
@@ -64,7 +64,7 @@ def make_executor(chosen: Settings, workers: int) -> Executor:
 
 
 def _grid(args: argparse.Namespace, given: Mapping[str, Any], workers: int) -> Grid:
-    from dabench.config import available_cores
+    from dabench.config.spec import available_cores
     from dabench.sweep import grid
 
     part = {field: _names(f"--{option}", getattr(args, option)) for option, field in AXES.items()}
@@ -117,8 +117,8 @@ def _say_what(grid: Grid, found: Todo) -> None:
 
 
 def _list(found: Todo, workers: int) -> None:
-    from dabench.cli_output import print_columns
-    from dabench.cli_sweep_view import duration
+    from dabench.cli.output import print_columns
+    from dabench.cli.sweep_view import duration
 
     known = [job.seconds for job in found.jobs if job.seconds is not None]
     print_columns(
@@ -137,7 +137,7 @@ def _list(found: Todo, workers: int) -> None:
 
 
 def _run(found: Todo, chosen: Settings, workers: int) -> int:
-    from dabench.cli_sweep_view import View
+    from dabench.cli.sweep_view import View
     from dabench.sweep.loop import Tally
     from dabench.sweep.loop import sweep as run_all
 
@@ -163,7 +163,7 @@ def _run(found: Todo, chosen: Settings, workers: int) -> int:
 
 def _end(tally: Tally, results: Path) -> int:
     """Print what became of the runs; return the exit code."""
-    from dabench.run_command import run_command
+    from dabench.config.command import run_command
 
     where = "" if results == Path("results") else f" --results {results}"
     print(

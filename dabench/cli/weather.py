@@ -11,7 +11,7 @@ from dabench.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from dabench.datasets.weather_kind import Kind, Pictures
+    from dabench.datasets.weather.kind import Kind, Pictures
 
 _LABEL = 14
 
@@ -29,8 +29,8 @@ def weather(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from dabench.cli_output import print_columns
-    from dabench.datasets.weather import KINDS
+    from dabench.cli.output import print_columns
+    from dabench.datasets.weather.apply import KINDS
 
     rows = [[kind.name, f"1-{kind.levels}", kind.standard] for kind in KINDS.values()]
     print_columns([["kind", "levels", "standard"], *rows])
@@ -38,7 +38,7 @@ def _list() -> int:
 
 
 def _preview(args: argparse.Namespace) -> int:
-    from dabench.datasets.weather import KINDS, MIN_SIDE, kind_of
+    from dabench.datasets.weather.apply import KINDS, MIN_SIDE, kind_of
 
     side = _number("--size", args.size, MIN_SIDE, 1024)
     seed = _number("--seed", args.seed, 0, 2**63)
@@ -83,7 +83,7 @@ def _sheet(picture: Pictures, kinds: list[Kind], seed: int) -> Image.Image:
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from dabench.datasets.weather import apply
+    from dabench.datasets.weather.apply import apply
 
     side, ids = len(picture), np.zeros(1, np.int64)
     columns = 1 + max(kind.levels for kind in kinds)

@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from dabench import registry
-from dabench.config import RunSpec, changed_options, resolve, validate_options
+from dabench.config.spec import RunSpec, changed_options, resolve, validate_options
 from dabench.errors import ConfigError
 
 _FIELDS = (

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from dabench import registry
+from dabench.config.options import merge, parse_seeds
+from dabench.config.signature import Option, signature_options, validate_options
 from dabench.errors import ConfigError, did_you_mean
-from dabench.options import merge, parse_seeds
-from dabench.signature import Option, signature_options, validate_options
 
 __all__ = [
     "Option",

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from dabench.contract.cost import Cost
 from dabench.contract.data import ImageArray
+from dabench.contract.network import Network
 from dabench.contract.types import IntArray, Separation, Task
 from dabench.errors import DataError
-
-if TYPE_CHECKING:
-    from dabench.engine.nets import Cost, Network
 
 
 @dataclass(frozen=True)

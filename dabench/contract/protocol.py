@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from dabench.contract.access import Budget, Oracle, Recorder, Unlabelled
+from dabench.contract.cost import Cost
 from dabench.contract.data import Frames, ImageArray, Labelled
 from dabench.contract.method import OfflineMethod, OnlineMethod
+from dabench.contract.network import Network
 from dabench.contract.stream import Stream
 from dabench.contract.types import Init, IntArray, Kind, Score, Task
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from dabench.engine.nets import Cost, Network
 
 Build = Callable[[], OfflineMethod]
 BuildOnline = Callable[[], OnlineMethod]

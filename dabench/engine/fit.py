@@ -8,7 +8,7 @@ import signal
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -18,37 +18,13 @@ from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from dabench.contract.access import Unlabelled
+from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Run
-from dabench.contract.types import FloatArray, IntArray, Prediction, Score
-from dabench.engine import label_free
-from dabench.engine.nets import Cost
-from dabench.engine.seeding import seed
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Per-sample answers over a part, by position.
-
-    Attributes:
-        known: (N,) argmax over the known classes.
-        confidence: (N,) max softmax over the known classes.
-        unknown_score: (N,) or None.
-        is_unknown: (N,) bool or None.
-        judged: scores that need no label (``engine.label_free``), where they were asked for.
-    """
-
-    known: IntArray
-    confidence: FloatArray
-    unknown_score: FloatArray | None
-    is_unknown: np.ndarray | None
-    judged: tuple[Score, ...] = ()
-
-    def decided(self, num_known: int) -> IntArray:
-        """Return (N,) decisions in 0..K, K = "unknown"."""
-        if self.is_unknown is None:
-            return self.known
-        return np.where(self.is_unknown, num_known, self.known)
+from dabench.contract.seeding import seed
+from dabench.contract.types import Prediction
+from dabench.metrics import label_free
+from dabench.metrics.predictions import Predictions
 
 
 @contextlib.contextmanager

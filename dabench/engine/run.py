@@ -19,16 +19,17 @@ import torch
 
 import dabench
 from dabench import registry
-from dabench.board.records import Store, load, run_digest
-from dabench.config import RunSpec, Settings, changed_options
+from dabench.config.spec import RunSpec, Settings, changed_options
 from dabench.contract.access import Budget
 from dabench.contract.data import DataRequest
 from dabench.contract.protocol import DensePlan, Plan, Resume, Run, StreamPlan
-from dabench.engine import black_box, source
 from dabench.engine.memory import keep_freed_memory
 from dabench.engine.recording import BoardRecorder
-from dabench.engine.source_parts import SourceParts
 from dabench.errors import ConfigError, DataError
+from dabench.oracle import open as black_box
+from dabench.source_models import classifier as source
+from dabench.source_models.parts import SourceParts
+from dabench.store.records import Store, load, run_digest
 
 #: told how far a run is: ("data", digest), then with all parts there ("run", run id)
 Notify = Callable[[str, str], None]

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dabench.contract.seeding import seed
 from dabench.contract.types import Prediction, Score
-from dabench.engine.seeding import seed
 
 #: soft neighbourhood density looks at no more samples than these (its cost grows with their square)
 SND_SAMPLES = 2000

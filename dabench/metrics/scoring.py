@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from dabench.contract.types import IntArray, Score
-from dabench.engine.loops import Predictions
-from dabench.engine.metrics import (
+from dabench.errors import DataError
+from dabench.metrics.classification import (
     ClosedSetAccuracy,
     ExpectedCalibrationError,
     OpenSetAccuracy,
     UnknownScoreMetrics,
 )
-from dabench.errors import DataError
+from dabench.metrics.predictions import Predictions
 
 
 class Scorer:

@@ -126,7 +126,7 @@ def backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
             raise ConfigError(f"{name} has no pretrained weights: use --weights none")
         return SMALL[name](), SMALL[name].num_features, HALF
     if name == "efficientnet_lite0":
-        from dabench.engine.offline_weights import efficientnet_lite0
+        from dabench.networks.offline_weights import efficientnet_lite0
 
         return efficientnet_lite0(pretrained), 1280, LITE
     import torchvision.models

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dabench.engine import backbones, dense_backbones
-from dabench.engine.dense_backbones import NAMES, Parts
-from dabench.engine.nets import Network
 from dabench.errors import CacheError, ConfigError, did_you_mean
+from dabench.networks import backbones, dense_backbones
+from dabench.networks.dense_backbones import NAMES, Parts
+from dabench.networks.network import ClassifierNetwork
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -19,8 +19,8 @@ def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
-class DenseNetwork(Network):
-    """A :class:`Network` with a class for every pixel.
+class DenseNetwork(ClassifierNetwork):
+    """A network with a class for every pixel.
 
     ``features`` returns (B, D, h, w) maps, ``classifier`` is a 1 x 1 convolution to (B, K, h, w),
     and ``forward`` brings its logits to the images' size.
@@ -71,7 +71,7 @@ def check_size(name: str, stride: int, shape: tuple[int, int]) -> None:
         )
 
 
-def build(name: str, weights: str, num_classes: int) -> DenseNetwork:
+def build_segmenter(name: str, weights: str, num_classes: int) -> DenseNetwork:
     """Build a segmentation network by name.
 
     Args:
@@ -107,7 +107,7 @@ def _unknown(name: str) -> str:
 
 
 def load_weights(network: DenseNetwork, path: Path) -> None:
-    """Load a state dict into a network; see :func:`build`.
+    """Load a state dict into a network; see :func:`build_segmenter`.
 
     Raises:
         ConfigError: no such file.

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dabench.engine import backbones
-from dabench.engine.backbones import SEGMENTATION as NAMES
-from dabench.engine.dense_small import SmallDecoder, SmallEncoder
 from dabench.errors import ConfigError
+from dabench.networks import backbones
+from dabench.networks.backbones import SEGMENTATION as NAMES
+from dabench.networks.dense_small import SmallDecoder, SmallEncoder
 
 __all__ = ["NAMES", "SMALL", "Parts", "our_names", "parts"]
 

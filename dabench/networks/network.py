@@ -1,13 +1,11 @@
-"""The network that every method is handed, and what is done to its statistics.
+"""Classification networks: a backbone by name, a bottleneck, a linear classifier.
 
 A network takes [0, 1] images and normalises them itself, so nothing outside knows a mean or a std.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from dabench.contract.access import Unlabelled
-from dabench.engine import backbones
+from dabench.contract.cost import Cost
+from dabench.contract.network import Network
 from dabench.errors import ConfigError
+from dabench.networks import backbones
 
 
-@dataclass
-class Cost:
-    """Images that went through networks, and questions to an oracle; copies share one counter."""
-
-    forward: int = 0
-    backward: int = 0
-    queries: int = 0
-    scoring_queries: int = 0
-    paused: bool = False
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Cost:
-        return self
-
-    @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
-        """Do not count inside (scoring for curves is not the method's cost)."""
-        before, self.paused = self.paused, True
-        try:
-            yield
-        finally:
-            self.paused = before
-
-
-class Network(nn.Module):
+class ClassifierNetwork(Network):
     """Normalisation, backbone, optional bottleneck and a linear classifier.
 
     Args:
@@ -54,9 +30,6 @@ class Network(nn.Module):
         weight_norm: weight-normalised classifier (SHOT, object/network.py).
         normalisation: per-channel mean and std of [0, 1] images.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -100,7 +73,7 @@ class Network(nn.Module):
         out: Tensor = self.classifier(self.features(images))
         return out
 
-    def train(self, mode: bool = True) -> Network:
+    def train(self, mode: bool = True) -> ClassifierNetwork:
         """Switch the mode; frozen stages always stay in eval mode."""
         super().train(mode)
         for stage in self._frozen:
@@ -175,7 +148,9 @@ def trunk_stages(backbone: nn.Module) -> list[nn.Module]:
     return stages
 
 
-def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> Network:
+def build_classifier(
+    name: str, weights: str, num_classes: int, *, plain: bool = False
+) -> ClassifierNetwork:
     """Build a network by backbone name.
 
     Args:
@@ -195,7 +170,7 @@ def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> 
         # 1.2 to 2.4 times as fast for efficientnet_lite0 on a CPU; inputs follow the layout
         backbone.to(memory_format=torch.channels_last)
     width = 0 if plain else 256
-    network = Network(
+    network = ClassifierNetwork(
         backbone,
         features,
         num_classes,
@@ -205,79 +180,3 @@ def build(name: str, weights: str, num_classes: int, *, plain: bool = False) -> 
     )
     network.pretrained = weights != "none"
     return network
-
-
-def reestimate_batchnorm(net: Network, batches: Iterable[Tensor]) -> None:
-    """Replace BatchNorm statistics by their averages over unlabelled batches (``bn-target``).
-
-    Statistics are cumulative averages over the batches (momentum None), weights stay as they are;
-    frozen stages are included, because this is an initialisation and not training.
-    """
-    layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not layers:
-        raise ConfigError("--init bn-target: this backbone has no BatchNorm; use --init source")
-    momenta = [layer.momentum for layer in layers]
-    was_training = net.training
-    net.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None
-        layer.train()
-    with torch.no_grad():
-        for images in batches:
-            net(images)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    net.train(was_training)
-
-
-@torch.no_grad()
-def set_probabilities(net: Network, target: Unlabelled) -> Tensor:
-    """Return (N, K) probabilities of a whole set in position order, in eval mode, on its device."""
-    was_training = net.training
-    net.eval()
-    batches = target.survey()
-    p = torch.cat([net(batch.images.to(net.mean.device)).softmax(1) for batch in batches])
-    net.train(was_training)
-    return p
-
-
-@contextlib.contextmanager
-def fixed_statistics(net: nn.Module) -> Iterator[None]:
-    """Normalise by batch statistics inside without moving BatchNorm's running averages."""
-    layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-
-
-def _own_statistics(layer: Any, inputs: tuple[Tensor, ...]) -> None:
-    """Normalise by the input where it has a variance; a forward-pre-hook of a BatchNorm layer."""
-    own = inputs[0].numel() > inputs[0].shape[1]
-    layer.training, layer.track_running_stats = own, not own
-
-
-@contextlib.contextmanager
-def batch_statistics(net: nn.Module, images: Tensor, *, dense: bool = False) -> Iterator[None]:
-    """Normalise by the batch's own statistics inside and leave every buffer alone.
-
-    A batch of one image has no variance in the bottleneck: it is normalised as in eval mode. In a
-    dense network (``dense``) that holds only for layers that see one value per channel.
-    """
-    layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    modes = [layer.training for layer in layers]
-    hooks = [layer.register_forward_pre_hook(_own_statistics) for layer in layers if dense]
-    for layer in layers:
-        layer.training, layer.track_running_stats = len(images) > 1, len(images) < 2
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for layer, mode in zip(layers, modes, strict=True):
-            layer.training, layer.track_running_stats = mode, True

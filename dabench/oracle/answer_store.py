@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dabench.engine.oracle_words import Float32
 from dabench.errors import CacheError
+from dabench.oracle.answer_forms import Float32
 
 #: digests a SELECT, well below SQLite's limit of variables
 _BATCH = 500

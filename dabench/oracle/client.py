@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import Unlabelled, to_float
+from dabench.contract.cost import Cost
 from dabench.contract.types import Task
-from dabench.engine.answers import AnswerStore
-from dabench.engine.nets import Cost
-from dabench.engine.oracle_words import (
+from dabench.errors import AccessError, OracleError
+from dabench.oracle.answer_forms import (
     CHUNK,
     Answerer,
     AnswerForm,
@@ -31,8 +31,8 @@ from dabench.engine.oracle_words import (
     Unreachable,
     check,
 )
-from dabench.engine.source import SourceModel
-from dabench.errors import AccessError, OracleError
+from dabench.oracle.answer_store import AnswerStore
+from dabench.source_models.classifier import SourceModel
 
 __all__ = [
     "CHUNK",

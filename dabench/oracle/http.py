@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from dabench.engine.oracle_words import Float32, OracleInfo, Pictures, Unreachable
 from dabench.errors import ConfigError, OracleError
+from dabench.oracle.answer_forms import Float32, OracleInfo, Pictures, Unreachable
 
 #: the most that an oracle may say of itself, or of an error
 _WORDS = 16 * 2**20

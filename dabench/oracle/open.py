@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 
-from dabench.config import RunSpec, Settings
+from dabench.config.spec import RunSpec, Settings
+from dabench.contract.cost import Cost
 from dabench.contract.data import DataRequest
+from dabench.contract.network import Network
 from dabench.contract.protocol import Plan, Remote
-from dabench.engine import nets, source
-from dabench.engine.oracle import Answerer, AnswerForm, InProcess, OracleClient
-from dabench.engine.seeding import seed as named_seed
+from dabench.contract.seeding import seed as named_seed
 from dabench.errors import ConfigError, OracleError
+from dabench.networks.network import build_classifier
+from dabench.oracle.client import Answerer, AnswerForm, InProcess, OracleClient
+from dabench.source_models import classifier as source
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def open_source(
         "answers": info.form,
     }
 
-    def client(cost: nets.Cost) -> OracleClient:
+    def client(cost: Cost) -> OracleClient:
         clients.append(
             OracleClient(
                 answerer,
@@ -96,13 +99,13 @@ def open_source(
     return Opened(remote, answerer, about, clients)
 
 
-def network_maker(spec: RunSpec, num_classes: int) -> Callable[[int], nets.Network]:
+def network_maker(spec: RunSpec, num_classes: int) -> Callable[[int], Network]:
     """Return a builder of target networks: backbone and freezing of the run, head by seed."""
 
-    def make(number: int) -> nets.Network:
+    def make(number: int) -> Network:
         with torch.random.fork_rng():
             torch.manual_seed(named_seed(spec.seed, "target-network", str(number)))
-            network = nets.build(spec.backbone, spec.weights, num_classes)
+            network = build_classifier(spec.backbone, spec.weights, num_classes)
         network.freeze_trunk(spec.freeze)
         return network
 
@@ -112,7 +115,7 @@ def network_maker(spec: RunSpec, num_classes: int) -> Callable[[int], nets.Netwo
 def _sealed(
     spec: RunSpec, settings: Settings, recipe: source.Recipe, form: AnswerForm, source_seed: int
 ) -> Answerer:
-    from dabench.engine.oracle_process import Sealed, SealedRequest
+    from dabench.oracle.sealed import Sealed, SealedRequest
 
     request = SealedRequest(
         dataset=spec.dataset,
@@ -135,7 +138,7 @@ def _sealed(
 
 
 def _http(settings: Settings) -> Answerer:
-    from dabench.engine.oracle_http import Http
+    from dabench.oracle.http import Http
 
     if not settings.oracle_url:
         raise ConfigError(

@@ -29,9 +29,8 @@ from tqdm import tqdm
 from dabench import errors, registry
 from dabench.contract.data import DataRequest, DomainData
 from dabench.contract.protocol import Plan
-from dabench.engine import source
-from dabench.engine.oracle import InProcess
-from dabench.engine.oracle_words import (
+from dabench.errors import DabenchError, DataError, OracleError
+from dabench.oracle.answer_forms import (
     CHUNK,
     AnswerForm,
     Float32,
@@ -39,7 +38,8 @@ from dabench.engine.oracle_words import (
     Pictures,
     Unreachable,
 )
-from dabench.errors import DabenchError, DataError, OracleError
+from dabench.oracle.client import InProcess
+from dabench.source_models import classifier as source
 
 
 @dataclass(frozen=True)

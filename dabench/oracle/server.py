@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dabench.engine.oracle_words import CHUNK, Answerer, Float32, Pictures
 from dabench.errors import ConfigError, OracleError
+from dabench.oracle.answer_forms import CHUNK, Answerer, Float32, Pictures
 
 try:
     import uvicorn

@@ -1,9 +1,12 @@
-"""What the board must be told of the registered names (it may not look into the registry)."""
+"""What tables are told of the registered names: aliases, baselines, the upper bound."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from dabench.registry.lookup import primary_metric
+from dabench.registry.methods import METHODS
 
 
 def _accuracy(protocol: str, dataset: str) -> str:
@@ -11,7 +14,7 @@ def _accuracy(protocol: str, dataset: str) -> str:
 
 
 @dataclass(frozen=True)
-class Roster:
+class MethodInfo:
     """Names that mean something to a table.
 
     Attributes:
@@ -32,4 +35,13 @@ class Roster:
 
 
 #: what holds where nothing is told
-PLAIN = Roster()
+PLAIN = MethodInfo()
+
+
+def registered() -> MethodInfo:
+    """Return aliases, baselines and ranking metrics of everything that is registered."""
+    return MethodInfo(
+        aliases={name: e.alias_of for name, e in METHODS.items() if e.alias_of is not None},
+        baselines=frozenset(name for name, entry in METHODS.items() if entry.baseline),
+        primary=primary_metric,
+    )

@@ -19,16 +19,19 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from dabench import views
 from dabench.contract.access import Unlabelled, survey_size, to_float
 from dabench.contract.data import Labelled
 from dabench.contract.method import DecayingSGD
+from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, Plan, StreamPlan
+from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import IntArray, Task
-from dabench.engine import dense_nets, dense_source, nets, views
-from dabench.engine.dense_source import DenseRecipe
-from dabench.engine.nets import Network
-from dabench.engine.seeding import seed, seed_everything
 from dabench.errors import CacheError, ConfigError, TrainingError
+from dabench.networks.dense import build_segmenter
+from dabench.networks.network import build_classifier
+from dabench.source_models import segmenter as dense_source
+from dabench.source_models.segmenter import DenseRecipe
 
 AnyPlan = Plan | StreamPlan | DensePlan
 log = logging.getLogger("dabench")
@@ -119,8 +122,8 @@ def _dense(recipe: Recipe) -> DenseRecipe:
 
 def _build(recipe: Recipe, task: Task, weights: str) -> Network:
     if task.kind == "segmentation":
-        return dense_nets.build(recipe.backbone, weights, task.num_classes)
-    return nets.build(recipe.backbone, weights, task.num_classes, plain=recipe.plain)
+        return build_segmenter(recipe.backbone, weights, task.num_classes)
+    return build_classifier(recipe.backbone, weights, task.num_classes, plain=recipe.plain)
 
 
 def publish(artefact: dict[str, Any], path: Path) -> bool:

@@ -15,13 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dabench import views
 from dabench.contract.access import to_float
+from dabench.contract.cost import Cost
 from dabench.contract.method import OnlineMethod
+from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, StreamPlan
-from dabench.engine import dense_source, source, views
-from dabench.engine.nets import Cost, Network
-from dabench.engine.seeding import seed, seeded
+from dabench.contract.seeding import seed, seeded
 from dabench.errors import CacheError, TrainingError
+from dabench.source_models import classifier as source
+from dabench.source_models import segmenter as dense_source
 
 log = logging.getLogger("dabench")
 

@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from dabench import views
 from dabench.contract.access import to_float
 from dabench.contract.data import Frames
+from dabench.contract.seeding import seed
 from dabench.contract.types import IGNORE, Task
-from dabench.engine import dense_metrics, dense_nets, views
-from dabench.engine.dense_nets import DenseNetwork
-from dabench.engine.dense_views import Warp
-from dabench.engine.seeding import seed
 from dabench.errors import DataError, TrainingError
+from dabench.metrics import segmentation as dense_metrics
+from dabench.networks.dense import DenseNetwork, build_segmenter, check_size
+from dabench.views.warps import Warp
 
 #: frames that are scored at once
 SCORED = 8
@@ -62,8 +63,8 @@ def train(
         DataError: a label outside the classes.
         TrainingError: the loss is not finite.
     """
-    net = dense_nets.build(recipe.backbone, recipe.weights, task.num_classes)
-    dense_nets.check_size(net.name, net.stride, task.shape)
+    net = build_segmenter(recipe.backbone, recipe.weights, task.num_classes)
+    check_size(net.name, net.stride, task.shape)
     net.to(device).freeze_trunk(recipe.freeze)
     fit(net, recipe, task, frames, seed(base_seed, "source training", "batches"), progress)
     return net

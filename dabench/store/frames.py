@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dabench.board.records import OPTIONAL, Record, Store, column
-from dabench.board.rows import row_of
 from dabench.errors import ConfigError, StoreError
+from dabench.store.records import OPTIONAL, Record, Store, column
+from dabench.store.rows import row_of
 
 _SPEC = (
     *("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze"),

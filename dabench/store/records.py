@@ -41,11 +41,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from dabench.board.files import write_atomically
-from dabench.board.soundness import COLUMN, check, check_content
-from dabench.board.soundness import run_digest as run_digest
 from dabench.contract.types import Score
 from dabench.errors import StoreError
+from dabench.store.files import write_atomically
+from dabench.store.soundness import COLUMN, check, check_content
+from dabench.store.soundness import run_digest as run_digest
 
 SCHEMA = 1
 Record = dict[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dabench.board.records import Record
+from dabench.store.records import Record
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from dabench import registry
-from dabench.config import RunSpec, resolve
+from dabench.config.options import FLAGS, OPTIONS, parse_seeds
+from dabench.config.spec import RunSpec, resolve
 from dabench.errors import ConfigError, DabenchError, did_you_mean
-from dabench.options import FLAGS, OPTIONS, parse_seeds
 
 #: options that decide no number: they belong to the command, not to a grid
 _NOT_IN_GRIDS = {*FLAGS, "results", "data-root", "cache-dir", "oracle-url", "checkpoint-every"}

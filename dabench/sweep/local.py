@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from dabench.config import Settings
+from dabench.config.spec import Settings
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.plan import Job
 from dabench.sweep.worker import work

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import dabench
 from dabench import registry
-from dabench.board.records import Record, Store
-from dabench.config import changed_options
+from dabench.config.spec import changed_options
 from dabench.errors import StoreError
+from dabench.store.records import Record, Store
 from dabench.sweep.executor import Ended, Executor, Stage
 from dabench.sweep.plan import Job, Key, versions_of
 

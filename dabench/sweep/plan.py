@@ -11,9 +11,9 @@ from statistics import median
 from typing import Any
 
 from dabench import registry
-from dabench.board.records import Record, Store
-from dabench.config import RunSpec, changed_options
-from dabench.run_command import changed_protocol_options
+from dabench.config.command import changed_protocol_options
+from dabench.config.spec import RunSpec, changed_options
+from dabench.store.records import Record, Store
 
 Key = tuple[Any, ...]
 _SOURCE = (

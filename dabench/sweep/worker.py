@@ -16,10 +16,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from dabench.board.records import score_map
-from dabench.config import RunSpec, Settings
+from dabench.config.spec import RunSpec, Settings
 from dabench.errors import explain
 from dabench.registry import primary_metric
+from dabench.store.records import score_map
 
 
 def work(function: str, spec: RunSpec, settings: Settings, pipe: Connection, log: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dabench.contract.data import Labelled
-from dabench.datasets.cache_folder import publish, write_arrays, writing
-from dabench.datasets.image_cache import read_images
+from dabench.datasets.caching.cache_folder import publish, write_arrays, writing
+from dabench.datasets.caching.image_cache import read_images
 
 
 def drawn_once(

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dabench.contract.types import IGNORE
-from dabench.datasets.cache_folder import sync
-from dabench.datasets.frame_files import Pair
-from dabench.datasets.image_build import ahead
-from dabench.datasets.image_decoding import Pictures, decode_sized
-from dabench.datasets.mask_decoding import decode_mask
+from dabench.datasets.caching.cache_folder import sync
+from dabench.datasets.caching.image_build import ahead
+from dabench.datasets.decoding.images import Pictures, decode_sized
+from dabench.datasets.decoding.masks import decode_mask
+from dabench.datasets.frame_folders.frame_files import Pair
 from dabench.errors import DataError
 
 FORMAT = "1"  # part of every key: raise it whenever the pixels or the files change

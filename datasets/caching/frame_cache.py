@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from dabench.contract.data import Frames
-from dabench.datasets.cache_folder import free_bytes, publish, say_once, writing
-from dabench.datasets.frame_build import FrameBuild
-from dabench.datasets.image_cache import CachedImages
+from dabench.datasets.caching.cache_folder import free_bytes, publish, say_once, writing
+from dabench.datasets.caching.frame_build import FrameBuild
+from dabench.datasets.caching.image_cache import CachedImages
 from dabench.errors import CacheError
 
 

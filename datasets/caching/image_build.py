@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from dabench.datasets.cache_folder import sync
-from dabench.datasets.image_decoding import decode, hash_file
+from dabench.datasets.caching.cache_folder import sync
+from dabench.datasets.decoding.images import decode, hash_file
 from dabench.errors import DataError
 
 FORMAT = "1"  # part of every key: raise it whenever the pixels or the files change

@@ -19,10 +19,16 @@ from typing import Any
 import numpy as np
 
 from dabench.contract.data import Labelled
-from dabench.datasets.cache_folder import free_bytes, publish, read_digest, say_once, writing
-from dabench.datasets.image_build import Build, Entry
-from dabench.datasets.image_decoding import Pictures
-from dabench.datasets.image_stream import streamed
+from dabench.datasets.caching.cache_folder import (
+    free_bytes,
+    publish,
+    read_digest,
+    say_once,
+    writing,
+)
+from dabench.datasets.caching.image_build import Build, Entry
+from dabench.datasets.caching.image_stream import streamed
+from dabench.datasets.decoding.images import Pictures
 
 
 class CachedImages:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dabench.contract.data import Labelled
-from dabench.datasets.cache_folder import publish, read_digest
-from dabench.datasets.image_build import Build, link
-from dabench.datasets.image_decoding import Pictures, decode
+from dabench.datasets.caching.cache_folder import publish, read_digest
+from dabench.datasets.caching.image_build import Build, link
+from dabench.datasets.decoding.images import Pictures, decode
 
 
 class StreamedImages:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from dabench.datasets.folder_set import ClassFolder
-from dabench.datasets.folder_spec import Spec
-from dabench.datasets.splits import CLASSES, COUNTS, DOMAINS
+from dabench.datasets.class_folders.folder_set import ClassFolder
+from dabench.datasets.class_folders.folder_spec import Spec
+from dabench.datasets.class_folders.splits import CLASSES, COUNTS, DOMAINS
 
 _DEFAULTS = {
     "source": "clear",

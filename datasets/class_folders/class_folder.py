@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from dabench.contract.data import ClassSplit
-from dabench.datasets.folder_set import ClassFolder
-from dabench.datasets.folder_spec import Spec
-from dabench.datasets.splits import CLASSES, COUNTS, DOMAINS, SPLITS
+from dabench.datasets.class_folders.folder_set import ClassFolder
+from dabench.datasets.class_folders.folder_spec import Spec
+from dabench.datasets.class_folders.splits import CLASSES, COUNTS, DOMAINS, SPLITS
 
 _COMMON = {"weights": "pretrained", "freeze": 0, "batch_size": 64}
 

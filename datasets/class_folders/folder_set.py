@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from tqdm import tqdm
 
 from dabench.contract.data import ClassSplit, DataRequest, DomainData, Labelled
-from dabench.datasets.folder_spec import Spec
-from dabench.datasets.folder_tree import Tree, match
-from dabench.datasets.image_build import QUIET, Entry
-from dabench.datasets.image_cache import load_images
-from dabench.datasets.image_decoding import decode
+from dabench.datasets.caching.image_build import QUIET, Entry
+from dabench.datasets.caching.image_cache import load_images
+from dabench.datasets.class_folders.folder_spec import Spec
+from dabench.datasets.class_folders.folder_tree import Tree, match
+from dabench.datasets.decoding.images import decode
 from dabench.errors import ConfigError, DataError
 
 

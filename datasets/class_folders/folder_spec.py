@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dabench.contract.data import ClassSplit
-from dabench.datasets.folder_tree import Tree, child, folders_in, scan
-from dabench.datasets.splits import same
+from dabench.datasets.class_folders.folder_tree import Tree, child, folders_in, scan
+from dabench.datasets.class_folders.splits import same
 from dabench.errors import ConfigError, DataError, did_you_mean
 
 

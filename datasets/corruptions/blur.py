@@ -7,10 +7,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets import corruption_motion
-from dabench.datasets.corruption_levels import Floats, Levels, cut
-from dabench.datasets.corruption_zoom import enlarge
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.corruptions import motion as corruption_motion
+from dabench.datasets.corruptions.levels import Floats, Levels, cut
+from dabench.datasets.corruptions.zoom import enlarge
+from dabench.datasets.weather.kind import Pictures
 
 #: radius of the disk, standard deviation that softens its rim; pixels
 DEFOCUS = Levels(

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dabench.datasets.corruption_levels import SLACK, Levels
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.corruptions.levels import SLACK, Levels
+from dabench.datasets.weather.kind import Pictures
 
 #: distances from the mean are multiplied by this
 CONTRAST = Levels((0.4, 0.3, 0.2, 0.1, 0.05), (0.75, 0.5, 0.4, 0.3, 0.15))

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.corruption_levels import Floats, Levels, cut, is_small
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.corruptions.levels import Floats, Levels, cut, is_small
+from dabench.datasets.weather.kind import Pictures
 
 #: in multiples of the shorter side: strength and smoothness of the wobble, reach of the shear
 ELASTIC = Levels(

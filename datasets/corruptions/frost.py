@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.weather.kind import Pictures
 
 #: the textures repeat after so many pixels
 PERIOD = 640

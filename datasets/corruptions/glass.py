@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.corruption_levels import Floats, Levels, cut
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.corruptions.levels import Floats, Levels, cut
+from dabench.datasets.weather.kind import Pictures
 
 #: standard deviation of the blurs (pixels), how far a pixel comes from (pixels), passes
 GLASS = Levels(

@@ -9,16 +9,14 @@ these are not dabench's own weather.
 
 from __future__ import annotations
 
-from dabench.datasets import (
-    corruptions_blur,
-    corruptions_digital,
-    corruptions_elastic,
-    corruptions_glass,
-    corruptions_noise,
-    corruptions_weather,
-)
-from dabench.datasets.corruption_levels import SEVERITIES
-from dabench.datasets.weather_kind import Kind, Render
+from dabench.datasets.corruptions import blur as corruptions_blur
+from dabench.datasets.corruptions import digital as corruptions_digital
+from dabench.datasets.corruptions import elastic as corruptions_elastic
+from dabench.datasets.corruptions import glass as corruptions_glass
+from dabench.datasets.corruptions import noise as corruptions_noise
+from dabench.datasets.corruptions import weather as corruptions_weather
+from dabench.datasets.corruptions.levels import SEVERITIES
+from dabench.datasets.weather.kind import Kind, Render
 
 STANDARD = "imagenet-c/cifar-c"
 

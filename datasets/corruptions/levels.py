@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.weather.kind import Pictures
 from dabench.errors import ConfigError, DataError
 
 Floats = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from dabench.datasets.corruption_levels import Floats
+from dabench.datasets.corruptions.levels import Floats
 
 #: weights beyond this many standard deviations are left out: below 1/1000 of the first
 REACH = 4

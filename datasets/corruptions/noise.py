@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dabench.datasets.corruption_levels import Levels, cut
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.corruptions.levels import Levels, cut
+from dabench.datasets.weather.kind import Pictures
 
 #: standard deviation, in units of white
 GAUSSIAN = Levels((0.08, 0.12, 0.18, 0.26, 0.38), (0.04, 0.06, 0.08, 0.09, 0.10))

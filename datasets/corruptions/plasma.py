@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from dabench.datasets.corruption_levels import Floats
+from dabench.datasets.corruptions.levels import Floats
 
 FIRST = 100.0
 

@@ -7,11 +7,12 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets import corruption_frost, corruption_motion
-from dabench.datasets.corruption_levels import SLACK, Floats, Levels, cut, is_small
-from dabench.datasets.corruption_plasma import plasma
-from dabench.datasets.corruption_zoom import enlarge, window
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.corruptions import frost as corruption_frost
+from dabench.datasets.corruptions import motion as corruption_motion
+from dabench.datasets.corruptions.levels import SLACK, Floats, Levels, cut, is_small
+from dabench.datasets.corruptions.plasma import plasma
+from dabench.datasets.corruptions.zoom import enlarge, window
+from dabench.datasets.weather.kind import Pictures
 
 #: mean, deviation of the flakes' noise; zoom; threshold; radius, sigma of their fall; clear share
 SNOW = Levels(

@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets.corruption_levels import Floats
+from dabench.datasets.corruptions.levels import Floats
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.dense_ids import Ids
+from dabench.datasets.frame_folders.dense_ids import Ids
 from dabench.errors import DataError
 
 _FOUND = {

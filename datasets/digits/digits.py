@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.contract.data import ClassSplit, DataRequest, DomainData, Labelled
-from dabench.datasets.drawn_cache import drawn_once
-from dabench.datasets.printed import render_domain
+from dabench.datasets.caching.drawn_cache import drawn_once
+from dabench.datasets.digits.printed import render_domain
 from dabench.errors import ConfigError, DataError, did_you_mean
 
 DRAWING = "1"  # part of the cache folder's name: raise it whenever a printed digit changes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from dabench.datasets.dense_ids import CAMVID_11, CAMVID_IDS
-from dabench.datasets.frame_domain import Domain
-from dabench.datasets.frame_files import Layout, Naming, Part
-from dabench.datasets.frame_set import FrameFolder
+from dabench.datasets.frame_folders.dense_ids import CAMVID_11, CAMVID_IDS
+from dabench.datasets.frame_folders.frame_domain import Domain
+from dabench.datasets.frame_folders.frame_files import Layout, Naming, Part
+from dabench.datasets.frame_folders.frame_set import FrameFolder
 
 _COUNTS = {"train": 367, "val": 101, "test": 233}
 

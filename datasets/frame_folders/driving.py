@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from dabench.datasets.dense_ids import CITYSCAPES_19, CROSSCITY_13, SYNTHIA_16
-from dabench.datasets.driving_domains import (
+from dabench.datasets.frame_folders.dense_ids import CITYSCAPES_19, CROSSCITY_13, SYNTHIA_16
+from dabench.datasets.frame_folders.driving_domains import (
     ACDC,
     CITIES,
     CITYSCAPES_BOTH,
@@ -15,7 +15,7 @@ from dabench.datasets.driving_domains import (
     GTA5,
     SYNTHIA,
 )
-from dabench.datasets.frame_set import FrameFolder
+from dabench.datasets.frame_folders.frame_set import FrameFolder
 
 _DEFAULTS = {
     "image_size": 512,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dabench.datasets.dense_ids import (
+from dabench.datasets.frame_folders.dense_ids import (
     CROSSCITY_IDS,
     GTA5_IDS,
     LABEL_IDS,
@@ -17,8 +17,8 @@ from dabench.datasets.dense_ids import (
     TRAIN_IDS,
     Ids,
 )
-from dabench.datasets.frame_domain import Domain
-from dabench.datasets.frame_files import Layout, Naming, Pair, Part
+from dabench.datasets.frame_folders.frame_domain import Domain
+from dabench.datasets.frame_folders.frame_files import Layout, Naming, Pair, Part
 
 HELD_OUT = ("ulm", "weimar", "zurich")
 

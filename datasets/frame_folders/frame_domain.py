@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dabench.datasets.folder_tree import child
-from dabench.datasets.frame_files import Layout, Pair, Role, images, pairs
+from dabench.datasets.class_folders.folder_tree import child
+from dabench.datasets.frame_folders.frame_files import Layout, Pair, Role, images, pairs
 from dabench.errors import ConfigError, DataError
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dabench.datasets.dense_ids import Ids
-from dabench.datasets.folder_tree import ENDINGS
+from dabench.datasets.class_folders.folder_tree import ENDINGS
+from dabench.datasets.frame_folders.dense_ids import Ids
 from dabench.errors import DataError
 
 Role = Literal["source_train", "source_val", "target_all"]

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from tqdm import tqdm
 
 from dabench.contract.data import DataRequest, DenseData
-from dabench.datasets.frame_build import FrameBuild
-from dabench.datasets.frame_cache import load_frames
-from dabench.datasets.frame_domain import Domain
-from dabench.datasets.frame_files import ROLES, Pair, Role, pairs
-from dabench.datasets.image_build import QUIET
+from dabench.datasets.caching.frame_build import FrameBuild
+from dabench.datasets.caching.frame_cache import load_frames
+from dabench.datasets.caching.image_build import QUIET
+from dabench.datasets.frame_folders.frame_domain import Domain
+from dabench.datasets.frame_folders.frame_files import ROLES, Pair, Role, pairs
 from dabench.errors import ConfigError, DataError, did_you_mean
 
 

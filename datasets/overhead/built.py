@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dabench.datasets.overhead_canvas import Array, Canvas, box
-from dabench.datasets.overhead_palette import WHITE
-from dabench.datasets.overhead_parts import (
-    cars,
-    houses,
-    meadow,
-    road,
-    surroundings,
-    trees,
-)
+from dabench.datasets.overhead.canvas import Array, Canvas, box
+from dabench.datasets.overhead.palette import WHITE
+from dabench.datasets.overhead.parts import cars, houses, meadow, road, surroundings, trees
 
 
 def housing(c: Canvas) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from dabench.datasets.overhead_palette import ASPHALTS, SEASONS, SOILS, WATERS, Colour
+from dabench.datasets.overhead.palette import ASPHALTS, SEASONS, SOILS, WATERS, Colour
 
 SIDE = 128  # pixels of the canvas; reduced afterwards, so that edges become smooth
 HALF = SIDE / 2

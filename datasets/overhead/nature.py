@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dabench.datasets.overhead_canvas import Canvas
-from dabench.datasets.overhead_palette import ASPHALTS, SOILS, WHITE
-from dabench.datasets.overhead_parts import (
-    bend,
-    blob,
-    fields,
-    meadow,
-    road,
-    surroundings,
-    trees,
-)
+from dabench.datasets.overhead.canvas import Canvas
+from dabench.datasets.overhead.palette import ASPHALTS, SOILS, WHITE
+from dabench.datasets.overhead.parts import bend, blob, fields, meadow, road, surroundings, trees
 
 
 def bare_soil(c: Canvas) -> None:

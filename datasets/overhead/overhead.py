@@ -12,11 +12,10 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from dabench.contract.data import DataRequest, DomainData, Labelled
-from dabench.datasets import overhead_built as built
-from dabench.datasets import overhead_nature as nature
-from dabench.datasets.digits import labelled
-from dabench.datasets.drawn_cache import drawn_once
-from dabench.datasets.overhead_canvas import SIDE, Canvas
+from dabench.datasets.caching.drawn_cache import drawn_once
+from dabench.datasets.digits.digits import labelled
+from dabench.datasets.overhead import built, nature
+from dabench.datasets.overhead.canvas import SIDE, Canvas
 from dabench.errors import ConfigError, did_you_mean
 
 DRAWING = "1"  # part of the cache folder's name: raise it whenever a picture changes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dabench.datasets.overhead_canvas import Array, Canvas, box, boxes, turned
-from dabench.datasets.overhead_palette import CARS, ROOFS, SOILS, WATERS
+from dabench.datasets.overhead.canvas import Array, Canvas, box, boxes, turned
+from dabench.datasets.overhead.palette import CARS, ROOFS, SOILS, WATERS
 
 
 def meadow(c: Canvas) -> None:

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.streets_canvas import FAR, NUMBER, Canvas, Colour, upright
-from dabench.datasets.streets_look import Dice, Look
+from dabench.datasets.streets.canvas import FAR, NUMBER, Canvas, Colour, upright
+from dabench.datasets.streets.look import Dice, Look
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from dabench.contract.data import Frames
-from dabench.datasets.cache_folder import publish, read_digest, say_once, write_arrays, writing
-from dabench.datasets.image_cache import CachedImages
-from dabench.datasets.streets_canvas import Pictures
+from dabench.datasets.caching.cache_folder import (
+    publish,
+    read_digest,
+    say_once,
+    write_arrays,
+    writing,
+)
+from dabench.datasets.caching.image_cache import CachedImages
+from dabench.datasets.streets.canvas import Pictures
 
 Drawn = tuple[Pictures, Pictures]  # (N, H, W, 3) images and (N, H, W) masks, uint8
 

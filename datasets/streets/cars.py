@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dabench.datasets.streets_canvas import NEAR, Array, Canvas, Colour, panes, upright
-from dabench.datasets.streets_look import Dice, Look
+from dabench.datasets.streets.canvas import NEAR, Array, Canvas, Colour, panes, upright
+from dabench.datasets.streets.look import Dice, Look
 
 _TYRE: Colour = (28, 28, 30)
 _PANE: Colour = (52, 62, 74)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dabench.datasets.streets_canvas import Canvas, Colour, grid, panes, upright
-from dabench.datasets.streets_look import Dice, Look
+from dabench.datasets.streets.canvas import Canvas, Colour, grid, panes, upright
+from dabench.datasets.streets.look import Dice, Look
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.streets_air import draw_air
-from dabench.datasets.streets_canvas import CLASSES, FAR, NEAR, Canvas, Pictures
-from dabench.datasets.streets_ground import draw_ground, draw_shadows
-from dabench.datasets.streets_look import Look
-from dabench.datasets.streets_looks import LOOKS
-from dabench.datasets.streets_street import Street
-from dabench.datasets.streets_world import make_street
+from dabench.datasets.streets.air import draw_air
+from dabench.datasets.streets.canvas import CLASSES, FAR, NEAR, Canvas, Pictures
+from dabench.datasets.streets.ground import draw_ground, draw_shadows
+from dabench.datasets.streets.look import Look
+from dabench.datasets.streets.looks import LOOKS
+from dabench.datasets.streets.street import Street
+from dabench.datasets.streets.world import make_street
 
 SEED = 2029
 #: roughness of what a class is made of, in grey levels

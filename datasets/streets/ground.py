@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.streets_canvas import (
+from dabench.datasets.streets.canvas import (
     FAR,
     NEAR,
     NUMBER,
@@ -20,7 +20,7 @@ from dabench.datasets.streets_canvas import (
     fill,
     flat,
 )
-from dabench.datasets.streets_look import Look
+from dabench.datasets.streets.look import Look
 
 _STEPS = np.geomspace(NEAR, FAR, 18)
 _TILE, _FINE = 128, 16  # pixels a side of a texture tile, and pixels a metre

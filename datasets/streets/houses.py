@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.streets_canvas import Array, Canvas, Colour, grid, panes, upright
-from dabench.datasets.streets_look import Dice, Look
+from dabench.datasets.streets.canvas import Array, Canvas, Colour, grid, panes, upright
+from dabench.datasets.streets.look import Dice, Look
 
 _Part = tuple[Array, Colour]  # shapes of one colour
 _ALL = np.array(((0.0, 1.0),))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dabench.datasets.streets_canvas import Colour
+from dabench.datasets.streets.canvas import Colour
 
 Range = tuple[float, float]
 Colours = tuple[Colour, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dabench.datasets.streets_look import Look
+from dabench.datasets.streets.look import Look
 
 AVENUE = Look(
     name="avenue",

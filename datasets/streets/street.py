@@ -7,10 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from dabench.datasets.streets_air import Air
-from dabench.datasets.streets_canvas import Array, Camera, Canvas, flat
-from dabench.datasets.streets_ground import Ground
-from dabench.datasets.streets_look import Look
+from dabench.datasets.streets.air import Air
+from dabench.datasets.streets.canvas import Array, Camera, Canvas, flat
+from dabench.datasets.streets.ground import Ground
+from dabench.datasets.streets.look import Look
 
 Box = tuple[float, float, float, float]  # x0, x1, z0, z1
 

@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from dabench.contract.data import DataRequest, DenseData, Frames
-from dabench.datasets.streets_cache import Drawn, cached
-from dabench.datasets.streets_canvas import CLASSES
-from dabench.datasets.streets_frames import draw_drive, width_of
-from dabench.datasets.streets_looks import LOOKS
+from dabench.datasets.streets.cache import Drawn, cached
+from dabench.datasets.streets.canvas import CLASSES
+from dabench.datasets.streets.frames import draw_drive, width_of
+from dabench.datasets.streets.looks import LOOKS
 from dabench.errors import ConfigError, did_you_mean
 
 DRAWING = "1"  # part of the cache folder's name: raise it whenever a picture changes

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dabench.datasets.streets_canvas import Array, Canvas, Colour, upright
-from dabench.datasets.streets_look import Dice, Look
+from dabench.datasets.streets.canvas import Array, Canvas, Colour, upright
+from dabench.datasets.streets.look import Dice, Look
 
 _SKIN: tuple[Colour, ...] = ((224, 178, 146), (172, 122, 90), (110, 76, 56), (236, 196, 166))
 

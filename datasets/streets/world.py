@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from dabench.datasets.streets_air import make_air
-from dabench.datasets.streets_canvas import FAR, Camera
-from dabench.datasets.streets_cars import make_car
-from dabench.datasets.streets_fences import Fence, make_fence
-from dabench.datasets.streets_ground import Ground
-from dabench.datasets.streets_houses import make_house
-from dabench.datasets.streets_look import Dice, Look
-from dabench.datasets.streets_street import Box, Street
-from dabench.datasets.streets_things import Post, make_person, make_sign, make_tree
+from dabench.datasets.streets.air import make_air
+from dabench.datasets.streets.canvas import FAR, Camera
+from dabench.datasets.streets.cars import make_car
+from dabench.datasets.streets.fences import Fence, make_fence
+from dabench.datasets.streets.ground import Ground
+from dabench.datasets.streets.houses import make_house
+from dabench.datasets.streets.look import Dice, Look
+from dabench.datasets.streets.street import Box, Street
+from dabench.datasets.streets.things import Post, make_person, make_sign, make_tree
 
 _END = FAR + 45.0  # metres of street that are built
 

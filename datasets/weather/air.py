@@ -11,8 +11,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets.weather_fields import Field, blend_colour, enlarge, smooth_noise
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.weather.fields import Field, blend_colour, enlarge, smooth_noise
+from dabench.datasets.weather.kind import Pictures
 
 #: fog: optical depth of the farthest point (it transmits exp(-depth) of the light)
 FOG_DEPTH = (0.6, 1.0, 1.5, 2.1, 3.0)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dabench.datasets.weather_kind import Kind, Pictures
+from dabench.datasets.weather.kind import Kind, Pictures
 
 #: opacity of each of the discs that make the fog; its coefficient hardly matters on small pictures
 FOG = (0.03, 0.06, 0.10, 0.15, 0.22)

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.corruptions import CORRUPTIONS
-from dabench.datasets.weather_albumentations import ALBUMENTATIONS
-from dabench.datasets.weather_kind import Kind, Pictures
-from dabench.datasets.weather_kinds import OWN
-from dabench.datasets.weather_published import PUBLISHED
+from dabench.datasets.corruptions.kinds import CORRUPTIONS
+from dabench.datasets.weather.albumentations import ALBUMENTATIONS
+from dabench.datasets.weather.kind import Kind, Pictures
+from dabench.datasets.weather.kinds import OWN
+from dabench.datasets.weather.published import PUBLISHED
 from dabench.errors import ConfigError, DataError, did_you_mean
 
 #: raised whenever the pixels of a kind change

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.weather_fields import Field, smoothstep
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.weather.fields import Field, smoothstep
+from dabench.datasets.weather.kind import Pictures
 
 #: low light: (gamma, gain, shot noise as variance / signal, read noise as standard deviation)
 LOW_LIGHT = (

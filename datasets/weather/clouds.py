@@ -12,8 +12,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets.weather_fields import Field, blend, coarse_uniform, enlarge
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.weather.fields import Field, blend, coarse_uniform, enlarge
+from dabench.datasets.weather.kind import Pictures
 
 #: what the publication fixed "within the recommended values" without listing it
 FREQ_EXPONENT = -2.0

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.weather.kind import Pictures
 
 Field = npt.NDArray[np.float32]
 

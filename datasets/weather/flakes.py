@@ -12,8 +12,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets.weather_fields import Field, enlarge
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.weather.fields import Field, enlarge
+from dabench.datasets.weather.kind import Pictures
 
 #: published for all levels
 DENSITY_UNIFORMITY, FLAKE_SIZE, FLAKE_SIZE_UNIFORMITY = 0.9, 0.1, 0.8

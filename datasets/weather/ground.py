@@ -7,14 +7,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets.weather_fields import (
-    Field,
-    blend_colour,
-    enlarge,
-    smooth_noise,
-    smoothstep,
-)
-from dabench.datasets.weather_kind import Pictures
+from dabench.datasets.weather.fields import Field, blend_colour, enlarge, smooth_noise, smoothstep
+from dabench.datasets.weather.kind import Pictures
 
 #: score above which snow lies, for severities 1 to 5
 THRESHOLD = (0.26, 0.14, 0.03, -0.08, -0.19)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dabench.datasets.weather_air import fog, rain
-from dabench.datasets.weather_camera import lens_drops, low_light
-from dabench.datasets.weather_ground import ground_snow
-from dabench.datasets.weather_kind import Kind
+from dabench.datasets.weather.air import fog, rain
+from dabench.datasets.weather.camera import lens_drops, low_light
+from dabench.datasets.weather.ground import ground_snow
+from dabench.datasets.weather.kind import Kind
 
 OWN: tuple[Kind, ...] = (
     Kind("fog", 5, "dabench", fog),

@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from dabench.datasets.weather_clouds import CloudLevel, cloud_layer
-from dabench.datasets.weather_flakes import SnowLevel, snowfall
-from dabench.datasets.weather_kind import Kind, Pictures
+from dabench.datasets.weather.clouds import CloudLevel, cloud_layer
+from dabench.datasets.weather.flakes import SnowLevel, snowfall
+from dabench.datasets.weather.kind import Kind, Pictures
 
 AID, UCM = 600, 256
 CLOUDS = (

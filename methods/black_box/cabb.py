@@ -11,11 +11,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from dabench.contract.access import BlackBox, TargetBatch
-from dabench.contract.method import DecayingSGD, OfflineMethod, inverse_decay
-from dabench.contract.types import Prediction, Separation
-from dabench.engine import views
-from dabench.engine.nets import Network, fixed_statistics, joint_groups, set_probabilities
+from dabench.api import (
+    BlackBox,
+    DecayingSGD,
+    Network,
+    OfflineMethod,
+    Prediction,
+    Separation,
+    TargetBatch,
+    fixed_statistics,
+    inverse_decay,
+    joint_groups,
+    set_probabilities,
+    views,
+)
 from dabench.methods.functional import distillation, divergence, losses
 from dabench.methods.functional.mixture import fit_two_component, per_class_posterior
 

@@ -9,11 +9,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.contract.access import BlackBox, TargetBatch
-from dabench.contract.method import DecayingSGD, OfflineMethod
-from dabench.contract.types import Prediction
-from dabench.engine import views
-from dabench.engine.nets import fixed_statistics, set_probabilities
+from dabench.api import (
+    BlackBox,
+    DecayingSGD,
+    OfflineMethod,
+    Prediction,
+    TargetBatch,
+    fixed_statistics,
+    set_probabilities,
+    views,
+)
 from dabench.methods.functional import distillation, losses
 
 NonNegative = Annotated[float, Field(ge=0)]

@@ -8,10 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.contract.access import BlackBox, TargetBatch
-from dabench.contract.method import DecayingSGD, OfflineMethod
-from dabench.contract.types import Prediction
-from dabench.engine import views
+from dabench.api import BlackBox, DecayingSGD, OfflineMethod, Prediction, TargetBatch, views
 from dabench.methods.functional import divergence, losses
 
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dabench.methods.conda import ConDA, Mixing
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive
 from dabench.methods.functional.gradient_step import GradNorm
 from dabench.methods.functional.replay import Policy
+from dabench.methods.online.conda import ConDA, Mixing
 
 
 class Aerial(ConDA):

@@ -8,10 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.contract.access import Online, TargetBatch
-from dabench.contract.method import OnlineMethod
-from dabench.contract.types import Kind, Prediction
-from dabench.errors import ConfigError
+from dabench.api import ConfigError, Kind, Online, OnlineMethod, Prediction, TargetBatch
 from dabench.methods.functional.normalisation import adapt_normalisation
 
 

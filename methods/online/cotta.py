@@ -8,10 +8,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.contract.access import Online, TargetBatch
-from dabench.contract.method import OnlineMethod, frozen_copy
-from dabench.contract.types import Kind, Prediction
-from dabench.engine.views import affine, blur
+from dabench.api import (
+    Kind,
+    Online,
+    OnlineMethod,
+    Prediction,
+    TargetBatch,
+    frozen_copy,
+    views,
+)
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
 from dabench.methods.functional.losses import soft_cross_entropy
@@ -29,7 +34,7 @@ class CoTTA(OnlineMethod):
     source value with a small probability. The teacher's answer, from before the update, counts.
     In segmentation the views are those of the authors' code for it: seven scales, each with its
     mirror image; answers are brought back to the image's frame before they are averaged.
-    Deviations: views are drawn with the suite's geometry and blur, without hue and gamma; the plain
+    Deviations: views are drawn with the suite's geometry and without hue and gamma; the plain
     teacher pass is left out where its answer is not used; ``predict`` answers without views, since
     it must not draw random numbers; dropout stays off; answers of views are averaged as logits in
     segmentation too.
@@ -130,12 +135,12 @@ def augment(images: Tensor, *, flip: bool) -> Tensor:
     Brightness, contrast and saturation are drawn once for all images, so that BatchNorm takes most
     of them away; geometry and blur are drawn for every image.
     """
-    out = affine(images, rotate=0.26, scale=0.1, translate=1 / 16, flip=flip)
+    out = views.affine(images, rotate=0.26, scale=0.1, translate=1 / 16, flip=flip)
     spread = torch.tensor((0.4, 0.3, 0.5))
     brightness, contrast, saturation = (1 + spread * (2 * torch.rand(3) - 1)).tolist()
     out = out * brightness
     mean = out.mean(dim=(1, 2, 3), keepdim=True)
     out = mean + (out - mean) * contrast
     grey = out.mean(dim=1, keepdim=True)
-    out = blur((grey + (out - grey) * saturation).clamp(0, 1), most=0.5)
+    out = views.blur((grey + (out - grey) * saturation).clamp(0, 1), most=0.5)
     return (out + 0.005 * torch.randn_like(out)).clamp(0, 1)

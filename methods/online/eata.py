@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.contract.access import Online, TargetBatch
-from dabench.contract.method import OnlineMethod
-from dabench.contract.types import Prediction
-from dabench.errors import AccessError
+from dabench.api import AccessError, Online, OnlineMethod, Prediction, TargetBatch
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
 from dabench.methods.functional.losses import entropy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dabench.methods.functional.losses import max_squares
-from dabench.methods.tent import Tent
+from dabench.methods.online.tent import Tent
 
 
 class MaxSquares(Tent):

@@ -7,10 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from dabench.contract.access import Online, TargetBatch
-from dabench.contract.method import OnlineMethod
-from dabench.contract.types import Prediction
-from dabench.engine.nets import Network, trunk_stages
+from dabench.api import Network, Online, OnlineMethod, Prediction, TargetBatch, trunk_stages
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
 from dabench.methods.functional.losses import entropy

@@ -7,10 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from dabench.contract.access import Online, TargetBatch
-from dabench.contract.method import OnlineMethod
-from dabench.contract.types import Kind, Prediction
-from dabench.errors import ConfigError
+from dabench.api import ConfigError, Kind, Online, OnlineMethod, Prediction, TargetBatch
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
 from dabench.methods.functional.losses import entropy

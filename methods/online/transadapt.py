@@ -11,13 +11,21 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from dabench.contract.access import Online, TargetBatch
-from dabench.contract.method import OnlineMethod, frozen_copy
-from dabench.contract.types import IGNORE, Kind, Prediction, Task
-from dabench.engine.dense_nets import upsample
-from dabench.engine.dense_views import Warp
-from dabench.engine.photometric import Photometric
-from dabench.errors import AccessError, ConfigError
+from dabench.api import (
+    IGNORE,
+    AccessError,
+    ConfigError,
+    Kind,
+    Online,
+    OnlineMethod,
+    Photometric,
+    Prediction,
+    TargetBatch,
+    Task,
+    Warp,
+    frozen_copy,
+    upsample,
+)
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.consistency import consistency
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm

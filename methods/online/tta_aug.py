@@ -8,11 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.contract.access import Online, TargetBatch
-from dabench.contract.method import OnlineMethod
-from dabench.contract.types import Kind, Prediction
-from dabench.engine.dense_views import Warp
-from dabench.engine.photometric import Photometric
+from dabench.api import Kind, Online, OnlineMethod, Photometric, Prediction, TargetBatch, Warp
 from dabench.methods.functional.bounds import Share
 from dabench.methods.functional.losses import EPS
 from dabench.methods.functional.normalisation import adapt_normalisation

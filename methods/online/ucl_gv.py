@@ -8,9 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.contract.access import Online, TargetBatch
-from dabench.contract.method import OnlineMethod
-from dabench.contract.types import Prediction
+from dabench.api import Online, OnlineMethod, Prediction, TargetBatch
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.contrastive import memory_contrast

@@ -9,10 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.contract.access import SourceFree, TargetBatch
-from dabench.contract.method import DecayingSGD, OfflineMethod
-from dabench.contract.types import Prediction
-from dabench.engine import views
+from dabench.api import DecayingSGD, OfflineMethod, Prediction, SourceFree, TargetBatch, views
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.divergence import normalised_entropy
 from dabench.methods.functional.losses import information_maximisation

@@ -8,11 +8,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.contract.access import SourceFree, TargetBatch
-from dabench.contract.method import DecayingSGD, OfflineMethod, frozen_copy
-from dabench.contract.types import Init, Prediction, Separation
-from dabench.engine import views
-from dabench.engine.nets import Network, fixed_statistics
+from dabench.api import (
+    DecayingSGD,
+    Init,
+    Network,
+    OfflineMethod,
+    Prediction,
+    Separation,
+    SourceFree,
+    TargetBatch,
+    fixed_statistics,
+    frozen_copy,
+    views,
+)
 from dabench.methods.functional import divergence, losses
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.mixture import (

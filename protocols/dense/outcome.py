@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dabench.contract.protocol import Outcome
 from dabench.contract.types import Score
-from dabench.protocols import dense_scores
-from dabench.protocols.dense_scores import Layout
-from dabench.protocols.stream_scores import Course
+from dabench.protocols.dense import scores as dense_scores
+from dabench.protocols.dense.scores import Layout
+from dabench.protocols.streams.scores import Course
 
 Timing = Literal["after", "before"]
 #: what a frame's counts are kept of, in this order

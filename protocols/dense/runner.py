@@ -15,16 +15,17 @@ from dabench.contract.data import ImageArray
 from dabench.contract.protocol import DensePlan, Outcome
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.engine import walk
-from dabench.engine.dense_metrics import mean_iou, pixel_confusion
-from dabench.engine.walk import Progress
+from dabench.engine import stream as walk
+from dabench.engine.stream import Progress
 from dabench.errors import DataError
-from dabench.protocols import dense_outcome, strips
-from dabench.protocols.dense_outcome import KEPT, Timing
-from dabench.protocols.dense_scores import DenseCourse, Layout
-from dabench.protocols.stream_scores import Stretch
-from dabench.protocols.upper_bound import UpperBound
-from dabench.protocols.walker import Granting, Walker
+from dabench.metrics.segmentation import mean_iou, pixel_confusion
+from dabench.protocols.dense import outcome as dense_outcome
+from dabench.protocols.dense import strips
+from dabench.protocols.dense.outcome import KEPT, Timing
+from dabench.protocols.dense.scores import DenseCourse, Layout
+from dabench.protocols.offline.upper_bound import UpperBound
+from dabench.protocols.streams.runner import Granting, Walker
+from dabench.protocols.streams.scores import Stretch
 
 
 @dataclass

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dabench.contract.types import Score
-from dabench.engine.dense_metrics import DenseIoU, iou_scores, mean_iou, union_of
-from dabench.protocols.stream_scores import Course
+from dabench.metrics.segmentation import DenseIoU, iou_scores, mean_iou, union_of
+from dabench.protocols.streams.scores import Course
 
 #: the running mIoU's window in frames: a single frame lacks most classes
 WINDOW = 20

@@ -14,15 +14,15 @@ from dabench.contract.access import Recorder, Unlabelled
 from dabench.contract.data import ClassSplit, DomainData, Labelled
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Build, Outcome, Plan, Run
+from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Score, Task
-from dabench.engine import loops
-from dabench.engine.loops import Predictions
-from dabench.engine.scoring import Scorer, check_order
-from dabench.engine.seeding import seed, seed_everything
+from dabench.engine import fit as loops
 from dabench.errors import AccessError, ConfigError, did_you_mean
-from dabench.protocols.separations import Separations
-from dabench.protocols.upper_bound import UpperBound
+from dabench.metrics.predictions import Predictions
+from dabench.metrics.scoring import Scorer, check_order
+from dabench.protocols.offline.separations import Separations
+from dabench.protocols.offline.upper_bound import UpperBound
 
 SEGMENTS = {"adapt": "all", "held-out": "held-out"}
 

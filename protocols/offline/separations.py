@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dabench.contract.access import Recorder
 from dabench.contract.types import IntArray, Score, Separation
-from dabench.engine.metrics import UnknownScoreMetrics
+from dabench.metrics.classification import UnknownScoreMetrics
 
 
 class Separations(Recorder):

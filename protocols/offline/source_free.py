@@ -6,9 +6,11 @@ import copy
 from typing import ClassVar
 
 from dabench.contract.access import Recorder, SourceFree
+from dabench.contract.cost import Cost
+from dabench.contract.network import Network
 from dabench.contract.protocol import Plan, Run
-from dabench.engine import nets
-from dabench.protocols.offline import OfflineProtocol
+from dabench.networks.batchnorm import reestimate_batchnorm
+from dabench.protocols.offline.protocol import OfflineProtocol
 
 
 class SourceFreeProtocol(OfflineProtocol):
@@ -16,16 +18,14 @@ class SourceFreeProtocol(OfflineProtocol):
 
     grant: ClassVar[type] = SourceFree
 
-    def hand_out(
-        self, plan: Plan, source: nets.Network, run: Run, recorder: Recorder
-    ) -> SourceFree:
+    def hand_out(self, plan: Plan, source: Network, run: Run, recorder: Recorder) -> SourceFree:
         """Copy the source model; with ``--init bn-target`` re-estimate its BatchNorm statistics."""
         network = copy.deepcopy(source)
-        network.cost = nets.Cost()
+        network.cost = Cost()
         network.to(run.device)
         if run.init == "bn-target":
             images = (batch.images.to(run.device) for batch in plan.parts["adapt"].survey(128))
             with network.cost.pause():
-                nets.reestimate_batchnorm(network, images)
+                reestimate_batchnorm(network, images)
         target = plan.parts["adapt"]
         return SourceFree(plan.task, target, network, run.budget, run.seed, recorder)

@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dabench import views
 from dabench.contract.access import BlackBox, Online, SourceFree, TargetBatch
 from dabench.contract.method import DecayingSGD, OfflineMethod, OnlineMethod
 from dabench.contract.types import IGNORE, IntArray, Kind, Prediction
-from dabench.engine import nets, views
+from dabench.networks.batchnorm import batch_statistics
 
 
 class UpperBound(OfflineMethod, OnlineMethod):
@@ -128,7 +129,7 @@ class TargetSupervised(UpperBound):
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return logits by the batch's own statistics."""
-        with nets.batch_statistics(self.net, images, dense=self.dense):
+        with batch_statistics(self.net, images, dense=self.dense):
             logits: Tensor = self.net(images)
         return logits
 

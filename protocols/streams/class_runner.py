@@ -13,15 +13,16 @@ from dabench.contract.access import TargetBatch, to_float
 from dabench.contract.data import ImageArray
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome, StreamPlan
+from dabench.contract.seeding import seed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.engine.seeding import seed
-from dabench.engine.walk import Journal
+from dabench.engine.stream import Journal
 from dabench.errors import ConfigError
-from dabench.protocols import stream_scores, streams
-from dabench.protocols.stream_scores import Course, Stretch
-from dabench.protocols.upper_bound import UpperBound
-from dabench.protocols.walker import Granting, Walker
+from dabench.protocols.offline.upper_bound import UpperBound
+from dabench.protocols.streams import pictures as streams
+from dabench.protocols.streams import scores as stream_scores
+from dabench.protocols.streams.runner import Granting, Walker
+from dabench.protocols.streams.scores import Course, Stretch
 
 
 class Options(Granting, Protocol):

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from dabench.contract.data import DomainData, ImageArray
+from dabench.contract.seeding import seed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.datasets import weather
-from dabench.engine.seeding import seed
+from dabench.datasets.weather import apply as weather
 from dabench.errors import ConfigError
 
 Order = Literal["random", "class-correlated"]

@@ -11,18 +11,18 @@ from pydantic import Field
 
 from dabench.contract.access import Online
 from dabench.contract.data import DomainData
+from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, Outcome, Run, StreamPlan
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Task
-from dabench.datasets import weather
-from dabench.engine.nets import Network
-from dabench.engine.scoring import check_order
-from dabench.engine.walk import Journal
+from dabench.datasets.weather import apply as weather
+from dabench.engine.stream import Journal
 from dabench.errors import ConfigError
-from dabench.protocols import streams
-from dabench.protocols.class_walker import ClassWalker
-from dabench.protocols.offline import select_rows
-from dabench.protocols.walker import check_init
+from dabench.metrics.scoring import check_order
+from dabench.protocols.offline.protocol import select_rows
+from dabench.protocols.streams import pictures as streams
+from dabench.protocols.streams.class_runner import ClassWalker
+from dabench.protocols.streams.runner import check_init
 
 #: images of a class from which every role has one
 FEWEST = 5

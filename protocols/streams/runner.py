@@ -14,19 +14,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dabench.contract.access import Online, TargetBatch, to_float
+from dabench.contract.cost import Cost
 from dabench.contract.data import ImageArray
 from dabench.contract.method import OnlineMethod
+from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, StreamPlan
+from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Kind
-from dabench.engine import walk
-from dabench.engine.nets import Cost, Network
-from dabench.engine.seeding import seed, seed_everything
+from dabench.engine import stream as walk
 from dabench.errors import AccessError, ConfigError
-from dabench.protocols import streams
-from dabench.protocols.offline import check_grant
-from dabench.protocols.stream_recorder import StreamRecorder
-from dabench.protocols.stream_scores import Course, Stretch
+from dabench.protocols.offline.protocol import check_grant
+from dabench.protocols.streams import pictures as streams
+from dabench.protocols.streams.recorder import StreamRecorder
+from dabench.protocols.streams.scores import Course, Stretch
 
 #: clear images that EATA's Fisher matrix is estimated on (source-like, without labels)
 FISHER_IMAGES = 2000

@@ -16,7 +16,7 @@ import pytest
 
 from dabench.board.page.build import leaderboard_page
 from dabench.board.page.gather import Gathered, Reader
-from dabench.roster import registered
+from dabench.registry.method_info import registered
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="pip install playwright for the tests in a browser"

@@ -11,7 +11,8 @@ import pytest
 
 from dabench import registry
 from dabench.contract.protocol import Outcome
-from dabench.engine import label_free, loops
+from dabench.engine import fit as loops
+from dabench.metrics import label_free
 
 LABEL_FREE = {"im", "entropy", "snd"}
 

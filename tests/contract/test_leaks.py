@@ -14,8 +14,8 @@ from dabench.contract.access import Unlabelled
 from dabench.contract.data import DomainData, Labelled
 from dabench.contract.method import OfflineMethod
 from dabench.contract.types import Prediction
-from dabench.engine.scoring import check_order, order_leak
 from dabench.errors import DataError
+from dabench.metrics.scoring import check_order, order_leak
 from dabench.protocols.sf_osda import SourceFreeOpenSet
 from dabench.protocols.sf_uda import SourceFreeClosedSet
 

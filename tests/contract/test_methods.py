@@ -12,10 +12,10 @@ import torch
 from dabench import registry
 from dabench.contract.access import Budget, Online, Recorder
 from dabench.contract.protocol import Run
-from dabench.engine import loops
-from dabench.engine.oracle import AnswerForm, InProcess
+from dabench.engine import fit as loops
 from dabench.errors import AccessError, ConfigError
-from dabench.protocols.upper_bound import UpperBound
+from dabench.oracle.client import AnswerForm, InProcess
+from dabench.protocols.offline.upper_bound import UpperBound
 
 SERVED = [(name, entry.protocols) for name, entry in registry.METHODS.items()]
 OFFLINE = [p for p in registry.PROTOCOLS if not getattr(registry.protocol(p), "online", False)]

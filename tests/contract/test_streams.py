@@ -17,12 +17,13 @@ from dabench import registry
 from dabench.contract.access import Budget, Recorder, SourceFree, TargetBatch
 from dabench.contract.data import DomainData
 from dabench.contract.method import OnlineMethod
+from dabench.contract.network import Network
 from dabench.contract.protocol import Outcome, Resume, Run, StreamPlan
 from dabench.contract.types import Prediction
-from dabench.engine import nets, source
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, TrainingError
-from dabench.protocols.upper_bound import UpperBound
+from dabench.protocols.offline.upper_bound import UpperBound
+from dabench.source_models import classifier as source
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "gradual-weather": {"weather": "fog"},
@@ -48,7 +49,7 @@ class StreamBench:
 
     protocol: Any
     plan: StreamPlan
-    network: nets.Network
+    network: Network
 
     def run(
         self,

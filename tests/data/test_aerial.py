@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dabench import cli
+from dabench.cli import main as cli
 from dabench.contract.data import DataRequest, DomainData
-from dabench.datasets import splits
-from dabench.datasets.aerial import Aid, Ucm
-from dabench.datasets.folder_set import ClassFolder
+from dabench.datasets.class_folders import splits
+from dabench.datasets.class_folders.aerial import Aid, Ucm
+from dabench.datasets.class_folders.folder_set import ClassFolder
 from dabench.errors import ConfigError, DataError
 
 Maker = Callable[..., Path]

@@ -11,10 +11,16 @@ import pytest
 from PIL import Image
 
 from dabench.contract.data import DataRequest
-from dabench.datasets.camvid import CamVid
-from dabench.datasets.dense_ids import CAMVID_11, CAMVID_IDS, GTA5_IDS, SYNTHIA_16, SYNTHIA_IDS
-from dabench.datasets.image_decoding import decode, decode_sized
-from dabench.datasets.mask_decoding import decode_mask
+from dabench.datasets.decoding.images import decode, decode_sized
+from dabench.datasets.decoding.masks import decode_mask
+from dabench.datasets.frame_folders.camvid import CamVid
+from dabench.datasets.frame_folders.dense_ids import (
+    CAMVID_11,
+    CAMVID_IDS,
+    GTA5_IDS,
+    SYNTHIA_16,
+    SYNTHIA_IDS,
+)
 from dabench.errors import DataError
 
 SHAPE = (16, 24)

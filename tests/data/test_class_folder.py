@@ -19,10 +19,17 @@ import pytest
 from PIL import Image
 
 from dabench.contract.data import ClassSplit, DataRequest, DomainData, ImageArray, Labelled
-from dabench.datasets import cache_folder, folder_tree, image_build, image_cache, splits
-from dabench.datasets.class_folder import ImageFolder, Office31, OfficeHome, Pacs, VisdaC
-from dabench.datasets.folder_set import ClassFolder
-from dabench.datasets.image_stream import StreamedImages
+from dabench.datasets.caching import cache_folder, image_build, image_cache
+from dabench.datasets.caching.image_stream import StreamedImages
+from dabench.datasets.class_folders import folder_tree, splits
+from dabench.datasets.class_folders.class_folder import (
+    ImageFolder,
+    Office31,
+    OfficeHome,
+    Pacs,
+    VisdaC,
+)
+from dabench.datasets.class_folders.folder_set import ClassFolder
 from dabench.errors import CacheError, ConfigError, DataError
 
 Maker = Callable[..., Path]
@@ -400,7 +407,7 @@ def test_two_processes_build_at_once(make_tree: Maker) -> None:
         "import sys, time, hashlib, numpy as np\n"
         "from pathlib import Path\n"
         "from dabench.contract.data import DataRequest\n"
-        "from dabench.datasets.class_folder import ImageFolder\n"
+        "from dabench.datasets.class_folders.class_folder import ImageFolder\n"
         "root, cache, go = map(Path, sys.argv[1:])\n"
         "(go.parent / f'ready{id(go)}-{time.time_ns()}').touch()\n"
         "while not go.exists(): time.sleep(.001)\n"

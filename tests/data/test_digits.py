@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dabench.contract.data import DataRequest, DomainData
-from dabench.datasets import digits
+from dabench.datasets.digits import digits
 
 
 @pytest.fixture

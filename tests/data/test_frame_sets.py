@@ -15,11 +15,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from dabench import cli, registry
+from dabench import registry
+from dabench.cli import main as cli
 from dabench.contract.data import DataRequest, DenseData, Frames
 from dabench.contract.types import IGNORE
-from dabench.datasets import cache_folder, frame_build, frame_cache
-from dabench.datasets.frame_set import FrameFolder
+from dabench.datasets.caching import cache_folder, frame_build, frame_cache
+from dabench.datasets.frame_folders.frame_set import FrameFolder
 from dabench.errors import CacheError, ConfigError, DataError
 
 Array = npt.NDArray[Any]

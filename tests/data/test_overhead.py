@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dabench.contract.data import DataRequest, DomainData, Labelled
-from dabench.datasets import overhead
-from dabench.datasets.overhead import CLASSES, PER_CLASS, Overhead
+from dabench.datasets.overhead import overhead
+from dabench.datasets.overhead.overhead import CLASSES, PER_CLASS, Overhead
 from dabench.errors import CacheError, ConfigError
 
 FEW = 12
@@ -83,7 +83,10 @@ def test_colour_alone_does_not_tell_the_class() -> None:
 
 
 def test_same_in_another_process(few: Labelled) -> None:
-    code = f"from dabench.datasets.overhead import draw_all; print(draw_all({FEW}, 64).digest)"
+    code = (
+        "from dabench.datasets.overhead.overhead import draw_all; "
+        f"print(draw_all({FEW}, 64).digest)"
+    )
     env = {**os.environ, "PYTHONHASHSEED": "7"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from dabench.contract.data import DataRequest, DenseData
-from dabench.datasets import streets
-from dabench.datasets.streets import PARTS, Streets, draw_part
-from dabench.datasets.streets_cache import Drawn
-from dabench.datasets.streets_canvas import CLASSES, NUMBER, Camera, Canvas, flat, upright
-from dabench.datasets.streets_frames import draw_drive, width_of
-from dabench.datasets.streets_looks import LOOKS
+from dabench.datasets.streets import streets
+from dabench.datasets.streets.cache import Drawn
+from dabench.datasets.streets.canvas import CLASSES, NUMBER, Camera, Canvas, flat, upright
+from dabench.datasets.streets.frames import draw_drive, width_of
+from dabench.datasets.streets.looks import LOOKS
+from dabench.datasets.streets.streets import PARTS, Streets, draw_part
 from dabench.errors import CacheError, ConfigError
 
 SMALL = 48
@@ -95,7 +95,7 @@ def test_every_class_occurs(look: str, part: str) -> None:
 
 def test_same_in_another_process() -> None:
     code = (
-        "import hashlib; from dabench.datasets.streets import draw_part;"
+        "import hashlib; from dabench.datasets.streets.streets import draw_part;"
         f"x, y = draw_part('oldtown', range(3, 5), {SMALL});"
         "print(hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest())"
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dabench.datasets import weather
+from dabench.datasets.weather import apply as weather
 from dabench.errors import ConfigError, DabenchError, DataError
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from dabench.datasets import weather
-from dabench.datasets.weather_clouds import frequency_noise
+from dabench.datasets.weather import apply as weather
+from dabench.datasets.weather.clouds import frequency_noise
 
 ROOT = Path(__file__).parents[2]
 OURS = [name for name, kind in weather.KINDS.items() if kind.standard == "dabench"]

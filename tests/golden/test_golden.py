@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dabench.cli import main
+from dabench.cli.main import main
 
 Golden = Callable[[str, str], tuple[dict[str, Any], dict[str, Any]]]
 #: `source`, seed 0, two epochs' budget, one epoch of source training, one thread, CPU; recorded

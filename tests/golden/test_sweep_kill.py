@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dabench.board.records import Store
-from dabench.cli import main
+from dabench.cli.main import main
+from dabench.store.records import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 ROOT = Path(__file__).parents[2]

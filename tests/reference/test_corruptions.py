@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage, stats
 
-from dabench.datasets import corruption_frost
-from dabench.datasets.corruption_plasma import plasma
-from dabench.datasets.corruptions import CORRUPTIONS
-from dabench.datasets.corruptions_elastic import smooth
+from dabench.datasets.corruptions import frost as corruption_frost
+from dabench.datasets.corruptions.elastic import smooth
+from dabench.datasets.corruptions.kinds import CORRUPTIONS
+from dabench.datasets.corruptions.plasma import plasma
 from dabench.errors import ConfigError, DataError
 
 KINDS = {kind.name.removeprefix("c-"): kind for kind in CORRUPTIONS}

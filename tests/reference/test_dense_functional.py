@@ -9,9 +9,9 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from dabench.engine.photometric import LUMA, Photometric
 from dabench.methods.functional import blended_norm, losses, multi_scale, normalisation, transfer
 from dabench.methods.functional import consistency as agree
+from dabench.views.photometric import LUMA, Photometric
 
 torch.set_num_threads(1)
 K = 4

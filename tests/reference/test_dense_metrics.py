@@ -8,8 +8,8 @@ import torch
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
 from dabench.contract.types import IGNORE
-from dabench.engine.dense_metrics import DenseIoU, iou_scores, mean_iou, pixel_confusion
 from dabench.errors import ConfigError, DataError
+from dabench.metrics.segmentation import DenseIoU, iou_scores, mean_iou, pixel_confusion
 
 
 def drawn(seed: int, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:

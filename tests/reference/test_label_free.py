@@ -11,7 +11,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from dabench.contract.types import Prediction
-from dabench.engine import label_free
+from dabench.metrics import label_free
 
 N, K = 37, 4
 

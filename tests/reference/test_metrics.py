@@ -9,13 +9,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
-from dabench.engine.metrics import (
+from dabench.errors import ConfigError
+from dabench.metrics.classification import (
     ClosedSetAccuracy,
     ExpectedCalibrationError,
     OpenSetAccuracy,
     UnknownScoreMetrics,
 )
-from dabench.errors import ConfigError
 
 torch.set_num_threads(1)
 SEEDS = range(6)

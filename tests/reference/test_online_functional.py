@@ -11,7 +11,7 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from dabench.engine.nets import Cost
+from dabench.contract.cost import Cost
 from dabench.errors import ConfigError
 from dabench.methods.functional import (
     centroids,

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dabench.datasets import weather
-from dabench.datasets.weather_flakes import darken
-from dabench.datasets.weather_published import AID_SNOW, UCM_SNOW, UCM_SNOW_CORRECTED
+from dabench.datasets.weather import apply as weather
+from dabench.datasets.weather.flakes import darken
+from dabench.datasets.weather.published import AID_SNOW, UCM_SNOW, UCM_SNOW_CORRECTED
 
 FROZEN = json.loads(Path(__file__).with_name("weather_quantiles.json").read_text("utf-8"))
 SNOW = {"aid-sf": AID_SNOW, "ucm-sf": UCM_SNOW, "ucm-sf-corrected": UCM_SNOW_CORRECTED}

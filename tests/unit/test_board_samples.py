@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dabench.board.bootstrap import block_length, bootstrap, mismatch
-from dabench.board.leaderboard import table
-from dabench.board.records import Store, load
-from dabench.board.roster import Roster
-from dabench.board.sample_table import with_bootstrap
-from dabench.board.samples import Units, units
+from dabench.board.statistics.bootstrap import block_length, bootstrap, mismatch
+from dabench.board.statistics.sample_table import with_bootstrap
+from dabench.board.tables.leaderboard import table
 from dabench.errors import StoreError
+from dabench.registry.method_info import MethodInfo
+from dabench.store.records import Store, load
+from dabench.store.samples import Units, units
 
 Make = Callable[..., dict[str, Any]]
-ROSTER = Roster(primary=lambda protocol, dataset: "HOS")
+ROSTER = MethodInfo(primary=lambda protocol, dataset: "HOS")
 
 
 def kept(
@@ -148,7 +148,7 @@ def test_runs_of_other_samples_are_not_paired(made_run: Make, tmp_path: Path) ->
 
 def test_the_table_gets_intervals_where_predictions_are(made_run: Make, tmp_path: Path) -> None:
     truth, rng = np.arange(90) % 3, np.random.default_rng(3)
-    roster = Roster(primary=lambda protocol, dataset: "accuracy")
+    info = MethodInfo(primary=lambda protocol, dataset: "accuracy")
     runs = [
         kept(tmp_path, closed(made_run, method, seed), rng.random(90) < share, truth)
         for method, share in (("source", 0.5), ("usd", 0.9))
@@ -157,7 +157,7 @@ def test_the_table_gets_intervals_where_predictions_are(made_run: Make, tmp_path
     path = Store(tmp_path).write(closed(made_run, "bare"))
     runs.append((path, load(path)))
     by_id = {record["run_id"]: (path, record) for path, record in runs}
-    frame = with_bootstrap(table([r for _, r in runs], roster=roster), by_id, roster)
+    frame = with_bootstrap(table([r for _, r in runs], info=info), by_id, info)
     lines = frame[frame["metric"] == "accuracy"].set_index("method")
     assert 0.2 < lines.loc["usd", "boot_low"] < lines.loc["usd", "boot_high"] < 0.6
     assert lines.loc["usd", "boot_label"] == "fixed models, bootstrap over samples"

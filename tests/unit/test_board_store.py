@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dabench.board.records import Store, run_digest
-from dabench.cli import main
+from dabench.cli.main import main
+from dabench.store.records import Store, run_digest
 
 Make = Callable[..., dict[str, Any]]
 Change = Callable[[dict[str, Any]], object]

@@ -10,17 +10,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dabench.board.leaderboard import COLUMNS, table, write_csv
-from dabench.board.roster import Roster
-from dabench.board.stats import gain, summarise
-from dabench.roster import registered
+from dabench.board.statistics.stats import gain, summarise
+from dabench.board.tables.leaderboard import COLUMNS, table, write_csv
+from dabench.registry.method_info import MethodInfo, registered
 
 Make = Callable[..., dict[str, Any]]
-ROSTER = Roster(baselines=frozenset({"source", "bn-adapt"}))
+ROSTER = MethodInfo(baselines=frozenset({"source", "bn-adapt"}))
 
 
 def lines(records: list[dict[str, Any]], metric: str = "HOS", **more: Any) -> pd.DataFrame:
-    frame = table(records, roster=ROSTER, **more)
+    frame = table(records, info=ROSTER, **more)
     return frame[frame["metric"] == metric].set_index("method")
 
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dabench.board.leaderboard import table
-from dabench.board.rank_figure import rank_svg
-from dabench.board.ranks import Ranking, critical_difference, groups, ranking
-from dabench.board.roster import Roster
-from dabench.board.tasks import Grid, holm, over_tasks, signed_rank, task_grid
+from dabench.board.statistics.rank_figure import rank_svg
+from dabench.board.statistics.ranks import Ranking, critical_difference, groups, ranking
+from dabench.board.statistics.tasks import Grid, holm, over_tasks, signed_rank, task_grid
+from dabench.board.tables.leaderboard import table
 from dabench.errors import ConfigError
+from dabench.registry.method_info import MethodInfo
 
 Make = Callable[..., dict[str, Any]]
-ROSTER = Roster(aliases={"aerial": "conda"}, primary=lambda protocol, dataset: "HOS")
+ROSTER = MethodInfo(aliases={"aerial": "conda"}, primary=lambda protocol, dataset: "HOS")
 SCORES = {
     "a": [0.61, 0.70, 0.55, 0.81, 0.66, 0.73, 0.52],
     "b": [0.65, 0.72, 0.61, 0.80, 0.71, 0.78, 0.60],
@@ -138,7 +138,7 @@ def test_a_row_a_method_and_no_upper_bound(made_run: Make) -> None:
     records += runs(made_run, "usd", base, variant={"criterion": "ce"})
     for lr in (1, 2):
         records += runs(made_run, "tent", base, variant={"lr": lr}, options={"lr": lr})
-    found = task_grid(table(records, roster=ROSTER), ROSTER, "sf-osda")
+    found = task_grid(table(records, info=ROSTER), ROSTER, "sf-osda")
     assert set(found.values) == {"source", "usd"}
     assert found.left_out == {
         "target-supervised": "upper bound",
@@ -147,10 +147,10 @@ def test_a_row_a_method_and_no_upper_bound(made_run: Make) -> None:
     assert found.values["usd"][min(found.values["usd"])] in [
         pytest.approx(v + 0.1005) for v in base
     ]
-    named = task_grid(table(records, roster=ROSTER), ROSTER, "sf-osda", ["usd criterion=ce"])
+    named = task_grid(table(records, info=ROSTER), ROSTER, "sf-osda", ["usd criterion=ce"])
     assert set(named.values) == {"usd criterion=ce"}
     with pytest.raises(ConfigError, match="no row 'usf'; did you mean 'usd'"):
-        task_grid(table(records, roster=ROSTER), ROSTER, "sf-osda", ["usf"])
+        task_grid(table(records, info=ROSTER), ROSTER, "sf-osda", ["usf"])
 
 
 def test_an_alias_is_ranked_once(made_run: Make) -> None:
@@ -159,19 +159,19 @@ def test_an_alias_is_ranked_once(made_run: Make) -> None:
     records = runs(made_run, "source", base)
     records += runs(made_run, "aerial", base, options=norm)
     records += runs(made_run, "conda", base, options={**norm, "cut": 1}, variant=norm)
-    frame = table(records, roster=ROSTER)
+    frame = table(records, info=ROSTER)
     same = frame[frame["method"] == "aerial"]["same_as"]
     assert set(same) == {"conda grad_norm=unit-global lr=0.1"}
     found = task_grid(frame, ROSTER, "sf-osda")
     assert set(found.values) == {"source", "conda grad_norm=unit-global lr=0.1"}
     other = [r | {"variant": r["variant"] | {"cut": 1}} for r in records]
-    assert set(table(other, roster=ROSTER)["same_as"]) == {""}
+    assert set(table(other, info=ROSTER)["same_as"]) == {""}
 
 
 def test_of_two_versions_the_last_counts(made_run: Make) -> None:
     old = runs(made_run, "usd", [0.1], versions={"method": "9", "protocol": "1"})
     new = runs(made_run, "usd", [0.9], versions={"method": "10", "protocol": "1"})
-    found = task_grid(table(new + old, roster=ROSTER), ROSTER, "sf-osda")
+    found = task_grid(table(new + old, info=ROSTER), ROSTER, "sf-osda")
     assert list(found.values["usd"].values()) == [pytest.approx(0.9005)]
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from dabench import registry
-from dabench.board.claims import AVERAGE, claims, read_claims
-from dabench.board.diff import compare_runs
-from dabench.board.leaderboard import table
-from dabench.board.records import Store
-from dabench.cli import main
+from dabench.board.tables.claims import AVERAGE, claims, read_claims
+from dabench.board.tables.diff import compare_runs
+from dabench.board.tables.leaderboard import table
+from dabench.cli.main import main
 from dabench.errors import StoreError
+from dabench.store.records import Store
 
 Make = Callable[..., dict[str, Any]]
 CLAIMS = Path(__file__).parents[2] / "results" / "claims.csv"

@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from dabench import registry
-from dabench.board.records import Store, column, to_row
-from dabench.cli import main
-from dabench.config import RunSpec, Settings
+from dabench.cli.main import main
+from dabench.config.spec import RunSpec, Settings
 from dabench.contract.types import Score
 from dabench.errors import TrainingError
+from dabench.store.records import Store, column, to_row
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (

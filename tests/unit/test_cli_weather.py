@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dabench.cli import main
-from dabench.datasets.weather import KINDS
+from dabench.cli.main import main
+from dabench.datasets.weather.apply import KINDS
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

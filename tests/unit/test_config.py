@@ -11,7 +11,8 @@ import pytest
 from pydantic import Field
 
 from dabench import registry
-from dabench.config import (
+from dabench.config.options import parse_seeds
+from dabench.config.spec import (
     RunSpec,
     changed_options,
     resolve,
@@ -21,7 +22,6 @@ from dabench.config import (
     validate_options,
 )
 from dabench.errors import ConfigError
-from dabench.options import parse_seeds
 
 
 class FakeMethod:

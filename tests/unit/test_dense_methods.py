@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from dabench import registry
 from dabench.contract.access import Online, Recorder, TargetBatch
 from dabench.contract.method import OnlineMethod
+from dabench.contract.network import Network
 from dabench.contract.types import IGNORE, Task
-from dabench.engine import dense_nets
-from dabench.engine.dense_views import Warp
-from dabench.engine.nets import Network
-from dabench.engine.photometric import Photometric
 from dabench.errors import AccessError, ConfigError
 from dabench.methods.functional.losses import entropy, max_squares
 from dabench.methods.functional.multi_scale import answer_at, scales
 from dabench.methods.functional.normalisation import adapt_normalisation
+from dabench.networks.dense import build_segmenter, upsample
+from dabench.views.photometric import Photometric
+from dabench.views.warps import Warp
 
 K, SHAPE = 4, (32, 48)
 TASK = Task("segmentation", tuple("abcd"), SHAPE[0], width=SHAPE[1])
@@ -55,7 +55,7 @@ class Notes(Recorder):
 def network(seed: int = 0) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = dense_nets.build("small-seg", "none", K).eval()
+        net = build_segmenter("small-seg", "none", K).eval()
         for module in net.modules():  # statistics that differ from the stream's
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.running_mean.normal_(std=0.1)
@@ -412,7 +412,7 @@ def test_one_update_by_hand() -> None:
             weight -= 0.05 * gradient
         features = net.features(x)
         mixed = torch.einsum("bij,bjhw->bihw", parts.module(features), net.classifier(features))
-        expected = dense_nets.upsample(mixed, SHAPE)
+        expected = upsample(mixed, SHAPE)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert {"loss/unsupervised", "loss/invariance", "loss/equivariance"} <= set(notes.kept)
 
@@ -517,7 +517,7 @@ def test_source_training(output: str) -> None:
 
 
 def test_what_decides_the_source_parts_is_an_option() -> None:
-    from dabench.signature import signature_options
+    from dabench.config.signature import signature_options
 
     cls = registry.method("transadapt")
     assert cls.source_options <= {option.name for option in signature_options(cls)}

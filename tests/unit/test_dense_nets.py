@@ -8,16 +8,16 @@ import pytest
 import torch
 import torchvision.models
 
-from dabench.engine import dense_nets, nets
-from dabench.engine.dense_nets import DenseNetwork
 from dabench.errors import CacheError, ConfigError
+from dabench.networks.dense import DenseNetwork, build_segmenter, upsample
+from dabench.networks.network import build_classifier
 
 TORCHVISION = ("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50")
 
 
 def small(classes: int = 3) -> DenseNetwork:
     torch.manual_seed(0)
-    return dense_nets.build("small-seg", "none", classes)
+    return build_segmenter("small-seg", "none", classes)
 
 
 def test_shapes_and_cost() -> None:
@@ -34,7 +34,7 @@ def test_shapes_and_cost() -> None:
 
 def test_forward_is_the_upsampled_classifier() -> None:
     net, images = small().eval(), torch.rand(1, 3, 32, 48)
-    by_hand = dense_nets.upsample(net.classifier(net.features(images)), (32, 48))
+    by_hand = upsample(net.classifier(net.features(images)), (32, 48))
     assert torch.equal(net(images), by_hand)
 
 
@@ -52,7 +52,7 @@ def test_every_parameter_is_in_a_group_and_stages_freeze() -> None:
 
 @pytest.mark.parametrize("name", ["small-seg", *TORCHVISION])
 def test_one_image_in_training_mode(name: str) -> None:
-    net = dense_nets.build(name, "none", 3).train()
+    net = build_segmenter(name, "none", 3).train()
     out = net(torch.rand(1, 3, 32, 48))
     assert out.shape == (1, 3, 32, 48)
     torch.autograd.backward(out.square().mean())
@@ -71,52 +71,52 @@ def test_torchvisions_state_gives_torchvisions_answers(name: str, tmp_path: Path
     theirs.eval()
     path = tmp_path / "theirs.pt"
     torch.save({"state_dict": theirs.state_dict()}, path)
-    ours = dense_nets.build(name, str(path), 4).eval()
+    ours = build_segmenter(name, str(path), 4).eval()
     assert ours.pretrained
     with torch.no_grad():
         expected = theirs((images - ours.mean) / ours.std)["out"]
         assert torch.allclose(ours(images), expected, atol=1e-4, rtol=1e-4)
-    other = dense_nets.build(name, str(path), 7)  # another number of classes: a fresh head
+    other = build_segmenter(name, str(path), 7)  # another number of classes: a fresh head
     assert other.classifier.weight.shape[0] == 7
     key = "backbone." + next(iter(other.backbone.state_dict()))
     assert torch.equal(other.state_dict()[key], ours.state_dict()[key])
     # the backbone alone; our own names
     torch.save(theirs.backbone.state_dict(), path)
     assert torch.equal(
-        dense_nets.build(name, str(path), 4).state_dict()[key], ours.state_dict()[key]
+        build_segmenter(name, str(path), 4).state_dict()[key], ours.state_dict()[key]
     )
     torch.save(ours.state_dict(), path)
-    again = dense_nets.build(name, str(path), 4)
+    again = build_segmenter(name, str(path), 4)
     assert all(torch.equal(v, ours.state_dict()[k]) for k, v in again.state_dict().items())
 
 
 def test_weight_files_that_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save(small().state_dict(), path)
-    loaded = dense_nets.build("small-seg", str(path), 3)
+    loaded = build_segmenter("small-seg", str(path), 3)
     assert all(torch.equal(v, small().state_dict()[k]) for k, v in loaded.state_dict().items())
     with pytest.raises(ConfigError, match="no such file"):
-        dense_nets.build("small-seg", str(tmp_path / "absent.pt"), 3)
+        build_segmenter("small-seg", str(tmp_path / "absent.pt"), 3)
     torch.save({k: v for k, v in small().state_dict().items() if "deep" not in k}, path)
     with pytest.raises(CacheError, match=r"weights\.pt.*missing.*backbone\.deep"):
-        dense_nets.build("small-seg", str(path), 3)
+        build_segmenter("small-seg", str(path), 3)
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(CacheError, match=r"weights\.pt"):
-        dense_nets.build("small-seg", str(path), 3)
+        build_segmenter("small-seg", str(path), 3)
 
 
 def test_names_of_the_other_task_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"segmentation network.*small-cnn"):
-        nets.build("small-seg", "none", 3)
+        build_classifier("small-seg", "none", 3)
     with pytest.raises(ConfigError, match=r"segmentation network.*small-cnn"):
-        nets.build("deeplabv3_resnet50", "none", 3)
+        build_classifier("deeplabv3_resnet50", "none", 3)
     for name in ("small-cnn", "resnet18", "vit_tiny_patch16_224"):
         with pytest.raises(ConfigError, match=r"classification backbone.*small-seg"):
-            dense_nets.build(name, "none", 3)
+            build_segmenter(name, "none", 3)
     with pytest.raises(ConfigError, match="did you mean 'small-seg'"):
-        dense_nets.build("smal-seg", "none", 3)
+        build_segmenter("smal-seg", "none", 3)
     with pytest.raises(ConfigError, match="no pretrained"):
-        dense_nets.build("small-seg", "pretrained", 3)
+        build_segmenter("small-seg", "pretrained", 3)
 
 
 def test_without_a_network_pretrained_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_without_a_network_pretrained_says_what_to_do(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(torchvision.models, "get_model", offline)
     with pytest.raises(ConfigError, match=r"no route to host.*--weights none or --weights PATH"):
-        dense_nets.build("deeplabv3_resnet50", "pretrained", 3)
+        build_segmenter("deeplabv3_resnet50", "pretrained", 3)
 
 
 def test_images_smaller_than_the_stride() -> None:

@@ -15,8 +15,10 @@ import torch
 from dabench.contract.data import Frames
 from dabench.contract.protocol import DensePlan
 from dabench.contract.types import IGNORE
-from dabench.engine import dense_nets, dense_source, source
 from dabench.errors import CacheError, ConfigError, DataError
+from dabench.networks.dense import DenseNetwork
+from dabench.source_models import classifier as source
+from dabench.source_models import segmenter as dense_source
 
 RECIPE = source.Recipe("small-seg", "none", 1)
 
@@ -39,7 +41,7 @@ def test_a_model_is_trained_once(
     monkeypatch.setattr(source, "_train_dense", never)
     again = source.load_or_train(RECIPE, dense_plan, 0, cache, "cpu", False)
     assert (again.id, again.val_accuracy) == (first.id, first.val_accuracy)
-    assert isinstance(again.network, dense_nets.DenseNetwork)
+    assert isinstance(again.network, DenseNetwork)
     assert not again.network.training
 
 

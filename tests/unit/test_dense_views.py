@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dabench.contract.types import IGNORE
-from dabench.engine.dense_views import Warp
+from dabench.views.warps import Warp
 
 SHAPE = (40, 56)
 

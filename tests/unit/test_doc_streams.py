@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dabench.board.records import Store
+from dabench.store.records import Store
 
 WORDS = {"dataset": "aid", "weather": "fog"}
 DEFAULTS = {"lr": 1e-3, "replay": None, "grad_norm": "none"}

@@ -8,8 +8,8 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from dabench.board.leaderboard import table, write_csv
-from dabench.roster import registered
+from dabench.board.tables.leaderboard import table, write_csv
+from dabench.registry.method_info import registered
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import dabench
-from dabench.board.records import Store
 from dabench.contract.types import Score
 from dabench.errors import ConfigError, StoreError
+from dabench.store.records import Store
 
 SPEC = {
     "method": "usd",

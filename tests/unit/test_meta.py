@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dabench import registry
-from dabench.signature import signature_options
+from dabench.config.signature import signature_options
 
 ROOT = Path(__file__).parents[2]
 KINDS = {

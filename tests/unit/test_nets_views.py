@@ -11,16 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dabench import views
 from dabench.contract.access import Unlabelled, survey_size, to_float
-from dabench.engine import memory, nets, views
+from dabench.contract.network import Network
+from dabench.engine import memory
 from dabench.errors import CacheError, ConfigError, DataError
+from dabench.networks.batchnorm import reestimate_batchnorm
+from dabench.networks.network import build_classifier, trunk_stages
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (33, 32, 32, 3), dtype=np.uint8)
 
 
-def net(classes: int = 4, *, plain: bool = False) -> nets.Network:
+def net(classes: int = 4, *, plain: bool = False) -> Network:
     torch.manual_seed(0)
-    return nets.build("small-cnn", "none", classes, plain=plain)
+    return build_classifier("small-cnn", "none", classes, plain=plain)
 
 
 # -- views ---------------------------------------------------------------------------------------
@@ -91,7 +95,7 @@ def test_a_flip_mirrors_about_half_of_the_images() -> None:
 
 def test_a_frozen_trunk_stays_in_eval_without_gradient() -> None:
     model = net()
-    stages = nets.trunk_stages(model.backbone)
+    stages = trunk_stages(model.backbone)
     model.freeze_trunk(2)
     model.train()
     before = copy.deepcopy([stage.state_dict() for stage in stages[:2]])
@@ -105,7 +109,7 @@ def test_a_frozen_trunk_stays_in_eval_without_gradient() -> None:
     listed = [p for group in model.parameter_groups(0.1) for p in group["params"]]
     assert all(p.requires_grad for p in listed)
     twin = copy.deepcopy(model).train()
-    assert not any(m.training for s in nets.trunk_stages(twin.backbone)[:2] for m in s.modules())
+    assert not any(m.training for s in trunk_stages(twin.backbone)[:2] for m in s.modules())
 
 
 @pytest.mark.parametrize("stages", [-1, 99])
@@ -146,9 +150,9 @@ class Tiny(nn.Module):
 
 
 def test_reestimated_batchnorm_is_the_mean_and_variance_of_a_batch() -> None:
-    model = nets.Network(Tiny(True), 3 * 32 * 32, 4, bottleneck=0).eval()
+    model = Network(Tiny(True), 3 * 32 * 32, 4, bottleneck=0).eval()
     images = to_float(PICTURES)
-    nets.reestimate_batchnorm(model, [images])
+    reestimate_batchnorm(model, [images])
     seen = (images - model.mean) / model.std
     norm = model.backbone.norm
     torch.testing.assert_close(norm.running_mean, seen.mean(dim=(0, 2, 3)))
@@ -161,7 +165,7 @@ def test_reestimated_batchnorm_averages_over_batches_and_keeps_weights() -> None
     model = net()
     weights = {k: v.clone() for k, v in model.named_parameters()}
     batches = [to_float(PICTURES[:16]), to_float(PICTURES[16:32])]
-    nets.reestimate_batchnorm(model, batches)
+    reestimate_batchnorm(model, batches)
     assert all(torch.equal(weights[k], v) for k, v in model.named_parameters())
     first = model.backbone.blocks[0]
     means = [first[0]((b - model.mean) / model.std).mean(dim=(0, 2, 3)) for b in batches]
@@ -172,16 +176,16 @@ def test_frozen_stages_are_reestimated_and_stay_in_eval() -> None:
     model = net()
     model.freeze_trunk(1)
     before = model.backbone.blocks[0][1].running_mean.clone()
-    nets.reestimate_batchnorm(model, [to_float(PICTURES)])
+    reestimate_batchnorm(model, [to_float(PICTURES)])
     assert not torch.equal(before, model.backbone.blocks[0][1].running_mean)
     model.train()
     assert not model.backbone.blocks[0][1].training
 
 
 def test_without_batchnorm_there_is_nothing_to_reestimate() -> None:
-    model = nets.Network(Tiny(False), 3 * 32 * 32, 4, bottleneck=0)
+    model = Network(Tiny(False), 3 * 32 * 32, 4, bottleneck=0)
     with pytest.raises(ConfigError, match="--init source"):
-        nets.reestimate_batchnorm(model, [to_float(PICTURES)])
+        reestimate_batchnorm(model, [to_float(PICTURES)])
 
 
 def test_images_are_counted() -> None:
@@ -203,26 +207,26 @@ def test_images_are_counted() -> None:
 
 def test_unknown_backbones_are_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
-        nets.build("resnt18", "none", 3)
+        build_classifier("resnt18", "none", 3)
     with pytest.raises(ConfigError, match="no pretrained"):
-        nets.build("small-cnn", "pretrained", 3)
+        build_classifier("small-cnn", "pretrained", 3)
 
 
 def test_weights_by_path(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save(net().backbone.state_dict(), path)
     torch.manual_seed(7)
-    loaded = nets.build("small-cnn", str(path), 9)
+    loaded = build_classifier("small-cnn", str(path), 9)
     for key, value in net().backbone.state_dict().items():
         assert torch.equal(value, loaded.backbone.state_dict()[key])
     with pytest.raises(ConfigError, match="no such file"):
-        nets.build("small-cnn", str(tmp_path / "absent.pt"), 3)
+        build_classifier("small-cnn", str(tmp_path / "absent.pt"), 3)
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(CacheError, match=r"weights\.pt"):
-        nets.build("small-cnn", str(path), 3)
+        build_classifier("small-cnn", str(path), 3)
     torch.save({"x": torch.zeros(1)}, path)
     with pytest.raises(CacheError, match="missing"):
-        nets.build("small-cnn", str(path), 3)
+        build_classifier("small-cnn", str(path), 3)
 
 
 # -- target batches ------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from dabench import registry
 from dabench.contract.access import Online, Recorder, TargetBatch
 from dabench.contract.method import OnlineMethod
+from dabench.contract.network import Network
 from dabench.contract.types import Task
-from dabench.engine import nets
 from dabench.errors import AccessError, ConfigError
 from dabench.methods.functional.losses import entropy
-from dabench.methods.sar import below_top
+from dabench.methods.online.sar import below_top
+from dabench.networks.network import build_classifier
 
 K, SIDE, BATCH = 4, 32, 16
 GRADIENT: dict[str, dict[str, Any]] = {
@@ -58,10 +59,10 @@ class Notes(Recorder):
         self.kept.setdefault(name, []).append(value)
 
 
-def network(seed: int = 0, **how: Any) -> nets.Network:
+def network(seed: int = 0, **how: Any) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = nets.build("small-cnn", "none", K, **how).eval()
+        net = build_classifier("small-cnn", "none", K, **how).eval()
         for module in net.modules():  # statistics that differ from the stream's
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.running_mean.normal_(std=0.1)
@@ -80,7 +81,7 @@ def images(seed: int, count: int = BATCH) -> Tensor:
 
 
 def begun(
-    name: str, options: dict[str, Any], net: nets.Network | None = None, seed: int = 0
+    name: str, options: dict[str, Any], net: Network | None = None, seed: int = 0
 ) -> tuple[OnlineMethod, Notes]:
     torch.manual_seed(seed)
     notes = Notes()
@@ -255,7 +256,7 @@ def test_sar_is_charged_for_the_ascent_that_leaves_nothing_reliable(
     before = copy.deepcopy(method.net.state_dict())
     cost, high = method.access.cost, iter((0.0, 100.0))
     start = (cost.forward, cost.backward)
-    monkeypatch.setattr("dabench.methods.sar.entropy", lambda p: entropy(p) + next(high))
+    monkeypatch.setattr("dabench.methods.online.sar.entropy", lambda p: entropy(p) + next(high))
     push(method, 0)
     assert (cost.forward - start[0], cost.backward - start[1]) == (2 * BATCH, BATCH)
     assert same(before, method.net.state_dict())
@@ -394,17 +395,17 @@ def test_sar_leaves_the_top_alone() -> None:
     kept = below_top(net)
     layers = [m for m in net.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     assert kept == layers[:2]  # of three blocks the last is the top, and so is the bottleneck
-    resnet = nets.build("resnet18", "none", K)
+    resnet = build_classifier("resnet18", "none", K)
     names = {id(m): n for n, m in resnet.named_modules()}
     chosen = [names[id(m)] for m in below_top(resnet)]
     assert "backbone.bn1" in chosen
     assert any("layer3" in n for n in chosen)
     assert not any("layer4" in n or "bottleneck" in n for n in chosen)
-    vit = nets.build("vit_tiny_patch16_224", "none", K)
+    vit = build_classifier("vit_tiny_patch16_224", "none", K)
     names = {id(m): n for n, m in vit.named_modules()}
     blocks = {int(names[id(m)].split(".")[2]) for m in below_top(vit)}
     assert blocks == set(range(9))
-    opaque = nets.Network(nn.Sequential(*(nn.BatchNorm2d(3) for _ in range(8))), 3, K, bottleneck=0)
+    opaque = Network(nn.Sequential(*(nn.BatchNorm2d(3) for _ in range(8))), 3, K, bottleneck=0)
     assert below_top(opaque) == list(opaque.backbone)[:6]
 
 
@@ -422,14 +423,14 @@ def test_cotta_restores_everything_with_certainty() -> None:
     assert same(start, method.net.state_dict())
 
 
-def normless() -> nets.Network:
+def normless() -> Network:
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return nets.Network(backbone, 8, K, bottleneck=0)
+    return Network(backbone, 8, K, bottleneck=0)
 
 
-def layer_normed() -> nets.Network:
+def layer_normed() -> Network:
     backbone = nn.Sequential(*normless().backbone, nn.LayerNorm(8))
-    return nets.Network(backbone, 8, K, bottleneck=0)
+    return Network(backbone, 8, K, bottleneck=0)
 
 
 @pytest.mark.parametrize("name", ["bn-adapt", "tent", "eata", "sar"])

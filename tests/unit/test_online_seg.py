@@ -14,14 +14,16 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from dabench.config import resolve
+from dabench.config.spec import resolve
 from dabench.contract.protocol import Outcome, Resume
 from dabench.contract.types import IGNORE, Prediction
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, DataError, TrainingError
-from dabench.protocols import dense_outcome, streams, strips
+from dabench.protocols.dense import outcome as dense_outcome
+from dabench.protocols.dense import strips
+from dabench.protocols.offline.upper_bound import UpperBound
 from dabench.protocols.online_seg import OnlineSegmentation
-from dabench.protocols.upper_bound import UpperBound
+from dabench.protocols.streams import pictures as streams
 
 CONDITIONS = ("fog-3", "rain-3", "low-light-3")
 

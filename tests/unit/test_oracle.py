@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from dabench.contract.access import Unlabelled
+from dabench.contract.cost import Cost
 from dabench.contract.types import Task
-from dabench.engine.nets import Cost
-from dabench.engine.oracle import (
+from dabench.errors import AccessError, CacheError, ConfigError, OracleError
+from dabench.oracle.client import (
     CHUNK,
     AnswerForm,
     InProcess,
@@ -24,8 +25,7 @@ from dabench.engine.oracle import (
     OracleInfo,
     Unreachable,
 )
-from dabench.engine.source import SourceModel
-from dabench.errors import AccessError, CacheError, ConfigError, OracleError
+from dabench.source_models.classifier import SourceModel
 
 CLASSES = ("a", "b", "c", "d")
 TASK = Task("classification", CLASSES, 8)
@@ -432,7 +432,7 @@ def test_an_oracle_that_describes_itself_badly(wrong: dict[str, Any]) -> None:
 
 def test_two_failures_are_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("dabench.engine.oracle.time.sleep", slept.append)
+    monkeypatch.setattr("dabench.oracle.client.time.sleep", slept.append)
     fake = Fake(fails=2, after=0)
     oracle = OracleClient(fake, TASK, Cost(), None, None, attempts=3, pause=0.5)
     assert oracle.ask(tensor(5)).shape == (1, 4)

@@ -17,13 +17,13 @@ import torch
 
 from dabench import registry
 from dabench.contract.access import to_float
+from dabench.contract.cost import Cost
 from dabench.contract.data import DataRequest, DomainData
 from dabench.contract.protocol import Plan
-from dabench.engine import source
-from dabench.engine.nets import Cost
-from dabench.engine.oracle import AnswerForm, InProcess, OracleClient, Unreachable
-from dabench.engine.oracle_process import Sealed, SealedRequest, _revived
 from dabench.errors import CacheError, DataError, OracleError
+from dabench.oracle.client import AnswerForm, InProcess, OracleClient, Unreachable
+from dabench.oracle.sealed import Sealed, SealedRequest, _revived
+from dabench.source_models import classifier as source
 
 COUNT = 70  # a whole chunk and a piece of one
 SEED = 770  # of a source model that no other test holds in this process

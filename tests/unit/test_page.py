@@ -20,12 +20,12 @@ from dabench.board.page.command import command
 from dabench.board.page.gather import Gathered, Reader, gather
 from dabench.board.page.svg import Picture, ceiling, ticks
 from dabench.board.page.words import headline
-from dabench.board.records import Store
-from dabench.cli import main
-from dabench.cli_parser import build_parsers, dotted_options
-from dabench.config import resolve
+from dabench.cli.main import main
+from dabench.cli.parser import build_parsers, dotted_options
+from dabench.config.spec import resolve
 from dabench.errors import StoreError
-from dabench.roster import registered
+from dabench.registry.method_info import registered
+from dabench.store.records import Store
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., dict[str, Any]]

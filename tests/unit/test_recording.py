@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dabench.contract.access import Recorder
 from dabench.engine.recording import BoardRecorder, class_histogram
-from dabench.protocols.stream_recorder import StreamRecorder
+from dabench.protocols.streams.recorder import StreamRecorder
 
 
 def board(folder: Path) -> Any:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dabench.board.records import Store, column, load, score_map, to_row
 from dabench.contract.types import Score
 from dabench.errors import StoreError
+from dabench.store.records import Store, column, load, score_map, to_row
 
 ROOT = Path(__file__).parents[2]
 SPEC = {

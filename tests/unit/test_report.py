@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dabench.board.records import Store, to_row
-from dabench.cli import main
+from dabench.cli.main import main
 from dabench.contract.types import Score
+from dabench.store.records import Store, to_row
 
 Make = Callable[..., dict[str, Any]]
 HOSTILE = "<script>alert(1)</script>"

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dabench import cli_reproduce
-from dabench.board.records import Record, Store, load
-from dabench.cli import main
-from dabench.config import RunSpec, Settings, resolve
+from dabench.board.reproduce import compare, new_options, spec_of
+from dabench.cli import reproduce as cli_reproduce
+from dabench.cli.main import main
+from dabench.config.spec import RunSpec, Settings, resolve
 from dabench.errors import StoreError
-from dabench.reproduce import compare, new_options, spec_of
+from dabench.store.records import Record, Store, load
 
 SCORES = [("HOS", 0.5, "all"), ("UNK", None, "all"), ("HOS", 0.1 + 0.2, "held-out")]
 Edit = Callable[[Record], None]

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dabench import registry
-from dabench.cli import main
+from dabench.cli.main import main
 from dabench.contract.data import DomainData
 
 Run = Callable[..., tuple[int, str, str]]
@@ -140,7 +140,7 @@ def test_a_loss_that_is_not_finite(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.method("usd")
-    losses: Any = sys.modules["dabench.methods.usd"].losses
+    losses: Any = sys.modules["dabench.methods.source_free.usd"].losses
     monkeypatch.setattr(losses, "kl_divergence", not_finite)
     code, out, err = run(*USD, "--json")
     assert code != 0
@@ -162,7 +162,7 @@ def test_a_failed_run_can_be_run_again(
 ) -> None:
     registry.method("usd")
     with monkeypatch.context() as patch:
-        losses: Any = sys.modules["dabench.methods.usd"].losses
+        losses: Any = sys.modules["dabench.methods.source_free.usd"].losses
         patch.setattr(losses, "kl_divergence", not_finite)
         assert run(*USD)[0] != 0
     code, out, _ = run(*USD, "--json")
@@ -236,7 +236,8 @@ def test_a_backbone_without_batchnorm(
     run: Run, monkeypatch: pytest.MonkeyPatch, plain: bool
 ) -> None:
     """SHOT's bottleneck still has a BatchNorm to re-estimate; a plain head has none at all."""
-    from dabench.engine import backbones, source
+    from dabench.networks import backbones
+    from dabench.source_models import classifier as source
 
     class Smooth(torch.nn.Module):
         """No BatchNorm anywhere."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dabench.board.selection import RULES, apply, pick, select, selected, side_by_side
+from dabench.board.tables.selection import RULES, apply, pick, select, selected, side_by_side
 from dabench.errors import ConfigError
-from dabench.roster import registered
+from dabench.registry.method_info import registered
 
 NAMES = registered()
 
@@ -125,7 +125,7 @@ def test_rules_stand_side_by_side() -> None:
         records.append(record(seed=seed, method="source"))
         better = [0.9, 0.75 + shift, 0.3 + shift]
         records.append(record(CURVES | {"HOS": better}, seed=seed))
-    frame = side_by_side(records, roster=NAMES)
+    frame = side_by_side(records, info=NAMES)
     assert list(dict.fromkeys(frame["selection"])) == list(RULES)
     shown = frame[(frame["metric"] == "HOS") & (frame["method"] == "usd")].set_index("selection")
     assert shown["mean"].to_dict() == pytest.approx(

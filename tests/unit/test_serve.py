@@ -25,14 +25,14 @@ import torch
 import uvicorn
 from fastapi.testclient import TestClient
 
-from dabench.cli import main
+from dabench.cli.main import main
+from dabench.contract.cost import Cost
 from dabench.contract.types import Task
-from dabench.engine.nets import Cost
-from dabench.engine.oracle import AnswerForm, InProcess, OracleClient, OracleInfo, Unreachable
-from dabench.engine.oracle_http import Http
-from dabench.engine.source import SourceModel
 from dabench.errors import ConfigError, OracleError
-from dabench.serve import create_app, serve
+from dabench.oracle.client import AnswerForm, InProcess, OracleClient, OracleInfo, Unreachable
+from dabench.oracle.http import Http
+from dabench.oracle.server import create_app, serve
+from dabench.source_models.classifier import SourceModel
 
 TOKEN = "secret-token"
 INFO = OracleInfo("model1", ("a", "b"), 8, "soft", True, 0.9, 1.0)
@@ -181,9 +181,9 @@ def test_a_port_in_use(fake: Fake) -> None:
 
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.delitem(sys.modules, "dabench.serve")
+    monkeypatch.delitem(sys.modules, "dabench.oracle.server")
     with pytest.raises(ConfigError, match=r"fastapi; pip install 'dabench\[serve\]'"):
-        importlib.import_module("dabench.serve")
+        importlib.import_module("dabench.oracle.server")
 
 
 # --- both, over a real port
@@ -430,7 +430,7 @@ def test_wrong_words(words: list[str], said: str, capsys: pytest.CaptureFixture[
 
 
 def test_a_file_of_a_run_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from dabench import cli_serve
+    from dabench.cli import serve as cli_serve
 
     path = tmp_path / "run.yaml"
     path.write_text("method: shot\nmethod.lr: 0.1\nprotocol: sf-uda\nepochs: 3\nsource-epochs: 7\n")

@@ -13,8 +13,8 @@ import torch
 from dabench import registry
 from dabench.contract.data import DomainData
 from dabench.contract.protocol import Plan
-from dabench.engine import source
 from dabench.errors import CacheError, TrainingError
+from dabench.source_models import classifier as source
 
 RECIPE = source.Recipe("small-cnn", "none", 1)
 

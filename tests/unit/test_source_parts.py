@@ -17,16 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dabench import registry
-from dabench.config import Settings, resolve
+from dabench.config.spec import Settings, resolve
 from dabench.contract.access import Online, TargetBatch, to_float
 from dabench.contract.data import DenseData, DomainData
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import DensePlan, Outcome, Run, StreamPlan
 from dabench.contract.types import Kind, Prediction, Score, Task
-from dabench.engine import dense_nets, source, source_parts
 from dabench.engine.run import execute
-from dabench.engine.source_parts import SourceParts
 from dabench.errors import CacheError, ConfigError, TrainingError
+from dabench.networks.dense import build_segmenter, upsample
+from dabench.source_models import classifier as source
+from dabench.source_models import parts as source_parts
+from dabench.source_models.parts import SourceParts
 
 
 class Second(OnlineMethod):
@@ -68,7 +70,7 @@ class Second(OnlineMethod):
                 maps = network.features(images)
             logits = parts(maps)
             if labels.ndim == 3:
-                logits = dense_nets.upsample(logits, labels.shape[1:])
+                logits = upsample(logits, labels.shape[1:])
             loss = F.cross_entropy(logits, labels.long(), ignore_index=255)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
@@ -83,13 +85,13 @@ class Second(OnlineMethod):
 
     def predict(self, images: Tensor) -> Prediction:
         logits = self.head(self.net.features(images))
-        return Prediction(dense_nets.upsample(logits, images.shape[-2:]))
+        return Prediction(upsample(logits, images.shape[-2:]))
 
 
 @pytest.fixture
 def network(dense_plan: DensePlan) -> Any:
     torch.manual_seed(0)
-    return dense_nets.build("small-seg", "none", 3).eval()
+    return build_segmenter("small-seg", "none", 3).eval()
 
 
 @pytest.fixture
@@ -245,7 +247,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch, dense_data: DenseData, dense_plan: De
     monkeypatch.setitem(sys.modules, "fake_dense", module)
     protocols = ("one-by-one", "online-tta")
     method = registry.MethodEntry("fake_dense:Second", "", protocols)
-    alike = registry.MethodEntry("dabench.methods.eata:EATA", "", protocols)
+    alike = registry.MethodEntry("dabench.methods.online.eata:EATA", "", protocols)
     protocol = registry.ProtocolEntry("fake_dense:OneByOne", "", "frames", "pixel_accuracy")
     data = registry.DataEntry("fake_dense:Frames", "", kind="segmentation")
     monkeypatch.setitem(registry.METHODS, "second", method)

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from dabench.board.leaderboard import baseline, table, write_csv
-from dabench.board.stats import compare, summarise
+from dabench.board.statistics.stats import compare, summarise
+from dabench.board.tables.leaderboard import baseline, table, write_csv
 
 VALUES = [0.61, 0.58, 0.66, 0.63, 0.6]
 

@@ -12,9 +12,10 @@ from dabench.contract.data import DomainData
 from dabench.contract.stream import Segment
 from dabench.contract.types import Score
 from dabench.errors import ConfigError
-from dabench.protocols import stream_scores, streams
 from dabench.protocols.continual_tta import ContinualTTA
 from dabench.protocols.gradual_weather import GradualWeather
+from dabench.protocols.streams import pictures as streams
+from dabench.protocols.streams import scores as stream_scores
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from dabench import cli_sweep
-from dabench.board.records import Store
-from dabench.cli import main
-from dabench.cli_sweep_view import View, duration
-from dabench.config import Settings, resolve
+from dabench.cli import sweep as cli_sweep
+from dabench.cli.main import main
+from dabench.cli.sweep_view import View, duration
+from dabench.config.spec import Settings, resolve
+from dabench.store.records import Store
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.loop import Tally, sweep
 from dabench.sweep.plan import Job, todo, versions_of

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from dabench.board.records import Record, Store
-from dabench.board.soundness import run_digest
-from dabench.config import RunSpec, resolve
-from dabench.run_command import run_command
+from dabench.config.command import run_command
+from dabench.config.spec import RunSpec, resolve
+from dabench.store.records import Record, Store
+from dabench.store.soundness import run_digest
 from dabench.sweep.plan import Job, estimator, todo, versions_of
 
 COMMON = {"method": "shot", "protocol": "sf-osda", "device": "cpu", "threads": 1}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dabench.board.records import Store
-from dabench.config import Settings, resolve
+from dabench.config.spec import Settings, resolve
+from dabench.store.records import Store
 from dabench.sweep.executor import Ended
 from dabench.sweep.local import LocalExecutor
 from dabench.sweep.loop import Tally, sweep

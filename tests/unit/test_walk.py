@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from dabench.contract.access import TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
-from dabench.engine import walk
-from dabench.engine.walk import Journal
+from dabench.engine import stream as walk
+from dabench.engine.stream import Journal
 
 
 def test_the_clock_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,12 @@ FOLDERS = ("methods", "datasets", "protocols")
 PROGRAM = """
 import sys
 sys.path.insert(0, {place!r})
-import dabench.methods.usd, dabench.datasets.digits, dabench.protocols.sf_osda
+import dabench.datasets.digits.digits, dabench.protocols.sf_osda
 import dabench
 ours = {place!r}
 assert dabench.__file__.startswith(ours), dabench.__file__
-assert dabench.methods.usd.__file__.startswith(ours), dabench.methods.usd.__file__
+from dabench.methods.source_free import usd
+assert usd.__file__.startswith(ours), usd.__file__
 bare = [n for n in sys.modules if n.split(".")[0] in ("methods", "datasets", "protocols")]
 assert not bare, bare
 """

@@ -13,9 +13,9 @@ import pandas as pd
 from dabench.board.page import words
 from dabench.board.page.gather import FEW_METRICS
 from dabench.board.page.lines import FIELDS, Cell, Line, make_line
-from dabench.board.records import OPTIONAL, Record, column
-from dabench.board.roster import Roster
-from dabench.board.rows import Row, as_they_stand, row_of, varying_options
+from dabench.registry.method_info import MethodInfo
+from dabench.store.records import OPTIONAL, Record, column
+from dabench.store.rows import Row, as_they_stand, row_of, varying_options
 
 #: metrics that have a column beside the one that ranks; where there are many lines
 FURTHER, FURTHER_COMPACT = 9, FEW_METRICS
@@ -100,24 +100,24 @@ def grouped(records: Iterable[Record]) -> Groups:
 
 
 def blocks(
-    frame: pd.DataFrame, groups: Groups, roster: Roster, against: str, *, compact: bool
+    frame: pd.DataFrame, groups: Groups, info: MethodInfo, against: str, *, compact: bool
 ) -> list[Block]:
     """Return a block a column, sorted by task and then by how much was measured.
 
     Args:
         frame: ``board.leaderboard.table``.
         groups: the same records.
-        roster: what is known of the names.
+        info: what is known of the names.
         against: the row that differences are paired with.
         compact: keep few metrics.
     """
     most = FURTHER_COMPACT if compact else FURTHER
-    found = [_empty(key, groups[key], roster, most) for key in sorted(groups)]
+    found = [_empty(key, groups[key], info, most) for key in sorted(groups)]
     cells = _cells(frame, {b.key: {b.metric, *b.metrics} for b in found})
     for block in found:
         for row, runs in groups[block.key].items():
             mine = cells.get((block.key, row.label, row.variant, row.version), {})
-            block.lines.append(make_line(row, runs, mine, block.metric, roster))
+            block.lines.append(make_line(row, runs, mine, block.metric, info))
         _finish(block)
         names = {line.best_name for line in block.lines if line.best.mean is not None}
         block.versus = names.pop() if len(names) == 1 and not compact else ""
@@ -148,10 +148,10 @@ def options(spec: Mapping[str, Any]) -> dict[str, Any]:
     return found | {n: spec[n] for n in OPTIONAL if spec.get(n) is not None}
 
 
-def _empty(key: str, runs: Mapping[Row, list[Record]], roster: Roster, most: int) -> Block:
+def _empty(key: str, runs: Mapping[Row, list[Record]], info: MethodInfo, most: int) -> Block:
     """Return a block that knows its metrics but has no lines yet."""
     spec = next(iter(runs.values()))[0]["spec"]
-    metric = roster.primary(spec["protocol"], spec["dataset"])
+    metric = info.primary(spec["protocol"], spec["dataset"])
     known = {_key(row) for group in runs.values() for run in group for row in run["scores"]}
     return Block(key, spec, metric, words.headline(known, metric, most), [])
 

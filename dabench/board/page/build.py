@@ -7,14 +7,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from dabench.board.leaderboard import table
 from dabench.board.page.blocks import Block, blocks, grouped
 from dabench.board.page.data import page_data, to_json
 from dabench.board.page.gather import Gathered
 from dabench.board.page.render import render, write_page
 from dabench.board.page.tabs import block_charts, tabs
-from dabench.board.roster import PLAIN, Roster
+from dabench.board.tables.leaderboard import table
 from dabench.errors import StoreError, did_you_mean
+from dabench.registry.method_info import PLAIN, MethodInfo
 
 #: lines up to which every block has charts and many metrics
 CHARTED = 2_500
@@ -22,13 +22,15 @@ CHARTED = 2_500
 TABLED = 15_000
 
 
-def leaderboard_page(gathered: Gathered, against: str = "source", roster: Roster = PLAIN) -> bytes:
+def leaderboard_page(
+    gathered: Gathered, against: str = "source", info: MethodInfo = PLAIN
+) -> bytes:
     """Return the page of all records.
 
     Args:
         gathered: the records, reduced.
         against: the row that differences are paired with.
-        roster: what is known of the names.
+        info: what is known of the names.
 
     Raises:
         StoreError: there is no record, or no row ``against`` (``source`` may be missing).
@@ -42,13 +44,13 @@ def leaderboard_page(gathered: Gathered, against: str = "source", roster: Roster
         raise StoreError(f"--against {against}: no such row{did_you_mean(against, names)}")
     lines = sum(len(rows) for rows in groups.values())
     compact = lines > CHARTED or not gathered.detail
-    frame = table(records, against, roster)
-    found = blocks(frame, groups, roster, against, compact=compact)
+    frame = table(records, against, info)
+    found = blocks(frame, groups, info, against, compact=compact)
     _number(found)
     data = page_data([b for b in found if not b.brief], detail=gathered.detail)
     return render(
         "leaderboard.html.j2",
-        tabs=tabs(found, frame, roster, against),
+        tabs=tabs(found, frame, info, against),
         charts={} if compact else {block.key: block_charts(block) for block in found},
         data=Markup(to_json(data)),  # escaped there
         against=against,
@@ -62,11 +64,11 @@ def leaderboard_page(gathered: Gathered, against: str = "source", roster: Roster
 
 
 def write_leaderboard(
-    gathered: Gathered, folder: Path, against: str = "source", roster: Roster = PLAIN
+    gathered: Gathered, folder: Path, against: str = "source", info: MethodInfo = PLAIN
 ) -> Path:
     """Write ``folder/index.html`` and return its path (raises as ``leaderboard_page``)."""
     path = folder / "index.html"
-    write_page(path, leaderboard_page(gathered, against, roster))
+    write_page(path, leaderboard_page(gathered, against, info))
     return path
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dabench.board.records import OPTIONAL, Record
+from dabench.store.records import OPTIONAL, Record
 
 _FIRST = ("method", "protocol", "dataset", "source", "target")
 _LAST = ("seed", "device", "threads")

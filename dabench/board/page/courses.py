@@ -12,7 +12,7 @@ from dabench.board.page.blocks import Block
 from dabench.board.page.gather import Curve
 from dabench.board.page.lines import Line
 from dabench.board.page.svg import Picture, clipped, plain, scale, ticks
-from dabench.board.records import Record
+from dabench.store.records import Record
 
 #: colours there are for lines; later ones begin hidden
 COLOURS = 8

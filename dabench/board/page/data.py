@@ -20,7 +20,7 @@ from dabench.board.page.blocks import Block
 from dabench.board.page.command import own_words, shared_words
 from dabench.board.page.gather import COSTS
 from dabench.board.page.lines import Line
-from dabench.board.records import Record, score_map
+from dabench.store.records import Record, score_map
 
 #: run ids that a cell lists where there is no room for the runs
 FEW_IDS = 3

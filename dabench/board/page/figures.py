@@ -17,7 +17,7 @@ from dabench.board.page.courses import Legend, draw, levels
 from dabench.board.page.gather import running
 from dabench.board.page.run_charts import MOST_CLASSES, class_bars, confusion, curve, histogram
 from dabench.board.page.words import is_stream
-from dabench.board.records import Record
+from dabench.store.records import Record
 
 #: curves of a metric in one chart
 MOST_LINES = 8

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.board.page import words
-from dabench.board.records import Record, Store, column
-from dabench.board.roster import PLAIN, Roster
+from dabench.registry.method_info import PLAIN, MethodInfo
+from dabench.store.records import Record, Store, column
 
 #: runs up to which every run's own figures stand in the page
 DETAIL = 5_000
@@ -60,13 +60,13 @@ class Gathered:
     detail: bool = True
 
 
-def gather(root: Path, only: str = "", roster: Roster = PLAIN) -> Gathered:
+def gather(root: Path, only: str = "", info: MethodInfo = PLAIN) -> Gathered:
     """Read a store.
 
     Args:
         root: the results folder.
         only: beginning of the keys of the columns that are wanted, as ``sf-osda/digits``.
-        roster: knows the metrics that rank; where there are many runs, few others are kept.
+        info: knows the metrics that rank; where there are many runs, few others are kept.
     """
     names = only.split("/")
     # a beginning may stop within a name: only whole names narrow what is read
@@ -75,7 +75,7 @@ def gather(root: Path, only: str = "", roster: Roster = PLAIN) -> Gathered:
     finished, failed = _census(root / "records", protocol, dataset)
     found = Gathered(failed=failed, detail=finished <= DETAIL)
     store = Store(root, curves=found.detail)
-    reader = Reader(roster, detail=found.detail)
+    reader = Reader(info, detail=found.detail)
     for path, record in store.all(protocol, dataset):
         try:
             if not only or column(record["spec"]).startswith(only):
@@ -91,12 +91,12 @@ class Reader:
     """Reduces records; what is equal in many of them is kept once.
 
     Args:
-        roster: knows the metrics that rank.
+        info: knows the metrics that rank.
         detail: keep all scores and the running figure of streams; otherwise a few metrics.
     """
 
-    def __init__(self, roster: Roster = PLAIN, *, detail: bool = True) -> None:
-        self._roster, self._detail = roster, detail
+    def __init__(self, info: MethodInfo = PLAIN, *, detail: bool = True) -> None:
+        self._roster, self._detail = info, detail
         self._shared: dict[str, Any] = {}
         self._dropped: dict[tuple[str, str], set[tuple[str, str]]] = {}
 

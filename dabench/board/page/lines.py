@@ -11,10 +11,10 @@ import pandas as pd
 
 from dabench.board.page import words
 from dabench.board.page.svg import clipped
-from dabench.board.records import Record
-from dabench.board.roster import Roster
-from dabench.board.rows import Row
-from dabench.board.stats import MIN_PAIRS
+from dabench.board.statistics.stats import MIN_PAIRS
+from dabench.registry.method_info import MethodInfo
+from dabench.store.records import Record
+from dabench.store.rows import Row
 
 #: fields of the leaderboard that a line is made of
 FIELDS = (
@@ -144,7 +144,7 @@ class Line:
 
 
 def make_line(
-    row: Row, runs: list[Record], cells: Mapping[str, Cell], metric: str, roster: Roster
+    row: Row, runs: list[Record], cells: Mapping[str, Cell], metric: str, info: MethodInfo
 ) -> Line:
     """Return a line.
 
@@ -153,9 +153,9 @@ def make_line(
         runs: reduced records.
         cells: metric -> the leaderboard's fields.
         metric: the one that ranks.
-        roster: what is known of the names.
+        info: what is known of the names.
     """
-    line = Line(-1, row, runs, _kind(row, roster))
+    line = Line(-1, row, runs, _kind(row, info))
     line.values = {n: v for n, c in cells.items() if (v := _value(c)) is not None}
     found = cells.get(metric) or next(iter(cells.values()), None)
     if found is None:
@@ -169,10 +169,10 @@ def make_line(
     return line
 
 
-def _kind(row: Row, roster: Roster) -> str:
-    if row.method == roster.upper_bound:
+def _kind(row: Row, info: MethodInfo) -> str:
+    if row.method == info.upper_bound:
         return "bound"
-    return "baseline" if row.method in roster.baselines else "method"
+    return "baseline" if row.method in info.baselines else "method"
 
 
 def _value(cell: Cell) -> Value | None:

@@ -17,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from dabench import __version__
-from dabench.board.files import write_atomically
 from dabench.board.page import words
+from dabench.store.files import write_atomically
 
 
 def render(template: str, **values: Any) -> bytes:

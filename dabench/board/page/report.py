@@ -13,9 +13,9 @@ from dabench.board.page.command import command
 from dabench.board.page.data import flat_spec
 from dabench.board.page.figures import Section, sections
 from dabench.board.page.render import render
-from dabench.board.records import Record, score_map
-from dabench.board.roster import PLAIN, Roster
 from dabench.errors import StoreError
+from dabench.registry.method_info import PLAIN, MethodInfo
+from dabench.store.records import Record, score_map
 
 #: bytes of pictures that a page may hold
 MOST_PICTURES = 8 * 2**20
@@ -33,7 +33,7 @@ class Shown:
 
 
 def report_page(
-    path: Path, record: Record, base: Record | None, pictures: Path, roster: Roster = PLAIN
+    path: Path, record: Record, base: Record | None, pictures: Path, info: MethodInfo = PLAIN
 ) -> bytes:
     """Return the report of a run.
 
@@ -42,7 +42,7 @@ def report_page(
         record: finished or failed.
         base: the run of ``source`` that it is held against, where there is one.
         pictures: the folder of the run's PNG files; it need not exist.
-        roster: what is known of the names.
+        info: what is known of the names.
 
     Raises:
         StoreError: the record lacks its spec.
@@ -52,7 +52,7 @@ def report_page(
         title = f"{spec['method']}{'+bn' if spec['init'] == 'bn-target' else ''}"
         where = f"{spec['protocol']} · {spec['dataset']} {spec['source']} → {spec['target']}"
         again = command(record)
-        headline = _headline(record, base, roster)
+        headline = _headline(record, base, info)
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} lacks what a record has ({error}); run it again") from None
     drawn, notes = _safely(path, record)
@@ -75,12 +75,12 @@ def report_page(
     )
 
 
-def _headline(record: Record, base: Record | None, roster: Roster) -> list[tuple[str, str, str]]:
+def _headline(record: Record, base: Record | None, info: MethodInfo) -> list[tuple[str, str, str]]:
     """Return the figures that matter most: (name, value, remark)."""
     if not record.get("scores"):
         return []
     spec = record["spec"]
-    metric = roster.primary(spec["protocol"], spec["dataset"])
+    metric = info.primary(spec["protocol"], spec["dataset"])
     scores = score_map(record)
     theirs = {} if base is None else score_map(base)
     names = [metric, *words.headline(scores, metric, 4)]

@@ -16,10 +16,10 @@ from dabench.board.page.courses import Course, course
 from dabench.board.page.lines import Line
 from dabench.board.page.scatter import MEASURES, cost
 from dabench.board.page.svg import ceiling
-from dabench.board.rank_figure import rank_svg
-from dabench.board.ranks import ranking, task_words
-from dabench.board.roster import Roster
-from dabench.board.tasks import TaskTest, over_tasks, task_grid
+from dabench.board.statistics.rank_figure import rank_svg
+from dabench.board.statistics.ranks import ranking, task_words
+from dabench.board.statistics.tasks import TaskTest, over_tasks, task_grid
+from dabench.registry.method_info import MethodInfo
 
 #: tasks that are drawn, and shown side by side, at the head of a tab
 PANELS = 12
@@ -70,13 +70,13 @@ class BlockCharts:
     strips: dict[int, Markup]
 
 
-def tabs(found: Sequence[Block], frame: pd.DataFrame, roster: Roster, against: str) -> list[Tab]:
+def tabs(found: Sequence[Block], frame: pd.DataFrame, info: MethodInfo, against: str) -> list[Tab]:
     """Return a tab a protocol.
 
     Args:
         found: all blocks.
         frame: the leaderboard.
-        roster: what is known of the names.
+        info: what is known of the names.
         against: the row that others are held against.
     """
     by_protocol: dict[str, list[Block]] = defaultdict(list)
@@ -84,7 +84,7 @@ def tabs(found: Sequence[Block], frame: pd.DataFrame, roster: Roster, against: s
         by_protocol[block.spec["protocol"]].append(block)
     order = {name: place for place, name in enumerate(words.GRANTS)}
     names = sorted(by_protocol, key=lambda name: (order.get(name, len(order)), name))
-    return [_tab(n, by_protocol[n], _ranks(n, frame, roster, against)) for n in names]
+    return [_tab(n, by_protocol[n], _ranks(n, frame, info, against)) for n in names]
 
 
 def block_charts(block: Block) -> BlockCharts:
@@ -119,8 +119,8 @@ def _tab(protocol: str, found: list[Block], ranks: Ranks) -> Tab:
     )
 
 
-def _ranks(protocol: str, frame: pd.DataFrame, roster: Roster, against: str) -> Ranks:
-    grid = task_grid(frame, roster, protocol)
+def _ranks(protocol: str, frame: pd.DataFrame, info: MethodInfo, against: str) -> Ranks:
+    grid = task_grid(frame, info, protocol)
     found = ranking(grid)
     if found.note:
         return Ranks(None, found.note, [])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dabench.board.stats import LOWER_IS_BETTER, MIN_PAIRS
+from dabench.board.statistics.stats import LOWER_IS_BETTER, MIN_PAIRS
 
 #: metric, or ``metric/segment`` -> what it is; this is also the order of a table's columns
 METRICS: dict[str, str] = {

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dabench.board.samples import Units
 from dabench.contract.types import FloatArray
+from dabench.store.samples import Units
 
 LABEL = "fixed models"
 #: draws at a time, so that memory stays small

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from dabench.board.ranks import Ranking
+from dabench.board.statistics.ranks import Ranking
 
 WIDTH = 720
 _LEFT, _RIGHT, _AXIS, _STEP = 240, 480, 64, 22

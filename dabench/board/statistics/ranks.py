@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
-from dabench.board.tasks import MIN_TASKS, Grid, too_few
+from dabench.board.statistics.tasks import MIN_TASKS, Grid, too_few
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dabench.board.bootstrap import bootstrap, mismatch
-from dabench.board.records import Record
-from dabench.board.roster import Roster
-from dabench.board.samples import Units, units
-from dabench.board.tasks import primary_lines
+from dabench.board.statistics.bootstrap import bootstrap, mismatch
+from dabench.board.statistics.tasks import primary_lines
+from dabench.registry.method_info import MethodInfo
+from dabench.store.records import Record
+from dabench.store.samples import Units, units
 
 #: what is added to the leaderboard
 FIELDS = ("boot_low", "boot_high", "boot_label")
@@ -21,7 +21,7 @@ Runs = Mapping[str, tuple[Path, Record]]
 
 
 def with_bootstrap(
-    frame: pd.DataFrame, runs: Runs, roster: Roster, draws: int = 1000
+    frame: pd.DataFrame, runs: Runs, info: MethodInfo, draws: int = 1000
 ) -> pd.DataFrame:
     """Return the leaderboard with the interval of the difference ``diff_mean`` over samples.
 
@@ -31,11 +31,11 @@ def with_bootstrap(
     Args:
         frame: the leaderboard, made with the ``against`` that is meant.
         runs: run id -> file and record.
-        roster: what is known of the names.
+        info: what is known of the names.
         draws: bootstrap samples.
     """
     found: dict[Any, tuple[float, float, str]] = {}
-    for _, lines in primary_lines(frame, roster).groupby("column", sort=False):
+    for _, lines in primary_lines(frame, info).groupby("column", sort=False):
         fields = ("method", "variant", "against", "metric", "runs", "note")
         rows = list(zip(lines.index, *(lines[name].tolist() for name in fields), strict=True))
         cache: dict[str, Units | None] = {}

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dabench.board.roster import Roster
-from dabench.board.stats import better_sign
+from dabench.board.statistics.stats import better_sign
 from dabench.errors import ConfigError, did_you_mean
+from dabench.registry.method_info import MethodInfo
 
 #: fewest tasks for a test or a rank
 MIN_TASKS = 6
@@ -56,17 +56,17 @@ class TaskTest:
     verdict: str
 
 
-def primary_lines(frame: pd.DataFrame, roster: Roster) -> pd.DataFrame:
+def primary_lines(frame: pd.DataFrame, info: MethodInfo) -> pd.DataFrame:
     """Return the lines of the metric that ranks, each protocol and data set having its own."""
     kept = pd.Series(False, index=frame.index)
     for protocol, dataset in frame[["protocol", "dataset"]].drop_duplicates().to_numpy():
         here = (frame["protocol"] == protocol) & (frame["dataset"] == dataset)
-        kept |= here & (frame["metric"] == roster.primary(protocol, dataset))
+        kept |= here & (frame["metric"] == info.primary(protocol, dataset))
     return frame[kept]
 
 
 def task_grid(
-    frame: pd.DataFrame, roster: Roster, protocol: str, rows: Sequence[str] | None = None
+    frame: pd.DataFrame, info: MethodInfo, protocol: str, rows: Sequence[str] | None = None
 ) -> Grid:
     """Return the scores by row and task.
 
@@ -75,14 +75,14 @@ def task_grid(
 
     Args:
         frame: the leaderboard.
-        roster: what is known of the names.
+        info: what is known of the names.
         protocol: whose columns are the tasks.
         rows: these rows and no others (``tent``, ``tent lr=0.001``).
 
     Raises:
         ConfigError: there is no such row.
     """
-    lines = primary_lines(frame[frame["protocol"] == protocol], roster)
+    lines = primary_lines(frame[frame["protocol"] == protocol], info)
     values, same, bounds = _by_row(lines)
     left_out = dict.fromkeys(sorted(bounds & set(values)), "upper bound")
     if rows is None:

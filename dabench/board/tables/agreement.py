@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from dabench.board.records import Record
-from dabench.board.rows import Row
+from dabench.store.records import Record
+from dabench.store.rows import Row
 
 #: what must be equal in a column, for each seed
 IDS = ("data", "stream", "source")

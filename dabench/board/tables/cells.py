@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dabench.board.agreement import refusals, seed_of
-from dabench.board.records import Record, score_map
-from dabench.board.roster import PLAIN, Roster
-from dabench.board.rows import Row, same_setting
-from dabench.board.stats import better_sign
+from dabench.board.statistics.stats import better_sign
+from dabench.board.tables.agreement import refusals, seed_of
+from dabench.registry.method_info import PLAIN, MethodInfo
+from dabench.store.records import Record, score_map
+from dabench.store.rows import Row, same_setting
 
 #: metric -> seed -> value
 Values = dict[str, dict[int, float]]
@@ -69,12 +69,12 @@ class Column:
     Attributes:
         key: as ``records.column`` makes it.
         runs: row -> its runs.
-        roster: what is known of the names.
+        info: what is known of the names.
     """
 
     key: str
     runs: dict[Row, list[Record]] = field(default_factory=lambda: defaultdict(list))
-    roster: Roster = PLAIN
+    info: MethodInfo = PLAIN
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -114,7 +114,7 @@ class Column:
     def alias_of(self, standing: Standing) -> str:
         """Return the name of the row that an alias repeats in this column ("" = none)."""
         row = standing.row
-        target = self.roster.aliases.get(row.method)
+        target = self.info.aliases.get(row.method)
         if target is None:
             return ""
         for other in self.standings:
@@ -130,7 +130,7 @@ class Column:
 
     def _is_baseline(self, found: Standing) -> bool:
         row = found.row
-        return row.method in self.roster.baselines and not row.variant and not found.note
+        return row.method in self.info.baselines and not row.variant and not found.note
 
 
 def _scores(runs: Sequence[Record]) -> tuple[set[str], Values]:

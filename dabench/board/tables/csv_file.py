@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from dabench.board.files import write_atomically
+from dabench.store.files import write_atomically
 
 _PART = 10_000
 _SPECIAL = re.compile('[",\\r\\n]')

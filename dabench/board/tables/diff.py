@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dabench.board.agreement import IDS, ids_of
-from dabench.board.records import OPTIONAL, Record, column, score_map
-from dabench.board.rows import row_of
-from dabench.board.soundness import COLUMN
+from dabench.board.tables.agreement import IDS, ids_of
+from dabench.store.records import OPTIONAL, Record, column, score_map
+from dabench.store.rows import row_of
+from dabench.store.soundness import COLUMN
 
 _ABSENT = "not given"
 

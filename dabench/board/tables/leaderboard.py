@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dabench.board.agreement import IDS, ids_of
-from dabench.board.cells import Column, Standing
-from dabench.board.csv_file import write_csv as write_csv
-from dabench.board.records import OPTIONAL, Record, collector_paused, column
-from dabench.board.roster import PLAIN, Roster
-from dabench.board.rows import options_text, row_of, varying_options
-from dabench.board.soundness import COLUMN
-from dabench.board.stats import better_sign, compare, gain, summarise
+from dabench.board.statistics.stats import better_sign, compare, gain, summarise
+from dabench.board.tables.agreement import IDS, ids_of
+from dabench.board.tables.cells import Column, Standing
+from dabench.board.tables.csv_file import write_csv as write_csv
+from dabench.registry.method_info import PLAIN, MethodInfo
+from dabench.store.records import OPTIONAL, Record, collector_paused, column
+from dabench.store.rows import options_text, row_of, varying_options
+from dabench.store.soundness import COLUMN
 
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 #: fields that another machine, or another day, may change though nothing else does
@@ -61,7 +61,7 @@ _SHOWN = 8
 
 @collector_paused()
 def table(
-    records: Iterable[Record], against: str = "source", roster: Roster = PLAIN
+    records: Iterable[Record], against: str = "source", info: MethodInfo = PLAIN
 ) -> pd.DataFrame:
     """Return the leaderboard in long form, one line a (row, column, metric).
 
@@ -69,12 +69,12 @@ def table(
         records: of finished runs.
         against: the row to pair differences with: its label (``shot``, ``source+bn``), with its
             changed options where it has some (``dine fine_tune=0.5``).
-        roster: what is known of the names: baselines, aliases, the upper bound.
+        info: what is known of the names: baselines, aliases, the upper bound.
     """
     heads: list[tuple[Any, ...]] = []
     lines: list[tuple[Any, ...]] = []
     owners: list[int] = []
-    for found in sorted(_columns(list(records), roster), key=_place):
+    for found in sorted(_columns(list(records), info), key=_place):
         first = len(heads)
         heads += [_head(found, standing) for standing in found.standings]
         for number, line in _lines(found, against):
@@ -83,7 +83,7 @@ def table(
     return _frame(heads, owners, lines).assign(against=against)[COLUMNS]
 
 
-def _columns(records: Sequence[Record], roster: Roster) -> Iterable[Column]:
+def _columns(records: Sequence[Record], info: MethodInfo) -> Iterable[Column]:
     varying = varying_options(records)
     columns: dict[str, Column] = {}
     keys: dict[tuple[Any, ...], str] = {}  # a digest costs more than this look-up
@@ -92,7 +92,7 @@ def _columns(records: Sequence[Record], roster: Roster) -> Iterable[Column]:
         parts = (*map(spec.get, _KEY), str(spec["protocol_options"]))
         key = keys.get(parts) or keys.setdefault(parts, column(spec))
         if key not in columns:
-            columns[key] = Column(key, roster=roster)
+            columns[key] = Column(key, info=info)
         columns[key].runs[row_of(record, varying)].append(record)
     return columns.values()
 
@@ -144,7 +144,7 @@ def _task(spec: Mapping[str, Any]) -> str:
 
 def _lines(found: Column, against: str) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Yield the number of a row with the fields ``_OWN``, by metric and row."""
-    base, bound = found.only(against), found.only(found.roster.upper_bound)
+    base, bound = found.only(against), found.only(found.info.upper_bound)
     source = found.only("source")
     versus = [not standing.row.named(against) for standing in found.standings]
     for metric in sorted(set().union(*(s.metrics for s in found.standings))):
@@ -215,7 +215,7 @@ def _head(found: Column, standing: Standing) -> tuple[Any, ...]:
         options_text({n: spec[n] for n in OPTIONAL if spec.get(n) is not None}),
         found.key,
         "last",
-        row.method == found.roster.upper_bound,
+        row.method == found.info.upper_bound,
         standing.target_tuned,
         found.alias_of(standing),
         *(_distinct(part[:_SHOWN] for part in parts) for parts in zip(*ids, strict=True)),

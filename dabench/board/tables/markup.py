@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable
 
-from dabench.board.wide import Cell, Wide, WideRow
+from dabench.board.tables.wide import Cell, Wide, WideRow
 
 #: characters that LaTeX reads as commands -> what prints them
 _LATEX = {

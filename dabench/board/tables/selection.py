@@ -15,12 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from dabench.board.leaderboard import table
-from dabench.board.records import Record, column, score_map
-from dabench.board.roster import PLAIN, Roster
-from dabench.board.rows import row_of
-from dabench.board.stats import better_sign
+from dabench.board.statistics.stats import better_sign
+from dabench.board.tables.leaderboard import table
 from dabench.errors import ConfigError, did_you_mean
+from dabench.registry.method_info import PLAIN, MethodInfo
+from dabench.store.records import Record, column, score_map
+from dabench.store.rows import row_of
 
 #: label-free scores, and whether more is better (1) or less (-1)
 LABEL_FREE = {"im": 1.0, "entropy": -1.0, "snd": 1.0}
@@ -79,13 +79,13 @@ class Choice:
     note: str = ""
 
 
-def pick(record: Record, rule: str, roster: Roster = PLAIN) -> Pick:
+def pick(record: Record, rule: str, info: MethodInfo = PLAIN) -> Pick:
     """Return the epoch that a rule chooses in a run; among equals the latest.
 
     Args:
         record: a run's record, with its curves.
         rule: one of ``RULES``.
-        roster: knows the metric that ranks, for ``oracle`` (``dabench.roster.registered()``).
+        info: knows the metric that ranks, for ``oracle`` (``method_info.registered()``).
 
     Raises:
         ConfigError: an unknown rule.
@@ -96,7 +96,7 @@ def pick(record: Record, rule: str, roster: Roster = PLAIN) -> Pick:
         rows = record["scores"]
         return Pick(rule, rows[0].get("at", 0) if rows else None, None, score_map(record))
     spec = record["spec"]
-    metric = roster.primary(spec["protocol"], spec["dataset"]) if rule == "oracle" else rule
+    metric = info.primary(spec["protocol"], spec["dataset"]) if rule == "oracle" else rule
     found = [row for row in record.get("curves", ()) if _key(row) == metric]
     judged = [
         (_sign(metric) * row["value"], row["at"]) for row in found if row["value"] is not None
@@ -108,13 +108,13 @@ def pick(record: Record, rule: str, roster: Roster = PLAIN) -> Pick:
     return Pick(rule, at, best, {name: rows.get(at) for name, rows in _shared(record).items()})
 
 
-def apply(record: Record, rule: str, roster: Roster = PLAIN) -> Record:
+def apply(record: Record, rule: str, info: MethodInfo = PLAIN) -> Record:
     """Return a copy of a record whose scores are those at the epoch that the rule chooses.
 
     The copy says so under ``selection``. ``last`` changes no score. A rule that cannot choose
     leaves holes. Arguments are those of :func:`pick`.
     """
-    found = pick(record, rule, roster)
+    found = pick(record, rule, info)
     about = {"rule": rule, "at": found.at, "judged": found.judged, "note": found.note}
     final = {_key(row): row for row in record["scores"]}
     moved = {} if found.at is None else {"at": found.at}
@@ -126,7 +126,7 @@ def side_by_side(
     records: Iterable[Record],
     rules: Sequence[str] = RULES,
     against: str = "source",
-    roster: Roster = PLAIN,
+    info: MethodInfo = PLAIN,
 ) -> pd.DataFrame:
     """Return the leaderboard's lines once for each rule, named in the column ``selection``.
 
@@ -138,14 +138,14 @@ def side_by_side(
         records: of finished runs, with their curves.
         rules: some of ``RULES``.
         against: as in ``leaderboard.table``.
-        roster: what is known of the names, as in :func:`pick`.
+        info: what is known of the names, as in :func:`pick`.
     """
     kept = list(records)
-    frames = [_by_rule(kept, rule, against, roster) for rule in rules]
+    frames = [_by_rule(kept, rule, against, info) for rule in rules]
     return pd.concat(frames, ignore_index=True)
 
 
-def select(records: Iterable[Record], rule: str, roster: Roster = PLAIN) -> list[Choice]:
+def select(records: Iterable[Record], rule: str, info: MethodInfo = PLAIN) -> list[Choice]:
     """Choose among the variants of each method within a column by the score of a rule.
 
     A candidate's score is the mean, over the runs that all candidates have in common (same seed,
@@ -160,21 +160,21 @@ def select(records: Iterable[Record], rule: str, roster: Roster = PLAIN) -> list
         key, method, variant, version = _row(record)
         runs = groups[key, method, version].setdefault(variant, {})
         runs[_pairing(record)] = record
-    return [_choice(key, groups[key], rule, roster) for key in sorted(groups)]
+    return [_choice(key, groups[key], rule, info) for key in sorted(groups)]
 
 
-def selected(records: Iterable[Record], rule: str, roster: Roster = PLAIN) -> list[Record]:
+def selected(records: Iterable[Record], rule: str, info: MethodInfo = PLAIN) -> list[Record]:
     """Return the runs of the variants that :func:`select` chooses, at the epochs of the rule.
 
     They carry ``target_tuned``; their variant stays in the record, so that it can be shown.
     """
     kept = list(records)
-    chosen = {(c.column, c.method, c.variant, c.version): c for c in select(kept, rule, roster)}
+    chosen = {(c.column, c.method, c.variant, c.version): c for c in select(kept, rule, info)}
     found = []
     for record in kept:
         choice = chosen.get(_row(record))
         if choice is not None:
-            found.append({**apply(record, rule, roster), "target_tuned": choice.target_tuned})
+            found.append({**apply(record, rule, info), "target_tuned": choice.target_tuned})
     return found
 
 
@@ -182,7 +182,7 @@ def _choice(
     key: tuple[str, str, str],
     candidates: Mapping[str, Mapping[str, Record]],
     rule: str,
-    roster: Roster,
+    info: MethodInfo,
 ) -> Choice:
     common = set.intersection(*(set(runs) for runs in candidates.values()))
     if rule == "last":
@@ -190,7 +190,7 @@ def _choice(
         note = "" if variant is not None else "no run with default options"
         return Choice(*key, rule, variant, judged, len(common), False, note)
     judged = {
-        name: _mean([pick(runs[pair], rule, roster).judged for pair in sorted(common)])
+        name: _mean([pick(runs[pair], rule, info).judged for pair in sorted(common)])
         for name, runs in sorted(candidates.items())
     }
     scores = {name: value for name, value in judged.items() if value is not None}
@@ -203,11 +203,11 @@ def _choice(
     return Choice(*key, rule, best, judged, len(common), tuned)
 
 
-def _by_rule(records: list[Record], rule: str, against: str, roster: Roster) -> pd.DataFrame:
-    applied = [apply(record, rule, roster) for record in records]
+def _by_rule(records: list[Record], rule: str, against: str, info: MethodInfo) -> pd.DataFrame:
+    applied = [apply(record, rule, info) for record in records]
     said = ((_row(record), record["selection"]["note"]) for record in applied)
     notes = {row: note for row, note in said if note}
-    frame = table(applied, against, roster)
+    frame = table(applied, against, info)
     keys = list(zip(*(frame[n] for n in ("column", "method", "variant", "version")), strict=True))
     why = [notes.get(key, "") if n == 0 else "" for key, n in zip(keys, frame["n"], strict=True)]
     frame["note"] = [note or reason for note, reason in zip(frame["note"], why, strict=True)]

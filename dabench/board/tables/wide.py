@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dabench.board.roster import Roster
-from dabench.board.rows import as_they_stand
-from dabench.board.stats import better_sign
-from dabench.board.tasks import primary_lines
+from dabench.board.statistics.stats import better_sign
+from dabench.board.statistics.tasks import primary_lines
+from dabench.registry.method_info import MethodInfo
+from dabench.store.rows import as_they_stand
 
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 #: what all tasks of a table share
@@ -86,7 +86,7 @@ class _Line(NamedTuple):
         return f"{self.method} {self.variant}".strip()
 
 
-def wide(frame: pd.DataFrame, roster: Roster) -> list[Wide]:
+def wide(frame: pd.DataFrame, info: MethodInfo) -> list[Wide]:
     """Return the tables, by protocol and data set.
 
     A row with changed options is shown where its method was not run with the defaults. There is an
@@ -94,8 +94,8 @@ def wide(frame: pd.DataFrame, roster: Roster) -> list[Wide]:
     """
     tables: list[Wide] = []
     taken: Counter[str] = Counter()
-    found = primary_lines(frame, roster)
-    found = found.assign(setting=_settings(found["protocol_options"].tolist(), roster))
+    found = primary_lines(frame, info)
+    found = found.assign(setting=_settings(found["protocol_options"].tolist(), info))
     for key, lines in found.groupby([*_SAME], sort=True):
         protocol, dataset, metric, size, backbone, weights, epochs, batch, *others = key
         source_epochs, freeze, setting, more = others
@@ -107,7 +107,7 @@ def wide(frame: pd.DataFrame, roster: Roster) -> list[Wide]:
         budget += "".join(f", {text}" for text in (setting, more) if text)
         titles = _titles(lines)
         cells = [_Line(*line) for line in lines[[*_Line._fields]].itertuples(index=False)]
-        rows = tuple(_rows(cells, titles, better_sign(str(metric)), roster))
+        rows = tuple(_rows(cells, titles, better_sign(str(metric)), info))
         tasks = tuple(titles.values())
         tables.append(Wide(name, str(protocol), str(dataset), str(metric), budget, tasks, rows))
     return tables
@@ -119,12 +119,12 @@ def average(cells: Sequence[Cell | None]) -> float | None:
     return math.fsum(means) / len(means) if 1 < len(means) == len(cells) else None
 
 
-def _settings(texts: Sequence[str], roster: Roster) -> list[str]:
+def _settings(texts: Sequence[str], info: MethodInfo) -> list[str]:
     """Return the options of protocols without those that pose another task."""
 
     def kept(text: str) -> str:
         tokens = text.split(" ")
-        return " ".join(t for t in tokens if t.partition("=")[0] not in roster.task_options)
+        return " ".join(t for t in tokens if t.partition("=")[0] not in info.task_options)
 
     known = {text: kept(text) for text in set(texts)}
     return [known[text] for text in texts]
@@ -142,7 +142,7 @@ def _titles(lines: pd.DataFrame) -> dict[str, str]:
 
 
 def _rows(
-    lines: Sequence[_Line], titles: Mapping[str, str], sign: float, roster: Roster
+    lines: Sequence[_Line], titles: Mapping[str, str], sign: float, info: MethodInfo
 ) -> list[WideRow]:
     plain = {line.method for line in lines if not line.variant}
     by_name: dict[str, dict[str, _Line]] = {}
@@ -158,7 +158,7 @@ def _rows(
         cells = tuple(_cell(own.get(column), leading[column], sign) for column in titles)
         first = next(iter(own.values()))
         rows.append(WideRow(name, first.reconstruction, first.oracle, cells, average(cells)))
-    return sorted(rows, key=lambda row: (_order(row, roster), row.name))
+    return sorted(rows, key=lambda row: (_order(row, info), row.name))
 
 
 def _best(rows: Iterable[Mapping[str, _Line]], column: str, sign: float) -> float:
@@ -176,9 +176,9 @@ def _cell(line: _Line | None, best: float, sign: float) -> Cell | None:
     return Cell(line.mean, None if math.isnan(line.sd) else line.sd, line.n, leads, line.remark)
 
 
-def _order(row: WideRow, roster: Roster) -> int:
+def _order(row: WideRow, info: MethodInfo) -> int:
     """Return what sorts a row as it is read: source, baselines, methods, the upper bound."""
     plain = row.name.partition(" ")[0].removesuffix("+bn")
     if row.oracle:
         return 3
-    return 0 if plain == "source" else 1 + int(plain not in roster.baselines)
+    return 0 if plain == "source" else 1 + int(plain not in info.baselines)

@@ -1,0 +1,1 @@
+"""Means, intervals, verdicts, ranks and bootstraps over records."""

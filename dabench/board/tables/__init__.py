@@ -1,0 +1,1 @@
+"""Records as tables: cells, exports, claims, differences, selection."""

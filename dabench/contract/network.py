@@ -1,0 +1,55 @@
+"""What every network of a run is to methods and protocols: features, a classifier, its cost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dabench.contract.cost import Cost
+
+
+class Network(nn.Module, ABC):
+    """A network that takes [0, 1] images and normalises them itself.
+
+    Attributes:
+        mean: (1, 3, 1, 1) of the images that it was trained on; also tells its device.
+        std: likewise.
+        backbone: the trunk.
+        bottleneck: what stands between trunk and classifier.
+        classifier: features -> logits over the K classes.
+        cost: images that went through; copies share one counter.
+        pretrained: whether the backbone started from trained weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+    backbone: nn.Module
+    bottleneck: nn.Module
+    classifier: Any
+    cost: Cost
+    pretrained: bool
+
+    @abstractmethod
+    def features(self, images: Tensor) -> Tensor:
+        """Return (B, D), or (B, D, h, w), features of (B, 3, H, W) images in [0, 1]."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, K), or (B, K, H, W), logits."""
+
+    @abstractmethod
+    def freeze_trunk(self, stages: int) -> None:
+        """Freeze the first ``stages`` stages of the backbone (weights and BatchNorm mode)."""
+
+    @abstractmethod
+    def append_class(self, generator: torch.Generator) -> None:
+        """Append an output node to the classifier."""
+
+    @abstractmethod
+    def parameter_groups(
+        self, lr: float, backbone_factor: float | None = 0.1
+    ) -> list[dict[str, Any]]:
+        """Return what learns: new layers at ``lr``, the backbone at ``lr * backbone_factor``."""

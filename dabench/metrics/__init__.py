@@ -1,0 +1,1 @@
+"""What is measured: classification, open sets, segmentation, label-free scores; the scorer."""

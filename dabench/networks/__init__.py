@@ -1,0 +1,1 @@
+"""Networks by name, and what is done to their statistics."""

@@ -1,0 +1,1 @@
+"""A source model that only answers: transports, client, stored answers, server."""

@@ -1,0 +1,80 @@
+"""The data sets by name: one entry each."""
+
+from __future__ import annotations
+
+from dabench.registry.entries import DataEntry
+
+DATASETS: dict[str, DataEntry] = {
+    "digits": DataEntry(
+        "dabench.datasets.digits.digits:Digits",
+        "printed fonts -> real hand-written digits, 32 px, embedded (nothing to download)",
+    ),
+    "overhead": DataEntry(
+        "dabench.datasets.overhead.overhead:Overhead",
+        "drawn land-use scenes from above, 10 classes, embedded (nothing to download)",
+    ),
+    "streets": DataEntry(
+        "dabench.datasets.streets.streets:Streets",
+        "embedded: drawn driving scenes, two looks (avenue, oldtown), dense labels; 11 classes",
+        kind="segmentation",
+    ),
+    "office31": DataEntry(
+        "dabench.datasets.class_folders.class_folder:Office31",
+        "Office-31: amazon, webcam, dslr; 31 classes",
+    ),
+    "office-home": DataEntry(
+        "dabench.datasets.class_folders.class_folder:OfficeHome",
+        "Office-Home: art, clipart, product, real world; 65 classes",
+    ),
+    "visda-c": DataEntry(
+        "dabench.datasets.class_folders.class_folder:VisdaC",
+        "VisDA-C 2017: synthetic -> real; 12 classes",
+        per_class=True,
+    ),
+    "pacs": DataEntry(
+        "dabench.datasets.class_folders.class_folder:Pacs",
+        "PACS: photo, art, cartoon, sketch; 7 classes",
+    ),
+    "aid": DataEntry(
+        "dabench.datasets.class_folders.aerial:Aid",
+        "AID: aerial scenes, one domain (clear); 30 classes",
+    ),
+    "ucm": DataEntry(
+        "dabench.datasets.class_folders.aerial:Ucm",
+        "UC Merced Land Use: aerial scenes, one domain (clear); 21 classes",
+    ),
+    "camvid": DataEntry(
+        "dabench.datasets.frame_folders.camvid:CamVid",
+        "CamVid: driving by day, segmentation, one domain (day); 11 classes",
+        kind="segmentation",
+    ),
+    "cityscapes": DataEntry(
+        "dabench.datasets.frame_folders.driving:Cityscapes",
+        "Cityscapes: driving by day, segmentation, one domain; 19 classes",
+        kind="segmentation",
+    ),
+    "acdc": DataEntry(
+        "dabench.datasets.frame_folders.driving:Acdc",
+        "ACDC: Cityscapes -> fog, night, rain, snow, segmentation; 19 classes",
+        kind="segmentation",
+    ),
+    "gta5": DataEntry(
+        "dabench.datasets.frame_folders.driving:Gta5",
+        "GTA5 -> Cityscapes, segmentation; 19 classes",
+        kind="segmentation",
+    ),
+    "synthia": DataEntry(
+        "dabench.datasets.frame_folders.driving:Synthia",
+        "SYNTHIA -> Cityscapes, segmentation; 16 classes, 13 as a subset",
+        kind="segmentation",
+    ),
+    "crosscity": DataEntry(
+        "dabench.datasets.frame_folders.driving:CrossCity",
+        "CrossCity: Cityscapes -> Rome, Rio, Tokyo, Taipei, segmentation; 13 classes",
+        kind="segmentation",
+    ),
+    "image-folder": DataEntry(
+        "dabench.datasets.class_folders.class_folder:ImageFolder",
+        "any domain/class/*.jpg tree of your own",
+    ),
+}

@@ -1,0 +1,45 @@
+"""What the tables of names say of a method, a protocol, a data set (strings alone)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``target`` is "module:Class"; ``summary`` one line for ``dabench list``."""
+
+    target: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class DataEntry(Entry):
+    """A data set; ``per_class``: its field ranks by the mean of per-class accuracies.
+
+    ``kind`` is the task that its labels pose: classification or segmentation.
+    """
+
+    per_class: bool = False
+    kind: str = "classification"
+
+
+@dataclass(frozen=True)
+class MethodEntry(Entry):
+    """A method with the protocols that it serves; the first one is its default.
+
+    ``baseline``: it learns nothing from the target, and others are held against the best such row.
+    ``alias_of``: it is a setting of that method; where both were run alike, ranks count one.
+    """
+
+    protocols: tuple[str, ...]
+    baseline: bool = False
+    alias_of: str | None = None
+
+
+@dataclass(frozen=True)
+class ProtocolEntry(Entry):
+    """A protocol with the data set used when none is named, and the metric that ranks."""
+
+    default_dataset: str
+    primary_metric: str

@@ -1,0 +1,81 @@
+"""A name -> its entry or its class, and what fits what."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from dabench.errors import ConfigError, did_you_mean
+from dabench.registry.datasets import DATASETS
+from dabench.registry.entries import Entry
+from dabench.registry.methods import METHODS
+from dabench.registry.protocols import PROTOCOLS
+
+
+def entry(kind: str, table: Mapping[str, Entry], name: str) -> Entry:
+    """Return the entry of ``name``.
+
+    Raises:
+        ConfigError: unknown name; suggests the nearest.
+    """
+    if name not in table:
+        raise ConfigError(f"unknown {kind} '{name}'{did_you_mean(name, table)}")
+    return table[name]
+
+
+def primary_metric(protocol: str, dataset: str) -> str:
+    """Return the metric that ranks a protocol's runs on a data set."""
+    found = PROTOCOLS[protocol].primary_metric if protocol in PROTOCOLS else "accuracy"
+    per_class = dataset in DATASETS and DATASETS[dataset].per_class
+    return "mean_class_accuracy" if per_class and found == "accuracy" else found
+
+
+def _load(found: Entry) -> type[Any]:
+    module, _, attribute = found.target.partition(":")
+    loaded: type[Any] = getattr(importlib.import_module(module), attribute)
+    return loaded
+
+
+def method(name: str) -> type[Any]:
+    """Import and return a method's class (raises ConfigError for an unknown name)."""
+    return _load(entry("method", METHODS, name))
+
+
+def protocol(name: str) -> type[Any]:
+    """Import and return a protocol's class (raises ConfigError for an unknown name)."""
+    return _load(entry("protocol", PROTOCOLS, name))
+
+
+def dataset(name: str) -> type[Any]:
+    """Import and return a data set's class (raises ConfigError for an unknown name)."""
+    return _load(entry("data set", DATASETS, name))
+
+
+def kind_of(protocol_name: str) -> str:
+    """Return the kind of task that a protocol poses."""
+    return str(getattr(protocol(protocol_name), "kind", "classification"))
+
+
+def check_method_kind(method_name: str, protocol_name: str) -> None:
+    """Raise ``ConfigError`` where a method does not serve the kind of task of a protocol."""
+    kinds = getattr(method(method_name), "kinds", frozenset({"classification"}))
+    kind = kind_of(protocol_name)
+    if kind not in kinds:
+        raise ConfigError(
+            f"{protocol_name} is a protocol of {kind}, and method '{method_name}' serves "
+            f"{' and '.join(sorted(kinds))} alone; 'dabench list' shows what serves what"
+        )
+
+
+def check_data_kind(protocol_name: str, dataset_name: str, kind: str) -> None:
+    """Raise ``ConfigError`` where data of ``kind`` are not what a protocol needs."""
+    wanted = kind_of(protocol_name)
+    if kind == wanted:
+        return
+    fitting = [name for name, found in DATASETS.items() if found.kind == wanted]
+    such = f" such as {' or '.join(fitting[:2])}" if fitting else ""
+    raise ConfigError(
+        f"{protocol_name} needs a {wanted} data set{such}; {dataset_name} is {kind}: choose "
+        "another --dataset or --protocol"
+    )

@@ -1,0 +1,113 @@
+"""The methods by name: one entry each; its first protocol is its default."""
+
+from __future__ import annotations
+
+from dabench.registry.entries import MethodEntry
+from dabench.registry.protocols import DENSE, ONLINE, STREAMS
+
+METHODS: dict[str, MethodEntry] = {
+    "source": MethodEntry(
+        "dabench.methods.source:Source",
+        "the source model as it is; a cut on normalised entropy for 'unknown' (lower baseline)",
+        ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
+        baseline=True,
+    ),
+    "shot": MethodEntry(
+        "dabench.methods.source_free.shot:Shot",
+        "information maximisation and self-supervised pseudo-labels, frozen classifier",
+        ("sf-osda", "sf-uda"),
+    ),
+    "usd": MethodEntry(
+        "dabench.methods.source_free.usd:USD",
+        "known/unknown separation by Jensen-Shannon distance, teacher and (K+1)-way student",
+        ("sf-osda",),
+    ),
+    "target-supervised": MethodEntry(
+        "dabench.protocols.offline.upper_bound:TargetSupervised",
+        "trained by the protocol with target labels (upper bound)",
+        ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
+    ),
+    "cabb": MethodEntry(
+        "dabench.methods.black_box.cabb:CABB",
+        "two branches, Jensen-Shannon clean/noisy separation, co-training, curriculum",
+        ("bb-uda",),
+    ),
+    "dine": MethodEntry(
+        "dabench.methods.black_box.dine:DINE",
+        "distillation from smoothed answers, mixup and information maximisation",
+        ("bb-uda",),
+    ),
+    "beta": MethodEntry(
+        "dabench.methods.black_box.beta:BETA",
+        "two networks: distillation, easy/hard division by loss, mutual refinement",
+        ("bb-uda",),
+    ),
+    "pseudo-label": MethodEntry(
+        "dabench.methods.black_box.pseudo_label:PseudoLabel",
+        "plain distillation: cross-entropy with the oracle's answers",
+        ("bb-uda",),
+    ),
+    "bn-adapt": MethodEntry(
+        "dabench.methods.online.bn_adapt:BNAdapt",
+        "BatchNorm statistics of each batch in place of the source's; no gradient",
+        STREAMS,
+        baseline=True,
+    ),
+    "tent": MethodEntry(
+        "dabench.methods.online.tent:Tent",
+        "entropy of each batch, by weight and bias of normalisation layers",
+        STREAMS,
+    ),
+    "eata": MethodEntry(
+        "dabench.methods.online.eata:EATA",
+        "as tent, on reliable and novel samples, with a Fisher penalty against forgetting",
+        ONLINE,
+    ),
+    "sar": MethodEntry(
+        "dabench.methods.online.sar:SAR",
+        "as tent, on reliable samples, sharpness-aware, with a reset on collapse",
+        ONLINE,
+    ),
+    "cotta": MethodEntry(
+        "dabench.methods.online.cotta:CoTTA",
+        "averaged teacher over augmented views, stochastic restoration of weights",
+        STREAMS,
+    ),
+    "max-squares": MethodEntry(
+        "dabench.methods.online.max_squares:MaxSquares",
+        "as tent, with the maximum-squares loss",
+        DENSE,
+    ),
+    "tta-aug": MethodEntry(
+        "dabench.methods.online.tta_aug:TTAAug",
+        "mean over the image and changed views of it, brought back to its frame; no learning",
+        DENSE,
+        baseline=True,
+    ),
+    "transadapt": MethodEntry(
+        "dabench.methods.online.transadapt:TransAdapt",
+        "transfer module from source training; unsupervised, invariance and equivariance losses",
+        DENSE,
+    ),
+    "shot-online": MethodEntry(
+        "dabench.methods.online.shot_online:ShotOnline",
+        "shot, one step a batch, with running centroids",
+        ONLINE,
+    ),
+    "conda": MethodEntry(
+        "dabench.methods.online.conda:ConDA",
+        "buffer of past images, mixup of centroid pseudo-labels, frozen classifier",
+        ONLINE,
+    ),
+    "ucl-gv": MethodEntry(
+        "dabench.methods.online.ucl_gv:UCLGV",
+        "buffer of past images, contrast of batch and buffer, frozen classifier",
+        ONLINE,
+    ),
+    "aerial": MethodEntry(
+        "dabench.methods.online.aerial:Aerial",
+        "conda with normalised gradients (an alias, counted once in ranks)",
+        ONLINE,
+        alias_of="conda",
+    ),
+}

@@ -1,0 +1,1 @@
+"""Source models and parts trained on source data: trained once, cached."""

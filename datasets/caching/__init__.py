@@ -1,0 +1,1 @@
+"""Decoded and drawn pictures on the disk: whole or absent."""

@@ -1,0 +1,1 @@
+"""Sets in folders of one class each, in their public layouts."""

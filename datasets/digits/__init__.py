@@ -1,0 +1,1 @@
+"""Printed and hand-written digits (embedded)."""

@@ -1,0 +1,1 @@
+"""Segmentation sets: frames and masks in their public layouts."""

@@ -1,0 +1,1 @@
+"""Drawn land-use scenes from above (embedded)."""

@@ -1,0 +1,1 @@
+"""Drawn driving scenes with a class for every pixel (embedded)."""

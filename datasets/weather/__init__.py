@@ -1,0 +1,1 @@
+"""Pictures in weather, a pure function; kinds by name."""

@@ -1,0 +1,1 @@
+"""Methods that see unlabelled target images and answers of the source model."""

@@ -1,0 +1,1 @@
+"""Methods that are pushed one batch at a time, of images or of frames."""

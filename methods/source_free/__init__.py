@@ -1,0 +1,1 @@
+"""Methods that see unlabelled target images and a copy of the source model."""

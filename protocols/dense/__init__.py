@@ -1,0 +1,1 @@
+"""What protocols of online segmentation add to streams."""

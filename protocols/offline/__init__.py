@@ -1,0 +1,1 @@
+"""What the protocols with a target set share."""

@@ -1,0 +1,1 @@
+"""What the protocols that push a stream of images share."""
