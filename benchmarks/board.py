@@ -31,8 +31,9 @@ STAGES = ("read", "table", "csv", "total")
 
 def generate(folder: Path, count: int) -> None:
     """Write ``count`` records as the store lays them out (without its fsync)."""
-    from dabench.store.records import SCHEMA, Store
-    from dabench.store.soundness import run_digest
+    from dabench.store.identity import run_digest
+    from dabench.store.records import SCHEMA
+    from dabench.store.store import Store
 
     store = Store(folder)
     for number in range(count):
@@ -96,8 +97,9 @@ def example(number: int) -> dict[str, Any]:
 
 def measure(folder: Path) -> dict[str, float]:
     """Read the records, make the table, write it; return CPU seconds, lines and memory."""
-    from dabench.board.tables.leaderboard import table, write_csv
-    from dabench.store.records import Store
+    from dabench.board.tables.csv_file import write_csv
+    from dabench.board.tables.leaderboard import table
+    from dabench.store.store import Store
 
     floor = bare(folder)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -4,7 +4,7 @@
 
 Methods, the source forward and the bare loops take turns, one thread; a figure is the median of CPU
 time (``process_time``). The last two rows say what the suite's own loop adds: ``bn-adapt`` and
-``tent`` driven by ``walk``, beside the same maths written out below.
+``tent`` driven by ``run_stream``, beside the same maths written out below.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dabench import registry
 from dabench.contract.access import Online, Recorder
 from dabench.contract.network import Network
 from dabench.contract.types import Task
-from dabench.engine.memory import keep_freed_memory
-from dabench.engine.stream import Journal, walk
+from dabench.engine.environment import keep_freed_memory
+from dabench.engine.stream import StreamLog, run_stream
 from dabench.networks.network import build_classifier
 
 METHODS: dict[str, dict[str, object]] = {
@@ -76,7 +76,7 @@ def bare_tent(net: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def driven(name: str, net: Network, size: int, batch: int) -> Callable[[Tensor], Tensor]:
-    """Return one step of a method under ``walk``."""
+    """Return one step of a method under ``run_stream``."""
     method = registry.method(name)(**METHODS[name])
     extras = {x: torch.rand(64, 3, size, size) for x in method.extras}
     task = Task("classification", CLASSES, size)
@@ -87,13 +87,13 @@ def driven(name: str, net: Network, size: int, batch: int) -> Callable[[Tensor],
         while True:
             yield waiting.pop()
 
-    journal = Journal()
-    steps = walk(method, feed(), journal, 0)
+    stream_log = StreamLog()
+    steps = run_stream(method, feed(), stream_log, 0)
 
     def step(images: Tensor) -> Tensor:
         waiting.append(images)
         _, logits = next(steps)
-        journal.add(logits)
+        stream_log.add(logits)
         return logits
 
     return step
@@ -138,9 +138,8 @@ def main() -> None:
         print(f"| {name} | {value * 1e3:.1f} | {value / base:.2f} |")
     for name in ("bn-adapt", "tent"):
         ratios = [a / b for a, b in zip(spent[name], spent[f"bare {name}"], strict=True)]
-        print(
-            f"\n`{name}` under `walk` ÷ bare loop, median of pairs: {statistics.median(ratios):.3f}"
-        )
+        ratio = statistics.median(ratios)
+        print(f"\n`{name}` under `run_stream` ÷ bare loop, median of pairs: {ratio:.3f}")
 
 
 if __name__ == "__main__":

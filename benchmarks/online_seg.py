@@ -4,9 +4,9 @@
 
 Methods, the source forward and the bare loop take turns, one thread, one process; a figure is the
 median of CPU time (``process_time``). A step is what a stream's frame costs the method: its update
-and its answer. The last line says what the suite adds: ``transadapt`` driven by ``walk``, beside
-the same maths in a bare loop below. Peak memory is of a fresh process that runs one method alone,
-counted from after the imports (Linux only).
+and its answer. The last line says what the suite adds: ``transadapt`` driven by ``run_stream``,
+beside the same maths in a bare loop below. Peak memory is of a fresh process that runs one method
+alone, counted from after the imports (Linux only).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from torch import Tensor
 from dabench import registry
 from dabench.contract.access import Online, Recorder
 from dabench.contract.types import Task
-from dabench.engine.memory import keep_freed_memory
-from dabench.engine.stream import Progress, walk
+from dabench.engine.environment import keep_freed_memory
+from dabench.engine.stream import Progress, run_stream
 from dabench.methods.functional.consistency import consistency
 from dabench.methods.functional.losses import entropy
 from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
@@ -49,7 +49,7 @@ def task_of(shape: tuple[int, int]) -> Task:
 
 
 def driven(name: str, net: DenseNetwork, shape: tuple[int, int]) -> Step:
-    """Return one step of a method under ``walk``."""
+    """Return one step of a method under ``run_stream``."""
     method, task = registry.method(name)(**OPTIONS.get(name, {})), task_of(shape)
     parts = {x: method.source_parts(net, task).eval() for x in method.extras}
     method.begin(Online(task, net, 1, 0, Recorder(), parts))
@@ -59,7 +59,7 @@ def driven(name: str, net: DenseNetwork, shape: tuple[int, int]) -> Step:
         while True:
             yield waiting.pop()
 
-    steps = walk(method, feed(), Progress(), 0, dense=True)
+    steps = run_stream(method, feed(), Progress(), 0, dense=True)
 
     def step(images: Tensor) -> Tensor:
         waiting.append(images)
@@ -172,7 +172,7 @@ def main() -> None:
         print(f"| {name} | {1 / value:.1f} | {value / median['source forward']:.2f} | {memory} |")
     pairs = zip(spent["transadapt"], spent["bare transadapt"], strict=True)
     ratio = statistics.median(a / b for a, b in pairs)
-    print(f"\n`transadapt` under `walk` ÷ bare loop, median of pairs: {ratio:.3f}")
+    print(f"\n`transadapt` under `run_stream` ÷ bare loop, median of pairs: {ratio:.3f}")
 
 
 if __name__ == "__main__":

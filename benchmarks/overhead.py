@@ -1,7 +1,7 @@
 """What dabench costs per training step, over a bare PyTorch loop of the same USD step.
 
 Both sides run in one process and alternate; the same method object type, data, batches and
-BatchNorm modes. dabench's side is ``engine.loops.fit`` (a Lightning Trainer) as a real run calls
+BatchNorm modes. dabench's side is ``engine.fit.fit`` (a Lightning Trainer) as a real run calls
 it; the bare side is a hand-written loop: loader, loss, zero_grad, backward, step, teacher. Set-up
 and the per-epoch separation belong to both sides; curves are left out of both, as they are left
 out of adaptation time.
@@ -32,7 +32,7 @@ from dabench.contract.access import Budget, Recorder, SourceFree, Unlabelled
 from dabench.contract.protocol import Run
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import Task
-from dabench.engine import fit as loops
+from dabench.engine.fit import fit
 from dabench.engine.recording import BoardRecorder
 from dabench.networks.network import build_classifier
 
@@ -60,9 +60,9 @@ def begin(target: Unlabelled, epochs: int, recorder: Recorder) -> Any:
 
 
 def with_dabench(method: Any, epochs: int, recorder: Recorder) -> float:
-    """Return seconds of ``loops.fit`` without curves."""
+    """Return seconds of ``fit`` without curves."""
     run = Run("source", Budget(epochs, BATCH), 0, "cpu", recorder, False)
-    return loops.fit(method, run)[1]
+    return fit(method, run)[1]
 
 
 def bare(method: Any, epochs: int) -> float:

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from dabench import registry
-from dabench.board.page.blocks import grouped
+from dabench.board.page.blocks import group_runs
 from dabench.board.page.build import leaderboard_page
-from dabench.board.page.gather import gather, no_collection
+from dabench.board.page.page_records import read_page_records
 from dabench.board.tables.leaderboard import table
-from dabench.registry.method_info import registered
+from dabench.registry.method_info import registered_info
+from dabench.store.garbage import collector_paused
 from dabench.store.records import SCHEMA
 
 SEEDS, VARIANTS = 5, ("", "lr=0.1", "temperature=0.5")
@@ -144,14 +145,14 @@ def measure(root: Path) -> dict[str, float]:
     """Return CPU seconds of reading, of the table by itself, and of the page with its table."""
     clock, wall = time.process_time, time.perf_counter()
     start = clock()
-    gathered = gather(root, "", registered())
+    gathered = read_page_records(root, "", registered_info())
     read = clock()
-    content = leaderboard_page(gathered, "source", registered())
+    content = leaderboard_page(gathered, "source", registered_info())
     done, wall = clock(), time.perf_counter() - wall
-    groups = grouped(gathered.records)
+    groups = group_runs(gathered.records)
     rows = sum(len(cells) for cells in groups.values())
     begin = clock()
-    table(gathered.records, "source", registered())
+    table(gathered.records, "source", registered_info())
     return {
         "runs": len(gathered.records),
         "rows": rows,
@@ -175,7 +176,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(args.keep or folder)
             write(root, number)
-            with no_collection():  # as the command does
+            with collector_paused():  # as the command does
                 figures = measure(root)
         print("  ".join(f"{name} {value:,.1f}" for name, value in figures.items()), flush=True)
 

@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 from sklearn.datasets import load_sample_images
 
-from dabench.datasets.weather import apply as weather
+from dabench.datasets.weather.apply import KINDS, apply_weather
+from dabench.datasets.weather.kind import Pictures
 
 CROPS, CROP_SIDE = 200, 64
 
 
-def crops() -> weather.Pictures:
+def crops() -> Pictures:
     """Return square crops of random place and size, reduced to one size."""
     rng, photographs = np.random.default_rng(0), load_sample_images().images
     found = []
@@ -31,18 +32,18 @@ def crops() -> weather.Pictures:
     return np.stack(found)
 
 
-def changes(images: weather.Pictures, kind: str) -> list[float]:
+def changes(images: Pictures, kind: str) -> list[float]:
     """Return the mean |x' - x| of each severity."""
     ids, clear = np.arange(len(images)), images.astype(np.int16)
-    levels = range(1, weather.KINDS[kind].levels + 1)
-    return [float(np.abs(weather.apply(images, kind, n, ids) - clear).mean()) for n in levels]
+    levels = range(1, KINDS[kind].levels + 1)
+    return [float(np.abs(apply_weather(images, kind, n, ids) - clear).mean()) for n in levels]
 
 
 def main() -> None:
     """Print a table."""
     cv2.setNumThreads(1)
     photographs = crops()
-    for kind in sys.argv[1:] or weather.KINDS:
+    for kind in sys.argv[1:] or KINDS:
         print(kind.ljust(18), *(f"{x:6.1f}" for x in changes(photographs, kind)), flush=True)
 
 

@@ -40,6 +40,7 @@ from dabench.errors import AccessError, ConfigError, TrainingError
 from dabench.networks.batchnorm import (
     batch_statistics,
     fixed_statistics,
+    set_features,
     set_probabilities,
 )
 from dabench.networks.dense import upsample
@@ -79,6 +80,7 @@ __all__ = [
     "frozen_copy",
     "inverse_decay",
     "joint_groups",
+    "set_features",
     "set_probabilities",
     "trunk_stages",
     "upsample",

@@ -1,6 +1,6 @@
 """Pictures of streams, for ``python docs/tables.py --figures``.
 
-Kinds, with the words that select a column, ``methods=``, ``norms=``, ``with=`` and ``seeds=``:
+Kinds, with the parameters that select a column, ``methods=``, ``norms=``, ``with=`` and ``seeds=``:
     stability  ``rows=conda,ucl-gv`` (a panel each): accuracy against learning rate, a line a norm;
                ``reference=bn-adapt,tent``: the best of these is shown beside the source model
     streams    running accuracy of ``rows=``: ``tent`` is its best row, ``tent~lr=0.01`` that one;
@@ -16,9 +16,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from stream_rows import RANKED, Board, Row, rows_of, short_names
+from stream_rows import RANKED, RecordTables, Row, rows_of, short_names
 from stream_tables import COMPARED, rate_grid
-from table_cells import Words, listed
+from table_cells import Params, listed
 
 from dabench.store.records import Record, score_map
 
@@ -30,14 +30,14 @@ MARKERS = "os^D"
 WIDTH, DPI = 9.6, 100
 
 
-def stability(board: Board, words: Words, path: Path) -> None:
+def stability(tables: RecordTables, params: Params, path: Path) -> None:
     """Draw final accuracy against learning rate; every run that collapsed is a cross."""
-    labels = listed(words, "rows", "conda,ucl-gv")
-    fixed = _fixed_lines(board, words)
+    labels = listed(params, "rows", "conda,ucl-gv")
+    fixed = _fixed_lines(tables, params)
     figure, axes = _figure(len(labels), 4.2)
     for axis, label in zip(axes, labels, strict=True):
-        grid = rate_grid(board, {**words, "row": label})
-        for number, norm in enumerate(listed(words, "norms", COMPARED)):
+        grid = rate_grid(tables, {**params, "row": label})
+        for number, norm in enumerate(listed(params, "norms", COMPARED)):
             cells = {rate: row for (name, rate), row in sorted(grid.items()) if name == norm}
             _norm_line(axis, norm, cells, number)
         for (name, value), style in zip(fixed.items(), ("--", "-."), strict=False):
@@ -50,12 +50,13 @@ def stability(board: Board, words: Words, path: Path) -> None:
     _save(figure, axes[0], path, columns=3)
 
 
-def streams(board: Board, words: Words, path: Path) -> None:
+def streams(tables: RecordTables, params: Params, path: Path) -> None:
     """Draw running accuracy, mean over seeds, over a stream's steps; lines where levels change."""
     rows = _named_rows(
-        rows_of(board, words)[0], listed(words, "rows", "source,bn-adapt,tent,cotta,conda,ucl-gv")
+        rows_of(tables, params)[0],
+        listed(params, "rows", "source,bn-adapt,tent,cotta,conda,ucl-gv"),
     )
-    names, _ = short_names(rows, listed(words, "common"))
+    names, _ = short_names(rows, listed(params, "common"))
     figure, (axis,) = _figure(1, 4.6)
     for number, row in enumerate(rows):
         seeds = [_curve(row.runs[seed], "running_accuracy", "all") for seed in sorted(row.runs)]
@@ -74,12 +75,12 @@ def streams(board: Board, words: Words, path: Path) -> None:
     _save(figure, axis, path, columns=3)
 
 
-def _fixed_lines(board: Board, words: Words) -> dict[str, float]:
+def _fixed_lines(tables: RecordTables, params: Params) -> dict[str, float]:
     """Return name -> mean final accuracy of source and of the best reference, where there."""
-    kept = {name: value for name, value in words.items() if name not in {"methods", "norms"}}
-    rows, _ = rows_of(board, kept)
+    kept = {name: value for name, value in params.items() if name not in {"methods", "norms"}}
+    rows, _ = rows_of(tables, kept)
     sources = [row for row in rows if row.name == "source" and row.values(RANKED)]
-    labels = listed(words, "reference", "bn-adapt,tent")
+    labels = listed(params, "reference", "bn-adapt,tent")
     others = [row for row in rows if row.label in labels and row.values(RANKED)]
     shown = sources + sorted(others, key=_mean)[-1:]
     return {row.name: _mean(row) for row in shown}

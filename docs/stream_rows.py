@@ -8,24 +8,25 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pandas as pd
-from table_cells import Words, listed, reading_order, row_of
+from table_cells import Params, listed, reading_order, row_of
 
-from dabench.store.records import Record, column, score_map
+from dabench.store.identity import column_key
+from dabench.store.records import Record, score_map
 
 RANKED = "accuracy/final"
 NORMS = ("none", "clip", "unit-global", "unit-per-layer")
 
 
-class Board(Protocol):
+class RecordTables(Protocol):
     """The part of ``tables.Tables`` that is needed here."""
 
     records: list[Record]
     failed: list[Record]
 
-    def frame(self, words: Words, against: str = "source") -> pd.DataFrame:
-        """Return the leaderboard's lines of the one column that ``words`` select."""
+    def frame(self, params: Params, against: str = "source") -> pd.DataFrame:
+        """Return the leaderboard's lines of the one column that ``params`` select."""
 
-    def only(self, seeds: set[int]) -> Board:
+    def only(self, seeds: set[int]) -> RecordTables:
         """Return what there is of some seeds."""
 
 
@@ -72,8 +73,10 @@ class Row:
         return [value for value in found if value is not None]
 
 
-def rows_of(board: Board, words: Words, against: str = "source") -> tuple[list[Row], pd.DataFrame]:
-    """Return the rows of a column, as far as the words let them through, and its leaderboard.
+def rows_of(
+    tables: RecordTables, params: Params, against: str = "source"
+) -> tuple[list[Row], pd.DataFrame]:
+    """Return the rows of a column that the parameters let through, and its leaderboard.
 
     ``methods=a,b`` names labels; ``norms=none,clip`` values of ``grad_norm`` (methods without one
     stay); ``with=lr=0.01,conda.replay=64`` values of options (``lr=0.01|0.1``: either), of all
@@ -83,26 +86,26 @@ def rows_of(board: Board, words: Words, against: str = "source") -> tuple[list[R
         ValueError: a seed has two records, a cell is refused by the leaderboard, or a run failed
             for another reason than numbers that are not finite.
     """
-    board = board.only({int(s) for s in listed(words, "seeds")}) if "seeds" in words else board
-    frame = board.frame(words, against)
+    tables = tables.only({int(s) for s in listed(params, "seeds")}) if "seeds" in params else tables
+    frame = tables.frame(params, against)
     key = frame["column"].iloc[0]
     rows: dict[tuple[str, str], Row] = {}
-    for record in _of(board.records, key):
+    for record in _of(tables.records, key):
         row = rows.setdefault(row_of(record), _empty(record))
         seed = int(record["spec"]["seed"])
         if seed in row.runs:
             raise ValueError(f"`{row.name}`: seed {seed} has two records; supersede one")
         row.runs[seed] = record
-    for record in _of(board.failed, key):
+    for record in _of(tables.failed, key):
         row = rows.setdefault(row_of(record), _empty(record))
         seed = int(record["spec"]["seed"])
         if seed in row.runs:  # it was run again, and ended
             continue
         _check_diverged(record)
         row.diverged.add(seed)
-    kept = [row for row in rows.values() if _fits(row, words)]
+    kept = [row for row in rows.values() if _fits(row, params)]
     _check_notes(frame, kept)
-    order = {label: place for place, label in enumerate(listed(words, "methods"))}
+    order = {label: place for place, label in enumerate(listed(params, "methods"))}
     kept.sort(key=lambda row: (order.get(row.label, 0), *_reading_order(row)))
     return kept, frame
 
@@ -140,7 +143,7 @@ def short_names(rows: Sequence[Row], common: Iterable[str]) -> tuple[dict[str, s
 
 
 def _of(records: Iterable[Record], key: str) -> list[Record]:
-    return [record for record in records if column(record["spec"]) == key]
+    return [record for record in records if column_key(record["spec"]) == key]
 
 
 def _empty(record: Record) -> Row:
@@ -154,13 +157,13 @@ def _reading_order(row: Row) -> tuple[tuple[int, str], int, float, str]:
     return reading_order(row.label), place, float(row.options.get("lr", 0.0)), row.variant
 
 
-def _fits(row: Row, words: Words) -> bool:
-    methods, norms = listed(words, "methods"), listed(words, "norms")
+def _fits(row: Row, params: Params) -> bool:
+    methods, norms = listed(params, "methods"), listed(params, "norms")
     if methods and row.label not in methods:
         return False
     if norms and row.options.get("grad_norm", norms[0]) not in norms:
         return False
-    for condition in listed(words, "with"):
+    for condition in listed(params, "with"):
         name, _, value = condition.partition("=")
         label, dot, option = name.rpartition(".")
         if dot and label != row.label:

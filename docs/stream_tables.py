@@ -1,6 +1,6 @@
 """Tables of streams, for ``tables.py``.
 
-Kinds, with the words ``methods=``, ``norms=`` and ``with=`` of ``stream_rows.rows_of``:
+Kinds, with the parameters ``methods=``, ``norms=`` and ``with=`` of ``stream_rows.rows_of``:
     stream     one line a row: ``common=lr,replay`` (told below the table where a method has one
                value), ``rows=ROW,ROW`` (exact: ``conda~grad_norm=clip~lr=0.01``), ``against=ROW``
     rates      ``row=METHOD``: a line a norm of the gradient, a column a learning rate
@@ -14,27 +14,27 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
-from stream_rows import RANKED, Board, Row, lines_of, rows_of, short_names
-from table_cells import UPPER_BOUND, Words, difference, listed, markdown, number
+from stream_rows import RANKED, RecordTables, Row, lines_of, rows_of, short_names
+from table_cells import UPPER_BOUND, Params, difference, listed, markdown, number
 
-from dabench.board.statistics.stats import MIN_PAIRS
+from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.store.records import Record, score_map
 
 COMPARED = "none,clip,unit-global"
 _MEANS = (RANKED, "accuracy", "accuracy/worst-window", "forgetting", "collapsed")
 
 
-def stream(board: Board, words: Words) -> str:
+def stream(tables: RecordTables, params: Params) -> str:
     """One line a row: scores, passes an image, and the difference from the source model."""
-    against = words.get("against", "source")
-    rows, frame = rows_of(board, words, against)
-    wanted = listed(words, "rows")
+    against = params.get("against", "source")
+    rows, frame = rows_of(tables, params, against)
+    wanted = listed(params, "rows")
     unknown = sorted(set(wanted) - {row.name for row in rows})
     if unknown or not rows:
-        raise ValueError(f"{words}: no row {', '.join(unknown) or 'fits'}")
+        raise ValueError(f"{params}: no row {', '.join(unknown) or 'fits'}")
     rows = [row for row in rows if not wanted or row.name in wanted]
-    seeds = _seeds(words, rows)
-    names, caption = short_names(rows, listed(words, "common"))
+    seeds = _seeds(params, rows)
+    names, caption = short_names(rows, listed(params, "common"))
     judged = max(len(row.runs) for row in rows) >= MIN_PAIRS
     head = ["row", "n", RANKED, "sd" if judged else "range", *_MEANS[1:]]
     table = [[*head, "forwards", "backwards", f"{RANKED} − `{against}`"]]
@@ -48,14 +48,14 @@ def stream(board: Board, words: Words) -> str:
     return "\n\n".join([markdown(table), " ".join(t for t in told if t)]).strip()
 
 
-def rates(board: Board, words: Words) -> str:
+def rates(tables: RecordTables, params: Params) -> str:
     """Mean ± sd by norm and learning rate, and the shares of the runs that fell in three senses."""
-    grid = rate_grid(board, words)
-    seeds = _seeds(words, grid.values())
+    grid = rate_grid(tables, params)
+    seeds = _seeds(params, grid.values())
     steps = sorted({rate for _, rate in grid})
-    head = [f"{RANKED} of `{words['row']}` at lr", *(f"{rate:g}" for rate in steps)]
+    head = [f"{RANKED} of `{params['row']}` at lr", *(f"{rate:g}" for rate in steps)]
     table = [[*head, *_FALLEN]]
-    for norm in listed(words, "norms", COMPARED):
+    for norm in listed(params, "norms", COMPARED):
         cells = [grid.get((norm, rate)) for rate in steps]
         shown = [rate_cell(cell, seeds) for cell in cells]
         table.append([norm, *shown, *(_share(cells, len(seeds), f) for f in _FALLEN.values())])
@@ -81,16 +81,16 @@ def _few_classes(run: Record) -> bool:
     return bool(curve) and max(curve, key=lambda row: int(row["at"]))["value"] < 0.25
 
 
-def rate_grid(board: Board, words: Words) -> dict[tuple[str, float], Row]:
+def rate_grid(tables: RecordTables, params: Params) -> dict[tuple[str, float], Row]:
     """Return (norm, learning rate) -> row of the method ``row=``.
 
     Raises:
         ValueError: none is there, or two rows differ in more than norm and rate.
     """
-    label = words["row"]
-    chosen = {**words, "methods": label, "norms": words.get("norms", COMPARED)}
+    label = params["row"]
+    chosen = {**params, "methods": label, "norms": params.get("norms", COMPARED)}
     grid: dict[tuple[str, float], Row] = {}
-    for row in rows_of(board, chosen)[0]:
+    for row in rows_of(tables, chosen)[0]:
         if not {"grad_norm", "lr"} <= set(row.options):
             raise ValueError(f"`{label}` has no options grad_norm and lr")
         place = (str(row.options["grad_norm"]), float(row.options["lr"]))
@@ -100,7 +100,7 @@ def rate_grid(board: Board, words: Words) -> dict[tuple[str, float], Row]:
             raise ValueError(f"`{label}`: rows differ in {', '.join(names)}; set with=NAME=VALUE")
         grid[place] = row
     if not grid:
-        raise ValueError(f"{words}: no run of `{label}` fits")
+        raise ValueError(f"{params}: no run of `{label}` fits")
     return grid
 
 
@@ -124,9 +124,9 @@ def _share(cells: Sequence[Row | None], seeds: int, fallen: Callable[[Row], set[
     return f"{fell / runs:.2f} ({fell} of {runs}{lack})" if runs else f"– ({missing} missing)"
 
 
-def _seeds(words: Words, rows: Iterable[Row]) -> set[int]:
+def _seeds(params: Params, rows: Iterable[Row]) -> set[int]:
     """Return the seeds that every row should have."""
-    named = {int(seed) for seed in listed(words, "seeds")}
+    named = {int(seed) for seed in listed(params, "seeds")}
     met = {seed for row in rows for seed in row.seeds}
     return named or met
 

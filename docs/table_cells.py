@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from dabench.board.statistics.stats import MIN_PAIRS
+from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.store.records import Record
 
 UPPER_BOUND = "target-supervised"
-#: the ``name=value`` words of a table's mark
-Words = dict[str, str]
+#: the ``name=value`` parameters of a table's mark
+Params = dict[str, str]
 
 
 def number(value: float | None, sign: str = "") -> str:
@@ -41,9 +41,9 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|" + " --- |" * len(lines[0]), *body])
 
 
-def listed(words: Words, name: str, default: str = "") -> list[str]:
+def listed(params: Params, name: str, default: str = "") -> list[str]:
     """Return the comma-separated values of a word; ``~`` stands for a space."""
-    return [v.replace("~", " ") for v in words.get(name, default).split(",") if v]
+    return [v.replace("~", " ") for v in params.get(name, default).split(",") if v]
 
 
 def row_of(record: Record) -> tuple[str, str]:

@@ -40,11 +40,7 @@ class Source(OfflineMethod, OnlineMethod):
     trains: ClassVar[bool] = False
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
 
-    def __init__(
-        self, *, rule: Literal["entropy-2means", "jsd-mixture"] = "entropy-2means"
-    ) -> None:
-        super().__init__()
-        self.rule = rule
+    rule: Literal["entropy-2means", "jsd-mixture"] = "entropy-2means"
 
     def begin(self, access: SourceFree | BlackBox | Online) -> None:
         """Keep the source model, or the way to ask it."""

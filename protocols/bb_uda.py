@@ -71,7 +71,7 @@ class BlackBoxClosedSet(OfflineProtocol):
             )
         return super().is_valid(data)
 
-    def choose(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
+    def choose_rows(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
         """Keep the first classes of a partial target."""
         return rows[truth[rows] < self.partial] if self.partial else rows
 
@@ -113,7 +113,7 @@ class BlackBoxClosedSet(OfflineProtocol):
 
         return super().run(checked, plan, source, run)
 
-    def hand_out(self, plan: Plan, source: Remote, run: Run, recorder: Recorder) -> BlackBox:
+    def make_grant(self, plan: Plan, source: Remote, run: Run, recorder: Recorder) -> BlackBox:
         """Open the oracle; every target network counts in one cost."""
         cost = Cost()
 

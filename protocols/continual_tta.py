@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from dabench.contract.seeding import seed as hashed
+from dabench.contract import seeding
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
 from dabench.protocols.online_tta import SHIFTS, OnlineTTA
-from dabench.protocols.streams import pictures as streams
+from dabench.protocols.streams.roles import Order
 
 
 class ContinualTTA(OnlineTTA):
@@ -31,16 +31,16 @@ class ContinualTTA(OnlineTTA):
             extra forward pass is charged.
     """
 
-    fresh: ClassVar[bool] = False
-    probes: ClassVar[bool] = True
+    fresh_per_segment: ClassVar[bool] = False
+    scores_held_out: ClassVar[bool] = True
 
     def __init__(
         self,
         *,
         shifts: str = SHIFTS,
-        sequence: streams.Sequence = "seeded",
+        sequence: Literal["seeded", "given"] = "seeded",
         rounds: Annotated[int, Field(ge=1)] = 1,
-        order: streams.Order = "random",
+        order: Order = "random",
         concentration: Annotated[float, Field(gt=0)] = 0.1,
         also_after: bool = False,
     ) -> None:
@@ -55,15 +55,15 @@ class ContinualTTA(OnlineTTA):
         """The shifts in their order, every round shuffled anew."""
         found = super().segments(rows, labels, seed)
         if self.sequence == "seeded":
-            rng = np.random.default_rng(hashed(seed, "stream", "sequence"))
+            rng = np.random.default_rng(seeding.seed(seed, "stream", "sequence"))
             found = [found[i] for i in rng.permutation(len(found))]
         if self.rounds == 1:
             return found
         return [
             (
-                Segment(f"{under.name}@{turn}", under.domain, under.severity),
-                self.arrange(part, labels, hashed(seed, "stream", under.name, str(turn))),
+                Segment(f"{segment.name}@{turn}", segment.domain, segment.severity),
+                self.arrange(part, labels, seeding.seed(seed, "stream", segment.name, str(turn))),
             )
             for turn in range(1, self.rounds + 1)
-            for under, part in found
+            for segment, part in found
         ]

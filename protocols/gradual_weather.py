@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from dabench.contract import seeding
 from dabench.contract.data import DomainData
-from dabench.contract.seeding import seed as hashed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.datasets.weather import apply as weather
-from dabench.protocols.streams import pictures as streams
+from dabench.datasets.weather.apply import find_kind
 from dabench.protocols.streams.protocol import OnlineProtocol
+from dabench.protocols.streams.roles import Order
+from dabench.protocols.streams.shifts import CLEAR
 
 
 class GradualWeather(OnlineProtocol):
@@ -34,14 +35,14 @@ class GradualWeather(OnlineProtocol):
     """
 
     primary: ClassVar[str] = "accuracy/final"
-    probes: ClassVar[bool] = True
+    scores_held_out: ClassVar[bool] = True
 
     def __init__(
         self,
         *,
         weather: str = "aid-cc",
         parts: Literal["replay", "disjoint"] = "replay",
-        order: streams.Order = "random",
+        order: Order = "random",
         concentration: Annotated[float, Field(gt=0)] = 0.1,
         also_after: bool = False,
     ) -> None:
@@ -62,14 +63,14 @@ class GradualWeather(OnlineProtocol):
     ) -> list[tuple[Segment, IntArray]]:
         """Clear, then every level in ascending order."""
         mixed = self.weather
-        worst = min(weather.kind_of(kind).levels for kind in mixed.split("+"))
+        worst = min(find_kind(kind).levels for kind in mixed.split("+"))
         levels = [Segment(f"{mixed}-{level}", mixed, level) for level in range(1, worst + 1)]
-        conditions = [Segment(streams.CLEAR, streams.CLEAR), *levels]
+        conditions = [Segment(CLEAR, CLEAR), *levels]
         shown = [rows] * len(conditions)
         if self.parts == "disjoint":
-            rng = np.random.default_rng(hashed(0, "target", "parts"))
+            rng = np.random.default_rng(seeding.seed(0, "target", "parts"))
             shown = np.array_split(rng.permutation(rows), len(conditions))
         return [
-            (under, self.arrange(part, labels, hashed(seed, "stream", under.name)))
-            for under, part in zip(conditions, shown, strict=True)
+            (segment, self.arrange(part, labels, seeding.seed(seed, "stream", segment.name)))
+            for segment, part in zip(conditions, shown, strict=True)
         ]

@@ -7,21 +7,21 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from dabench.contract import seeding
 from dabench.contract.access import Online
 from dabench.contract.data import DenseData
 from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run
-from dabench.contract.seeding import seed as hashed
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Task
-from dabench.datasets.weather import apply as weather
+from dabench.datasets.weather.apply import MIN_SIDE, RENDERING
 from dabench.errors import ConfigError
 from dabench.protocols.dense import schedules
 from dabench.protocols.dense.outcome import Timing
-from dabench.protocols.dense.runner import DenseJournal, DenseWalker
+from dabench.protocols.dense.runner import DenseStreamLog, DenseStreamRunner
 from dabench.protocols.dense.schedules import Schedule
-from dabench.protocols.streams import pictures as streams
 from dabench.protocols.streams.runner import check_init
+from dabench.protocols.streams.shifts import condition_of, parse_shifts
 
 CONDITIONS = "fog:3,rain:3,low-light:3"
 
@@ -66,7 +66,7 @@ class OnlineSegmentation:
         timing: Timing = "after",
         frames: Literal["target", "source-val"] = "target",
     ) -> None:
-        self.conditions = streams.parse_shifts(conditions, "conditions")
+        self.conditions = parse_shifts(conditions, "conditions")
         self.schedule, self.rounds, self.timing = schedule, rounds, timing
         self.frames = frames
         schedules.check_schedule(schedule, self.conditions, rounds)
@@ -75,11 +75,8 @@ class OnlineSegmentation:
         """Return why these data cannot be used, or None."""
         if data.kind != self.kind:
             return f"its labels are for {data.kind}, one an image; choose frames with dense labels"
-        if min(data.image_size, data.width) < weather.MIN_SIDE:
-            return (
-                f"frames of {data.image_size}x{data.width} px; weather needs {weather.MIN_SIDE} "
-                "each way"
-            )
+        if min(data.image_size, data.width) < MIN_SIDE:
+            return f"frames of {data.image_size}x{data.width} px; weather needs {MIN_SIDE} each way"
         return None
 
     def plan(self, data: DenseData, batch_size: int, seed: int) -> DensePlan:
@@ -89,12 +86,12 @@ class OnlineSegmentation:
             ConfigError: a condition without a frame.
         """
         frames = data.target_all if self.frames == "target" else data.source_val
-        rows = self.order(len(frames.images), seed)
+        rows = self.frame_order(len(frames.images), seed)
         found = tuple(schedules.segments(self.schedule, self.conditions, self.rounds, rows))
-        for under, part in found:
+        for segment, part in found:
             if not len(part):
                 raise ConfigError(
-                    f"condition '{under.name}' has no frame: {data.dataset}/{data.target} has "
+                    f"condition '{segment.name}' has no frame: {data.dataset}/{data.target} has "
                     f"{len(rows)}; use --protocol.schedule constant, a lower severity, or more "
                     "frames"
                 )
@@ -103,34 +100,34 @@ class OnlineSegmentation:
             source=data.source_train,
             source_val=data.source_val,
             frames=frames,
-            stream=Stream(found, 1, seed, f"{weather.RENDERING}, drawn by the seed"),
+            stream=Stream(found, 1, seed, f"{RENDERING}, drawn by the seed"),
             subsets=data.subsets,
         )
 
-    def order(self, frames: int, seed: int) -> IntArray:
+    def frame_order(self, frames: int, seed: int) -> IntArray:
         """Return the frames' positions from where the seed's stream begins."""
         if not frames:
             return np.array([], dtype=np.int64)
-        rng = np.random.default_rng(hashed(seed, "stream", "start"))
+        rng = np.random.default_rng(seeding.seed(seed, "stream", "start"))
         return np.roll(np.arange(frames, dtype=np.int64), -int(rng.integers(frames)))
 
-    def condition(self, under: Segment) -> str:
+    def condition(self, segment: Segment) -> str:
         """Return the name of a segment's condition, in a ramp that of all its levels."""
         peaks = {peak.domain: peak.severity for peak in self.conditions}
-        if self.schedule == "ramp" and under.severity:
-            return f"{under.domain}-to-{peaks[under.domain]}"
-        return streams.condition(under)
+        if self.schedule == "ramp" and segment.severity:
+            return f"{segment.domain}-to-{peaks[segment.domain]}"
+        return condition_of(segment)
 
-    def turn(self, under: Segment) -> int:
+    def round_number(self, segment: Segment) -> int:
         """Return the number of a segment's round, from 1."""
-        return int(under.name.partition("@")[2] or 1)
+        return int(segment.name.partition("@")[2] or 1)
 
-    def fresh(self, before: Segment, under: Segment) -> bool:
+    def begins_fresh(self, before: Segment, segment: Segment) -> bool:
         """Return whether a fresh method begins between two segments."""
-        return self.schedule != "cycle" and self.condition(before) != self.condition(under)
+        return self.schedule != "cycle" and self.condition(before) != self.condition(segment)
 
     def run(self, build: BuildOnline, plan: DensePlan, source: Network, run: Run) -> Outcome:
-        """Walk along the stream, and score.
+        """Push the whole stream, and score.
 
         Raises:
             AccessError: the method needs something that this protocol does not grant, or does not
@@ -140,6 +137,6 @@ class OnlineSegmentation:
             DataError: labels that do not fit their frame or the classes.
         """
         check_init(run)
-        walker = DenseWalker(self, build, plan, source, run, DenseJournal())
-        walker.go()
-        return walker.outcome()
+        runner = DenseStreamRunner(self, build, plan, source, run, DenseStreamLog())
+        runner.run()
+        return runner.outcome()

@@ -6,11 +6,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from dabench.contract.seeding import seed as hashed
+from dabench.contract import seeding
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.protocols.streams import pictures as streams
 from dabench.protocols.streams.protocol import OnlineProtocol
+from dabench.protocols.streams.roles import Order
+from dabench.protocols.streams.shifts import parse_shifts
 
 SHIFTS = "fog:5,rain:5,ground-snow:5,low-light:5,lens-drops:5"
 
@@ -28,24 +29,24 @@ class OnlineTTA(OnlineProtocol):
     """
 
     primary: ClassVar[str] = "accuracy"
-    fresh: ClassVar[bool] = True
+    fresh_per_segment: ClassVar[bool] = True
 
     def __init__(
         self,
         *,
         shifts: str = SHIFTS,
-        order: streams.Order = "random",
+        order: Order = "random",
         concentration: Annotated[float, Field(gt=0)] = 0.1,
         also_after: bool = False,
     ) -> None:
         super().__init__(order=order, concentration=concentration, also_after=also_after)
-        self.shifts = streams.parse_shifts(shifts)
+        self.shifts = parse_shifts(shifts)
 
     def segments(
         self, rows: IntArray, labels: IntArray, seed: int
     ) -> list[tuple[Segment, IntArray]]:
         """One segment a shift, in the order given."""
         return [
-            (under, self.arrange(rows, labels, hashed(seed, "stream", under.name)))
-            for under in self.shifts
+            (segment, self.arrange(rows, labels, seeding.seed(seed, "stream", segment.name)))
+            for segment in self.shifts
         ]

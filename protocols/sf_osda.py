@@ -61,7 +61,7 @@ class SourceFreeOpenSet(SourceFreeProtocol):
             )
         return None
 
-    def choose(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
+    def choose_rows(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
         """Thin the private images out to ``unknown_share`` of the whole."""
         if self.unknown_share is None:
             return rows

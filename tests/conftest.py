@@ -20,8 +20,10 @@ from dabench.contract.method import OfflineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import Outcome, Plan, Remote, Run
 from dabench.networks.network import build_classifier
-from dabench.oracle.client import AnswerForm, InProcess, OracleClient
-from dabench.source_models import classifier as source
+from dabench.oracle.answer_forms import AnswerForm
+from dabench.oracle.client import OracleClient
+from dabench.oracle.in_process import InProcess
+from dabench.source_models import classifier, loading
 
 EPOCHS = 2
 PER_CLASS = 20
@@ -102,7 +104,7 @@ def answers() -> Callable[[Outcome], dict[str, bytes]]:
 
 
 def remote(
-    model: source.SourceModel, plan: Plan, answerer_class: type[InProcess], form: AnswerForm
+    model: loading.SourceModel, plan: Plan, answerer_class: type[InProcess], form: AnswerForm
 ) -> Remote:
     """Put a source model behind an oracle in this process, with fresh target networks."""
     task = plan.task
@@ -127,8 +129,8 @@ def make_bench(tiny: DomainData, tmp_path_factory: pytest.TempPathFactory) -> Ca
         form: AnswerForm = AnswerForm("soft"),  # noqa: B008
     ) -> Bench:
         plan = protocol.plan(tiny, 32, 0)
-        recipe = source.Recipe("small-cnn", "none", 2)
-        model = source.load_or_train(recipe, plan, 0, cache, "cpu", False)
+        recipe = classifier.Recipe("small-cnn", "none", 2)
+        model = loading.load_or_train(recipe, plan, 0, cache, "cpu", False)
         return Bench(protocol, plan, model.network, remote(model, plan, answerer, form))
 
     return make

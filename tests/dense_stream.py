@@ -1,6 +1,6 @@
 """A tiny stream of frames with everything made up; as a script, a run that may be killed.
 
-``python dense_stream.py FOLDER [--resume]`` walks slowly, and leaves ``FOLDER/result.json``.
+``python dense_stream.py FOLDER [--resume]`` runs slowly, and leaves ``FOLDER/result.json``.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def run(
     seed: int = 0,
     **circumstances: Any,
 ) -> Outcome:
-    """Walk a method along the stream."""
+    """Run a method along the stream."""
     protocol = protocol or OnlineSegmentation()
     plan = plan or protocol.plan(data(), 64, seed)
     given = {"recorder": Recorder(), "progress": False} | circumstances

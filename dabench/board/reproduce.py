@@ -14,7 +14,7 @@ from dabench import registry
 from dabench.config.signature import signature_options
 from dabench.config.spec import RunSpec
 from dabench.errors import ConfigError, StoreError
-from dabench.store.records import Record, from_row
+from dabench.store.records import Record, score_from_row
 
 #: a name with its value then and now
 Change = tuple[str, Any, Any]
@@ -134,7 +134,7 @@ def _rows(
 ) -> tuple[list[Change], int]:
     """Return the scores that differ, a missing one as a hole, and how many are equal."""
     sides = [
-        {(from_row(row).key, row["at"] if curve else 0): row for row in rows}
+        {(score_from_row(row).key, row["at"] if curve else 0): row for row in rows}
         for rows in (then, now)
     ]
     changes, same = [], 0

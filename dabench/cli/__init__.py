@@ -1,1 +1,1 @@
-"""The command line: words in, one module a command, what is printed."""
+"""The command line: arguments in, one module a command, what is printed."""

@@ -1,4 +1,4 @@
-"""The command line: words in, one number or one table out. Nothing heavy is imported at start."""
+"""The command line: arguments in, a number or a table out. Nothing heavy is imported at start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from dabench.config.options import merge
 from dabench.errors import ConfigError, did_you_mean, explain
 
 if TYPE_CHECKING:
-    from dabench.config.spec import RunSpec, Settings
+    from dabench.config.settings import Settings
+    from dabench.config.spec import RunSpec
     from dabench.engine.run import RunResult
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -25,9 +26,9 @@ EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code (0 fine, 2 user's error, 1 bug, 130 Ctrl-C)."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _command(words)
+        return _dispatch(argv)
     except SystemExit as stop:  # argparse after --help or --version
         return int(stop.code or 0)
     except KeyboardInterrupt:
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_BUG
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a line
-        return report_error(error, debug="--debug" in words)
+        return report_error(error, debug="--debug" in argv)
 
 
 def report_error(error: Exception, *, debug: bool, where: str = "") -> int:
@@ -50,13 +51,14 @@ def report_error(error: Exception, *, debug: bool, where: str = "") -> int:
     return EXIT_BUG if bug else EXIT_USER
 
 
-def _command(words: list[str]) -> int:
-    first = next((word for word in words if not word.startswith("-")), None)
+def _dispatch(argv: list[str]) -> int:
+    """Parse the arguments and run the command that they name."""
+    first = next((argument for argument in argv if not argument.startswith("-")), None)
     if first is not None and first not in COMMANDS:
         raise ConfigError(f"unknown command '{first}'{did_you_mean(first, COMMANDS)}")
     parser, run_parser = build_parsers()
-    words = join_dotted(words) if first == "sweep" else words
-    args, rest = parser.parse_known_args(words)
+    argv = join_dotted(argv) if first == "sweep" else argv
+    args, rest = parser.parse_known_args(argv)
     if args.command is None:
         parser.print_help()
         return 0
@@ -90,24 +92,25 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
     given = {key: value for key, value in vars(args).items() if key not in ("command", "help")}
     given |= dotted_options(rest)
     if args.help:
-        from dabench.cli import output as cli_output
+        from dabench.cli.option_help import add_option_help
 
-        cli_output.add_option_help(parser, merge(given))
+        add_option_help(parser, merge(given))
         parser.print_help()
         return 0
-    from dabench.config.spec import resolve, settings
-    from dabench.store.records import Store
+    from dabench.config.settings import read_settings
+    from dabench.config.spec import resolve
+    from dabench.store.store import Store
 
-    chosen = settings(given)
+    settings = read_settings(given)
     as_json = bool(merge(given).get("json", False))
     with _own_stdout(as_json):
         specs = resolve(given)
-        Store(chosen.results).check_writable()
-        results, code = _run_all(specs, chosen)
+        Store(settings.results).check_writable()
+        results, code = _run_all(specs, settings)
     if results:
-        from dabench.cli import output as cli_output
+        from dabench.cli.run_output import show_results
 
-        cli_output.show_results(results, Store(chosen.results), as_json, several=len(specs) > 1)
+        show_results(results, Store(settings.results), as_json, several=len(specs) > 1)
     return code
 
 
@@ -121,17 +124,17 @@ def _own_stdout(as_json: bool) -> Iterator[None]:
         yield
 
 
-def _run_all(specs: list[RunSpec], chosen: Settings) -> tuple[list[RunResult], int]:
+def _run_all(specs: list[RunSpec], settings: Settings) -> tuple[list[RunResult], int]:
     """Run every seed; one that fails does not stop the others."""
     from dabench.engine.run import execute
 
     results, code = [], 0
     for spec in specs:
         try:
-            results.append(execute(spec, chosen))
+            results.append(execute(spec, settings))
         except Exception as error:  # noqa: BLE001 - reported, and the exit code tells
             where = f"seed {spec.seed}: " if len(specs) > 1 else ""
-            code = max(code, report_error(error, debug=chosen.debug, where=where))
+            code = max(code, report_error(error, debug=settings.debug, where=where))
     return results, code
 
 
@@ -149,13 +152,14 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from dabench.cli import output as cli_output
-    from dabench.store.records import Store, load, load_checked
+    from dabench.cli.run_output import show_record
+    from dabench.store.reading import load_checked_record, load_record
+    from dabench.store.store import Store
 
     given = Path(args.run)
     path = given if given.suffix == ".json" else Store(Path(args.results)).find(args.run)
-    read = load if args.json else load_checked
-    cli_output.show_record(path, read(path), args.json)
+    read = load_record if args.json else load_checked_record
+    show_record(path, read(path), args.json)
     return 0
 
 
@@ -196,12 +200,12 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
-    from dabench.cli.board import leaderboard
+    from dabench.cli.leaderboard import leaderboard
 
     return leaderboard(args)
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from dabench.cli.board import diff
+    from dabench.cli.diff import diff
 
     return diff(args)

@@ -19,13 +19,14 @@ def leaderboard_page(args: argparse.Namespace) -> int:
             written.
     """
     from dabench.board.page.build import write_leaderboard
-    from dabench.board.page.gather import gather, no_collection
+    from dabench.board.page.page_records import read_page_records
     from dabench.cli.output import warn_of_damage
-    from dabench.registry.method_info import registered
+    from dabench.registry.method_info import registered_info
+    from dabench.store.garbage import collector_paused
 
-    root, info = Path(args.results), registered()
-    with no_collection():
-        gathered = gather(root, args.only, info)
+    root, info = Path(args.results), registered_info()
+    with collector_paused():
+        gathered = read_page_records(root, args.only, info)
         warn_of_damage(gathered.problems, strict=args.strict, more="; the page names them")
         if not gathered.records:
             chosen = f" whose column begins with '{args.only}'" if args.only else ""
@@ -47,19 +48,20 @@ def report(args: argparse.Namespace) -> int:
     """
     from dabench.board.page.render import write_page
     from dabench.board.page.report import report_page
-    from dabench.board.tables.leaderboard import baseline
-    from dabench.registry.method_info import registered
-    from dabench.store.records import Store, load_checked
+    from dabench.board.tables.source_run import source_run
+    from dabench.registry.method_info import registered_info
+    from dabench.store.reading import load_checked_record
+    from dabench.store.store import Store
 
     store, given = Store(Path(args.results)), Path(args.run)
     path = given if given.suffix == ".json" else store.find(args.run)
-    record = load_checked(path)
+    record = load_checked_record(path)
     spec = record.get("spec") or {}
     folder = store.root / "runs" / str(record.get("run_id", "")).replace("/", "_") / "report"
     others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
     same = spec.get("method") == "source" and spec.get("init") == "source"
-    base = None if same or record.get("failed") else baseline(others, spec)
-    content = report_page(path, record, base, folder, registered())
+    base = None if same or record.get("failed") else source_run(others, spec)
+    content = report_page(path, record, base, folder, registered_info())
     target = Path(args.html) if args.html else folder / "index.html"
     write_page(target, content)
     print(f"report: {target}")

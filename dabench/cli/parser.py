@@ -1,4 +1,4 @@
-"""The words that the command line knows (argparse, exact names only)."""
+"""The commands and options that the command line knows (argparse, exact names only)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from dabench import __version__
-from dabench.cli import board as cli_board
+from dabench.cli import diff, leaderboard
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError, did_you_mean
 
@@ -30,7 +30,7 @@ _SERVED = (
     *("source-backbone", "source-weights", "source-epochs", "freeze", "seed", "source-seed"),
     *("device", "threads", "data-root", "cache-dir"),
 )
-#: words of ``sweep`` that choose the runs, in place of the names that ``run`` has for one
+#: options of ``sweep`` that choose the runs, in place of the names that ``run`` has for one
 AXES = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
 _SWEPT = tuple(name for name in OPTIONS if name not in (*AXES.values(), "seed"))
 #: what ``--method.NAME`` and ``--protocol.NAME`` may stand beside, for suggestions
@@ -72,7 +72,8 @@ def build_parsers() -> tuple[Parser, Parser]:
         others[name].add_argument("--results", default="results", help=OPTIONS["results"][2])
     others["show"].add_argument("run", metavar="RUN", help="a run id, its beginning, or a path")
     others["show"].add_argument("--json", action="store_true", help="print the record itself")
-    cli_board.add_options(others["leaderboard"], others["diff"])
+    leaderboard.add_options(others["leaderboard"])
+    diff.add_options(others["diff"])
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])
@@ -151,11 +152,11 @@ def _add_reproduce_options(reproduce: Parser) -> None:
     reproduce.add_argument("--no-progress", dest="no-progress", action="store_true", help=text)
 
 
-def _add_page_options(leaderboard: Parser, report: Parser) -> None:
-    leaderboard.add_argument(
+def _add_page_options(table: Parser, report: Parser) -> None:
+    table.add_argument(
         "--html", metavar="DIR", help="write DIR/index.html, one page that needs no network"
     )
-    leaderboard.add_argument(
+    table.add_argument(
         "--only",
         metavar="COLUMN",
         default="",
@@ -176,30 +177,30 @@ def _add_weather_options(weather: Parser) -> None:
     weather.add_argument("--out", default="weather.png", metavar="FILE", help="a PNG")
 
 
-def join_dotted(words: list[str]) -> list[str]:
-    """Join ``--method.NAME VALUE`` by ``=``, or argparse takes VALUE for a word of its own."""
+def join_dotted(argv: list[str]) -> list[str]:
+    """Join ``--method.NAME VALUE`` by ``=``, or argparse takes VALUE for an argument of its own."""
     joined: list[str] = []
-    for word in words:
+    for argument in argv:
         last = joined[-1] if joined else ""
         open_end = last.startswith(("--method.", "--protocol.")) and "=" not in last
-        if open_end and not word.startswith("--"):
-            joined[-1] = f"{last}={word}"
+        if open_end and not argument.startswith("--"):
+            joined[-1] = f"{last}={argument}"
         else:
-            joined.append(word)
+            joined.append(argument)
     return joined
 
 
-def dotted_options(words: list[str], command: str = "run") -> dict[str, str]:
+def dotted_options(arguments: list[str], command: str = "run") -> dict[str, str]:
     """Read ``--method.NAME VALUE`` and ``--protocol.NAME=VALUE``; refuse everything else."""
     found: dict[str, str] = {}
-    rest = iter(words)
-    for word in rest:
-        name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith(("--method.", "--protocol.")):
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith(("--method.", "--protocol.")):
             known = _KNOWN[command]
             near = did_you_mean(f"--{name}", [f"--{n}" for n in (*known, "help")])
             near = near if near.startswith("; did") else f"; see 'dabench {command} --help'"
-            raise ConfigError(f"unknown argument '{word}'{near}")
+            raise ConfigError(f"unknown argument '{argument}'{near}")
         if not equals:
             value = next(rest, "--")
             if value.startswith("--"):

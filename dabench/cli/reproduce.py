@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dabench.board.reproduce import Comparison
-    from dabench.config.spec import RunSpec, Settings
+    from dabench.config.settings import Settings
+    from dabench.config.spec import RunSpec
 
 EXIT_DIFFERENT = 1
 _SHOWN = 20
@@ -29,36 +30,37 @@ def reproduce(args: argparse.Namespace) -> int:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     from dabench.board.reproduce import compare, new_options, spec_of
-    from dabench.config.spec import settings
-    from dabench.store.records import Store, load
+    from dabench.config.settings import read_settings
+    from dabench.store.reading import load_record
+    from dabench.store.store import Store
 
     given = {key: value for key, value in vars(args).items() if key not in ("command", "run")}
-    chosen = settings(given)
+    settings = read_settings(given)
     named = Path(args.run)
-    path = named if named.suffix == ".json" else Store(chosen.results).find(args.run)
-    then = load(path)
-    spec = _with_words(spec_of(then), given)
+    path = named if named.suffix == ".json" else Store(settings.results).find(args.run)
+    then = load_record(path)
+    spec = _with_overrides(spec_of(then), given)
     print(f"run {then['run_id']}: {_about(spec)}")
     for option in new_options(then):
         print(f"note: {option} did not exist when the record was made")
     with tempfile.TemporaryDirectory(prefix="dabench-reproduce-") as folder:
-        now_path = _again(spec, dataclasses.replace(chosen, results=Path(folder)))
-        found = compare(then, load(now_path), path, now_path)
+        now_path = _again(spec, dataclasses.replace(settings, results=Path(folder)))
+        found = compare(then, load_record(now_path), path, now_path)
     _report(found, then)
     return 0 if found.identical else EXIT_DIFFERENT
 
 
-def _again(spec: RunSpec, chosen: Settings) -> Path:
+def _again(spec: RunSpec, settings: Settings) -> Path:
     from dabench.engine.run import execute
 
-    path: Path = execute(spec, chosen).path
+    path: Path = execute(spec, settings).path
     return path
 
 
-def _with_words(spec: RunSpec, given: Mapping[str, Any]) -> RunSpec:
+def _with_overrides(spec: RunSpec, given: Mapping[str, Any]) -> RunSpec:
     """Return the spec with the device and threads of the command line, checked."""
+    from dabench.config.hardware import resolve_device
     from dabench.config.options import merge
-    from dabench.config.spec import resolve_device
 
     wanted = merge({name: given.get(name) for name in ("device", "threads")})
     device = resolve_device(wanted.get("device", spec.device))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from dabench import registry
 from dabench.cli.parser import dotted_options
 from dabench.config.options import merge
-from dabench.config.spec import RunSpec, Settings, resolve, settings
+from dabench.config.settings import Settings, read_settings
+from dabench.config.spec import RunSpec, resolve
 from dabench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from dabench.oracle.client import InProcess
+    from dabench.oracle.in_process import InProcess
 
 DEFAULT_PROTOCOL = "bb-uda"
 
@@ -25,7 +26,7 @@ def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
 
     Args:
         args: what the parser of ``serve-source`` found.
-        rest: words that it does not know (``--protocol.NAME VALUE``).
+        rest: arguments that it does not know (``--protocol.NAME VALUE``).
 
     Raises:
         DabenchError: an option that does not fit, missing data, a port in use.
@@ -43,9 +44,9 @@ def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
         serve,  # first: a missing package is said before anything is trained
     )
 
-    spec, chosen = _spec(given), settings(given)
+    spec, settings = _spec(given), read_settings(given)
     token = args.token or os.environ.get("DABENCH_ORACLE_TOKEN")
-    answerer = load(spec, chosen)
+    answerer = load_source_model(spec, settings)
     if not token:
         token = secrets.token_urlsafe(24)
         print(f"token (clients set DABENCH_ORACLE_TOKEN to it): {token}", file=sys.stderr)
@@ -90,7 +91,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def load(spec: RunSpec, chosen: Settings) -> InProcess:
+def load_source_model(spec: RunSpec, settings: Settings) -> InProcess:
     """Return the source model of a run of ``spec``, in this process.
 
     Raises:
@@ -100,8 +101,9 @@ def load(spec: RunSpec, chosen: Settings) -> InProcess:
 
     from dabench.contract.data import DataRequest
     from dabench.engine.run import source_recipe
-    from dabench.oracle.client import AnswerForm, InProcess
-    from dabench.source_models import classifier as source
+    from dabench.oracle.answer_forms import AnswerForm
+    from dabench.oracle.in_process import InProcess
+    from dabench.source_models.loading import load_or_train
 
     torch.set_num_threads(spec.threads)
     options = spec.protocol_options
@@ -109,7 +111,9 @@ def load(spec: RunSpec, chosen: Settings) -> InProcess:
         options.get("answers", "soft"), options.get("top_k", 3), options.get("decimals", 2)
     )
     data = registry.dataset(spec.dataset)().load(
-        DataRequest(spec.source, spec.target, spec.image_size, chosen.data_root, chosen.cache_dir)
+        DataRequest(
+            spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
+        )
     )
     registry.check_data_kind(spec.protocol, spec.dataset, data.kind)
     protocol = registry.protocol(spec.protocol)(**options)
@@ -118,13 +122,13 @@ def load(spec: RunSpec, chosen: Settings) -> InProcess:
         raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
     plan = protocol.plan(data, spec.batch_size, spec.seed)
     seed = spec.seed if spec.source_seed is None else spec.source_seed
-    model = source.load_or_train(
+    model = load_or_train(
         # as a black-box protocol would: another head is another model
         source_recipe(spec, black_box=True),
         plan,
         seed,
-        chosen.cache_dir,
+        settings.cache_dir,
         spec.device,
-        chosen.progress,
+        settings.progress,
     )
     return InProcess(model, plan.task.classes, plan.task.image_size, form, spec.device)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from dabench.cli.parser import AXES, dotted_options
 from dabench.errors import ConfigError
-from dabench.store.records import Store
+from dabench.store.store import Store
 
 if TYPE_CHECKING:
-    from dabench.config.spec import Settings
+    from dabench.config.settings import Settings
     from dabench.sweep.executor import Executor
     from dabench.sweep.grid import Grid
     from dabench.sweep.loop import Tally
-    from dabench.sweep.plan import Todo
+    from dabench.sweep.plan import SweepPlan
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 _OWN = ("command", "help", "grid", "workers", "dry_run", *AXES)
@@ -29,7 +29,7 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
 
     Args:
         args: what the parser of ``sweep`` found.
-        rest: words that it does not know (``--method.NAME VALUE``).
+        rest: arguments that it does not know (``--method.NAME VALUE``).
 
     Raises:
         DabenchError: a grid or an option that does not fit; a results folder that cannot be used.
@@ -39,32 +39,32 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     given = {key: value for key, value in vars(args).items() if key not in _OWN} | dotted
     workers = _workers(args.workers)
 
-    from dabench.config.spec import settings
-    from dabench.sweep.plan import todo
+    from dabench.config.settings import read_settings
+    from dabench.sweep.plan import make_plan
 
-    chosen = settings(given)
+    settings = read_settings(given)
     grid = _grid(args, given, workers)
-    store = Store(chosen.results)
-    found = todo(grid.specs, store, force=chosen.force)
-    _say_what(grid, found)
+    store = Store(settings.results)
+    plan = make_plan(grid.specs, store, force=settings.force)
+    _say_what(grid, plan)
     if args.dry_run:
-        _list(found, workers)
+        _list(plan, workers)
         return 0
-    if not found.jobs:
+    if not plan.jobs:
         return 0
     store.check_writable()
-    return _run(found, chosen, workers)
+    return _run(plan, settings, workers)
 
 
-def make_executor(chosen: Settings, workers: int) -> Executor:
+def make_executor(settings: Settings, workers: int) -> Executor:
     """Return who makes the runs: processes on this machine."""
     from dabench.sweep.local import LocalExecutor
 
-    return LocalExecutor(chosen, workers)
+    return LocalExecutor(settings, workers)
 
 
 def _grid(args: argparse.Namespace, given: Mapping[str, Any], workers: int) -> Grid:
-    from dabench.config.spec import available_cores
+    from dabench.config.hardware import available_cores
     from dabench.sweep import grid
 
     part = {field: _names(f"--{option}", getattr(args, option)) for option, field in AXES.items()}
@@ -101,54 +101,53 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def _say_what(grid: Grid, found: Todo) -> None:
+def _say_what(grid: Grid, plan: SweepPlan) -> None:
     """Print what the grid comes to, and what a reader may not expect."""
-    for problem in found.problems:
+    for problem in plan.problems:
         print(f"warning: {problem}", file=sys.stderr)
     budget = f" (budget: {grid.budget})" if grid.budget else ""
     repeated = f"; {grid.repeated} listed again, counted once" if grid.repeated else ""
     head = f"{grid.name or 'grid'}{budget}: {len(grid.specs)} runs{repeated}"
-    print(f"{head}; {found.done} have a record, {len(found.jobs)} to do")
-    if found.other_threads:
+    print(f"{head}; {plan.done} have a record, {len(plan.jobs)} to do")
+    if plan.other_threads:
         print(
-            f"note: {found.other_threads} of them have a record that differs in --threads alone; "
+            f"note: {plan.other_threads} of them have a record that differs in --threads alone; "
             "give --threads to have equal runs whatever --workers is"
         )
 
 
-def _list(found: Todo, workers: int) -> None:
+def _list(plan: SweepPlan, workers: int) -> None:
     from dabench.cli.output import print_columns
     from dabench.cli.sweep_view import duration
 
-    known = [job.seconds for job in found.jobs if job.seconds is not None]
+    known = [job.seconds for job in plan.jobs if job.seconds is not None]
     print_columns(
         [
             [f"  {job.name}", "?" if job.seconds is None else f"~{duration(job.seconds)}"]
-            for job in found.jobs
+            for job in plan.jobs
         ]
     )
-    unknown = len(found.jobs) - len(known)
+    unknown = len(plan.jobs) - len(known)
     total = f"about {duration(sum(known) / workers)} with {workers} at a time" if known else "?"
     more = f", and {unknown} runs that nobody timed" if unknown and known else ""
-    if not found.jobs:
+    if not plan.jobs:
         print("nothing to do")
         return
     print(f"time: {total}{more}; loading and source training come on top")
 
 
-def _run(found: Todo, chosen: Settings, workers: int) -> int:
-    from dabench.cli.sweep_view import View
-    from dabench.sweep.loop import Tally
-    from dabench.sweep.loop import sweep as run_all
+def _run(plan: SweepPlan, settings: Settings, workers: int) -> int:
+    from dabench.cli.sweep_view import ProgressView
+    from dabench.sweep.loop import Tally, run_jobs
 
-    executor, tally = make_executor(chosen, workers), Tally()
-    view = View(found.jobs, executor.slots, live=chosen.progress)
+    executor, tally = make_executor(settings, workers), Tally()
+    view = ProgressView(plan.jobs, executor.slots, live=settings.progress)
     try:
-        run_all(found.jobs, executor, Store(chosen.results), view, tally)
+        run_jobs(plan.jobs, executor, Store(settings.results), view, tally)
     except KeyboardInterrupt:
         view.close()
         executor.close()
-        left = len(found.jobs) - len(tally.done) - len(tally.failed)
+        left = len(plan.jobs) - len(tally.done) - len(tally.failed)
         print(
             f"interrupted: {len(tally.done)} done, {len(tally.failed)} failed, {left} left; "
             "nothing half-written; the same command goes on from here",
@@ -158,7 +157,7 @@ def _run(found: Todo, chosen: Settings, workers: int) -> int:
     finally:
         view.close()
         executor.close()
-    return _end(tally, chosen.results)
+    return _end(tally, settings.results)
 
 
 def _end(tally: Tally, results: Path) -> int:

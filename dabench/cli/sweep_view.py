@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: one line that lives, and one for every run that is over."""
+"""What a sweep shows while it runs: one live line, and one for every run that is over."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-class View:
+class ProgressView:
     """Watches a sweep.
 
     Args:
@@ -66,7 +66,7 @@ class View:
         self.tick()
 
     def tick(self) -> None:
-        """Bring the living line up to date."""
+        """Bring the live line up to date."""
         now = time.monotonic()
         running = [
             f"{job.spec.method} {job.spec.protocol} seed {job.spec.seed} ({now - since:.0f} s)"
@@ -88,7 +88,7 @@ class View:
         return total / max(1, min(self._slots, len(self._left)))
 
     def close(self) -> None:
-        """Take the living line away."""
+        """Take the live line away."""
         self._line.close()
 
     def _guess(self, job: Job) -> float | None:

@@ -38,7 +38,7 @@ def _list() -> int:
 
 
 def _preview(args: argparse.Namespace) -> int:
-    from dabench.datasets.weather.apply import KINDS, MIN_SIDE, kind_of
+    from dabench.datasets.weather.apply import KINDS, MIN_SIDE, find_kind
 
     side = _number("--size", args.size, MIN_SIDE, 1024)
     seed = _number("--seed", args.seed, 0, 2**63)
@@ -48,7 +48,7 @@ def _preview(args: argparse.Namespace) -> int:
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first")
     names = args.kinds.split(",") if args.kinds else list(KINDS)
-    kinds = [kind_of(name.strip()) for name in names]
+    kinds = [find_kind(name.strip()) for name in names]
     _sheet(_picture(args.image, side), kinds, seed).save(out, optimize=True)
     print(f"{len(kinds)} kinds: {out}")
     return 0
@@ -83,7 +83,7 @@ def _sheet(picture: Pictures, kinds: list[Kind], seed: int) -> Image.Image:
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from dabench.datasets.weather.apply import apply
+    from dabench.datasets.weather.apply import apply_weather
 
     side, ids = len(picture), np.zeros(1, np.int64)
     columns = 1 + max(kind.levels for kind in kinds)
@@ -93,6 +93,6 @@ def _sheet(picture: Pictures, kinds: list[Kind], seed: int) -> Image.Image:
     for row, kind in enumerate(kinds):
         pen.text((2, row * height + 1), f"{kind.name}, 0 to {kind.levels}", fill="black")
         for level in range(kind.levels + 1):
-            shown = apply(picture[None], kind.name, level, ids, seed)[0]
+            shown = apply_weather(picture[None], kind.name, level, ids, seed)[0]
             sheet.paste(Image.fromarray(shown), (level * side, row * height + _LABEL))
     return sheet

@@ -6,7 +6,8 @@ import shlex
 from typing import Any
 
 from dabench import registry
-from dabench.config.spec import RunSpec, changed_options, resolve, validate_options
+from dabench.config.signature import validate_options
+from dabench.config.spec import RunSpec, changed_options, resolve
 from dabench.errors import ConfigError
 
 _FIELDS = (
@@ -16,7 +17,7 @@ _FIELDS = (
 
 
 def run_command(spec: RunSpec) -> str:
-    """Return the words for a shell; what the defaults give anyway is left out.
+    """Return the command for a shell; what the defaults give anyway is left out.
 
     Folders (``--data-root``, ``--results``) are no part of a spec, and not of the command.
     """
@@ -26,10 +27,10 @@ def run_command(spec: RunSpec) -> str:
     given |= {"device": spec.device, "threads": spec.threads}
     given |= {f"method.{name}": value for name, value in changed_options(spec).items()}
     given |= {f"protocol.{name}": value for name, value in changed_protocol_options(spec).items()}
-    words = ["dabench", "run"]
+    arguments = ["dabench", "run"]
     for name, value in given.items():
-        words += [f"--{name}", _text(value)]
-    return shlex.join(words)
+        arguments += [f"--{name}", _text(value)]
+    return shlex.join(arguments)
 
 
 def changed_protocol_options(spec: RunSpec) -> dict[str, Any]:

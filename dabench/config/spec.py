@@ -1,4 +1,4 @@
-"""From words to a ``RunSpec``: command line > YAML file > the data set's defaults > global ones.
+"""From options to a ``RunSpec``: command line > YAML file > the data set's defaults > global ones.
 
 Options are known by their long names ("image-size", "method.lr") both on the command line and in
 a YAML file. Heavy imports (torch, pydantic) happen inside functions.
@@ -7,29 +7,15 @@ a YAML file. Heavy imports (torch, pydantic) happen inside functions.
 from __future__ import annotations
 
 import inspect
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from dabench import registry
+from dabench.config.hardware import available_cores, resolve_device
 from dabench.config.options import merge, parse_seeds
-from dabench.config.signature import Option, signature_options, validate_options
+from dabench.config.signature import signature_options, validate_options
 from dabench.errors import ConfigError, did_you_mean
-
-__all__ = [
-    "Option",
-    "RunSpec",
-    "Settings",
-    "changed_options",
-    "chosen",
-    "resolve",
-    "settings",
-    "signature_options",
-    "validate_options",
-]
 
 _SPEC_DEFAULTS: dict[str, Any] = {"freeze": 0}
 #: kind of task -> batch size where none is given, and the least
@@ -40,7 +26,7 @@ _FROM_DATA = (
 )
 _INITS = ("source", "bn-target")
 #: fields of a spec that stand in a record only where they are given
-OPTIONAL = ("source_seed", "source_backbone", "source_weights")
+OPTIONAL_FIELDS = ("source_seed", "source_backbone", "source_weights")
 
 
 @dataclass(frozen=True)
@@ -72,24 +58,7 @@ class RunSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict, ready for JSON; optional fields only where they are given."""
         fields = asdict(self)
-        return {k: v for k, v in fields.items() if k not in OPTIONAL or v is not None}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where things lie and how a run behaves; nothing here changes a number."""
-
-    results: Path
-    data_root: Path | None
-    cache_dir: Path
-    force: bool = False
-    progress: bool = True
-    debug: bool = False
-    oracle_url: str | None = None
-    oracle_token: str | None = None
-    resume: bool = False
-    checkpoint_every: int = 0
-    target_tuned: bool = False
+        return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v is not None}
 
 
 def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
@@ -102,7 +71,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     if "seed" in given and "seeds" in given:
         raise ConfigError("give --seed or --seeds, not both")
     seeds = parse_seeds(given["seeds"]) if "seeds" in given else [given.get("seed", 0)]
-    method, protocol, dataset = chosen(given)
+    method, protocol, dataset = chosen_names(given)
     registry.check_method_kind(method, protocol)
     registry.check_data_kind(protocol, dataset, registry.DATASETS[dataset].kind)
     data = registry.dataset(dataset)
@@ -115,7 +84,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         "dataset": dataset,
         **common,
         **_one_pass(protocol, given),
-        **{name: given.get(name.replace("_", "-")) for name in OPTIONAL},
+        **{name: given.get(name.replace("_", "-")) for name in OPTIONAL_FIELDS},
         "init": given.get("init", getattr(method_class, "default_init", "source")),
         "device": resolve_device(given.get("device", "auto")),
         "threads": given.get("threads", available_cores()),
@@ -144,7 +113,7 @@ def _one_pass(protocol: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {"epochs": 1, "batch_size": 1}
 
 
-def chosen(given: Mapping[str, Any]) -> tuple[str, str, str]:
+def chosen_names(given: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return the names of method, protocol and data set, checked against the registry."""
     if "method" not in given:
         raise ConfigError("--method is needed: dabench run --method NAME (see 'dabench list')")
@@ -199,30 +168,6 @@ def _fill(given: Mapping[str, Any], dataset: str, data: type[Any], kind: str) ->
     return values
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def resolve_device(name: str) -> str:
-    """Turn ``auto`` into a device and check that a named one is there."""
-    if name == "cpu":
-        return name
-    if not re.fullmatch(r"auto|cuda(:\d+)?", name):
-        raise ConfigError(f"--device '{name}': expected auto, cpu, cuda or cuda:N")
-    import torch
-
-    there = torch.cuda.is_available()
-    if name == "auto":
-        return "cuda" if there else "cpu"
-    index = int(name.partition(":")[2] or 0)
-    if not there or index >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name}: no such GPU is visible to torch; use --device cpu")
-    return name
-
-
 def changed_options(spec: RunSpec) -> dict[str, Any]:
     """Return the method's options that differ from its defaults (the ``variant`` of a record)."""
     method = registry.method(spec.method)
@@ -234,23 +179,3 @@ def changed_options(spec: RunSpec) -> dict[str, Any]:
         for name, value in spec.method_options.items()
         if name in required or value != usual[name]
     }
-
-
-def settings(args: Mapping[str, Any]) -> Settings:
-    """Read folders and switches from the options, then from the environment."""
-    given = merge(args)
-    root = given.get("data-root") or os.environ.get("DABENCH_DATA")
-    cache = given.get("cache-dir") or os.environ.get("DABENCH_CACHE") or "~/.cache/dabench"
-    return Settings(
-        results=Path(given.get("results", "results")).expanduser(),
-        data_root=Path(root).expanduser() if root else None,
-        cache_dir=Path(cache).expanduser(),
-        force=bool(given.get("force", False)),
-        progress=not given.get("no-progress", False),
-        debug=bool(given.get("debug", False)),
-        oracle_url=given.get("oracle-url") or os.environ.get("DABENCH_ORACLE_URL"),
-        oracle_token=os.environ.get("DABENCH_ORACLE_TOKEN"),
-        resume=bool(given.get("resume", False)),
-        checkpoint_every=given.get("checkpoint-every", 50),
-        target_tuned=bool(given.get("target-tuned", False)),
-    )

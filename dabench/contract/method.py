@@ -6,22 +6,24 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, dataclass_transform
 
 import lightning
 import torch
 from torch import Tensor, nn
 
 from dabench.contract.access import Online, SourceFree, TargetBatch
+from dabench.contract.options import HasOptions
 from dabench.contract.types import Init, Kind, Prediction, Task
 from dabench.errors import TrainingError
 
 
-class OfflineMethod(lightning.LightningModule):
+@dataclass_transform(kw_only_default=True)
+class OfflineMethod(HasOptions, lightning.LightningModule):
     """A method that iterates over the unlabelled target set for a number of epochs.
 
-    Hyper-parameters are keyword-only constructor arguments with defaults; their meaning is read
-    from the ``Args`` section of the class docstring. A subclass sets ``version`` and raises it
+    Hyper-parameters are annotated fields with defaults (``contract/options.py``); their meaning is
+    read from the ``Args`` section of the class docstring. A subclass sets ``version`` and raises it
     whenever its results may change.
     """
 
@@ -86,7 +88,8 @@ class OfflineMethod(lightning.LightningModule):
         return total
 
 
-class OnlineMethod(lightning.LightningModule):
+@dataclass_transform(kw_only_default=True)
+class OnlineMethod(HasOptions, lightning.LightningModule):
     """A method that is pushed one batch at a time and must answer at once.
 
     Everything that a later answer depends on lies in ``state_dict()``: weights, buffers, and

@@ -12,7 +12,7 @@ from dabench.contract.types import IntArray
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a stream under one condition.
+    """A part of a stream under one condition.
 
     Attributes:
         name: unique within its stream; the segment of its scores.

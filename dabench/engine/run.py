@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import resource
-import subprocess
 import time
 import traceback
 from collections.abc import Callable
@@ -19,24 +15,33 @@ import torch
 
 import dabench
 from dabench import registry
-from dabench.config.spec import RunSpec, Settings, changed_options
+from dabench.config.settings import Settings
+from dabench.config.spec import RunSpec, changed_options
 from dabench.contract.access import Budget
 from dabench.contract.data import DataRequest
 from dabench.contract.protocol import DensePlan, Plan, Resume, Run, StreamPlan
-from dabench.engine.memory import keep_freed_memory
+from dabench.engine.environment import (
+    keep_freed_memory,
+    package_versions,
+    process_environment,
+    usage,
+)
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError
-from dabench.oracle import open as black_box
-from dabench.source_models import classifier as source
+from dabench.oracle.open import open_source
+from dabench.source_models.classifier import Recipe
+from dabench.source_models.loading import load_or_train
 from dabench.source_models.parts import SourceParts
-from dabench.store.records import Store, load, run_digest
+from dabench.store.identity import run_digest
+from dabench.store.reading import load_record
+from dabench.store.store import Store
 
-#: told how far a run is: ("data", digest), then with all parts there ("run", run id)
-Notify = Callable[[str, str], None]
+#: called to tell how far a run is: ("data", digest), then with all parts there ("run", run id)
+ProgressCallback = Callable[[str, str], None]
 
 
-def _say_nothing(stage: str, identity: str) -> None:
-    """Tell nobody how far a run is."""
+def _no_progress(stage: str, identity: str) -> None:
+    """Ignore how far a run is."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,15 @@ class _Parts:
     close: Callable[[], None]
 
 
-def execute(spec: RunSpec, settings: Settings, notify: Notify = _say_nothing) -> RunResult:
+def execute(
+    spec: RunSpec, settings: Settings, progress: ProgressCallback = _no_progress
+) -> RunResult:
     """Run a spec, or return its record where it was run before.
 
     Args:
         spec: what decides the numbers.
         settings: what does not.
-        notify: called with "data" and their digest once they are loaded, and with "run" and the
+        progress: called with "data" and their digest once they are loaded, and with "run" and the
             run id once the source model is there too.
 
     Raises:
@@ -81,10 +88,10 @@ def execute(spec: RunSpec, settings: Settings, notify: Notify = _say_nothing) ->
     torch.set_num_threads(spec.threads)
     cv2.setNumThreads(spec.threads)
     keep_freed_memory()
-    parts = _load(spec, settings, notify)
+    parts = _load(spec, settings, progress)
     try:
         identity = run_id(spec, parts)
-        notify("run", identity)
+        progress("run", identity)
         return _execute(spec, settings, store, parts, identity)
     finally:
         parts.close()
@@ -96,7 +103,7 @@ def _execute(
     board = settings.results / "runs" / identity
     if store.exists(spec.protocol, spec.dataset, identity) and not settings.force:
         path = store.path(spec.protocol, spec.dataset, identity)
-        record = load(path)
+        record = load_record(path)
         if settings.target_tuned and not record.get("target_tuned"):
             raise ConfigError(
                 f"run {identity} has a record without the mark 'target-tuned'; give --force as "
@@ -127,7 +134,7 @@ def _execute(
         recorder.finish(outcome, parts.plan)
     record["extras"] = sorted({*record["extras"], *outcome.extras})
     spent = maker.spent if maker else 0.0
-    record["cost"] |= outcome.cost | _usage(time.perf_counter() - start - spent, spec.device)
+    record["cost"] |= outcome.cost | usage(time.perf_counter() - start - spent, spec.device)
     if maker and maker.about:
         record["source_model"] |= {"parts": maker.about}
     record["scores"] = [vars(score) for score in outcome.scores]
@@ -149,7 +156,7 @@ def _source_parts(spec: RunSpec, settings: Settings, parts: _Parts) -> SourcePar
     )
 
 
-def _load(spec: RunSpec, settings: Settings, notify: Notify) -> _Parts:
+def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Parts:
     entry = registry.METHODS.get(spec.method)
     if entry is not None and spec.protocol not in entry.protocols:
         raise ConfigError(
@@ -163,7 +170,7 @@ def _load(spec: RunSpec, settings: Settings, notify: Notify) -> _Parts:
             spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
         )
     )
-    notify("data", data.digest)
+    progress("data", data.digest)
     registry.check_data_kind(spec.protocol, spec.dataset, data.kind)
     protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
     reason = protocol.is_valid(data)
@@ -175,26 +182,24 @@ def _load(spec: RunSpec, settings: Settings, notify: Notify) -> _Parts:
     ids = {"data": data.digest, "stream": plan.stream.digest}
     if protocol.black_box:
         protocol.check(spec.init, plan, method)  # before hours of source training
-        opened = black_box.open_source(spec, settings, protocol, plan, recipe, seed)
+        opened = open_source(spec, settings, protocol, plan, recipe, seed)
         found = opened.about | {"id": opened.answerer.info.id}
         ids["source"] = found["id"]
         return _Parts(protocol, method, plan, opened.remote, found, ids, opened.close)
-    model = source.load_or_train(
-        recipe, plan, seed, settings.cache_dir, spec.device, settings.progress
-    )
+    model = load_or_train(recipe, plan, seed, settings.cache_dir, spec.device, settings.progress)
     about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
     ids["source"] = model.id
     return _Parts(protocol, method, plan, model.network, about, ids, lambda: None)
 
 
-def source_recipe(spec: RunSpec, *, black_box: bool) -> source.Recipe:
+def source_recipe(spec: RunSpec, *, black_box: bool) -> Recipe:
     """Return how the source model is trained: a plain head where it only answers.
 
     A source of its own kind is trained as a whole: ``--freeze`` counts the target's stages.
     """
     own = spec.source_backbone is not None or spec.source_weights is not None
     usual = "none" if spec.source_backbone == "small-cnn" else spec.weights
-    return source.Recipe(
+    return Recipe(
         spec.source_backbone or spec.backbone,
         spec.source_weights or usual,
         spec.source_epochs,
@@ -216,9 +221,6 @@ def run_id(spec: RunSpec, parts: _Parts) -> str:
 
 
 def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
-    import lightning
-    import torchvision
-
     return {
         "run_id": identity,
         "spec": spec.to_dict(),
@@ -228,19 +230,9 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
             "dabench": dabench.__version__,
             "method": parts.method.version,
             "protocol": parts.protocol.version,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "lightning": lightning.__version__,
-            "opencv": cv2.__version__,
+            **package_versions(),
         },
-        "environment": {
-            "device": _device_name(spec.device),
-            "threads": spec.threads,
-            "workers": 0,
-            "platform": platform.platform(terse=True),
-            "git_commit": _git_commit(),
-        },
+        "environment": process_environment(spec.device, spec.threads),
         "source_model": parts.about,
         "cost": {},
         "extras": sorted(parts.method.extras),
@@ -248,32 +240,3 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
         "scores": [],
         "curves": [],
     }
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
-
-
-def _usage(seconds: float, device: str) -> dict[str, float]:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-    usage = {"seconds": seconds, "peak_memory_bytes": peak}
-    if device.startswith("cuda"):
-        usage["peak_gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))
-    return usage
-
-
-def _git_commit() -> str | None:
-    """The commit of the code, with ``+`` when the tree has changes; None outside a checkout."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
-        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "--short=12", "HEAD")
-    dirty = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
-    return f"{commit}{'+' if dirty else ''}" if commit else None

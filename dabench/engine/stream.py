@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass
 class Progress:
-    """How far a stream was walked; a checkpoint holds all of it.
+    """How far a stream has gone; a checkpoint holds all of it.
 
     Attributes:
         steps: batches that are done.
@@ -36,7 +36,7 @@ class Progress:
 
 
 @dataclass
-class Journal(Progress):
+class StreamLog(Progress):
     """What is known of a stream of classification so far.
 
     Attributes:
@@ -68,42 +68,43 @@ class Journal(Progress):
         self.steps += 1
 
 
-def walk(
+def run_stream(
     method: OnlineMethod,
     batches: Iterator[Tensor],
-    journal: Progress,
-    arrived: int,
+    progress: Progress,
+    images_before: int,
     *,
     dense: bool = False,
-    prepare: Callable[[TargetBatch], None] | None = None,
+    before_step: Callable[[TargetBatch], None] | None = None,
 ) -> Iterator[tuple[TargetBatch, Tensor]]:
     """Push (B, 3, H, W) batches one by one; yield each with the logits that the method answered.
 
     Args:
         method: after ``begin``, on its device.
         batches: float images in [0, 1].
-        journal: counts the time that the method takes.
-        arrived: images that were pushed before (a resumed run).
+        progress: counts the time that the method takes.
+        images_before: images that were pushed before (a resumed run).
         dense: whether logits are (B, K, H, W), one vector a pixel.
-        prepare: called with every batch, on the device, before the method steps.
+        before_step: called with every batch, on the device, before the method steps.
 
     Raises:
         TrainingError: logits of another shape, or not finite; names the step.
     """
     device = next((p.device for p in method.parameters()), torch.device("cpu"))
     for images in batches:
-        batch = TargetBatch(images, torch.arange(arrived, arrived + len(images))).to(device)
-        arrived += len(images)
-        if prepare is not None:
-            prepare(batch)
-        start = seconds(device)
+        index = torch.arange(images_before, images_before + len(images))
+        batch = TargetBatch(images, index).to(device)
+        images_before += len(images)
+        if before_step is not None:
+            before_step(batch)
+        start = synchronised_clock(device)
         logits = method.step(batch)
-        journal.seconds += seconds(device) - start
-        check_answer(method, "step", logits, batch.images, dense=dense, step=journal.steps)
+        progress.seconds += synchronised_clock(device) - start
+        check_logits(method, "step", logits, batch.images, dense=dense, step=progress.steps)
         yield batch, logits
 
 
-def check_answer(
+def check_logits(
     method: OnlineMethod, what: str, logits: Tensor, images: Tensor, *, dense: bool, step: int
 ) -> None:
     """Refuse logits that do not fit their images, or are no numbers.
@@ -125,14 +126,14 @@ def check_answer(
         )
 
 
-def seconds(device: torch.device) -> float:
+def synchronised_clock(device: torch.device) -> float:
     """Read the clock when the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def save(resume: Resume, method: OnlineMethod, journal: Progress) -> None:
+def save_checkpoint(resume: Resume, method: OnlineMethod, progress: Progress) -> None:
     """Write the checkpoint under a temporary name, then rename it: it is whole or absent."""
     cost = method.access.cost
     state: dict[str, Any] = {
@@ -142,7 +143,8 @@ def save(resume: Resume, method: OnlineMethod, journal: Progress) -> None:
         "method": method.state_dict(),
         "rng": _random_state(),
         "cost": {"forward": cost.forward, "backward": cost.backward},
-        "journal": vars(journal),
+        # the key is part of the format: files written before keep their meaning
+        "journal": vars(progress),
     }
     resume.path.parent.mkdir(parents=True, exist_ok=True)
     draft = resume.path.with_suffix(".draft")
@@ -153,7 +155,7 @@ def save(resume: Resume, method: OnlineMethod, journal: Progress) -> None:
     os.replace(draft, resume.path)
 
 
-def restore(resume: Resume, method: OnlineMethod, journal: Progress) -> bool:
+def restore_checkpoint(resume: Resume, method: OnlineMethod, progress: Progress) -> bool:
     """Go on from the checkpoint; False where there is none.
 
     Raises:
@@ -183,7 +185,7 @@ def restore(resume: Resume, method: OnlineMethod, journal: Progress) -> bool:
     cost = method.access.cost
     cost.forward, cost.backward = state["cost"]["forward"], state["cost"]["backward"]
     for name, value in state["journal"].items():
-        setattr(journal, name, value)
+        setattr(progress, name, value)
     return True
 
 

@@ -9,12 +9,8 @@ import torch
 
 from dabench.contract.types import IntArray, Score
 from dabench.errors import DataError
-from dabench.metrics.classification import (
-    ClosedSetAccuracy,
-    ExpectedCalibrationError,
-    OpenSetAccuracy,
-    UnknownScoreMetrics,
-)
+from dabench.metrics.classification import ClosedSetAccuracy, ExpectedCalibrationError
+from dabench.metrics.open_set import OpenSetAccuracy, UnknownScoreMetrics
 from dabench.metrics.predictions import Predictions
 
 

@@ -49,6 +49,25 @@ def set_probabilities(net: Network, target: Unlabelled) -> Tensor:
     return p
 
 
+@torch.no_grad()
+def set_features(
+    net: Network, target: Unlabelled, known: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return (N, D) features and (N, K) probabilities of a set, as :func:`set_probabilities`.
+
+    ``known``: probabilities are over the first so many classes alone; None = all.
+    """
+    was_training = net.training
+    net.eval()
+    found = []
+    for batch in target.survey():
+        features = net.features(batch.images.to(net.mean.device))
+        found.append((features, net.classifier(features)[:, :known].softmax(1)))
+    net.train(was_training)
+    features, p = (torch.cat(column) for column in zip(*found, strict=True))
+    return features, p
+
+
 @contextlib.contextmanager
 def fixed_statistics(net: nn.Module) -> Iterator[None]:
     """Normalise by batch statistics inside without moving BatchNorm's running averages."""

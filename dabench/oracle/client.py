@@ -1,12 +1,11 @@
-"""A source model as an interface: the answerer in this process, and the client that asks.
+"""The client of an oracle: it counts, keeps, checks and retries.
 
 Three answerers give the same bits on the same device with the same number of threads:
-``InProcess`` here, ``oracle_process.Sealed`` in a child process, ``oracle_http.Http`` elsewhere.
+``in_process.InProcess``, ``sealed.Sealed`` in a child process, ``http.Http`` elsewhere.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import time
@@ -17,85 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dabench.contract.access import Unlabelled, to_float
+from dabench.contract.access import Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.types import Task
 from dabench.errors import AccessError, OracleError
-from dabench.oracle.answer_forms import (
-    CHUNK,
-    Answerer,
-    AnswerForm,
-    Float32,
-    OracleInfo,
-    Pictures,
-    Unreachable,
-    check,
-)
+from dabench.oracle.answer_forms import CHUNK, Answerer, Float32, Pictures, Unreachable, check
 from dabench.oracle.answer_store import AnswerStore
-from dabench.source_models.classifier import SourceModel
-
-__all__ = [
-    "CHUNK",
-    "AnswerForm",
-    "Answerer",
-    "InProcess",
-    "OracleClient",
-    "OracleInfo",
-    "Unreachable",
-    "check",
-]
-
-
-class InProcess:
-    """The source model in this process: the quickest answerer, and no seal at all.
-
-    Args:
-        model: trained source model; a copy of its network is moved to ``device``.
-        classes: names of its K classes.
-        image_size: side of its pictures in pixels.
-        form: what it gives away.
-        device: where it is evaluated.
-    """
-
-    def __init__(
-        self,
-        model: SourceModel,
-        classes: tuple[str, ...],
-        image_size: int,
-        form: AnswerForm,
-        device: str,
-    ) -> None:
-        self._network = copy.deepcopy(model.network).to(device).eval()
-        self._network.cost = Cost()  # copies share one, and this work is nobody's cost
-        self._form = form
-        self._device = device
-        self.info = OracleInfo(
-            model.id,
-            tuple(classes),
-            image_size,
-            form.name,
-            form.gives_probabilities,
-            model.val_accuracy,
-            model.seconds,
-        )
-
-    def answer(self, images: Pictures) -> Float32:
-        """Answer up to ``CHUNK`` pictures, each as if it had been asked alone."""
-        if not 1 <= len(images) <= CHUNK:
-            raise OracleError(f"{len(images)} pictures asked at once; ask 1 to {CHUNK}")
-        padded = np.zeros((CHUNK, *images.shape[1:]), dtype=np.uint8)
-        padded[: len(images)] = images
-        # the choice of GPU kernels must not depend on what else the process did before
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
-            logits = self._network(to_float(padded).to(self._device))
-            p: Float32 = logits.float().softmax(dim=1).cpu().numpy()
-        return self._form.apply(p[: len(images)])
-
-    def restart(self) -> None:
-        """Nothing to start again."""
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class OracleClient:

@@ -9,16 +9,20 @@ from typing import Any
 
 import torch
 
-from dabench.config.spec import RunSpec, Settings
+from dabench.config.settings import Settings
+from dabench.config.spec import RunSpec
 from dabench.contract.cost import Cost
 from dabench.contract.data import DataRequest
 from dabench.contract.network import Network
 from dabench.contract.protocol import Plan, Remote
-from dabench.contract.seeding import seed as named_seed
+from dabench.contract.seeding import seed
 from dabench.errors import ConfigError, OracleError
 from dabench.networks.network import build_classifier
-from dabench.oracle.client import Answerer, AnswerForm, InProcess, OracleClient
-from dabench.source_models import classifier as source
+from dabench.oracle.answer_forms import Answerer, AnswerForm
+from dabench.oracle.client import OracleClient
+from dabench.oracle.in_process import InProcess
+from dabench.source_models.classifier import Recipe
+from dabench.source_models.loading import load_or_train
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def open_source(
     settings: Settings,
     protocol: Any,
     plan: Plan,
-    recipe: source.Recipe,
+    recipe: Recipe,
     source_seed: int,
 ) -> Opened:
     """Open the transport that ``--protocol.oracle`` names.
@@ -104,7 +108,7 @@ def network_maker(spec: RunSpec, num_classes: int) -> Callable[[int], Network]:
 
     def make(number: int) -> Network:
         with torch.random.fork_rng():
-            torch.manual_seed(named_seed(spec.seed, "target-network", str(number)))
+            torch.manual_seed(seed(spec.seed, "target-network", str(number)))
             network = build_classifier(spec.backbone, spec.weights, num_classes)
         network.freeze_trunk(spec.freeze)
         return network
@@ -113,9 +117,10 @@ def network_maker(spec: RunSpec, num_classes: int) -> Callable[[int], Network]:
 
 
 def _sealed(
-    spec: RunSpec, settings: Settings, recipe: source.Recipe, form: AnswerForm, source_seed: int
+    spec: RunSpec, settings: Settings, recipe: Recipe, form: AnswerForm, source_seed: int
 ) -> Answerer:
-    from dabench.oracle.sealed import Sealed, SealedRequest
+    from dabench.oracle.sealed import Sealed
+    from dabench.oracle.sealed_child import SealedRequest
 
     request = SealedRequest(
         dataset=spec.dataset,
@@ -152,11 +157,11 @@ def _in_process(
     spec: RunSpec,
     settings: Settings,
     plan: Plan,
-    recipe: source.Recipe,
+    recipe: Recipe,
     form: AnswerForm,
     source_seed: int,
 ) -> Answerer:
-    model = source.load_or_train(
+    model = load_or_train(
         recipe, plan, source_seed, settings.cache_dir, spec.device, settings.progress
     )
     return InProcess(model, plan.task.classes, plan.task.image_size, form, spec.device)

@@ -1,80 +1,23 @@
 """The source model sealed in a child process: this process never holds its weights.
 
-The child trains or loads the source model and answers over a pipe: a JSON header and raw bytes,
-nothing that could carry a network. A method that searches its own process finds none; files are
-another matter (the cache folder lies where the user put it).
+The child trains or loads the source model and answers over a pipe. A method that searches its own
+process finds none; files are another matter (the cache folder lies where the user put it).
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import multiprocessing
-import os
-import signal
-import sys
 import threading
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-# by name, as engine/run.py does it: the data must not cross the border as arrays, and the plan is
-# made again in the child from the same words
-from dabench import errors, registry
-from dabench.contract.data import DataRequest, DomainData
-from dabench.contract.protocol import Plan
-from dabench.errors import DabenchError, DataError, OracleError
-from dabench.oracle.answer_forms import (
-    CHUNK,
-    AnswerForm,
-    Float32,
-    OracleInfo,
-    Pictures,
-    Unreachable,
-)
-from dabench.oracle.client import InProcess
-from dabench.source_models import classifier as source
-
-
-@dataclass(frozen=True)
-class SealedRequest:
-    """All that a child needs to make the source model by itself, as plain values.
-
-    Attributes:
-        dataset: name in the registry.
-        data: domains, image size and folders.
-        protocol: name in the registry; its plan says what the source data are.
-        protocol_options: as in the run's spec.
-        recipe: how the source model is trained.
-        batch_size: of the plan.
-        plan_seed: of the plan.
-        source_seed: of source training.
-        device: where the model is trained and evaluated.
-        threads: torch threads of the child.
-        cache_dir: source models are cached below it.
-        form: what the interface gives away.
-        progress: a progress bar of source training on stderr.
-    """
-
-    dataset: str
-    data: DataRequest
-    protocol: str
-    protocol_options: dict[str, Any]
-    recipe: source.Recipe
-    batch_size: int
-    plan_seed: int
-    source_seed: int
-    device: str
-    threads: int
-    cache_dir: Path
-    form: AnswerForm
-    progress: bool
+from dabench import errors
+from dabench.errors import DabenchError, OracleError
+from dabench.oracle.answer_forms import Float32, OracleInfo, Pictures, Unreachable
+from dabench.oracle.sealed_child import SealedRequest, pack, run_child, unpack
 
 
 class Sealed:
@@ -141,7 +84,7 @@ class Sealed:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         # a daemon ends with this process, also after an error that nobody caught
-        child = context.Process(target=_child, args=(self._request, theirs), daemon=True)
+        child = context.Process(target=run_child, args=(self._request, theirs), daemon=True)
         try:
             # the child's end may be open in the child only, or its death would go unnoticed
             with theirs:
@@ -167,8 +110,8 @@ class Sealed:
         timer = _Deadline(timeout, child)
         try:
             with timer:
-                pipe.send_bytes(_packed(header, body))
-                found, answer = _unpacked(pipe.recv_bytes())
+                pipe.send_bytes(pack(header, body))
+                found, answer = unpack(pipe.recv_bytes())
         except (EOFError, OSError) as error:
             child.join(5)
             reason = f"ended with exit code {child.exitcode} (what it printed stands above)"
@@ -204,92 +147,9 @@ class _Deadline:
         self._child.kill()
 
 
-def _packed(header: dict[str, Any], body: bytes) -> bytes:
-    """One message: a line of JSON, then raw bytes."""
-    return json.dumps(header).encode() + b"\n" + body
-
-
-def _unpacked(message: bytes) -> tuple[dict[str, Any], bytes]:
-    line, _, body = message.partition(b"\n")
-    header: dict[str, Any] = json.loads(line)
-    return header, body
-
-
 def _revived(name: str, message: str) -> DabenchError:
     """Return the child's error; one that is not dabench's becomes an ``OracleError``."""
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, DabenchError):
         return kind(message)
     return OracleError(f"in the process of the source model: {name}: {message}")
-
-
-def _child(request: SealedRequest, pipe: Connection) -> None:
-    """Run the child: make the source model, then answer until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends this process
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    # tqdm's own lock is a semaphore between processes, reported as leaked when this one is ended
-    tqdm.set_lock(threading.RLock())
-    # with --json the parent's stdout is for its JSON alone
-    sys.stdout.flush()
-    os.dup2(2, 1)
-    # the parent went away: nothing is left to do
-    with contextlib.suppress(EOFError, OSError):
-        _serve(request, pipe)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(0)  # in the middle of training too; files are published whole or not at all
-
-
-def _serve(request: SealedRequest, pipe: Connection) -> None:
-    answerer: InProcess | None = None
-    while True:
-        header, body = _unpacked(pipe.recv_bytes())
-        try:
-            if answerer is None:
-                answerer = _answerer(request)
-            reply = _reply(answerer, header, body)
-        except Exception as error:  # noqa: BLE001 - reported to the parent, who decides
-            what = {"kind": "error", "error": type(error).__name__, "message": str(error)}
-            reply = _packed(what, b"")
-        pipe.send_bytes(reply)
-
-
-def _reply(answerer: InProcess, header: dict[str, Any], body: bytes) -> bytes:
-    if header["kind"] == "info":
-        return _packed({"kind": "info", "info": answerer.info.to_dict()}, b"")
-    size = answerer.info.image_size
-    shape = (len(body) // (3 * size * size), size, size, 3)
-    if header["shape"] != list(shape) or not 1 <= shape[0] <= CHUNK:
-        raise OracleError(f"asked with pictures of {header['shape']}; expected (1..64, {size}...)")
-    answers = answerer.answer(np.frombuffer(body, dtype=np.uint8).reshape(shape))
-    return _packed({"kind": "answer", "shape": answers.shape}, answers.astype("<f4").tobytes())
-
-
-def _answerer(request: SealedRequest) -> InProcess:
-    torch.set_num_threads(request.threads)
-    plan = _plan(request)
-    model = source.load_or_train(
-        request.recipe,
-        plan,
-        request.source_seed,
-        request.cache_dir,
-        request.device,
-        request.progress,
-    )
-    task = plan.task
-    return InProcess(model, task.classes, task.image_size, request.form, request.device)
-
-
-def _plan(request: SealedRequest) -> Plan:
-    data: DomainData = registry.dataset(request.dataset)().load(request.data)
-    registry.check_data_kind(request.protocol, request.dataset, data.kind)
-    protocol = registry.protocol(request.protocol)(**request.protocol_options)
-    reason = protocol.is_valid(data)
-    if reason is not None:
-        raise DataError(f"{request.protocol} cannot use {request.dataset}: {reason}")
-    plan: Plan = protocol.plan(data, request.batch_size, request.plan_seed)
-    return plan

@@ -1,4 +1,4 @@
-"""What tables are told of the registered names: aliases, baselines, the upper bound."""
+"""What tables need to know of methods and metrics: aliases, baselines, the upper bound."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _accuracy(protocol: str, dataset: str) -> str:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """Names that mean something to a table.
+    """What a table needs to know of the methods by name, and of the metrics that rank.
 
     Attributes:
         aliases: name of a method -> method that it is a setting of; equal settings count once.
@@ -34,11 +34,11 @@ class MethodInfo:
     task_options: frozenset[str] = frozenset({"split", "weather", "shifts", "conditions"})
 
 
-#: what holds where nothing is told
-PLAIN = MethodInfo()
+#: what holds where a caller knows nothing of the registry
+NO_INFO = MethodInfo()
 
 
-def registered() -> MethodInfo:
+def registered_info() -> MethodInfo:
     """Return aliases, baselines and ranking metrics of everything that is registered."""
     return MethodInfo(
         aliases={name: e.alias_of for name, e in METHODS.items() if e.alias_of is not None},

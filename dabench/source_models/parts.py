@@ -23,8 +23,9 @@ from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, StreamPlan
 from dabench.contract.seeding import seed, seeded
 from dabench.errors import CacheError, TrainingError
-from dabench.source_models import classifier as source
-from dabench.source_models import segmenter as dense_source
+from dabench.source_models.classifier import Recipe, training_rows
+from dabench.source_models.loading import publish, state_hash
+from dabench.source_models.segmenter import DenseRecipe, augmented, shuffled
 
 log = logging.getLogger("dabench")
 
@@ -74,7 +75,7 @@ class SourceParts:
             parts = twin.source_parts(network, self.plan.task).to(self.device)
             if not path.is_file():
                 artefact = self._train(twin, parts, network)
-                if source.publish(artefact | {"key": key}, path):
+                if publish(artefact | {"key": key}, path):
                     log.info("source parts of %s saved to %s", type(method).__name__, path)
             trained = _load(parts, path, key)
         self.about = {"key": key, "train_seconds": trained}
@@ -87,10 +88,10 @@ class SourceParts:
 
     def _train(self, method: OnlineMethod, parts: nn.Module, network: Network) -> dict[str, Any]:
         start = time.perf_counter()
-        before = source.state_hash(network)
+        before = state_hash(network)
         batches = source_batches(self.plan, self._seed("batches"), self.device)
         method.train_source_parts(parts, network, batches)
-        if source.state_hash(network) != before:
+        if state_hash(network) != before:
             raise TrainingError(
                 f"{type(method).__name__}.train_source_parts changed the source model (its weights "
                 "or BatchNorm statistics); train copies, and leave the network in eval mode"
@@ -136,8 +137,8 @@ def source_batches(
     (B, 3, H, W) in [0, 1], with (B,) int64 classes, or (B, H, W) uint8 masks in segmentation.
     """
     if isinstance(plan, DensePlan):
-        size = dense_source.DenseRecipe.batch_size
-        return dense_source.augmented(plan.source, plan.task, size, batches_seed, device)
+        size = DenseRecipe.batch_size
+        return augmented(plan.source, plan.task, size, batches_seed, device)
     return _classified(plan, batches_seed, device)
 
 
@@ -145,8 +146,8 @@ def _classified(
     plan: StreamPlan, batches_seed: int, device: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
     data = plan.source
-    train = source.training_rows(data, plan.source_val)
-    for chosen in dense_source.shuffled(len(train), source.Recipe.batch_size, batches_seed):
+    train = training_rows(data, plan.source_val)
+    for chosen in shuffled(len(train), Recipe.batch_size, batches_seed):
         rows = train[chosen]
         images = views.weak(to_float(data.images[rows]).to(device), flip=plan.task.flip)
         yield images, torch.from_numpy(data.labels[rows]).to(device)

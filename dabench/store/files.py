@@ -45,6 +45,15 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file of this content; otherwise as ``write_atomically``."""
+
+    def fill(file: BinaryIO) -> None:
+        file.write(content)
+
+    write_atomically(path, fill)
+
+
 def _sync_folder(folder: Path) -> None:
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.errors import ConfigError, StoreError
-from dabench.store.records import OPTIONAL, Record, Store, column
+from dabench.store.identity import column_key
+from dabench.store.records import Record
 from dabench.store.rows import row_of
+from dabench.store.store import Store
 
 _SPEC = (
     *("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze"),
-    *("device", "threads", *OPTIONAL),
+    *("device", "threads", *OPTIONAL_FIELDS),
 )
 _COST = (
     *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
@@ -151,7 +154,7 @@ def _run(record: Record, options: Sequence[str]) -> dict[str, Any]:
         "init": spec["init"],
         "reconstruction": bool(record.get("reconstruction", False)),
         "extras": " ".join(record.get("extras", [])),
-        "column": column(spec),
+        "column": column_key(spec),
     }
     run |= {name: spec.get(name) for name in _SPEC}
     run |= {name: cost.get(name) for name in _COST}

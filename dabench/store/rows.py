@@ -84,7 +84,7 @@ def same_setting(alias: Record, other: Record) -> bool:
     return equal and set(other.get("variant") or {}) <= set(mine)
 
 
-def as_they_stand(rows: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+def least_changed_variants(rows: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return, of (label, variant), those with the fewest changed options of their label.
 
     They stand for their method where one row must: the best of its variants would be a choice by

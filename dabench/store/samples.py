@@ -26,7 +26,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Units:
+class SamplingUnits:
     """What a run answered, unit by unit.
 
     Attributes:
@@ -44,7 +44,7 @@ class Units:
     stream: bool
 
 
-def units(path: Path, record: Mapping[str, Any], metric: str) -> Units | None:
+def sampling_units(path: Path, record: Mapping[str, Any], metric: str) -> SamplingUnits | None:
     """Return a run's units for a metric; None where none are kept or the metric is no such sum.
 
     Args:
@@ -74,7 +74,7 @@ def units(path: Path, record: Mapping[str, Any], metric: str) -> Units | None:
     last = slice(-_size(record, metric) if segment == "final" else 0, None)
     truth, answer, steps = truth[last], answer[last], steps[last]
     counts = _by_unit(truth, answer == truth, steps - steps[0])
-    return Units(counts, arrays[f"{part}.row"][last], truth, measure, stream)
+    return SamplingUnits(counts, arrays[f"{part}.row"][last], truth, measure, stream)
 
 
 def _read(path: Path) -> Arrays:
@@ -138,13 +138,13 @@ def _measures(known: int) -> dict[str, Measure]:
     return {"OS*": os_star, "UNK": unk, "HOS": hos}
 
 
-def _dense(arrays: Arrays, timing: str) -> Units | None:
+def _dense(arrays: Arrays, timing: str) -> SamplingUnits | None:
     """Return frames with their (K, K) counts, where these were not too many to keep."""
     counts = arrays.get(f"stream.{timing}")
     if counts is None or "stream.row" not in arrays:
         return None
     nothing = np.zeros(0, np.int64)
-    return Units(counts.astype(np.float64), arrays["stream.row"], nothing, _mean_iou, True)
+    return SamplingUnits(counts.astype(np.float64), arrays["stream.row"], nothing, _mean_iou, True)
 
 
 def _mean_iou(counts: FloatArray) -> FloatArray:

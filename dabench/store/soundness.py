@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dabench.errors import StoreError
+from dabench.store.identity import COLUMN_FIELDS, run_digest
 
-#: fields of a spec that make a table's column
-COLUMN = (
-    *("protocol", "dataset", "source", "target", "image_size", "backbone", "weights"),
-    *("epochs", "batch_size", "source_epochs", "freeze", "protocol_options"),
-)
 _WORDS = ("protocol", "dataset", "source", "target", "method", "init")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _AGAIN = "delete it and run again"
 
 
-def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mapping[str, Any]) -> str:
-    """Return a run's id: the first 16 digits of the SHA-256 of everything that decides its numbers.
-
-    Args:
-        spec: the full spec.
-        versions: those of ``method`` and ``protocol``; others are left out.
-        ids: of data, stream and source model.
-    """
-    kept = {name: versions[name] for name in ("method", "protocol")}
-    text = json.dumps([spec, kept, ids], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def check(path: Path, record: Mapping[str, Any], seen: dict[str, Path]) -> None:
+def check_record(path: Path, record: Mapping[str, Any], seen: dict[str, Path]) -> None:
     """Refuse a record that cannot be trusted with a place in a table.
 
     Scores carry no checksum of their own: a changed score is not noticed here.
@@ -82,7 +63,9 @@ def _missing(record: Mapping[str, Any]) -> str:
     spec = record.get("spec")
     if not isinstance(spec, Mapping):
         return f"has no spec; {_AGAIN}"
-    absent = [name for name in (*COLUMN, *_WORDS, "seed", "method_options") if name not in spec]
+    absent = [
+        name for name in (*COLUMN_FIELDS, *_WORDS, "seed", "method_options") if name not in spec
+    ]
     if absent:
         return f"its spec lacks {', '.join(dict.fromkeys(absent))}; {_AGAIN}"
     kinds: list[tuple[str, type]] = [(name, str) for name in _WORDS]

@@ -31,7 +31,7 @@ class Grid:
     """The runs of a grid.
 
     Attributes:
-        name: of the file; empty for the command line's own words.
+        name: of the file; empty for one of the command line's options.
         budget: the label that the file gives itself, such as "smoke"; it reaches no record.
         specs: one a run, each once.
         repeated: how many further times runs were listed.
@@ -111,8 +111,10 @@ def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = No
     if not kept:
         given = {f"--{field}s": ",".join(names) for field, names in part.items() if names}
         given |= {} if seeds is None else {"--seeds": str(seeds)}
-        words = " ".join(f"{option} {value}" for option, value in given.items())
-        raise ConfigError(f"grid {grid.name}: it has no run with {words}; leave one of them out")
+        wanted_runs = " ".join(f"{option} {value}" for option, value in given.items())
+        raise ConfigError(
+            f"grid {grid.name}: it has no run with {wanted_runs}; leave one of them out"
+        )
     return replace(grid, specs=tuple(kept))
 
 

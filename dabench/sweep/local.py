@@ -15,10 +15,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from dabench.config.spec import Settings
+from dabench.config.settings import Settings
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.plan import Job
-from dabench.sweep.worker import work
+from dabench.sweep.worker import run_in_worker
 
 EXECUTE = "dabench.engine.run:execute"
 #: what a process would import itself for five seconds
@@ -85,7 +85,7 @@ class LocalExecutor:
         ours, theirs = self._context.Pipe(duplex=False)
         # not a daemon: a run may have children of its own, such as a sealed source model
         process = self._context.Process(
-            target=work, args=(self._function, job.spec, self._settings, theirs, log)
+            target=run_in_worker, args=(self._function, job.spec, self._settings, theirs, log)
         )
         # the child's end may be open in the child only, or its death would go unnoticed
         with theirs:
@@ -98,7 +98,9 @@ class LocalExecutor:
         wait([*talking, *(c.process.sentinel for c in self._children)], seconds)
         events: list[Stage | Ended] = []
         for child in list(self._children):
-            gone = not child.process.is_alive()  # before its last words are read, or some are lost
+            gone = (
+                not child.process.is_alive()
+            )  # before its last messages are read, or some are lost
             events.extend(_listen(child))
             if not gone and child.deadline is not None and time.monotonic() > child.deadline:
                 child.process.kill()
@@ -138,13 +140,13 @@ def _listen(child: _Child) -> Iterator[Stage]:
     """Read all that a child has sent."""
     try:
         while not child.pipe.closed and child.pipe.poll():
-            word, value = child.pipe.recv()
-            if word == "ended":
+            kind, value = child.pipe.recv()
+            if kind == "ended":
                 child.ended, child.deadline = value, time.monotonic() + _LINGER
                 continue
-            child.run_id = value if word == "run" else child.run_id
-            yield Stage(child.job, word, value)
-    except (EOFError, OSError):  # it closed its end, or was killed in the middle of a word
+            child.run_id = value if kind == "run" else child.run_id
+            yield Stage(child.job, kind, value)
+    except (EOFError, OSError):  # it closed its end, or was killed in the middle of a message
         child.pipe.close()
 
 

@@ -11,15 +11,16 @@ import dabench
 from dabench import registry
 from dabench.config.spec import changed_options
 from dabench.errors import StoreError
-from dabench.store.records import Record, Store
+from dabench.store.records import Record
+from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Executor, Stage
 from dabench.sweep.plan import Job, Key, versions_of
 
 _TICK = 1.0
 
 
-class Watcher(Protocol):
-    """Somebody who is told what happens."""
+class ProgressCallback(Protocol):
+    """Told what happens while a sweep runs, as by a progress display."""
 
     def started(self, job: Job) -> None:
         """A run began."""
@@ -77,8 +78,8 @@ class _Gate:
         self._training.pop(job.key, None)
 
 
-def sweep(
-    jobs: Sequence[Job], executor: Executor, store: Store, watcher: Watcher, tally: Tally
+def run_jobs(
+    jobs: Sequence[Job], executor: Executor, store: Store, progress: ProgressCallback, tally: Tally
 ) -> None:
     """Make all runs; one that fails is put on record and does not stop the others.
 
@@ -86,7 +87,7 @@ def sweep(
         jobs: in the order in which they start, as far as shared work allows.
         executor: who makes them; the caller closes it.
         store: where failed runs are put on record.
-        watcher: is told of all this.
+        progress: is called at each of these moments.
         tally: is filled as runs end, for a caller who is interrupted.
     """
     waiting, running, gate = list(jobs), 0, _Gate()
@@ -98,7 +99,7 @@ def sweep(
             waiting.remove(job)
             gate.start(job)
             executor.submit(job)
-            watcher.started(job)
+            progress.started(job)
             running += 1
         for event in executor.wait(_TICK):
             if isinstance(event, Stage):
@@ -108,8 +109,8 @@ def sweep(
             running -= 1
             _settle(event, store)
             (tally.failed if event.error else tally.done).append(event)
-            watcher.ended(event)
-        watcher.tick()
+            progress.ended(event)
+        progress.tick()
 
 
 def _settle(end: Ended, store: Store) -> None:

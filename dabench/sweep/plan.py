@@ -13,7 +13,8 @@ from typing import Any
 from dabench import registry
 from dabench.config.command import changed_protocol_options
 from dabench.config.spec import RunSpec, changed_options
-from dabench.store.records import Record, Store
+from dabench.store.records import Record
+from dabench.store.store import Store
 
 Key = tuple[Any, ...]
 _SOURCE = (
@@ -70,7 +71,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Todo:
+class SweepPlan:
     """A grid beside the store: what has a record, what is to do.
 
     Attributes:
@@ -86,7 +87,7 @@ class Todo:
     problems: tuple[str, ...] = ()
 
 
-def todo(specs: Iterable[RunSpec], store: Store, *, force: bool = False) -> Todo:
+def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool = False) -> SweepPlan:
     """Compare specs and versions with the records: what fits has been run.
 
     Images, source models and weights are not looked at: a record of other images under the same
@@ -100,7 +101,7 @@ def todo(specs: Iterable[RunSpec], store: Store, *, force: bool = False) -> Todo
         problems += store.problems
     known = {_identity(r["spec"], r.get("versions", {})) for r in records}
     loose = {_identity({**r["spec"], "threads": 0}, r.get("versions", {})) for r in records}
-    guess = estimator(records)
+    guess = time_estimator(records)
     jobs, done, other = [], 0, 0
     for spec in wanted:
         fields, versions = spec.to_dict(), versions_of(spec)
@@ -110,7 +111,7 @@ def todo(specs: Iterable[RunSpec], store: Store, *, force: bool = False) -> Todo
             continue
         other += not force and _identity({**fields, "threads": 0}, versions) in loose
         jobs.append(Job(spec, hashlib.sha256(text.encode()).hexdigest()[:16], guess(spec)))
-    return Todo(tuple(jobs), done, other, tuple(problems))
+    return SweepPlan(tuple(jobs), done, other, tuple(problems))
 
 
 def versions_of(spec: RunSpec) -> dict[str, str]:
@@ -127,7 +128,7 @@ def _identity(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
     return json.dumps([dict(spec), own], sort_keys=True)
 
 
-def estimator(records: Iterable[Record]) -> Callable[[RunSpec], float | None]:
+def time_estimator(records: Iterable[Record]) -> Callable[[RunSpec], float | None]:
     """Return what guesses a run's seconds: the median of the most similar records, or None.
 
     Runs of other epochs count by the epoch.

@@ -16,23 +16,26 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from dabench.config.spec import RunSpec, Settings
+from dabench.config.settings import Settings
+from dabench.config.spec import RunSpec
 from dabench.errors import explain
 from dabench.registry import primary_metric
 from dabench.store.records import score_map
 
 
-def work(function: str, spec: RunSpec, settings: Settings, pipe: Connection, log: Path) -> None:
+def run_in_worker(
+    function: str, spec: RunSpec, settings: Settings, pipe: Connection, log: Path
+) -> None:
     """Make a run and tell the parent: stages as they come, then how it ended.
 
     Args:
         function: ``module:name`` of what makes the run (``dabench.engine.run:execute``).
         spec: the run.
         settings: folders and switches.
-        pipe: to the parent; messages are (word, plain value).
+        pipe: to the parent; messages are (kind, plain value).
         log: file that takes stdout and stderr.
     """
-    _settle(log)
+    _detach(log)
     # the parent went away: nobody is left to tell, and the record is written
     with contextlib.suppress(BrokenPipeError):
         pipe.send(("ended", _attempt(function, spec, settings, pipe)))
@@ -55,7 +58,7 @@ def _load(function: str) -> Callable[..., Any]:
     return loaded
 
 
-def _settle(log: Path) -> None:
+def _detach(log: Path) -> None:
     """Make this process quiet, deaf to Ctrl-C (which is the parent's), and mortal with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

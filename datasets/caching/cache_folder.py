@@ -23,7 +23,7 @@ T = TypeVar("T")
 STALE = 3600.0  # seconds without a write after which a temporary folder was left by a dead process
 
 
-def publish(folder: Path, write: Callable[[Path], None], read: Callable[[], T | None]) -> T:
+def write_whole(folder: Path, write: Callable[[Path], None], read: Callable[[], T | None]) -> T:
     """Write a folder under a temporary name, rename it and read it.
 
     Where another process was quicker its work is kept; a damaged folder is replaced.
@@ -47,7 +47,7 @@ def publish(folder: Path, write: Callable[[Path], None], read: Callable[[], T | 
 
 
 @contextmanager
-def writing(what: str, cache_dir: Path) -> Iterator[None]:
+def report_write_errors(what: str, cache_dir: Path) -> Iterator[None]:
     """Turn an ``OSError`` inside into a ``CacheError`` that says what to do.
 
     Args:
@@ -68,10 +68,10 @@ def write_arrays(folder: Path, digest: str, **arrays: Any) -> None:
     for name, array in arrays.items():
         with (folder / f"{name}.npy").open("wb") as file:
             np.save(file, np.asarray(array))
-            sync(file)
+            sync_to_disk(file)
     with (folder / "meta.json").open("wb") as file:
         file.write(json.dumps({"digest": digest}).encode())
-        sync(file)
+        sync_to_disk(file)
 
 
 def _sweep(folder: Path) -> None:
@@ -97,13 +97,13 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def sync(file: Any) -> None:
+def sync_to_disk(file: Any) -> None:
     """Bring a file to the disk: one that is full must raise before the folder is renamed."""
     file.flush()
     os.fsync(file.fileno())
 
 
 @functools.cache
-def say_once(message: str) -> None:
+def warn_once(message: str) -> None:
     """Warn, once a process: every load of the same set would say the same."""
     log.warning(message)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dabench.contract.data import Labelled
-from dabench.datasets.caching.cache_folder import publish, write_arrays, writing
+from dabench.datasets.caching.cache_folder import report_write_errors, write_arrays, write_whole
 from dabench.datasets.caching.image_cache import read_images
 
 
@@ -30,8 +30,8 @@ def drawn_once(
     def read() -> Labelled | None:
         return read_images(folder, count, size)
 
-    with writing("image cache", cache_dir):
-        return read() or publish(folder, lambda new: _write(new, draw()), read)
+    with report_write_errors("image cache", cache_dir):
+        return read() or write_whole(folder, lambda new: _write(new, draw()), read)
 
 
 def _write(folder: Path, made: Labelled) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dabench.contract.types import IGNORE
-from dabench.datasets.caching.cache_folder import sync
-from dabench.datasets.caching.image_build import ahead
+from dabench.datasets.caching.cache_folder import sync_to_disk
+from dabench.datasets.caching.image_build import map_ahead
 from dabench.datasets.decoding.images import Pictures, decode_sized
 from dabench.datasets.decoding.masks import decode_mask
 from dabench.datasets.frame_folders.frame_files import Pair
@@ -91,16 +91,16 @@ class FrameBuild(NamedTuple):
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
             title = f"decoding {self.domain}"
-            made = ahead(self.decode, self.frames, title, CHUNK)
+            made = map_ahead(self.decode, self.frames, title, CHUNK)
             for pair, frame in zip(self.frames, made, strict=True):
                 images.write(frame.picture.tobytes())  # not through a map: a full disk must raise
                 masks.write(frame.mask.tobytes())
                 unlabelled += bool((frame.mask == IGNORE).all())
                 line = f"{frame.digest} {pair.name}\n"
                 digest.update(line.encode(errors="surrogateescape"))
-            sync(images)
-            sync(masks)
+            sync_to_disk(images)
+            sync_to_disk(masks)
         with (folder / "meta.json").open("wb") as file:
             meta = {"digest": digest.hexdigest(), "unlabelled": unlabelled}
             file.write(json.dumps(meta).encode())
-            sync(file)
+            sync_to_disk(file)

@@ -13,7 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from dabench.contract.data import Frames
-from dabench.datasets.caching.cache_folder import free_bytes, publish, say_once, writing
+from dabench.datasets.caching.cache_folder import (
+    free_bytes,
+    report_write_errors,
+    warn_once,
+    write_whole,
+)
 from dabench.datasets.caching.frame_build import FrameBuild
 from dabench.datasets.caching.image_cache import CachedImages
 from dabench.errors import CacheError
@@ -29,12 +34,12 @@ def load_frames(build: FrameBuild, cache_dir: Path) -> Frames:
         CacheError: the cache folder cannot be written, or the disk is too small.
     """
     folder = cache_dir / "frames" / build.key()
-    with writing("frame cache", cache_dir):
+    with report_write_errors("frame cache", cache_dir):
         found = read_frames(folder, build)
         if found is not None:
             return found
         _check_room(build, cache_dir)
-        return publish(folder, build.write, lambda: read_frames(folder, build))
+        return write_whole(folder, build.write, lambda: read_frames(folder, build))
 
 
 def _check_room(build: FrameBuild, cache_dir: Path) -> None:
@@ -59,12 +64,12 @@ def read_frames(folder: Path, build: FrameBuild) -> Frames | None:
         count = len(build.frames)
         if _has(images, (count, *build.shape, 3)) and _has(masks, (count, *build.shape)):
             if unlabelled:
-                say_once(
+                warn_once(
                     f"{build.dataset}/{build.domain}: {unlabelled} of {count} frames have no "
                     "labelled pixel; they are kept, and no score counts them"
                 )
             return Frames(images, masks, digest)
-    say_once(f"frame cache {folder} is damaged; building it again")
+    warn_once(f"frame cache {folder} is damaged; building it again")
     return None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from dabench.datasets.caching.cache_folder import sync
+from dabench.datasets.caching.cache_folder import sync_to_disk
 from dabench.datasets.decoding.images import decode, hash_file
 from dabench.errors import DataError
 
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     label: int
 
 
-class Build(NamedTuple):
+class ImageBuild(NamedTuple):
     """What a cache folder is made from: files in their final order, and the side in pixels."""
 
     dataset: str
@@ -60,9 +60,11 @@ class Build(NamedTuple):
         readable = re.sub(r"[^\w.-]", "_", f"{self.dataset}-{self.domain}-{self.size}")
         return f"{readable}-{sha.hexdigest()[:16]}"
 
-    def each(self, make: Callable[[Path], tuple[Any, str]], verb: str) -> Iterator[tuple[Any, str]]:
+    def map_paths(
+        self, make: Callable[[Path], tuple[Any, str]], verb: str
+    ) -> Iterator[tuple[Any, str]]:
         """Yield ``make(path)`` in order, a few threads ahead."""
-        return ahead(make, [entry.path for entry in self.entries], f"{verb} {self.domain}")
+        return map_ahead(make, [entry.path for entry in self.entries], f"{verb} {self.domain}")
 
     def write_pixels(self, folder: Path) -> None:
         """Write ``images.npy``, ``labels.npy`` and ``meta.json`` (digest) into an empty folder."""
@@ -71,25 +73,25 @@ class Build(NamedTuple):
             shape = (len(self.entries), self.size, self.size, 3)
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            for picture, sha in self.each(
+            for picture, sha in self.map_paths(
                 lambda path: decode(path, self.size, self.dataset), "decoding"
             ):
                 file.write(picture.tobytes())  # not through a map: a full disk must raise
                 hashes.append(sha)
-            sync(file)
+            sync_to_disk(file)
         with (folder / "labels.npy").open("wb") as file:
             np.save(file, self.labels)
-            sync(file)
+            sync_to_disk(file)
         self._write_meta(folder, hashes)
 
     def write_links(self, folder: Path) -> None:
         """Write links named by number into an empty folder."""
         for i, entry in enumerate(self.entries):
-            link(folder, i).symlink_to(entry.path.absolute())
+            link_path(folder, i).symlink_to(entry.path.absolute())
 
     def write_digest(self, folder: Path) -> None:
         """Write ``meta.json`` (digest) into an empty folder."""
-        self._write_meta(folder, [sha for _, sha in self.each(hash_file, "reading")])
+        self._write_meta(folder, [sha for _, sha in self.map_paths(hash_file, "reading")])
 
     def _write_meta(self, folder: Path, hashes: list[str]) -> None:
         digest = hashlib.sha256(f"size {self.size}\n".encode())
@@ -97,15 +99,15 @@ class Build(NamedTuple):
             digest.update(f"{sha} {entry.name}\n".encode(errors="surrogateescape"))
         with (folder / "meta.json").open("wb") as file:
             file.write(json.dumps({"digest": digest.hexdigest()}).encode())
-            sync(file)
+            sync_to_disk(file)
 
 
-def link(folder: Path, row: int) -> Path:
+def link_path(folder: Path, row: int) -> Path:
     """Return the path of a link: a number, so that it tells no class."""
     return folder / f"{row:08d}"
 
 
-def ahead(
+def map_ahead(
     make: Callable[[Item], Made], items: Sequence[Item], title: str, chunk: int = CHUNK
 ) -> Iterator[Made]:
     """Yield ``make(item)`` in order, a few threads and at most ``chunk`` items ahead."""

@@ -21,13 +21,13 @@ import numpy as np
 from dabench.contract.data import Labelled
 from dabench.datasets.caching.cache_folder import (
     free_bytes,
-    publish,
     read_digest,
-    say_once,
-    writing,
+    report_write_errors,
+    warn_once,
+    write_whole,
 )
-from dabench.datasets.caching.image_build import Build, Entry
-from dabench.datasets.caching.image_stream import streamed
+from dabench.datasets.caching.image_build import Entry, ImageBuild
+from dabench.datasets.caching.image_stream import stream_images
 from dabench.datasets.decoding.images import Pictures
 
 
@@ -69,18 +69,18 @@ def load_images(
         CacheError: the cache folder cannot be written.
     """
     ordered = sorted(entries, key=lambda e: hashlib.sha256(os.fsencode(e.name)).digest())
-    build = Build(dataset, domain, ordered, size)
+    build = ImageBuild(dataset, domain, ordered, size)
     folder = cache_dir / "images" / build.key()
     need = len(ordered) * size * size * 3
-    with writing("image cache", cache_dir):
+    with report_write_errors("image cache", cache_dir):
         found = read_images(folder, len(ordered), size)
         if found is None and need > 0.9 * (free := free_bytes(cache_dir)):
-            say_once(
+            warn_once(
                 f"{dataset}/{domain}: {need / 1e9:.2g} GB of decoded images do not fit in "
                 f"{cache_dir} ({free / 1e9:.2g} GB free); decoding as they stream, which is slower"
             )
-            return streamed(cache_dir, build)
-        return found or publish(
+            return stream_images(cache_dir, build)
+        return found or write_whole(
             folder, build.write_pixels, lambda: read_images(folder, len(ordered), size)
         )
 
@@ -95,5 +95,5 @@ def read_images(folder: Path, count: int, size: int) -> Labelled | None:
         whole = none.shape == (0, size, size, 3) and none.dtype == np.uint8 and len(images) == count
         if whole and labels.shape == (count,) and digest is not None:
             return Labelled(images, labels.astype(np.int64), digest)
-    say_once(f"image cache {folder} is damaged; building it again")
+    warn_once(f"image cache {folder} is damaged; building it again")
     return None

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dabench.contract.data import Labelled
-from dabench.datasets.caching.cache_folder import publish, read_digest
-from dabench.datasets.caching.image_build import Build, link
+from dabench.datasets.caching.cache_folder import read_digest, write_whole
+from dabench.datasets.caching.image_build import ImageBuild, link_path
 from dabench.datasets.decoding.images import Pictures, decode
 
 
@@ -34,11 +34,11 @@ class StreamedImages:
         rows = np.arange(self._count)[index]
         out = np.empty((rows.size, self._size, self._size, 3), np.uint8)
         for i, row in enumerate(rows.reshape(-1)):
-            out[i], _ = decode(link(self._folder, int(row)), self._size, self._dataset)
+            out[i], _ = decode(link_path(self._folder, int(row)), self._size, self._dataset)
         return out.reshape(*rows.shape, *out.shape[1:])
 
 
-def streamed(cache_dir: Path, build: Build) -> Labelled:
+def stream_images(cache_dir: Path, build: ImageBuild) -> Labelled:
     """Make (once) the links, and the digest, which lies elsewhere than the links."""
     count = len(build.entries)
     place = hashlib.sha256(os.fsencode(build.entries[0].path.absolute())).hexdigest()[:8]
@@ -49,6 +49,6 @@ def streamed(cache_dir: Path, build: Build) -> Labelled:
         return (links.is_dir() and len(os.listdir(links)) == count) or None
 
     if not complete():
-        publish(links, build.write_links, complete)
-    digest = read_digest(meta) or publish(meta, build.write_digest, lambda: read_digest(meta))
+        write_whole(links, build.write_links, complete)
+    digest = read_digest(meta) or write_whole(meta, build.write_digest, lambda: read_digest(meta))
     return Labelled(StreamedImages(links, count, build.size, build.dataset), build.labels, digest)

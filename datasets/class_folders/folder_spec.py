@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dabench.contract.data import ClassSplit
-from dabench.datasets.class_folders.folder_tree import Tree, child, folders_in, scan
-from dabench.datasets.class_folders.splits import same
+from dabench.datasets.class_folders.folder_tree import Tree, find_child, folders_in, scan
+from dabench.datasets.class_folders.splits import comparable_name
 from dabench.errors import ConfigError, DataError, did_you_mean
 
 
@@ -53,18 +53,18 @@ class Spec:
             raise DataError(
                 f"{self.name}: data root {root} is not a folder; mend --data-root or DABENCH_DATA"
             )
-        found = [home for home in (child(root, (name,)) for name in self.folders) if home]
+        found = [home for home in (find_child(root, (name,)) for name in self.folders) if home]
         found = found if self.folders else [root]
         if not found:
             raise DataError(
                 f"{self.name}: no folder {' or '.join(self.folders)} in data root {root} "
                 f"({self.where})"
             )
-        homes = [deep for home in found for deep in (home, child(home, self.between)) if deep]
+        homes = [deep for home in found for deep in (home, find_child(home, self.between)) if deep]
         return max(homes, key=lambda home: sum(map(bool, self._domain_folders(home).values())))
 
     def _domain_folders(self, home: Path) -> dict[str, Path | None]:
-        return {d: child(home, (d, *names)) for d, names in self.domains.items()}
+        return {d: find_child(home, (d, *names)) for d, names in self.domains.items()}
 
     def discover(self, home: Path) -> list[str]:
         """Return the folders that have class folders with images."""
@@ -76,15 +76,17 @@ class Spec:
         if not domain:
             raise ConfigError(f"{self.name}: name --source and --target; in {home}: {known}")
         name = next((d for d in known if d == domain), None)
-        name = name or next((d for d in known if same(d) == same(domain)), None)
+        name = name or next(
+            (d for d in known if comparable_name(d) == comparable_name(domain)), None
+        )
         if name is None:
             raise ConfigError(f"{self.name} has no domain '{domain}'{did_you_mean(domain, known)}")
-        folder = home if self.single else child(home, (name, *self.domains.get(name, ())))
+        folder = home if self.single else find_child(home, (name, *self.domains.get(name, ())))
         if folder is None:
             raise DataError(
                 f"{self.name}: domain folder '{name}' is missing in {home} ({self.where})"
             )
-        while self.classes and (deeper := child(folder, self.between)):
+        while self.classes and (deeper := find_child(folder, self.between)):
             folder = deeper
         tree = scan(folder)
         if not tree:

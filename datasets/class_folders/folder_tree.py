@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dabench.datasets.class_folders.splits import same
+from dabench.datasets.class_folders.splits import comparable_name
 from dabench.errors import DataError
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -26,13 +26,17 @@ def _visible(parent: Path) -> list[Path]:
         ) from error
 
 
-def child(parent: Path, names: Iterable[str]) -> Path | None:
+def find_child(parent: Path, names: Iterable[str]) -> Path | None:
     """Return the first folder that has one of the names: exactly, or else as ``same`` compares."""
     there = folders_in(parent)
     for name in names:
         for exactly in (True, False):
             for folder in there:
-                if folder.name == name if exactly else same(folder.name) == same(name):
+                if (
+                    folder.name == name
+                    if exactly
+                    else comparable_name(folder.name) == comparable_name(name)
+                ):
                     return folder
     return None
 
@@ -47,12 +51,12 @@ def scan(folder: Path) -> Tree:
 
 def match(classes: tuple[str, ...], tree: Tree) -> tuple[Tree, list[str]]:
     """Return the tree under canonical names, and what is missing, extra, double or empty."""
-    canonical = {same(name): name for name in classes}
+    canonical = {comparable_name(name): name for name in classes}
     matched: Tree = {}
     extra, double = [], []
     for folder, files in tree.items():
         # an exact name wins: discovered classes may differ in case only
-        name = folder if folder in classes else canonical.get(same(folder))
+        name = folder if folder in classes else canonical.get(comparable_name(folder))
         if name is None:
             extra.append(folder)
         elif name in matched:

@@ -33,7 +33,7 @@ freeway golfcourse harbor intersection mediumresidential mobilehomepark overpass
 runway sparseresidential storagetanks tenniscourt"""
 
 
-def same(name: str) -> str:
+def comparable_name(name: str) -> str:
     """Return the form in which names of classes, domains and folders are compared."""
     return "".join(c for c in name.lower() if c not in " _-")
 
@@ -41,7 +41,7 @@ def same(name: str) -> str:
 def _names(text: str, count: int) -> tuple[str, ...]:
     """Return sorted names; raise ``DataError`` where their number is not the published one."""
     names = tuple(sorted(text.split(), key=str.lower))
-    if len({same(n) for n in names}) != count or len(names) != count:
+    if len({comparable_name(n) for n in names}) != count or len(names) != count:
         raise DataError(f"a class list has {len(names)} names ({names[0]} ...), expected {count}")
     return names
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets.corruptions import motion as corruption_motion
-from dabench.datasets.corruptions.levels import Floats, Levels, cut
+from dabench.datasets.corruptions.levels import Floats, Levels, clip_to_bytes
+from dabench.datasets.corruptions.motion import line_blur
 from dabench.datasets.corruptions.zoom import enlarge
 from dabench.datasets.weather.kind import Pictures
 
@@ -28,13 +28,15 @@ ZOOM = Levels(
     ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
 )
 #: weights below this do nothing but slow the processor down (they underflow)
-NOTHING = 1e-9
+UNDERFLOW = 1e-9
 
 
 def defocus_blur(picture: Pictures, severity: int, _: np.random.Generator) -> Pictures:
     """Convolve with a disk, mirrored at the edges."""
     kernel = disk(*DEFOCUS.at(picture, severity))
-    return cut(np.asarray(cv2.filter2D(picture.astype(np.float32), -1, kernel), np.float32))
+    return clip_to_bytes(
+        np.asarray(cv2.filter2D(picture.astype(np.float32), -1, kernel), np.float32)
+    )
 
 
 @lru_cache(maxsize=64)
@@ -45,7 +47,7 @@ def disk(radius: float, softness: float) -> Floats:
     hard = (down**2 + right**2 <= radius**2).astype(np.float32)
     size = 3 if radius <= 8 else 5
     soft = np.asarray(cv2.GaussianBlur(hard / hard.sum(), (size, size), softness), np.float32)
-    soft[soft < NOTHING] = 0
+    soft[soft < UNDERFLOW] = 0
     used = int(np.abs(np.nonzero(soft)[0] - reach).max())
     kernel = soft[reach - used : reach + used + 1, reach - used : reach + used + 1].copy()
     kernel.flags.writeable = False
@@ -56,7 +58,7 @@ def motion_blur(picture: Pictures, severity: int, rng: np.random.Generator) -> P
     """Blur along a line at most 45 degrees from level."""
     radius, sigma = MOTION.at(picture, severity)
     degrees = rng.uniform(-45, 45)
-    return cut(corruption_motion.blur(picture.astype(np.float32), radius, sigma, degrees))
+    return clip_to_bytes(line_blur(picture.astype(np.float32), radius, sigma, degrees))
 
 
 def zoom_blur(picture: Pictures, severity: int, _: np.random.Generator) -> Pictures:
@@ -73,4 +75,4 @@ def zoom_blur(picture: Pictures, severity: int, _: np.random.Generator) -> Pictu
     for factor in factors[1:]:
         total += enlarge(clear, height, width, factor)
     total /= len(factors) + 1
-    return cut(total)
+    return clip_to_bytes(total)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.corruptions.levels import Floats, Levels, cut, is_small
+from dabench.datasets.corruptions.levels import Floats, Levels, clip_to_bytes, is_small
 from dabench.datasets.weather.kind import Pictures
 
 #: in multiples of the shorter side: strength and smoothness of the wobble, reach of the shear
@@ -55,13 +55,13 @@ def elastic_transform(picture: Pictures, severity: int, rng: np.random.Generator
     values = picture.astype(np.float32)
     sheared = cv2.warpAffine(values, matrix, size, borderMode=cv2.BORDER_REFLECT_101)
     if strength == 0:
-        return cut(np.asarray(sheared, np.float32))
+        return clip_to_bytes(np.asarray(sheared, np.float32))
     right, down = (smooth(_uniform(height, width, rng), smoothness) * strength for _ in range(2))
     right += np.arange(width, dtype=np.float32)
     down += np.arange(height, dtype=np.float32)[:, None]
     border = cv2.BORDER_REFLECT
     moved = cv2.remap(sheared, right, down, cv2.INTER_LINEAR, borderMode=border)
-    return cut(np.asarray(moved, np.float32))
+    return clip_to_bytes(np.asarray(moved, np.float32))
 
 
 def _shear(

@@ -46,7 +46,7 @@ LOOKS = (
 
 
 @lru_cache(maxsize=2 * len(LOOKS))
-def sheet(look: int, small: bool, down: int, right: int) -> Pictures:
+def frost_texture(look: int, small: bool, down: int, right: int) -> Pictures:
     """Return texture number ``look`` (0–4), repeated; read-only uint8 (rows, columns, 3).
 
     Args:

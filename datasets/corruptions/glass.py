@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.corruptions.levels import Floats, Levels, cut
+from dabench.datasets.corruptions.levels import Floats, Levels, clip_to_bytes
 from dabench.datasets.weather.kind import Pictures
 
 #: standard deviation of the blurs (pixels), how far a pixel comes from (pixels), passes
@@ -28,11 +28,13 @@ def glass_blur(picture: Pictures, severity: int, rng: np.random.Generator) -> Pi
     origin = scatter(height, width, reach, rng)
     for _ in range(passes - 1):
         origin = origin[scatter(height, width, reach, rng)]
-    soft = cut(_soften(picture, sigma))
+    soft = clip_to_bytes(_soften(picture, sigma))
     # four bytes a pixel can be gathered as one number
     packed = np.asarray(cv2.cvtColor(soft, cv2.COLOR_RGB2RGBA), np.uint8).view(np.uint32)
     scattered = packed.reshape(-1)[origin].view(np.uint8).reshape(height, width, 4)
-    return cut(_soften(np.asarray(cv2.cvtColor(scattered, cv2.COLOR_RGBA2RGB), np.uint8), sigma))
+    return clip_to_bytes(
+        _soften(np.asarray(cv2.cvtColor(scattered, cv2.COLOR_RGBA2RGB), np.uint8), sigma)
+    )
 
 
 def scatter(height: int, width: int, reach: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:

@@ -9,13 +9,13 @@ these are not dabench's own weather.
 
 from __future__ import annotations
 
-from dabench.datasets.corruptions import blur as corruptions_blur
-from dabench.datasets.corruptions import digital as corruptions_digital
-from dabench.datasets.corruptions import elastic as corruptions_elastic
-from dabench.datasets.corruptions import glass as corruptions_glass
-from dabench.datasets.corruptions import noise as corruptions_noise
-from dabench.datasets.corruptions import weather as corruptions_weather
+from dabench.datasets.corruptions.blur import defocus_blur, motion_blur, zoom_blur
+from dabench.datasets.corruptions.digital import contrast, jpeg_compression, pixelate
+from dabench.datasets.corruptions.elastic import elastic_transform
+from dabench.datasets.corruptions.glass import glass_blur
 from dabench.datasets.corruptions.levels import SEVERITIES
+from dabench.datasets.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
+from dabench.datasets.corruptions.weather import brightness, fog, frost, snow
 from dabench.datasets.weather.kind import Kind, Render
 
 STANDARD = "imagenet-c/cifar-c"
@@ -27,19 +27,19 @@ def _kind(name: str, render: Render) -> Kind:
 
 #: in the paper's order: noise, blur, weather, digital
 CORRUPTIONS: tuple[Kind, ...] = (
-    _kind("c-gaussian-noise", corruptions_noise.gaussian_noise),
-    _kind("c-shot-noise", corruptions_noise.shot_noise),
-    _kind("c-impulse-noise", corruptions_noise.impulse_noise),
-    _kind("c-defocus-blur", corruptions_blur.defocus_blur),
-    _kind("c-glass-blur", corruptions_glass.glass_blur),
-    _kind("c-motion-blur", corruptions_blur.motion_blur),
-    _kind("c-zoom-blur", corruptions_blur.zoom_blur),
-    _kind("c-snow", corruptions_weather.snow),
-    _kind("c-frost", corruptions_weather.frost),
-    _kind("c-fog", corruptions_weather.fog),
-    _kind("c-brightness", corruptions_weather.brightness),
-    _kind("c-contrast", corruptions_digital.contrast),
-    _kind("c-elastic-transform", corruptions_elastic.elastic_transform),
-    _kind("c-pixelate", corruptions_digital.pixelate),
-    _kind("c-jpeg-compression", corruptions_digital.jpeg_compression),
+    _kind("c-gaussian-noise", gaussian_noise),
+    _kind("c-shot-noise", shot_noise),
+    _kind("c-impulse-noise", impulse_noise),
+    _kind("c-defocus-blur", defocus_blur),
+    _kind("c-glass-blur", glass_blur),
+    _kind("c-motion-blur", motion_blur),
+    _kind("c-zoom-blur", zoom_blur),
+    _kind("c-snow", snow),
+    _kind("c-frost", frost),
+    _kind("c-fog", fog),
+    _kind("c-brightness", brightness),
+    _kind("c-contrast", contrast),
+    _kind("c-elastic-transform", elastic_transform),
+    _kind("c-pixelate", pixelate),
+    _kind("c-jpeg-compression", jpeg_compression),
 )

@@ -50,7 +50,7 @@ def is_small(picture: Pictures) -> bool:
     return bool(min(picture.shape[:2]) < CIFAR_BELOW)
 
 
-def cut(values: Floats) -> Pictures:
+def clip_to_bytes(values: Floats) -> Pictures:
     """Clip grey levels to 0–255 and drop their fraction as the original does; spoils ``values``."""
     values += np.float32(SLACK)
     np.clip(values, 0, 255, out=values)

@@ -33,7 +33,7 @@ def taps(radius: int, sigma: float, degrees: float) -> list[Tap]:
     return list(zip(down.tolist(), right.tolist(), weights.tolist(), strict=True))
 
 
-def blur(image: Floats, radius: int, sigma: float, degrees: float) -> Floats:
+def line_blur(image: Floats, radius: int, sigma: float, degrees: float) -> Floats:
     """Return a (H, W) or (H, W, C) image blurred along a line; the edge is continued outside.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dabench.datasets.corruptions.levels import Levels, cut
+from dabench.datasets.corruptions.levels import Levels, clip_to_bytes
 from dabench.datasets.weather.kind import Pictures
 
 #: standard deviation, in units of white
@@ -20,7 +20,7 @@ def gaussian_noise(picture: Pictures, severity: int, rng: np.random.Generator) -
     noise = rng.standard_normal(picture.shape, dtype=np.float32)
     noise *= np.float32(255 * GAUSSIAN.at(picture, severity))
     noise += picture
-    return cut(noise)
+    return clip_to_bytes(noise)
 
 
 def shot_noise(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures:
@@ -28,7 +28,7 @@ def shot_noise(picture: Pictures, severity: int, rng: np.random.Generator) -> Pi
     photons = SHOT.at(picture, severity)
     counts = rng.poisson(picture * (photons / 255)).astype(np.float32)
     counts *= np.float32(255 / photons)
-    return cut(counts)
+    return clip_to_bytes(counts)
 
 
 def impulse_noise(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures:

@@ -7,11 +7,11 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from dabench.datasets.corruptions import frost as corruption_frost
-from dabench.datasets.corruptions import motion as corruption_motion
-from dabench.datasets.corruptions.levels import SLACK, Floats, Levels, cut, is_small
+from dabench.datasets.corruptions.frost import LOOKS, PERIOD, SHRINK, frost_texture
+from dabench.datasets.corruptions.levels import SLACK, Floats, Levels, clip_to_bytes, is_small
+from dabench.datasets.corruptions.motion import line_blur
 from dabench.datasets.corruptions.plasma import plasma
-from dabench.datasets.corruptions.zoom import enlarge, window
+from dabench.datasets.corruptions.zoom import enlarge, source_window
 from dabench.datasets.weather.kind import Pictures
 
 #: mean, deviation of the flakes' noise; zoom; threshold; radius, sigma of their fall; clear share
@@ -60,7 +60,7 @@ def snow(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures
     np.maximum(white, values, out=white)
     cv2.addWeighted(values, clear, white, 1 - clear, 0, dst=white)
     white += np.asarray(cv2.cvtColor(layer, cv2.COLOR_GRAY2RGB), np.float32)
-    return cut(white)
+    return clip_to_bytes(white)
 
 
 def _flakes(
@@ -71,15 +71,15 @@ def _flakes(
     Only that part of the noise is drawn which the zoom shows; its distribution is the original's.
     """
     mean, deviation, factor, threshold, radius, sigma = constants
-    rows, columns = window(height, factor)[1], window(width, factor)[1]
+    rows, columns = source_window(height, factor)[1], source_window(width, factor)[1]
     noise = rng.standard_normal((rows, columns), dtype=np.float32)
     noise *= np.float32(255 * deviation)
     noise += np.float32(255 * mean)
     if factor > 1:
         noise = enlarge(noise, height, width, factor, whole=False)
     noise[noise < 255 * threshold] = 0
-    falling = corruption_motion.blur(
-        cut(noise).astype(np.float32), int(radius), sigma, rng.uniform(-135, -45)
+    falling = line_blur(
+        clip_to_bytes(noise).astype(np.float32), int(radius), sigma, rng.uniform(-135, -45)
     )
     return np.rint(falling, out=falling)
 
@@ -88,13 +88,13 @@ def frost(picture: Pictures, severity: int, rng: np.random.Generator) -> Picture
     """Overlay a window of a frost texture, made by rule: after the original, not the same."""
     kept, added = FROST.at(picture, severity)
     small = is_small(picture)
-    period = corruption_frost.PERIOD // (corruption_frost.SHRINK if small else 1)
+    period = PERIOD // (SHRINK if small else 1)
     height, width = picture.shape[:2]
-    look = int(rng.integers(len(corruption_frost.LOOKS)))
+    look = int(rng.integers(len(LOOKS)))
     top, left = rng.integers(0, period, 2).tolist()
     repeats = -(-height // period) + 1, -(-width // period) + 1
-    sheet = corruption_frost.sheet(look, small, *repeats)
-    ice = sheet[top : top + height, left : left + width]
+    texture = frost_texture(look, small, *repeats)
+    ice = texture[top : top + height, left : left + width]
     # OpenCV rounds, the original cuts off
     return np.asarray(cv2.addWeighted(picture, kept, ice, added, SLACK - 0.5), np.uint8)
 
@@ -110,7 +110,7 @@ def fog(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures:
         cv2.cvtColor(clouds * np.float32(255 * strength * scale), cv2.COLOR_GRAY2RGB), np.float32
     )
     veil += np.multiply(picture, np.float32(scale), dtype=np.float32)
-    return cut(veil)
+    return clip_to_bytes(veil)
 
 
 def brightness(picture: Pictures, severity: int, _: np.random.Generator) -> Pictures:

@@ -12,7 +12,7 @@ from dabench.datasets.corruptions.levels import Floats
 
 
 @lru_cache(maxsize=4096)
-def window(side: int, factor: float) -> tuple[int, int, float, float]:
+def source_window(side: int, factor: float) -> tuple[int, int, float, float]:
     """Where an enlarged axis comes from.
 
     The middle ``ceil(side / factor)`` pixels are enlarged linearly to ``round(length * factor)``
@@ -39,8 +39,8 @@ def enlarge(image: Floats, height: int, width: int, factor: float, whole: bool =
         factor: at least 1.
         whole: False where ``image`` is the middle part of ``window`` only.
     """
-    top, _, first_y, step_y = window(height, factor)
-    left, _, first_x, step_x = window(width, factor)
+    top, _, first_y, step_y = source_window(height, factor)
+    left, _, first_x, step_x = source_window(width, factor)
     if whole:
         first_y, first_x = first_y + top, first_x + left
     matrix = np.array([[step_x, 0, first_x], [0, step_y, first_y]])

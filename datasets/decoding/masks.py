@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.frame_folders.dense_ids import Ids
+from dabench.datasets.frame_folders.dense_ids import MaskIds
 from dabench.errors import DataError
 
 _FOUND = {
@@ -35,7 +35,7 @@ class Mask(NamedTuple):
 
 
 def decode_mask(
-    path: Path, shape: tuple[int, int], ids: Ids, table: npt.NDArray[np.uint8], dataset: str
+    path: Path, shape: tuple[int, int], ids: MaskIds, table: npt.NDArray[np.uint8], dataset: str
 ) -> Mask:
     """Return the mask's class indices, resized to ``shape`` = (height, width) with nearest.
 
@@ -72,7 +72,7 @@ def decode_mask(
     return Mask(np.asarray(small, dtype=np.uint8), size, hashlib.sha256(data).hexdigest())
 
 
-def _one_channel(data: bytes, path: Path, ids: Ids) -> npt.NDArray[np.uint8]:
+def _one_channel(data: bytes, path: Path, ids: MaskIds) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     try:
@@ -87,7 +87,7 @@ def _one_channel(data: bytes, path: Path, ids: Ids) -> npt.NDArray[np.uint8]:
         ) from error
 
 
-def _first_of_16_bit(data: bytes, path: Path, ids: Ids) -> npt.NDArray[np.uint16]:
+def _first_of_16_bit(data: bytes, path: Path, ids: MaskIds) -> npt.NDArray[np.uint16]:
     # Pillow keeps only the upper byte of such files
     whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if whole is None:
@@ -100,7 +100,7 @@ def _first_of_16_bit(data: bytes, path: Path, ids: Ids) -> npt.NDArray[np.uint16
     return first
 
 
-def _other_layout(path: Path, found: str, ids: Ids) -> DataError:
+def _other_layout(path: Path, found: str, ids: MaskIds) -> DataError:
     return DataError(
         f"mask {path} is {found}; expected {ids.layout}; put the masks of that layout in its place"
     )

@@ -23,7 +23,7 @@ CROSSCITY_13 = tuple(c for c in SYNTHIA_16 if c not in ("wall", "fence", "pole")
 
 
 @dataclass(frozen=True)
-class Ids:
+class MaskIds:
     """What the numbers of a mask stand for.
 
     Attributes:
@@ -59,30 +59,30 @@ _SYNTHIA = {
     **{15: "traffic-light", 17: "rider", 19: "bus", 21: "wall"},
 }
 
-CAMVID_IDS = Ids(
+CAMVID_IDS = MaskIds(
     "one 8-bit grey channel of class ids 0-10, 11 = no class (the SegNet conversion; not the RGB "
     "masks of the 32-class original)",
     _numbered(11, dict(enumerate(CAMVID_11))),
 )
-LABEL_IDS = Ids(
+LABEL_IDS = MaskIds(
     "one 8-bit grey channel of Cityscapes label ids 0-33 (*_labelIds.png; not train ids, "
     "colours or instances)",
     _numbered(33, _CITY),
 )
-TRAIN_IDS = Ids(
+TRAIN_IDS = MaskIds(
     "one 8-bit grey channel of train ids 0-18, 255 = no class (*_labelTrainIds.png)",
     {**_numbered(18, dict(enumerate(CITYSCAPES_19))), IGNORE: None},
 )
-CROSSCITY_IDS = Ids(
+CROSSCITY_IDS = MaskIds(
     "one 8-bit grey channel of Cityscapes label ids 0-33, 255 = no class (Labels/Test/*.png)",
     {**_numbered(33, _CITY), IGNORE: None},
 )
-GTA5_IDS = Ids(
+GTA5_IDS = MaskIds(
     "a PNG with one 8-bit channel, palette or grey, of Cityscapes label ids 0-34 (labels/*.png)",
     _numbered(34, _CITY),
     storage="indexed",
 )
-SYNTHIA_IDS = Ids(
+SYNTHIA_IDS = MaskIds(
     "a 16-bit RGB PNG whose first channel holds class ids 0-22 (GT/LABELS; not GT/COLOR)",
     _numbered(22, _SYNTHIA),
     storage="rgb16",

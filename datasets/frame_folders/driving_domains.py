@@ -15,7 +15,7 @@ from dabench.datasets.frame_folders.dense_ids import (
     LABEL_IDS,
     SYNTHIA_IDS,
     TRAIN_IDS,
-    Ids,
+    MaskIds,
 )
 from dabench.datasets.frame_folders.frame_domain import Domain
 from dabench.datasets.frame_folders.frame_files import Layout, Naming, Pair, Part
@@ -72,7 +72,12 @@ CITYSCAPES_BOTH = _cityscapes(
 
 
 def _rendered(
-    name: str, folders: tuple[str, ...], masks: tuple[str, str], ids: Ids, count: int, where: str
+    name: str,
+    folders: tuple[str, ...],
+    masks: tuple[str, str],
+    ids: MaskIds,
+    count: int,
+    where: str,
 ) -> Domain:
     """Return a domain of one folder of images, which is split here."""
     images = f"{masks[0]}/*.png"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dabench.datasets.class_folders.folder_tree import child
-from dabench.datasets.frame_folders.frame_files import Layout, Pair, Role, images, pairs
+from dabench.datasets.class_folders.folder_tree import find_child
+from dabench.datasets.frame_folders.frame_files import Layout, Pair, Role, frame_pairs, image_files
 from dabench.errors import ConfigError, DataError
 
 
@@ -28,7 +28,7 @@ class Domain:
     layouts: tuple[Layout, ...]
     where: str
 
-    def can(self, role: Role) -> bool:
+    def has_role(self, role: Role) -> bool:
         """Return whether the domain can play a role."""
         return self.layouts[0].part(role) is not None
 
@@ -46,7 +46,7 @@ class Domain:
             )
         for home in homes:
             for layout in self.layouts:
-                if any(images(home, part) for part in layout.parts().values()):
+                if any(image_files(home, part) for part in layout.parts().values()):
                     return home, layout
         raise DataError(
             f"domain '{self.name}': no images in {homes[0]}; expected {self.expected()} "
@@ -72,7 +72,7 @@ class Domain:
         part = layout.part(role)
         if part is None:
             raise ConfigError(f"domain '{self.name}' has no frames for {role}")
-        kept = part.keep(pairs(home, part, layout))
+        kept = part.keep(frame_pairs(home, part, layout))
         if not kept:
             raise DataError(
                 f"domain '{self.name}': no frames for {role} in {home}; expected {part.images} "
@@ -84,5 +84,5 @@ class Domain:
 def _walk(root: Path, folder: str) -> Path | None:
     found: Path | None = root
     for name in folder.split("/"):
-        found = child(found, (name,)) if found else None
+        found = find_child(found, (name,)) if found else None
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dabench.datasets.class_folders.folder_tree import ENDINGS
-from dabench.datasets.frame_folders.dense_ids import Ids
+from dabench.datasets.frame_folders.dense_ids import MaskIds
 from dabench.errors import DataError
 
 Role = Literal["source_train", "source_val", "target_all"]
@@ -22,7 +22,7 @@ class Pair(NamedTuple):
     name: str
     image: Path
     mask: Path
-    ids: Ids
+    ids: MaskIds
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Naming:
     """Path of a mask: regular expressions replaced one after another in the image's path."""
 
     swaps: tuple[tuple[str, str], ...]
-    ids: Ids
+    ids: MaskIds
 
     def mask(self, name: str) -> str:
         """Return the mask's path for an image's, both under the domain's folder."""
@@ -73,20 +73,20 @@ class Layout:
         return {role: part for role in ROLES if (part := self.part(role))}
 
 
-def images(home: Path, part: Part) -> list[Path]:
+def image_files(home: Path, part: Part) -> list[Path]:
     """Return the image files of a part, sorted by their paths."""
     found = (path for path in home.glob(part.images) if not path.name.startswith("."))
     return sorted(path for path in found if path.suffix.lower() in ENDINGS)
 
 
-def pairs(home: Path, part: Part, layout: Layout) -> list[Pair]:
+def frame_pairs(home: Path, part: Part, layout: Layout) -> list[Pair]:
     """Return every image of a part with its mask.
 
     Raises:
         DataError: images without a mask: how many, the first one, and where its mask should lie.
     """
     found, lonely = [], []
-    for image in images(home, part):
+    for image in image_files(home, part):
         name = image.relative_to(home).as_posix()
         ways = [(home / naming.mask(name), naming.ids) for naming in layout.masks]
         mask = next((way for way in ways if way[0].is_file()), None)

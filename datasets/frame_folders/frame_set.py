@@ -13,7 +13,7 @@ from dabench.datasets.caching.frame_build import FrameBuild
 from dabench.datasets.caching.frame_cache import load_frames
 from dabench.datasets.caching.image_build import QUIET
 from dabench.datasets.frame_folders.frame_domain import Domain
-from dabench.datasets.frame_folders.frame_files import ROLES, Pair, Role, pairs
+from dabench.datasets.frame_folders.frame_files import ROLES, Pair, Role, frame_pairs
 from dabench.errors import ConfigError, DataError, did_you_mean
 
 
@@ -93,7 +93,7 @@ class FrameFolder:
         frames: dict[str, Pair] = {}
         for role, part in layout.parts().items():
             try:
-                every = pairs(home, part, layout)
+                every = frame_pairs(home, part, layout)
             except DataError as error:
                 problems.append(f"domain '{domain.name}', {role}: {error}")
                 continue
@@ -138,9 +138,9 @@ class FrameFolder:
         if found is None:
             near = did_you_mean(name, self.domains)
             raise ConfigError(f"{self.name} has no domain '{name}'{near}")
-        if not found.can(role):
+        if not found.has_role(role):
             side = "source" if role == "source_train" else "target"
-            able = ", ".join(domain.name for domain in self.places if domain.can(role))
+            able = ", ".join(domain.name for domain in self.places if domain.has_role(role))
             raise ConfigError(f"{self.name}: '{name}' cannot be the {side}; --{side} is {able}")
         return found
 

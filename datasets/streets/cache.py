@@ -9,11 +9,11 @@ from pathlib import Path
 
 from dabench.contract.data import Frames
 from dabench.datasets.caching.cache_folder import (
-    publish,
     read_digest,
-    say_once,
+    report_write_errors,
+    warn_once,
     write_arrays,
-    writing,
+    write_whole,
 )
 from dabench.datasets.caching.image_cache import CachedImages
 from dabench.datasets.streets.canvas import Pictures
@@ -21,7 +21,7 @@ from dabench.datasets.streets.canvas import Pictures
 Drawn = tuple[Pictures, Pictures]  # (N, H, W, 3) images and (N, H, W) masks, uint8
 
 
-def cached(
+def cached_frames(
     cache_dir: Path, name: str, shape: tuple[int, int, int], draw: Callable[[], Drawn]
 ) -> Frames:
     """Return frames from ``images/<name>/`` of the cache folder; drawn where it has none.
@@ -40,8 +40,8 @@ def cached(
     def read() -> Frames | None:
         return _read(folder, shape)
 
-    with writing("image cache", cache_dir):
-        return read() or publish(folder, lambda new: _write(new, draw()), read)
+    with report_write_errors("image cache", cache_dir):
+        return read() or write_whole(folder, lambda new: _write(new, draw()), read)
 
 
 def _read(folder: Path, shape: tuple[int, int, int]) -> Frames | None:
@@ -54,7 +54,7 @@ def _read(folder: Path, shape: tuple[int, int, int]) -> Frames | None:
         found = (len(images), *images[:0].shape[1:]), (len(masks), *masks[:0].shape[1:])
         if found == ((*shape, 3), (count, *shape[1:])) and digest is not None:
             return Frames(images, masks, digest)
-    say_once(f"image cache {folder} is damaged; building it again")
+    warn_once(f"image cache {folder} is damaged; building it again")
     return None
 
 

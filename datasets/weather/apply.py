@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dabench.datasets.corruptions.kinds import CORRUPTIONS
 from dabench.datasets.weather.albumentations import ALBUMENTATIONS
 from dabench.datasets.weather.kind import Kind, Pictures
-from dabench.datasets.weather.kinds import OWN
+from dabench.datasets.weather.own import OWN
 from dabench.datasets.weather.published import PUBLISHED
 from dabench.errors import ConfigError, DataError, did_you_mean
 
@@ -38,7 +38,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 
 
-def kind_of(name: str) -> Kind:
+def find_kind(name: str) -> Kind:
     """Return a kind by its name.
 
     Raises:
@@ -49,7 +49,7 @@ def kind_of(name: str) -> Kind:
     return KINDS[name]
 
 
-def apply(
+def apply_weather(
     images: Pictures,
     kind: str,
     severity: int,
@@ -75,7 +75,7 @@ def apply(
         ConfigError: unknown kind, or a severity that it has not.
         DataError: images or ids of another form.
     """
-    found = kind_of(kind)
+    found = find_kind(kind)
     levels = range(found.levels + 1)
     if isinstance(severity, bool) or severity not in levels:
         raise ConfigError(

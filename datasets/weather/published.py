@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from dabench.datasets.weather.clouds import CloudLevel, cloud_layer
-from dabench.datasets.weather.flakes import SnowLevel, snowfall
 from dabench.datasets.weather.kind import Kind, Pictures
+from dabench.datasets.weather.snowfall import SnowLevel, snowfall
 
 AID, UCM = 600, 256
 CLOUDS = (

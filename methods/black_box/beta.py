@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from dabench.api import (
     BlackBox,
-    DecayingSGD,
-    Network,
-    OfflineMethod,
     Prediction,
-    Separation,
     TargetBatch,
     fixed_statistics,
-    joint_groups,
-    set_probabilities,
     views,
 )
+from dabench.methods.black_box.branches import Branches
 from dabench.methods.functional import distillation, divergence, losses
+from dabench.methods.functional.bounds import NonNegative, Share
 from dabench.methods.functional.mixture import fit_two_component
 
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
-
-class BETA(OfflineMethod):
+class BETA(Branches):
     """BETA (Yang et al., 2022, "Divide to adapt"), after the authors' code (xyupeng/BETA).
 
     Two networks distill as DINE does. After a warm-up, each fits a two-component mixture to the
@@ -42,9 +34,6 @@ class BETA(OfflineMethod):
     fine-tuning shares the epochs of the budget and trains both networks.
 
     Args:
-        lr: learning rate of bottleneck and classifier.
-        backbone_factor: learning-rate factor of the backbone; leave out for .1 where it is
-            pretrained and 1 where it starts from nothing.
         warmup_epochs: epochs of distillation alone.
         tau: posterior of "easy" from which a label is learned (.8 for small sets, .5 for VisDA-C).
         temperature: sharpening of refined labels.
@@ -57,54 +46,29 @@ class BETA(OfflineMethod):
         fine_tune: share of the epochs, the last ones, with information maximisation alone.
     """
 
-    grant: ClassVar[type | tuple[type, ...]] = BlackBox
     needs_probabilities: ClassVar[bool] = True
-    access: BlackBox
-
-    def __init__(
-        self,
-        *,
-        lr: Annotated[float, Field(gt=0)] = 1e-2,
-        backbone_factor: NonNegative | None = None,
-        warmup_epochs: Annotated[int, Field(ge=0)] = 1,
-        tau: Share = 0.8,
-        temperature: Annotated[float, Field(gt=0)] = 0.5,
-        alpha: Annotated[float, Field(gt=0)] = 1.0,
-        distil_alpha: Annotated[float, Field(gt=0)] = 0.3,
-        power: NonNegative = 1.5,
-        memory: Share = 0.6,
-        im_weight: NonNegative = 1.0,
-        prior_weight: NonNegative = 1.0,
-        fine_tune: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-    ) -> None:
-        super().__init__()
-        self.lr, self.backbone_factor, self.warmup_epochs = lr, backbone_factor, warmup_epochs
-        self.tau, self.temperature, self.alpha = tau, temperature, alpha
-        self.distil_alpha, self.power, self.memory = distil_alpha, power, memory
-        self.im_weight, self.prior_weight = im_weight, prior_weight
-        self.fine_tune = fine_tune
+    warmup_epochs: Annotated[int, Field(ge=0)] = 1
+    tau: Share = 0.8
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    alpha: Annotated[float, Field(gt=0)] = 1.0
+    distil_alpha: Annotated[float, Field(gt=0)] = 0.3
+    power: NonNegative = 1.5
+    memory: Share = 0.6
+    im_weight: NonNegative = 1.0
+    prior_weight: NonNegative = 1.0
+    fine_tune: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def begin(self, access: BlackBox) -> None:
         """Ask once, and build both networks."""
         super().begin(access)
         answers = access.oracle.ask_all(access.target)
         self.bank, self.named = distillation.adaptive_smoothing(answers), answers.argmax(1)
-        self.nets = nn.ModuleList(access.new_network(b) for b in range(2))
-        self.posterior = [torch.ones(len(self.bank)) for _ in range(2)]
-        self.best = 0
+        self.build(access, 2, len(self.bank))
 
-    @property
-    def networks(self) -> list[Network]:
-        """The two networks."""
-        return [net for net in self.nets if isinstance(net, Network)]
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One optimiser: the networks' losses share no parameter."""
-        groups = joint_groups(self.networks, self.lr, self.backbone_factor)
+    def decay(self) -> Callable[[float], float]:
+        """DINE's two-stage factor; fine-tuning begins at the full rate again."""
         share = self.first / (self.trainer.max_epochs or 1)
-        factor = partial(distillation.two_stage_factor, first=share, power=self.power, restart=0.0)
-        steps = int(self.trainer.estimated_stepping_batches)
-        return DecayingSGD(groups, total_steps=steps, factor=factor)
+        return partial(distillation.two_stage_factor, first=share, power=self.power, restart=0.0)
 
     @property
     def first(self) -> int:
@@ -118,7 +82,7 @@ class BETA(OfflineMethod):
         self.distilling = epoch < self.first
         self.dividing = self.distilling and epoch >= self.warmup_epochs
         if self.distilling and epoch:
-            found = [set_probabilities(net, self.access.target) for net in self.networks]
+            found = self.surveys()
             if epoch in distillation.refresh_epochs(self.first):
                 mean = torch.stack(found).mean(0)
                 self.bank = self.memory * self.bank + (1 - self.memory) * mean
@@ -133,9 +97,7 @@ class BETA(OfflineMethod):
         if not split.degenerate:
             self.posterior[b] = torch.from_numpy(split.posterior).float()
         easy = self.posterior[b].numpy() >= self.tau
-        shown = (split.values, easy, split.weights, split.means, split.variances)
-        found = Separation(*shown, self.named.cpu().numpy())
-        self.access.recorder.put(f"separation/branch-{b + 1}", self.current_epoch, found)
+        self.record_split(b, split, easy, self.named.cpu().numpy())
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Distillation of both networks, and after the warm-up the division."""
@@ -170,27 +132,13 @@ class BETA(OfflineMethod):
         y = divergence.onehot(self.named[batch.index], mean.shape[1]).to(mean)
         refined = w * y + (1 - w) * logits[b].softmax(1)
         target = losses.sharpen(torch.where(easy[:, None] > 0, refined, mean), self.temperature)
-        strong = views.strong(batch.images, flip=self.access.task.flip)
-        order = torch.randperm(len(strong), device=strong.device)
-        weight = distillation.mixup_weight(self.alpha)
-        weight = max(weight, 1 - weight)
-        with fixed_statistics(net):
-            mixed = net(distillation.mix(strong, order, weight))
-        ce = losses.soft_cross_entropy(mixed, distillation.mix(target, order, weight))
+        mixed, mixed_target = self.mixed_strong(net, batch.images, target, self.alpha)
+        ce = losses.soft_cross_entropy(mixed, mixed_target)
         if not easy.any():
             return ce.sum() * 0.0
         penalty = distillation.prior_penalty(mixed.softmax(1)[easy > 0])
         return (ce * easy).sum() / easy.sum() + self.prior_weight * penalty
 
-    def calibrate(self) -> None:
-        """Name the network that is sure and diverse on the adapt set, for ``also``."""
-        found = [set_probabilities(net, self.access.target) for net in self.networks]
-        self.best = int(np.argmax([distillation.branch_quality(p) for p in found]))
-
     def predict(self, images: Tensor) -> Prediction:
         """Mean of the networks' logits."""
         return Prediction(torch.stack([net(images) for net in self.networks]).mean(0))
-
-    def also(self, images: Tensor) -> Mapping[str, Prediction]:
-        """The network that the label-free rule prefers, alone."""
-        return {"single-branch": Prediction(self.networks[self.best](images))}

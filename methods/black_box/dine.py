@@ -49,23 +49,14 @@ class DINE(OfflineMethod):
     needs_probabilities: ClassVar[bool] = True
     access: BlackBox
 
-    def __init__(
-        self,
-        *,
-        lr: Annotated[float, Field(gt=0)] = 1e-2,
-        backbone_factor: NonNegative | None = None,
-        power: Annotated[float, Field(ge=0)] = 1.5,
-        memory: Annotated[float, Field(ge=0, le=1)] = 0.6,
-        alpha: Annotated[float, Field(gt=0)] = 0.3,
-        mix_weight: NonNegative = 1.0,
-        im_weight: NonNegative = 1.0,
-        fine_tune: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-    ) -> None:
-        super().__init__()
-        self.lr, self.backbone_factor = lr, backbone_factor
-        self.power, self.memory, self.alpha = power, memory, alpha
-        self.mix_weight, self.im_weight = mix_weight, im_weight
-        self.fine_tune = fine_tune
+    lr: Annotated[float, Field(gt=0)] = 1e-2
+    backbone_factor: NonNegative | None = None
+    power: Annotated[float, Field(ge=0)] = 1.5
+    memory: Annotated[float, Field(ge=0, le=1)] = 0.6
+    alpha: Annotated[float, Field(gt=0)] = 0.3
+    mix_weight: NonNegative = 1.0
+    im_weight: NonNegative = 1.0
+    fine_tune: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def begin(self, access: BlackBox) -> None:
         """Ask once, and build the target network."""

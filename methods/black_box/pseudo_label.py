@@ -27,15 +27,9 @@ class PseudoLabel(OfflineMethod):
     grant: ClassVar[type | tuple[type, ...]] = BlackBox
     access: BlackBox
 
-    def __init__(
-        self,
-        *,
-        lr: Annotated[float, Field(gt=0)] = 1e-2,
-        backbone_factor: Annotated[float, Field(ge=0)] | None = None,
-        smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1,
-    ) -> None:
-        super().__init__()
-        self.lr, self.backbone_factor, self.smoothing = lr, backbone_factor, smoothing
+    lr: Annotated[float, Field(gt=0)] = 1e-2
+    backbone_factor: Annotated[float, Field(ge=0)] | None = None
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     def begin(self, access: BlackBox) -> None:
         """Ask once, and build the target network."""

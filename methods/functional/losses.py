@@ -131,3 +131,8 @@ def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     share = weight.to(values.dtype)
     share = share / share.sum().clamp_min(torch.finfo(values.dtype).tiny)
     return (share.reshape(-1, *[1] * (values.ndim - 1)) * values).sum(dim=0)
+
+
+def mean_over(values: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    """Return the weighted sum of (B,) values divided by how many images a mask has (0 if none)."""
+    return (values * weight).sum() / mask.sum().clamp(min=1)

@@ -168,7 +168,7 @@ def per_class_posterior(
     return found
 
 
-def lift_surest(
+def keep_surest_per_class(
     posterior: Tensor, statistic: Tensor, labels: Tensor, *, share: float, floor: float
 ) -> Tensor:
     """Raise the posterior of every class's surest samples to ``floor`` at least.

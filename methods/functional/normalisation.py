@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dabench.errors import ConfigError
 from dabench.methods.functional.blended_norm import blended_batch_norm
+
+#: what of a network learns
+Trained = Literal["norms+head", "norms", "all"]
 
 
 def blended_statistics(
@@ -157,3 +161,14 @@ def train_only_norms(net: nn.Module, layers: Iterable[nn.Module] | None = None) 
     for parameter in own:
         parameter.requires_grad_(True)
     return list(own)
+
+
+def choose_trained(net: nn.Module, head: nn.Module, trained: Trained) -> list[Tensor]:
+    """Freeze what does not learn and return what does: norms, norms and the head, or all."""
+    if trained == "all":
+        return [p for p in net.parameters() if p.requires_grad]
+    of_head = [p for p in head.parameters() if p.requires_grad]
+    chosen = train_only_norms(net)
+    if trained == "norms+head":
+        chosen += [p.requires_grad_(True) for p in of_head]
+    return chosen

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -20,7 +20,7 @@ class Counter(Protocol):
     paused: bool
 
 
-def take_back(cost: Counter, count: int) -> None:
+def uncount_backward(cost: Counter, count: int) -> None:
     """Take ``count`` images off the backward count: they were charged, but nothing ran backward.
 
     A network charges when an image passes with gradients switched on; whether a backward pass
@@ -86,7 +86,9 @@ def fisher_penalty(parameters: Iterable[Tensor], start: Tensor, fisher: Tensor) 
 
 
 @torch.no_grad()
-def climb(parameters: Sequence[Tensor], gradients: Sequence[Tensor], radius: float) -> list[Tensor]:
+def ascent_step(
+    parameters: Sequence[Tensor], gradients: Sequence[Tensor], radius: float
+) -> list[Tensor]:
     """Move parameters by radius * g / (||g|| + 1e-12) in place, and return where they came from.
 
     Source: sharpness-aware minimisation (Foret et al., ICLR 2021), Eq. 2.
@@ -99,7 +101,7 @@ def climb(parameters: Sequence[Tensor], gradients: Sequence[Tensor], radius: flo
 
 
 @torch.no_grad()
-def put_back(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+def restore_values(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Copy values into parameters."""
     torch._foreach_copy_(list(parameters), list(values))
 
@@ -111,6 +113,17 @@ def ema_update(teacher: Sequence[Tensor], student: Sequence[Tensor], decay: floa
     Source: mean teacher (Tarvainen and Valpola, 2017).
     """
     torch._foreach_lerp_(list(teacher), list(student), 1 - decay)
+
+
+@torch.no_grad()
+def ema_state(teacher: nn.Module, student: nn.Module, decay: float) -> None:
+    """Move a teacher's whole state (weights, BatchNorm statistics) towards the student's."""
+    state = student.state_dict()
+    for name, value in teacher.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(state[name], 1 - decay)
+        else:
+            value.copy_(state[name])
 
 
 @torch.no_grad()

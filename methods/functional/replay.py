@@ -38,7 +38,7 @@ def missing_per_class(labels: Tensor, num_classes: int) -> Tensor:
     return (-(-len(labels) // num_classes) - counts).clamp_min(0)
 
 
-def apart(forward: Callable[[Tensor], Tensor], *groups: Tensor) -> Tensor:
+def forward_separately(forward: Callable[[Tensor], Tensor], *groups: Tensor) -> Tensor:
     """Return a network's answers to groups of images that pass it one after another.
 
     So BatchNorm normalises a batch by its own statistics, and stored images, which show earlier

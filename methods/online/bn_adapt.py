@@ -29,9 +29,7 @@ class BNAdapt(OnlineMethod):
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
     trains: ClassVar[bool] = False
 
-    def __init__(self, *, rho: Annotated[float, Field(gt=0, le=1)] = 1.0) -> None:
-        super().__init__()
-        self.rho = rho
+    rho: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def begin(self, access: Online) -> None:
         """Exchange the BatchNorm layers.

@@ -19,7 +19,7 @@ from dabench.methods.functional.losses import information_maximisation, soft_cro
 from dabench.methods.functional.replay import (
     Policy,
     ReplayBuffer,
-    apart,
+    forward_separately,
     largest_per_class,
     missing_per_class,
 )
@@ -61,39 +61,33 @@ class ConDA(OnlineMethod):
     reconstruction: ClassVar[bool] = True
     extras: ClassVar[frozenset[str]] = frozenset({"buffer"})
 
-    def __init__(
-        self,
-        *,
-        lr: Positive = 1e-2,
-        backbone_factor: NonNegative = 0.1,
-        momentum: BelowOne = 0.9,
-        weight_decay: NonNegative = 1e-3,
-        mixing: Mixing = "mixup",
-        alpha: Positive = 1.0,
-        per_class: Annotated[int, Field(ge=1)] = 10,
-        policy: Policy = "confident",
-        replay: Annotated[int, Field(ge=0)] | None = None,
-        mix_weight: NonNegative = 0.3,
-        entropy_weight: NonNegative = 1.0,
-        diversity_weight: NonNegative = 1.0,
-        rho: Share = 1.0,
-        grad_norm: GradNorm = "none",
-        max_norm: Positive = 1.0,
-    ) -> None:
-        super().__init__()
+    lr: Positive = 1e-2
+    backbone_factor: NonNegative = 0.1
+    momentum: BelowOne = 0.9
+    weight_decay: NonNegative = 1e-3
+    mixing: Mixing = "mixup"
+    alpha: Positive = 1.0
+    per_class: Annotated[int, Field(ge=1)] = 10
+    policy: Policy = "confident"
+    replay: Annotated[int, Field(ge=0)] | None = None
+    mix_weight: NonNegative = 0.3
+    entropy_weight: NonNegative = 1.0
+    diversity_weight: NonNegative = 1.0
+    rho: Share = 1.0
+    grad_norm: GradNorm = "none"
+    max_norm: Positive = 1.0
+
+    def check_options(self) -> None:
+        """Say how the network below its frozen classifier learns."""
         self.learning = FrozenHead(
-            lr=lr,
-            backbone_factor=backbone_factor,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            rho=rho,
-            grad_norm=grad_norm,
-            max_norm=max_norm,
+            lr=self.lr,
+            backbone_factor=self.backbone_factor,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            rho=self.rho,
+            grad_norm=self.grad_norm,
+            max_norm=self.max_norm,
         )
-        self.mixing, self.alpha = mixing, alpha
-        self.per_class, self.policy, self.replay = per_class, policy, replay
-        self.mix_weight, self.entropy_weight = mix_weight, entropy_weight
-        self.diversity_weight = diversity_weight
 
     def begin(self, access: Online) -> None:
         """Take the source model, freeze its classifier, and lay out the buffer."""
@@ -111,7 +105,7 @@ class ConDA(OnlineMethod):
         new = len(batch.images)
         stored, places = self.buffer.recall(self.replay)
         with torch.set_grad_enabled(self.mixing != "mixup"):
-            features = apart(self.net.features, batch.images, stored)
+            features = forward_separately(self.net.features, batch.images, stored)
             logits: Tensor = self.net.classifier(features)
         p = logits.detach().softmax(1)
         labels = centroid_labels(features.detach(), p)

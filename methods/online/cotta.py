@@ -56,27 +56,17 @@ class CoTTA(OnlineMethod):
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
 
-    def __init__(
-        self,
-        *,
-        optimiser: Literal["adam", "sgd"] = "adam",
-        lr: Positive = 1e-3,
-        momentum: BelowOne = 0.9,
-        weight_decay: NonNegative = 0.0,
-        views: Annotated[int, Field(ge=1)] = 32,
-        confident: Share = 0.92,
-        ema_decay: Share = 0.999,
-        restore: Share = 0.01,
-        rho: Share = 1.0,
-        grad_norm: GradNorm = "none",
-        max_norm: Positive = 1.0,
-    ) -> None:
-        super().__init__()
-        self.optimiser: Literal["adam", "sgd"] = optimiser
-        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
-        self.views, self.confident = views, confident
-        self.ema_decay, self.restore, self.rho = ema_decay, restore, rho
-        self.grad_norm, self.max_norm = grad_norm, max_norm
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: Positive = 1e-3
+    momentum: BelowOne = 0.9
+    weight_decay: NonNegative = 0.0
+    views: Annotated[int, Field(ge=1)] = 32
+    confident: Share = 0.92
+    ema_decay: Share = 0.999
+    restore: Share = 0.01
+    rho: Share = 1.0
+    grad_norm: GradNorm = "none"
+    max_norm: Positive = 1.0
 
     def begin(self, access: Online) -> None:
         """Take the source model as student; copy it as teacher and as anchor."""

@@ -22,7 +22,7 @@ from dabench.methods.functional.online import (
     flat,
     novel,
     reliability_weights,
-    take_back,
+    uncount_backward,
 )
 
 FISHER = "fisher-images"
@@ -59,25 +59,16 @@ class EATA(OnlineMethod):
     start: Tensor
     mean_p: Tensor
 
-    def __init__(
-        self,
-        *,
-        lr: Positive = 2.5e-4,
-        momentum: BelowOne = 0.9,
-        weight_decay: NonNegative = 0.0,
-        limit: Share = 0.4,
-        margin: Share | None = None,
-        decay: Share = 0.9,
-        fisher_weight: NonNegative = 2000.0,
-        rho: Share = 1.0,
-        grad_norm: GradNorm = "none",
-        max_norm: Positive = 1.0,
-    ) -> None:
-        super().__init__()
-        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
-        self.limit, self.margin, self.decay = limit, margin, decay
-        self.fisher_weight, self.rho = fisher_weight, rho
-        self.grad_norm, self.max_norm = grad_norm, max_norm
+    lr: Positive = 2.5e-4
+    momentum: BelowOne = 0.9
+    weight_decay: NonNegative = 0.0
+    limit: Share = 0.4
+    margin: Share | None = None
+    decay: Share = 0.9
+    fisher_weight: NonNegative = 2000.0
+    rho: Share = 1.0
+    grad_norm: GradNorm = "none"
+    max_norm: Positive = 1.0
 
     def begin(self, access: Online) -> None:
         """Take the source model, and estimate the Fisher matrix.
@@ -134,7 +125,7 @@ class EATA(OnlineMethod):
             self.update(loss)
             self._remember(p.detach()[chosen].mean(0))
         else:
-            take_back(self.net.cost, len(logits))
+            uncount_backward(self.net.cost, len(logits))
         return logits.detach()
 
     def _remember(self, p: Tensor) -> None:

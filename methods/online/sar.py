@@ -17,7 +17,7 @@ from dabench.methods.functional.normalisation import (
     norm_layers,
     train_only_norms,
 )
-from dabench.methods.functional.online import climb, put_back, take_back
+from dabench.methods.functional.online import ascent_step, restore_values, uncount_backward
 
 
 class SAR(OnlineMethod):
@@ -51,25 +51,16 @@ class SAR(OnlineMethod):
     average: Tensor
     resets: Tensor
 
-    def __init__(
-        self,
-        *,
-        lr: Positive = 2.5e-4,
-        momentum: BelowOne = 0.9,
-        weight_decay: NonNegative = 0.0,
-        limit: Share = 0.4,
-        radius: Positive = 0.05,
-        decay: Share = 0.9,
-        reset_below: Share = 0.029,
-        rho: Share = 1.0,
-        grad_norm: GradNorm = "none",
-        max_norm: Positive = 1.0,
-    ) -> None:
-        super().__init__()
-        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
-        self.limit, self.radius, self.rho = limit, radius, rho
-        self.decay, self.reset_below = decay, reset_below
-        self.grad_norm, self.max_norm = grad_norm, max_norm
+    lr: Positive = 2.5e-4
+    momentum: BelowOne = 0.9
+    weight_decay: NonNegative = 0.0
+    limit: Share = 0.4
+    radius: Positive = 0.05
+    decay: Share = 0.9
+    reset_below: Share = 0.029
+    rho: Share = 1.0
+    grad_norm: GradNorm = "none"
+    max_norm: Positive = 1.0
 
     def begin(self, access: Online) -> None:
         """Take the source model; train the normalisation layers below the top."""
@@ -95,21 +86,21 @@ class SAR(OnlineMethod):
         h = entropy(logits.softmax(1))
         reliable = h.detach() < self.most
         if not bool(reliable.any()):
-            take_back(self.net.cost, len(logits))
+            uncount_backward(self.net.cost, len(logits))
             return logits.detach()
         gradients = torch.autograd.grad(h[reliable].mean(), self.trained, materialize_grads=True)
-        origin = climb(self.trained, gradients, self.radius)
+        origin = ascent_step(self.trained, gradients, self.radius)
         second = entropy(self.net(batch.images).softmax(1))
         reliable &= second.detach() < self.most
         if bool(reliable.any()):
             loss = second[reliable].mean()
             self.update.backward(loss)
-            put_back(self.trained, origin)
+            restore_values(self.trained, origin)
             self.update.step()
             self._watch(loss.detach())
         else:
-            take_back(self.net.cost, len(logits))
-            put_back(self.trained, origin)
+            uncount_backward(self.net.cost, len(logits))
+            restore_values(self.trained, origin)
         return logits.detach()
 
     def _watch(self, loss: Tensor) -> None:

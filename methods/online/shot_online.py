@@ -38,32 +38,28 @@ class ShotOnline(OnlineMethod):
     sums: Tensor
     mass: Tensor
 
-    def __init__(
-        self,
-        *,
-        lr: Positive = 1e-2,
-        backbone_factor: NonNegative = 0.1,
-        momentum: BelowOne = 0.9,
-        weight_decay: NonNegative = 1e-3,
-        memory: BelowOne = 0.9,
-        pseudo_weight: NonNegative = 0.3,
-        im_weight: NonNegative = 1.0,
-        rho: Share = 1.0,
-        grad_norm: GradNorm = "none",
-        max_norm: Positive = 1.0,
-    ) -> None:
-        super().__init__()
+    lr: Positive = 1e-2
+    backbone_factor: NonNegative = 0.1
+    momentum: BelowOne = 0.9
+    weight_decay: NonNegative = 1e-3
+    memory: BelowOne = 0.9
+    pseudo_weight: NonNegative = 0.3
+    im_weight: NonNegative = 1.0
+    rho: Share = 1.0
+    grad_norm: GradNorm = "none"
+    max_norm: Positive = 1.0
+
+    def check_options(self) -> None:
+        """Say how the network below its frozen classifier learns."""
         self.learning = FrozenHead(
-            lr=lr,
-            backbone_factor=backbone_factor,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            rho=rho,
-            grad_norm=grad_norm,
-            max_norm=max_norm,
+            lr=self.lr,
+            backbone_factor=self.backbone_factor,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            rho=self.rho,
+            grad_norm=self.grad_norm,
+            max_norm=self.max_norm,
         )
-        self.memory = memory
-        self.pseudo_weight, self.im_weight = pseudo_weight, im_weight
 
     def begin(self, access: Online) -> None:
         """Take the source model and freeze its classifier."""

@@ -12,7 +12,7 @@ from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, S
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
 from dabench.methods.functional.losses import entropy
 from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
-from dabench.methods.functional.replay import Policy, ReplayBuffer, apart
+from dabench.methods.functional.replay import Policy, ReplayBuffer, forward_separately
 
 
 class Tent(OnlineMethod):
@@ -40,29 +40,22 @@ class Tent(OnlineMethod):
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
 
-    def __init__(
-        self,
-        *,
-        optimiser: Literal["adam", "sgd"] = "adam",
-        lr: Positive = 1e-3,
-        momentum: BelowOne = 0.9,
-        weight_decay: NonNegative = 0.0,
-        steps: Annotated[int, Field(ge=1)] = 1,
-        rho: Share = 1.0,
-        per_class: Annotated[int, Field(ge=0)] = 0,
-        policy: Policy = "confident",
-        replay: Annotated[int, Field(ge=0)] | None = None,
-        grad_norm: GradNorm = "none",
-        max_norm: Positive = 1.0,
-    ) -> None:
-        super().__init__()
-        self.optimiser: Literal["adam", "sgd"] = optimiser
-        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
-        self.steps, self.rho = steps, rho
-        self.per_class, self.policy, self.replay = per_class, policy, replay
-        if per_class:  # only this control stores target images
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: Positive = 1e-3
+    momentum: BelowOne = 0.9
+    weight_decay: NonNegative = 0.0
+    steps: Annotated[int, Field(ge=1)] = 1
+    rho: Share = 1.0
+    per_class: Annotated[int, Field(ge=0)] = 0
+    policy: Policy = "confident"
+    replay: Annotated[int, Field(ge=0)] | None = None
+    grad_norm: GradNorm = "none"
+    max_norm: Positive = 1.0
+
+    def check_options(self) -> None:
+        """Declare the extra that stored images are."""
+        if self.per_class:  # only this control stores target images
             self.extras = frozenset({"buffer"})  # type: ignore[misc]
-        self.grad_norm, self.max_norm = grad_norm, max_norm
 
     def begin(self, access: Online) -> None:
         """Take the source model and freeze all but its normalisation layers.
@@ -99,11 +92,11 @@ class Tent(OnlineMethod):
         stored, places = batch.images[:0], batch.index[:0]
         if self.per_class:
             stored, places = self.buffer.recall(self.replay)
-        logits = apart(self.net, batch.images, stored)
+        logits = forward_separately(self.net, batch.images, stored)
         first = logits.detach()
         self.update(self.objective(logits.softmax(1)).mean())
         for _ in range(self.steps - 1):
-            logits = apart(self.net, batch.images, stored)
+            logits = forward_separately(self.net, batch.images, stored)
             self.update(self.objective(logits.softmax(1)).mean())
         if self.per_class:
             confidence, label = first.softmax(1).max(1)

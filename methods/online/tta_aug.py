@@ -32,9 +32,8 @@ class TTAAug(OnlineMethod):
     trains: ClassVar[bool] = False
     drawn: Tensor
 
-    def __init__(self, *, pairs: Annotated[int, Field(ge=1)] = 3, rho: Share = 0.0) -> None:
-        super().__init__()
-        self.pairs, self.rho = pairs, rho
+    pairs: Annotated[int, Field(ge=1)] = 3
+    rho: Share = 0.0
 
     def begin(self, access: Online) -> None:
         """Take the source model; fix the views."""

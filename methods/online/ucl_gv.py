@@ -15,7 +15,7 @@ from dabench.methods.functional.contrastive import memory_contrast
 from dabench.methods.functional.frozen_head import FrozenHead
 from dabench.methods.functional.gradient_step import GradNorm
 from dabench.methods.functional.losses import information_maximisation
-from dabench.methods.functional.replay import Policy, ReplayBuffer, apart
+from dabench.methods.functional.replay import Policy, ReplayBuffer, forward_separately
 
 
 class UCLGV(OnlineMethod):
@@ -48,37 +48,32 @@ class UCLGV(OnlineMethod):
     reconstruction: ClassVar[bool] = True
     extras: ClassVar[frozenset[str]] = frozenset({"buffer"})
 
-    def __init__(
-        self,
-        *,
-        lr: Positive = 1e-2,
-        backbone_factor: NonNegative = 0.1,
-        momentum: BelowOne = 0.9,
-        weight_decay: NonNegative = 1e-3,
-        per_class: Annotated[int, Field(ge=1)] = 10,
-        policy: Policy = "fifo",
-        replay: Annotated[int, Field(ge=0)] | None = None,
-        pseudo_weight: NonNegative = 1.0,
-        im_weight: NonNegative = 1.0,
-        contrast_weight: NonNegative = 1.0,
-        temperature: Positive = 0.1,
-        rho: Share = 1.0,
-        grad_norm: GradNorm = "none",
-        max_norm: Positive = 1.0,
-    ) -> None:
-        super().__init__()
+    lr: Positive = 1e-2
+    backbone_factor: NonNegative = 0.1
+    momentum: BelowOne = 0.9
+    weight_decay: NonNegative = 1e-3
+    per_class: Annotated[int, Field(ge=1)] = 10
+    policy: Policy = "fifo"
+    replay: Annotated[int, Field(ge=0)] | None = None
+    pseudo_weight: NonNegative = 1.0
+    im_weight: NonNegative = 1.0
+    contrast_weight: NonNegative = 1.0
+    temperature: Positive = 0.1
+    rho: Share = 1.0
+    grad_norm: GradNorm = "none"
+    max_norm: Positive = 1.0
+
+    def check_options(self) -> None:
+        """Say how the network below its frozen classifier learns."""
         self.learning = FrozenHead(
-            lr=lr,
-            backbone_factor=backbone_factor,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            rho=rho,
-            grad_norm=grad_norm,
-            max_norm=max_norm,
+            lr=self.lr,
+            backbone_factor=self.backbone_factor,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            rho=self.rho,
+            grad_norm=self.grad_norm,
+            max_norm=self.max_norm,
         )
-        self.per_class, self.policy, self.replay = per_class, policy, replay
-        self.pseudo_weight, self.im_weight = pseudo_weight, im_weight
-        self.contrast_weight, self.temperature = contrast_weight, temperature
 
     def begin(self, access: Online) -> None:
         """Take the source model, freeze its classifier, and lay out the buffer."""
@@ -95,7 +90,7 @@ class UCLGV(OnlineMethod):
         """Answer for the batch; learn from batch and buffer; renew the buffer."""
         new = len(batch.images)
         stored, places = self.buffer.recall(self.replay)
-        features = apart(self.net.features, batch.images, stored)
+        features = forward_separately(self.net.features, batch.images, stored)
         logits: Tensor = self.net.classifier(features)
         p = logits.softmax(1)
         labels = centroid_labels(features.detach(), p.detach())

@@ -9,7 +9,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.api import DecayingSGD, OfflineMethod, Prediction, SourceFree, TargetBatch, views
+from dabench.api import (
+    DecayingSGD,
+    OfflineMethod,
+    Prediction,
+    SourceFree,
+    TargetBatch,
+    set_features,
+    views,
+)
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.divergence import normalised_entropy
 from dabench.methods.functional.losses import information_maximisation
@@ -33,19 +41,10 @@ class Shot(OfflineMethod):
         im_weight: weight of information maximisation.
     """
 
-    def __init__(
-        self,
-        *,
-        lr: Annotated[float, Field(gt=0)] = 1e-2,
-        backbone_factor: Annotated[float, Field(ge=0)] = 0.1,
-        pseudo_weight: Annotated[float, Field(ge=0)] = 0.3,
-        im_weight: Annotated[float, Field(ge=0)] = 1.0,
-    ) -> None:
-        super().__init__()
-        self.lr = lr
-        self.backbone_factor = backbone_factor
-        self.pseudo_weight = pseudo_weight
-        self.im_weight = im_weight
+    lr: Annotated[float, Field(gt=0)] = 1e-2
+    backbone_factor: Annotated[float, Field(ge=0)] = 0.1
+    pseudo_weight: Annotated[float, Field(ge=0)] = 0.3
+    im_weight: Annotated[float, Field(ge=0)] = 1.0
 
     def begin(self, access: SourceFree) -> None:
         """Take the source model and freeze its classifier."""
@@ -59,20 +58,9 @@ class Shot(OfflineMethod):
         groups = self.net.parameter_groups(self.lr, self.backbone_factor)
         return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
 
-    @torch.no_grad()
-    def _survey(self) -> tuple[Tensor, Tensor]:
-        """Return features and probabilities of the whole adapt set."""
-        self.net.eval()
-        found = []
-        for batch in self.access.target.survey():
-            features = self.net.features(batch.images.to(self.device))
-            found.append((features, self.net.classifier(features).softmax(1)))
-        features, p = (torch.cat(column) for column in zip(*found, strict=True))
-        return features, p
-
     def on_train_epoch_start(self) -> None:
         """Refresh the known set and the pseudo-labels."""
-        features, p = self._survey()
+        features, p = set_features(self.net, self.access.target)
         self.known = torch.ones(len(p), dtype=torch.bool, device=p.device)
         if self.access.task.open_set:
             entropy = normalised_entropy(p)
@@ -99,7 +87,7 @@ class Shot(OfflineMethod):
     def calibrate(self) -> None:
         """Freeze the entropy cut on the adapt set."""
         if self.access.task.open_set:
-            _, p = self._survey()
+            _, p = set_features(self.net, self.access.target)
             entropy = normalised_entropy(p).double().cpu().numpy()
             self.cut = two_means_cut(entropy, seed=self.access.seed)
 

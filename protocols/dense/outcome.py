@@ -11,42 +11,44 @@ from torch import Tensor
 
 from dabench.contract.protocol import Outcome
 from dabench.contract.types import Score
-from dabench.protocols.dense import scores as dense_scores
-from dabench.protocols.dense.scores import Layout
-from dabench.protocols.streams.scores import Course
+from dabench.protocols.dense import scores
+from dabench.protocols.dense.scores import ScoreGroups
+from dabench.protocols.streams.layout import StreamLayout
 
 Timing = Literal["after", "before"]
 #: what a frame's counts are kept of, in this order
-KEPT = ("before", "after", "source")
+COUNTED = ("before", "after", "source")
 #: counts of single steps are stored up to so many bytes; sums over segments always
 MOST_BYTES = 20_000_000
 log = logging.getLogger("dabench")
 
 
-def outcome(steps: Mapping[str, Tensor], course: Course, layout: Layout, ranked: Timing) -> Outcome:
+def dense_outcome(
+    steps: Mapping[str, Tensor], layout: StreamLayout, groups: ScoreGroups, ranked: Timing
+) -> Outcome:
     """Turn counts into scores and curves; the timing that does not rank stands under a suffix.
 
     Args:
-        steps: (steps, K, K) counts of each of ``KEPT``.
-        course: the stream's steps.
-        layout: what its segments are.
+        steps: (steps, K, K) counts of each of ``COUNTED``.
+        layout: the stream's steps.
+        groups: which segments and classes are scored together.
         ranked: the timing without a suffix.
     """
-    sums = {name: dense_scores.segment_sums(part, course) for name, part in steps.items()}
-    found = Outcome(scores=[], arrays=arrays(steps, sums, course))
-    for timing in KEPT[:2]:
+    sums = {name: scores.counts_by_segment(part, layout) for name, part in steps.items()}
+    found = Outcome(scores=[], arrays=arrays(steps, sums, layout))
+    for timing in COUNTED[:2]:
         suffix = "" if timing == ranked else f"/{timing}"
-        found.scores += dense_scores.dense_scores(sums[timing], layout, suffix)
-        found.scores += dense_scores.below_source(sums[timing], sums["source"], layout, suffix)
-    found.scores.append(unlabelled(steps["source"]))
+        found.scores += scores.dense_scores(sums[timing], groups, suffix)
+        found.scores += scores.below_source_scores(sums[timing], sums["source"], groups, suffix)
+    found.scores.append(unlabelled_score(steps["source"]))
     for name, segment in ((ranked, "all"), ("source", "source")):
-        found.curves += dense_scores.running(steps[name], course, segment)
-    for line in dense_scores.empty_classes(sums[ranked], layout):
+        found.curves += scores.running_miou(steps[name], layout, segment)
+    for line in scores.empty_classes(sums[ranked], groups):
         log.warning("no pixel in truth or answers, left out of the mean IoU: %s", line)
     return found
 
 
-def unlabelled(counts: Tensor) -> Score:
+def unlabelled_score(counts: Tensor) -> Score:
     """Return the share of frames without a labelled pixel: adapted on, but scored nowhere."""
     empty, done = int((counts.sum((1, 2)) == 0).sum()), len(counts)
     if empty:
@@ -55,11 +57,11 @@ def unlabelled(counts: Tensor) -> Score:
 
 
 def arrays(
-    steps: Mapping[str, Tensor], sums: Mapping[str, Tensor], course: Course
+    steps: Mapping[str, Tensor], sums: Mapping[str, Tensor], layout: StreamLayout
 ) -> dict[str, np.ndarray]:
     """Return the counts: by segment, and by step where they are not too many."""
     found: dict[str, np.ndarray] = {f"segment.{name}": part.numpy() for name, part in sums.items()}
-    lengths = [stretch.last - stretch.first for stretch in course.stretches]
+    lengths = [segment.last - segment.first for segment in layout.segments]
     found["stream.segment"] = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32)
     if 4 * sum(part.numel() for part in steps.values()) < MOST_BYTES:
         for name, part in steps.items():

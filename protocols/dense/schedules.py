@@ -25,7 +25,7 @@ def check_schedule(schedule: Schedule, conditions: Sequence[Segment], rounds: in
             f"--protocol.rounds {rounds}: only a cycle comes round again; add "
             "--protocol.schedule cycle, or drop it"
         )
-    kinds = [under.domain for under in conditions]
+    kinds = [condition.domain for condition in conditions]
     if schedule == "ramp" and len(set(kinds)) < len(kinds):
         raise ConfigError(
             "--protocol.conditions: a ramp climbs through all severities of a kind up to the one "
@@ -41,19 +41,19 @@ def segments(
     Args:
         schedule: ``constant`` and ``cycle``: all frames under every condition (in every round);
             ``ramp``: all frames under every condition once, while its severity climbs from 1 to
-            its own in equal stretches of time.
+            its own in equal spans of time.
         conditions: one segment each.
         rounds: of a cycle.
         rows: frames in the order of their arrival.
     """
     if schedule == "ramp":
-        return [piece for under in conditions for piece in _climb(under, rows)]
+        return [piece for condition in conditions for piece in _climb(condition, rows)]
     if rounds == 1:
-        return [(under, rows) for under in conditions]
+        return [(condition, rows) for condition in conditions]
     return [
-        (Segment(f"{under.name}@{turn}", under.domain, under.severity), rows)
+        (Segment(f"{condition.name}@{turn}", condition.domain, condition.severity), rows)
         for turn in range(1, rounds + 1)
-        for under in conditions
+        for condition in conditions
     ]
 
 

@@ -22,13 +22,13 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     *((170, 68, 153), (221, 221, 221), (119, 119, 119), (102, 51, 0), (187, 204, 51)),
 )
 #: strips for a condition, and at most in all
-EACH, MOST = 4, 12
+MOST_PER_CONDITION, MOST_IN_ALL = 4, 12
 #: a panel is enlarged by a whole factor until it is so wide
-WIDTH = 240
+LEAST_PANEL_WIDTH = 240
 _FONT, _SIZE, _LINE, _GAP = cv2.FONT_HERSHEY_SIMPLEX, 0.4, 18, 4
 
 
-def chosen(conditions: Sequence[str], rows: Sequence[int]) -> set[int]:
+def steps_to_draw(conditions: Sequence[str], rows: Sequence[int]) -> set[int]:
     """Return the steps to draw: a few frames of each condition, the same for every seed.
 
     A frame that a condition shows several times is drawn at its last showing.
@@ -40,33 +40,33 @@ def chosen(conditions: Sequence[str], rows: Sequence[int]) -> set[int]:
     steps: dict[str, dict[int, int]] = {}
     for step, (name, row) in enumerate(zip(conditions, rows, strict=True)):
         steps.setdefault(name, {})[row] = step
-    each = max(1, min(EACH, MOST // len(steps)))
+    each = max(1, min(MOST_PER_CONDITION, MOST_IN_ALL // len(steps)))
     found: list[int] = []
     for by_row in steps.values():
         ordered = sorted(by_row)
         places = np.linspace(0, len(ordered) - 1, each).round().astype(int)
         found += [by_row[ordered[place]] for place in np.unique(places)]
-    return set(found[:MOST])
+    return set(found[:MOST_IN_ALL])
 
 
-def colour(number: int) -> tuple[int, int, int]:
+def class_colour(number: int) -> tuple[int, int, int]:
     """Return a class's RGB colour; after the palette's end it begins again, darker each time."""
     turn, index = divmod(number, len(PALETTE))
     r, g, b = (round(value * 0.6**turn) for value in PALETTE[index])
     return r, g, b
 
 
-def paint(labels: npt.NDArray[np.integer]) -> Picture:
+def paint_classes(labels: npt.NDArray[np.integer]) -> Picture:
     """Return the (H, W, 3) uint8 picture of (H, W) classes; ``IGNORE`` is black."""
-    table = np.array([colour(i) for i in range(IGNORE + 1)], dtype=np.uint8)
+    table = np.array([class_colour(i) for i in range(IGNORE + 1)], dtype=np.uint8)
     table[IGNORE] = 0
     painted: Picture = table[labels]
     return painted
 
 
-def strip(panels: Sequence[tuple[str, Picture]], classes: Sequence[str]) -> Picture:
+def join_panels(panels: Sequence[tuple[str, Picture]], classes: Sequence[str]) -> Picture:
     """Put (H, W, 3) uint8 panels beside each other, with titles above and a legend below."""
-    factor = max(1, -(-WIDTH // panels[0][1].shape[1]))
+    factor = max(1, -(-LEAST_PANEL_WIDTH // panels[0][1].shape[1]))
     columns: list[Picture] = []
     for title, picture in panels:
         large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -77,7 +77,7 @@ def strip(panels: Sequence[tuple[str, Picture]], classes: Sequence[str]) -> Pict
     return np.concatenate((row, _legend(classes, row.shape[1])))
 
 
-def save(path: Path, picture: Picture) -> None:
+def save_png(path: Path, picture: Picture) -> None:
     """Write a PNG.
 
     Raises:
@@ -102,7 +102,7 @@ def _write(picture: Picture, text: str, left: int) -> None:
 
 def _legend(classes: Sequence[str], width: int) -> Picture:
     """Draw a coloured box and a name for every class, and for ignored pixels."""
-    entries = [(name, colour(i)) for i, name in enumerate(classes)] + [("ignored", (0, 0, 0))]
+    entries = [(name, class_colour(i)) for i, name in enumerate(classes)] + [("ignored", (0, 0, 0))]
     lines, left = [_blank(_LINE, width)], 2
     for name, shade in entries:
         need = 22 + cv2.getTextSize(name, _FONT, _SIZE, 1)[0][0]

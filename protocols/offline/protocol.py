@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -12,18 +11,20 @@ from pydantic import Field
 
 from dabench.contract.access import Recorder, Unlabelled
 from dabench.contract.data import ClassSplit, DomainData, Labelled
-from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Build, Outcome, Plan, Run
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Score, Task
-from dabench.engine import fit as loops
-from dabench.errors import AccessError, ConfigError, did_you_mean
+from dabench.engine.fit import fit, predict_all, predict_also
+from dabench.errors import ConfigError, did_you_mean
 from dabench.metrics.predictions import Predictions
 from dabench.metrics.scoring import Scorer, check_order
-from dabench.protocols.offline.separations import Separations
+from dabench.protocols.common.grants import check_grant
+from dabench.protocols.common.rows import RowView
+from dabench.protocols.offline.separations import SeparationRecorder
 from dabench.protocols.offline.upper_bound import UpperBound
 
+#: part of the target -> segment of its scores
 SEGMENTS = {"adapt": "all", "held-out": "held-out"}
 
 
@@ -50,7 +51,7 @@ class OfflineProtocol(ABC):
         self.held_out = held_out
 
     @abstractmethod
-    def hand_out(self, plan: Plan, source: Any, run: Run, recorder: Recorder) -> Any:
+    def make_grant(self, plan: Plan, source: Any, run: Run, recorder: Recorder) -> Any:
         """Return the grant: the one object that a method receives."""
 
     @abstractmethod
@@ -63,7 +64,7 @@ class OfflineProtocol(ABC):
             return f"source and target are both '{data.source}'; choose two domains"
         return None
 
-    def choose(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
+    def choose_rows(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
         """Return the target rows to use (a hook for sub-sampling)."""
         return rows
 
@@ -76,7 +77,7 @@ class OfflineProtocol(ABC):
         table[private] = len(known)
         table[known] = np.arange(len(known))
         truth = table[data.target_all.labels]
-        rows = self.choose(np.flatnonzero(truth >= 0), truth, len(known))
+        rows = self.choose_rows(np.flatnonzero(truth >= 0), truth, len(known))
         check_order(truth[rows], f"{data.dataset}/{data.target}")
         held = _stratified(rows, data.target_all.labels, self.held_out)
         parts = {"adapt": np.setdiff1d(rows, held)}
@@ -102,13 +103,13 @@ class OfflineProtocol(ABC):
         """
         method = build()
         check_grant(method, self.grant)
-        kept = Separations(run.recorder)
-        access = self.hand_out(plan, source, run, kept)
+        kept = SeparationRecorder(run.recorder)
+        access = self.make_grant(plan, source, run, kept)
         seed_everything(seed(run.seed, "adaptation"))
         if isinstance(method, UpperBound):
             method.reveal(plan.truth["adapt"])
         method.begin(access)
-        curve, seconds = loops.fit(method, run)
+        curve, seconds = fit(method, run)
         method.calibrate()
         cost = access.cost
         spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
@@ -124,12 +125,12 @@ class OfflineProtocol(ABC):
         outcome.curves += kept.scores(plan.truth["adapt"], plan.task.num_classes)
         last = run.budget.epochs if method.trains else 0
         for name, part in plan.parts.items():
-            found = loops.predict_all(method, part, run.device, run.progress, judge=name == "adapt")
+            found = predict_all(method, part, run.device, run.progress, judge=name == "adapt")
             outcome.scores += scorers[name](found, last)
             outcome.curves += [replace(score, at=last) for score in found.judged]
             outcome.arrays |= _arrays(name, found, plan)
         outcome.curves += _without_classes([s for s in outcome.scores if s.segment == "all"])
-        for name, found in loops.predict_also(method, plan.parts["adapt"], run.device).items():
+        for name, found in predict_also(method, plan.parts["adapt"], run.device).items():
             also = Scorer(
                 plan.truth["adapt"], plan.task.classes, open_set=self.open_set, segment=name
             )
@@ -138,27 +139,6 @@ class OfflineProtocol(ABC):
             outcome.cost["oracle_queries"] = float(cost.queries)
             outcome.cost["oracle_queries_scoring"] = float(cost.scoring_queries)
         return outcome
-
-
-def check_grant(
-    method: OfflineMethod | OnlineMethod, grant: type, extras: frozenset[str] = frozenset()
-) -> None:
-    """Compare what a method needs with what a protocol gives (``extras``: by name).
-
-    Raises:
-        AccessError: another grant, or extras that the protocol does not know.
-    """
-    name = type(method).__name__
-    if not issubclass(grant, method.grant):
-        wanted = method.grant if isinstance(method.grant, tuple) else (method.grant,)
-        raise AccessError(
-            f"{name} needs {' or '.join(w.__name__ for w in wanted)}, "
-            f"this protocol grants {grant.__name__}; "
-            "see 'dabench list' for the protocols that each method serves"
-        )
-    if not method.extras <= extras:
-        wish = sorted(method.extras - extras)
-        raise AccessError(f"{name} asks for {wish}, which is not granted here")
 
 
 def find_split(data: DomainData, name: str) -> ClassSplit:
@@ -184,27 +164,7 @@ def _select(data: Labelled, table: IntArray, num_known: int) -> Labelled:
     rows = np.flatnonzero((labels >= 0) & (labels < num_known))
     if len(rows) == len(labels):
         return Labelled(data.images, labels, data.digest)
-    return Labelled(_Rows(data, rows), labels[rows], data.digest)
-
-
-def select_rows(data: Labelled, rows: IntArray) -> Labelled:
-    """Return some rows of labelled images, without copying a picture; the digest names them."""
-    sha = hashlib.sha256(data.digest.encode())
-    sha.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
-    return Labelled(_Rows(data, rows), data.labels[rows], sha.hexdigest())
-
-
-class _Rows:
-    """A view of some rows of an image array, without copying it."""
-
-    def __init__(self, data: Labelled, rows: IntArray) -> None:
-        self._images, self._rows = data.images, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: IntArray) -> np.ndarray:
-        return self._images[self._rows[index]]
+    return Labelled(RowView(data, rows), labels[rows], data.digest)
 
 
 def _without_classes(scores: list[Score]) -> list[Score]:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from dabench.contract.access import Recorder
 from dabench.contract.types import IntArray, Score, Separation
-from dabench.metrics.classification import UnknownScoreMetrics
+from dabench.metrics.open_set import UnknownScoreMetrics
 
 
-class Separations(Recorder):
+class SeparationRecorder(Recorder):
     """Pass everything on to another recorder, and keep the separations by name and epoch."""
 
     def __init__(self, inner: Recorder) -> None:

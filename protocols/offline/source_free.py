@@ -18,7 +18,7 @@ class SourceFreeProtocol(OfflineProtocol):
 
     grant: ClassVar[type] = SourceFree
 
-    def hand_out(self, plan: Plan, source: Network, run: Run, recorder: Recorder) -> SourceFree:
+    def make_grant(self, plan: Plan, source: Network, run: Run, recorder: Recorder) -> SourceFree:
         """Copy the source model; with ``--init bn-target`` re-estimate its BatchNorm statistics."""
         network = copy.deepcopy(source)
         network.cost = Cost()

@@ -18,7 +18,7 @@ from dabench.networks.batchnorm import batch_statistics
 
 
 class UpperBound(OfflineMethod, OnlineMethod):
-    """A row that is allowed to see labels; lives beside the protocols."""
+    """A row that is allowed to see labels; it stands beside the protocols."""
 
     grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox, Online)
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})

@@ -1,4 +1,4 @@
-"""What the online protocols share: one stream, one walk along it, one way to score."""
+"""What the online protocols share: one stream, one run along it, one way to score."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, Outcome, Run, StreamPlan
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Task
-from dabench.datasets.weather import apply as weather
-from dabench.engine.stream import Journal
+from dabench.datasets.weather.apply import MIN_SIDE, RENDERING
+from dabench.engine.stream import StreamLog
 from dabench.errors import ConfigError
 from dabench.metrics.scoring import check_order
-from dabench.protocols.offline.protocol import select_rows
-from dabench.protocols.streams import pictures as streams
-from dabench.protocols.streams.class_runner import ClassWalker
+from dabench.protocols.common.rows import select_rows
+from dabench.protocols.streams.class_runner import ClassStreamRunner
+from dabench.protocols.streams.roles import Order, order_rows, split_roles
 from dabench.protocols.streams.runner import check_init
 
 #: images of a class from which every role has one
-FEWEST = 5
+FEWEST_PER_CLASS = 5
 
 
 class OnlineProtocol(ABC):
@@ -49,14 +49,14 @@ class OnlineProtocol(ABC):
     black_box: ClassVar[bool] = False
     online: ClassVar[bool] = True
     #: whether every segment begins with a fresh method
-    fresh: ClassVar[bool] = False
+    fresh_per_segment: ClassVar[bool] = False
     #: whether held-out images are scored after every segment
-    probes: ClassVar[bool] = False
+    scores_held_out: ClassVar[bool] = False
 
     def __init__(
         self,
         *,
-        order: streams.Order = "random",
+        order: Order = "random",
         concentration: Annotated[float, Field(gt=0)] = 0.1,
         also_after: bool = False,
     ) -> None:
@@ -71,17 +71,20 @@ class OnlineProtocol(ABC):
 
     def is_valid(self, data: DomainData) -> str | None:
         """Return why these data cannot be used, or None."""
-        if data.image_size < weather.MIN_SIDE:
-            return f"images of {data.image_size} px; weather needs {weather.MIN_SIDE}"
+        if data.image_size < MIN_SIDE:
+            return f"images of {data.image_size} px; weather needs {MIN_SIDE}"
         counts = np.bincount(data.target_all.labels, minlength=len(data.classes))
-        few = [name for name, n in zip(data.classes, counts, strict=True) if 0 < n < FEWEST]
+        few = [
+            name for name, n in zip(data.classes, counts, strict=True) if 0 < n < FEWEST_PER_CLASS
+        ]
         if few:
-            return f"fewer than {FEWEST} images of {', '.join(few[:5])}: no part for every role"
+            listed = ", ".join(few[:5])
+            return f"fewer than {FEWEST_PER_CLASS} images of {listed}: no part for every role"
         return None
 
     def plan(self, data: DomainData, batch_size: int, seed: int) -> StreamPlan:
         """Fix the roles, order the stream and freeze it; depends on nothing else."""
-        found = streams.roles(data)
+        found = split_roles(data)
         labels = data.target_all.labels
         check_order(labels, f"{data.dataset}/{data.target}")
         source, val = data.source_train, data.source_val
@@ -90,13 +93,13 @@ class OnlineProtocol(ABC):
             source_rows, val = found.source, None
             source = select_rows(data.target_all, source_rows)
         sha = hashlib.sha256(b"".join(r.tobytes() for r in (source_rows, found.held_out)))
-        rendering = f"{weather.RENDERING}, roles {sha.hexdigest()}"
+        rendering = f"{RENDERING}, roles {sha.hexdigest()}"
         segments = tuple(self.segments(found.stream, labels, seed))
-        for under, rows in segments:
+        for segment, rows in segments:
             if not len(rows):
                 raise ConfigError(
-                    f"segment '{under.name}' has no image: {len(found.stream)} stream images over "
-                    f"{len(segments)} segments; use --protocol.parts replay or more images"
+                    f"segment '{segment.name}' has no image: {len(found.stream)} stream images "
+                    f"over {len(segments)} segments; use --protocol.parts replay or more images"
                 )
         return StreamPlan(
             task=Task("classification", data.classes, data.image_size, False, data.flip),
@@ -110,12 +113,12 @@ class OnlineProtocol(ABC):
 
     def arrange(self, rows: IntArray, labels: IntArray, value: int) -> IntArray:
         """Put positions in the order that the options ask for."""
-        return streams.arrange(rows, labels, self.order, self.concentration, value)
+        return order_rows(rows, labels, self.order, self.concentration, value)
 
-    # -- the walk -------------------------------------------------------------------------------
+    # -- the run --------------------------------------------------------------------------------
 
     def run(self, build: BuildOnline, plan: StreamPlan, source: Network, run: Run) -> Outcome:
-        """Walk along the stream, and score.
+        """Push the whole stream, and score.
 
         Raises:
             AccessError: the method needs something that this protocol does not grant.
@@ -123,6 +126,6 @@ class OnlineProtocol(ABC):
             CacheError: a checkpoint of another run.
         """
         check_init(run)
-        walker = ClassWalker(self, build, plan, source, run, Journal())
-        walker.go()
-        return walker.outcome()
+        runner = ClassStreamRunner(self, build, plan, source, run, StreamLog())
+        runner.run()
+        return runner.outcome()

@@ -1,4 +1,4 @@
-"""One walk along a stream: what protocols of online classification and segmentation share."""
+"""One run along a stream: what protocols of online classification and segmentation share."""
 
 from __future__ import annotations
 
@@ -22,31 +22,30 @@ from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, Stre
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Kind
-from dabench.engine import stream as walk
+from dabench.engine.stream import Progress, restore_checkpoint, run_stream, save_checkpoint
 from dabench.errors import AccessError, ConfigError
-from dabench.protocols.offline.protocol import check_grant
-from dabench.protocols.streams import pictures as streams
+from dabench.protocols.common.grants import check_grant
+from dabench.protocols.streams.extras import granted_extras
+from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 from dabench.protocols.streams.recorder import StreamRecorder
-from dabench.protocols.streams.scores import Course, Stretch
+from dabench.protocols.streams.shifts import render
 
-#: clear images that EATA's Fisher matrix is estimated on (source-like, without labels)
-FISHER_IMAGES = 2000
-#: steps between two points of what is written while the stream is walked
-LIVE = 10
+#: steps between two points of what is written while the stream runs
+LIVE_EVERY = 10
 log = logging.getLogger("dabench")
 
 
-class Granting(Protocol):
-    """What a walk asks of its protocol."""
+class StreamProtocol(Protocol):
+    """What the runner asks of its protocol."""
 
     kind: ClassVar[Kind]
     grant: ClassVar[type]
     grants: ClassVar[frozenset[str]]
 
 
-J = TypeVar("J", bound=walk.Progress)
-P = TypeVar("P", bound=Granting)
-Plans = TypeVar("Plans", StreamPlan, DensePlan)
+LogT = TypeVar("LogT", bound=Progress)
+ProtocolT = TypeVar("ProtocolT", bound=StreamProtocol)
+PlanT = TypeVar("PlanT", StreamPlan, DensePlan)
 
 
 def check_init(run: Run) -> None:
@@ -62,46 +61,47 @@ def check_init(run: Run) -> None:
         )
 
 
-class Walker(ABC, Generic[P, Plans, J]):
-    """One run: the stream's steps, the method of the hour, and the journal.
+class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
+    """One run: the stream's steps, the method of the present episode, and the log.
 
-    A kind of task says what is kept of an answer (:meth:`note`), and what becomes of it.
+    A kind of task says what is kept of an answer (:meth:`record_answer`), and what becomes of it.
     """
 
     def __init__(
         self,
-        protocol: P,
+        protocol: ProtocolT,
         build: BuildOnline,
-        plan: Plans,
+        plan: PlanT,
         source: Network,
         run: Run,
-        journal: J,
+        stream_log: LogT,
     ) -> None:
-        self.protocol, self.build, self.run, self.journal = protocol, build, run, journal
-        self.plan: Plans = plan
+        self.protocol, self.build, self.context = protocol, build, run
+        self.stream_log = stream_log
+        self.plan: PlanT = plan
         self.source = copy.deepcopy(source).to(run.device).eval()
         self.source.cost = Cost(paused=True)
         self.cost = Cost()
         self.recorder = StreamRecorder(run.recorder)
-        self.chunks: list[tuple[Segment, IntArray]] = []
-        stretches: list[Stretch] = []
-        for under, rows in plan.stream.segments:
-            first = len(self.chunks)
+        self.batches: list[tuple[Segment, IntArray]] = []
+        steps: list[SegmentSteps] = []
+        for segment, rows in plan.stream.segments:
+            first = len(self.batches)
             # of equal size: a small batch at a segment's end has poor statistics, and betrays it
             parts = np.array_split(rows, math.ceil(len(rows) / plan.stream.batch_size))
-            self.chunks += [(under, part) for part in parts]
-            stretches.append(Stretch(under.name, first, len(self.chunks)))
-        self.course = self.make_course(tuple(stretches))
+            self.batches += [(segment, part) for part in parts]
+            steps.append(SegmentSteps(segment.name, first, len(self.batches)))
+        self.layout = self.make_layout(tuple(steps))
         resume = run.resume if run.resume is not None and run.resume.wanted else None
         if resume is None:
             self.recorder.begin(0)
-        self.method = self.start(0)
+        self.method = self.start_method(0)
         if resume is not None:
-            found = walk.restore(resume, self.method, self.journal)
+            found = restore_checkpoint(resume, self.method, self.stream_log)
             log.info(
-                "going on at step %d%s", self.journal.steps, "" if found else ": no checkpoint"
+                "going on at step %d%s", self.stream_log.steps, "" if found else ": no checkpoint"
             )
-            self.recorder.begin(self.journal.steps)
+            self.recorder.begin(self.stream_log.steps)
 
     # -- what a kind of task adds ---------------------------------------------------------------
 
@@ -111,51 +111,51 @@ class Walker(ABC, Generic[P, Plans, J]):
         """The target domain's clear pictures by position."""
 
     @property
-    def draw(self) -> int:
+    def weather_seed(self) -> int:
         """What draws the weather beside position, kind and severity: the same for all seeds."""
         return 0
 
     @abstractmethod
-    def make_course(self, stretches: tuple[Stretch, ...]) -> Course:
+    def make_layout(self, segments: tuple[SegmentSteps, ...]) -> StreamLayout:
         """Say where fresh methods begin, and how wide windows are."""
 
     @abstractmethod
-    def note(self, batch: TargetBatch, logits: Tensor) -> None:
+    def record_answer(self, batch: TargetBatch, logits: Tensor) -> None:
         """Keep what an answer says, and count the step."""
 
     @abstractmethod
-    def status(self, stretch: Stretch) -> str:
+    def progress_text(self, segment: SegmentSteps) -> str:
         """Return how the segment goes, for the progress line."""
 
     @abstractmethod
-    def live(self, stretch: Stretch, step: int) -> None:
+    def write_live_point(self, segment: SegmentSteps, step: int) -> None:
         """Write the last point of a curve."""
 
     @abstractmethod
     def outcome(self) -> Outcome:
         """Let the answers meet the truth."""
 
-    def check(self, method: OnlineMethod) -> None:
+    def check_method(self, method: OnlineMethod) -> None:
         """Refuse a method that does not fit the protocol's options."""
 
-    def before(self) -> None:
+    def before_stream(self) -> None:
         """Do what precedes the first step."""
 
-    def show(self, stretch: Stretch) -> None:
+    def show_segment(self, segment: SegmentSteps) -> None:
         """Write pictures of a segment that begins."""
 
-    def approach(self, rows: IntArray) -> None:
+    def before_batch(self, rows: IntArray) -> None:
         """Do what precedes the rendering of a batch."""
 
-    def prepare(self, batch: TargetBatch) -> None:
+    def before_step(self, batch: TargetBatch) -> None:
         """Do what precedes the method's step on a batch."""
 
-    def after(self, number: int) -> None:
+    def after_segment(self, number: int) -> None:
         """Do what follows a segment; called again where a killed run may have missed it."""
 
     # -- the method -----------------------------------------------------------------------------
 
-    def start(self, number: int) -> OnlineMethod:
+    def start_method(self, number: int) -> OnlineMethod:
         """Build a method and hand it a fresh copy of the source model."""
         method = self.build()
         check_grant(method, self.protocol.grant, self.protocol.grants)
@@ -164,90 +164,73 @@ class Walker(ABC, Generic[P, Plans, J]):
                 f"{type(method).__name__} serves {' and '.join(sorted(method.kinds))}, this is "
                 f"{self.protocol.kind}; see 'dabench list' for the protocols that it serves"
             )
-        self.check(method)
+        self.check_method(method)
         network = copy.deepcopy(self.source)
         network.cost = self.cost
-        extras = self.extras(method)
+        extras = granted_extras(method, self.plan, self.context)
         task, size = self.plan.task, self.plan.stream.batch_size
-        seed_everything(seed(self.run.seed, "adaptation", str(number)))
-        method.begin(Online(task, network, size, self.run.seed, self.recorder, extras))
-        return method.to(self.run.device)
+        seed_everything(seed(self.context.seed, "adaptation", str(number)))
+        method.begin(Online(task, network, size, self.context.seed, self.recorder, extras))
+        return method.to(self.context.device)
 
-    def extras(self, method: OnlineMethod) -> dict[str, Any]:
-        """Return what a method declared beyond the grant, by name."""
-        extras: dict[str, Any] = {}
-        if "fisher-images" in method.extras:
-            rows = np.arange(len(self.plan.source.images))[:FISHER_IMAGES]
-            extras["fisher-images"] = to_float(self.plan.source.images[rows]).to(self.run.device)
-        if "source-parts" in method.extras:
-            if self.run.source_parts is None:
-                raise AccessError(
-                    f"{type(method).__name__} asks for source-parts, and nothing trains them here; "
-                    "start it with 'dabench run'"
-                )
-            # a copy: every fresh method begins with the parts as they were trained
-            parts = copy.deepcopy(self.run.source_parts(method))
-            extras["source-parts"] = parts.to(self.run.device)
-        return extras
+    # -- the stream loop -------------------------------------------------------------------------
 
-    # -- the walk -------------------------------------------------------------------------------
-
-    def go(self) -> None:
-        """Walk from where the journal stands to the end of the stream."""
-        self.before()
-        begins = {life.start for life in self.course.lives} - {0}
-        done = self.journal.steps
-        bar = tqdm(total=len(self.chunks), initial=done, disable=not self.run.progress)
-        for number, stretch in enumerate(self.course.stretches, start=1):
-            if stretch.last > self.journal.steps:
-                if stretch.first in begins and stretch.first == self.journal.steps:
-                    self.journal.skipped += self.method.updates_skipped
-                    self.method = self.start(number)
-                self.along(stretch, bar)
-            self.after(number)
+    def run(self) -> None:
+        """Go on from where the log stands to the end of the stream."""
+        self.before_stream()
+        begins = {episode.start for episode in self.layout.episodes} - {0}
+        done = self.stream_log.steps
+        bar = tqdm(total=len(self.batches), initial=done, disable=not self.context.progress)
+        for number, segment in enumerate(self.layout.segments, start=1):
+            if segment.last > self.stream_log.steps:
+                if segment.first in begins and segment.first == self.stream_log.steps:
+                    self.stream_log.skipped += self.method.updates_skipped
+                    self.method = self.start_method(number)
+                self.run_segment(segment, bar)
+            self.after_segment(number)
         bar.close()
 
-    def along(self, stretch: Stretch, bar: tqdm[Any]) -> None:
+    def run_segment(self, segment: SegmentSteps, bar: tqdm[Any]) -> None:
         """Push one segment's remaining batches."""
-        begin = self.journal.steps
-        if begin == stretch.first:
-            self.show(stretch)
-        arrived = sum(len(rows) for _, rows in self.chunks[:begin])
-        for batch, logits in walk.walk(
+        begin = self.stream_log.steps
+        if begin == segment.first:
+            self.show_segment(segment)
+        arrived = sum(len(rows) for _, rows in self.batches[:begin])
+        for batch, logits in run_stream(
             self.method,
-            self.pictures(begin, stretch.last),
-            self.journal,
+            self.render_batches(begin, segment.last),
+            self.stream_log,
             arrived,
             dense=self.protocol.kind == "segmentation",
-            prepare=self.prepare,
+            before_step=self.before_step,
         ):
-            self.note(batch, logits)
-            bar.set_description(f"{stretch.name}: {self.status(stretch)}", refresh=False)
+            self.record_answer(batch, logits)
+            bar.set_description(f"{segment.name}: {self.progress_text(segment)}", refresh=False)
             bar.update()
-            last = self.journal.steps - 1
-            if last % LIVE == 0:
-                self.live(stretch, last)
-            self.recorder.step = self.journal.steps
-            self.checkpoint()
+            last = self.stream_log.steps - 1
+            if last % LIVE_EVERY == 0:
+                self.write_live_point(segment, last)
+            self.recorder.step = self.stream_log.steps
+            self.keep_checkpoint()
 
-    def pictures(self, first: int, last: int) -> Iterator[Tensor]:
+    def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
         """Render the batches of some steps, each when its turn has come."""
-        for under, rows in self.chunks[first:last]:
-            self.approach(rows)
-            yield to_float(streams.render(self.images, rows, under, self.draw))
+        for segment, rows in self.batches[first:last]:
+            self.before_batch(rows)
+            yield to_float(render(self.images, rows, segment, self.weather_seed))
 
-    def checkpoint(self) -> None:
-        """Keep the state every few steps."""
-        resume = self.run.resume
-        if resume is not None and resume.every and self.journal.steps % resume.every == 0:
-            walk.save(resume, self.method, self.journal)
+    def keep_checkpoint(self) -> None:
+        """Write the state every few steps."""
+        resume = self.context.resume
+        if resume is not None and resume.every and self.stream_log.steps % resume.every == 0:
+            save_checkpoint(resume, self.method, self.stream_log)
 
-    def spent(self) -> dict[str, float]:
+    def costs(self) -> dict[str, float]:
         """Return what the run cost."""
         return {
             "images_forward": float(self.cost.forward),
             "images_backward": float(self.cost.backward),
-            "adapt_seconds": self.journal.seconds,
-            "updates_skipped": float(self.journal.skipped + self.method.updates_skipped),
+            "adapt_seconds": self.stream_log.seconds,
+            "updates_skipped": float(self.stream_log.skipped + self.method.updates_skipped),
             "parameters": float(sum(p.numel() for p in self.method.parameters())),
         }

@@ -1,69 +1,31 @@
-"""From a stream's journal and its truth to scores and curves."""
+"""From a stream's log and its truth to scores and curves."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dabench.contract.types import IntArray, Score
+from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 
-#: the running accuracy's window: so many batches, and more where these hold fewer images
-WINDOW, WINDOW_IMAGES = 5, 200
 #: how far below the source model's windowed accuracy a method has collapsed
 COLLAPSE = 0.10
 #: updates under which a segment's accuracy says little
-SHORT = 15
+SHORT_SEGMENT = 15
 Bools = np.ndarray
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """The steps of a segment: ``first`` to ``last`` (exclusive)."""
-
-    name: str
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class Course:
-    """A stream's steps in stretches.
-
-    Attributes:
-        stretches: the segments' steps.
-        batch_size: images a batch at most.
-        fresh: whether a fresh method begins at every stretch: windows then end with it.
-    """
-
-    stretches: tuple[Stretch, ...]
-    batch_size: int
-    fresh: bool = False
-
-    @property
-    def window(self) -> int:
-        """Batches in a window."""
-        return max(WINDOW, math.ceil(WINDOW_IMAGES / self.batch_size))
-
-    @property
-    def lives(self) -> list[slice]:
-        """The steps that one method goes through."""
-        if self.fresh:
-            return [slice(s.first, s.last) for s in self.stretches]
-        return [slice(0, self.stretches[-1].last)]
-
-
-def hits(answers: Sequence[Tensor], truth: Sequence[IntArray]) -> list[Bools]:
+def correct_answers(answers: Sequence[Tensor], truth: Sequence[IntArray]) -> list[Bools]:
     """Return per step (B,) bool: whether an answer is right."""
     return [a.numpy() == t for a, t in zip(answers, truth, strict=True)]
 
 
-def windowed(right: Sequence[Bools], window: int) -> list[float]:
+def windowed_accuracy(right: Sequence[Bools], window: int) -> list[float]:
     """Return per step the accuracy over the last ``window`` batches (fewer at the start)."""
     good = np.cumsum([0, *(h.sum() for h in right)])
     seen = np.cumsum([0, *(len(h) for h in right)])
@@ -74,7 +36,7 @@ def windowed(right: Sequence[Bools], window: int) -> list[float]:
     ]
 
 
-def lasting(low: Sequence[bool], least: int) -> int | None:
+def lasting_from(low: Sequence[bool], least: int) -> int | None:
     """Return the first step from which ``low`` holds to the end, for ``least`` steps or more."""
     tail = len(list(itertools.takewhile(bool, reversed(low))))
     return len(low) - tail if tail >= min(least, len(low)) and tail else None
@@ -83,7 +45,7 @@ def lasting(low: Sequence[bool], least: int) -> int | None:
 def collapse_step(own: Sequence[float], source: Sequence[float], least: int = 1) -> int | None:
     """Return the first step from which the windowed accuracy stays .10 below the source's."""
     low = [s - o > COLLAPSE - 1e-9 for o, s in zip(own, source, strict=True)]
-    return lasting(low, least)
+    return lasting_from(low, least)
 
 
 def effective_classes(mean: Tensor) -> float:
@@ -92,14 +54,14 @@ def effective_classes(mean: Tensor) -> float:
 
 
 def stream_scores(
-    right: list[Bools], source: list[Bools], course: Course, suffix: str = ""
+    right: list[Bools], source: list[Bools], layout: StreamLayout, suffix: str = ""
 ) -> list[Score]:
     """Return online accuracy overall and by segment, the worst window, and what collapsed.
 
     Args:
         right: per step, whether the method's answers are right.
         source: the same of the source model.
-        course: the stream's steps.
+        layout: the stream's steps.
         suffix: appended to the segments' names ("" for the declared timing).
     """
     done = len(right)
@@ -110,17 +72,17 @@ def stream_scores(
         return Score("accuracy", float(part.mean()), len(part), segment, done)
 
     rows = [accuracy("", 0, done)]
-    rows += [accuracy(s.name, s.first, s.last) for s in course.stretches]
-    final = course.stretches[-1]
+    rows += [accuracy(s.name, s.first, s.last) for s in layout.segments]
+    final = layout.segments[-1]
     rows.append(accuracy("final", final.first, final.last))
     worst: list[float] = []
     collapsed: list[int] = []
-    for life in course.lives:
-        own, base = (windowed(found[life], course.window) for found in (right, source))
-        worst += own[min(course.window, len(own)) - 1 :]
-        since = collapse_step(own, base, course.window)
-        collapsed += [] if since is None else list(range(life.start + since, life.stop))
-    n = course.window * course.batch_size
+    for episode in layout.episodes:
+        own, base = (windowed_accuracy(found[episode], layout.window) for found in (right, source))
+        worst += own[min(layout.window, len(own)) - 1 :]
+        since = collapse_step(own, base, layout.window)
+        collapsed += [] if since is None else list(range(episode.start + since, episode.stop))
+    n = layout.window * layout.batch_size
     rows.append(Score("accuracy", min(worst), n, f"worst-window{suffix}", done))
     segment = suffix.lstrip("/") or "all"
     mean, its = float(np.concatenate(right).mean()), float(np.concatenate(source).mean())
@@ -130,29 +92,33 @@ def stream_scores(
     return rows
 
 
-def label_free_scores(mean: Sequence[Tensor], sizes: Sequence[int], course: Course) -> list[Score]:
+def label_free_scores(
+    mean: Sequence[Tensor], sizes: Sequence[int], layout: StreamLayout
+) -> list[Score]:
     """Return the collapse that needs no label, and the share of segments that are too short.
 
     ``collapsed/label-free``: share of the steps from which exp(entropy of the mean prediction)
     stays below K/4.
     """
-    shares, done, collapsed = _effective(mean, sizes, course), len(mean), 0
-    for life in course.lives:
-        since = lasting([share < 0.25 for share in shares[life]], course.window)
-        collapsed += 0 if since is None else life.stop - life.start - since
-    short = [s.last - s.first < SHORT for s in course.stretches]
+    shares, done, collapsed = _effective_shares(mean, sizes, layout), len(mean), 0
+    for episode in layout.episodes:
+        since = lasting_from([share < 0.25 for share in shares[episode]], layout.window)
+        collapsed += 0 if since is None else episode.stop - episode.start - since
+    short = [s.last - s.first < SHORT_SEGMENT for s in layout.segments]
     return [
         Score("collapsed", collapsed / done, done, "label-free", done),
         Score("short", sum(short) / len(short), len(short), at=done),
     ]
 
 
-def _effective(mean: Sequence[Tensor], sizes: Sequence[int], course: Course) -> list[float]:
+def _effective_shares(
+    mean: Sequence[Tensor], sizes: Sequence[int], layout: StreamLayout
+) -> list[float]:
     """Return per step the effective classes of a window, as a share of K."""
     found: list[float] = []
-    for life in course.lives:
-        for end in range(life.start + 1, life.stop + 1):
-            begin = max(life.start, end - course.window)
+    for episode in layout.episodes:
+        for end in range(episode.start + 1, episode.stop + 1):
+            begin = max(episode.start, end - layout.window)
             weights = torch.tensor(sizes[begin:end], dtype=torch.float64)
             window = torch.stack(list(mean[begin:end])).double()
             average = (weights[:, None] * window).sum(0) / weights.sum()
@@ -165,15 +131,19 @@ def stream_curves(
     source: list[Bools],
     mean: Sequence[Tensor],
     sizes: Sequence[int],
-    course: Course,
+    layout: StreamLayout,
 ) -> list[Score]:
     """Return windowed accuracy of method and source, and the label-free sign of a collapse."""
-    n = course.window * course.batch_size
+    n = layout.window * layout.batch_size
     rows: list[Score] = []
     for segment, found in (("all", right), ("source", source)):
-        values = [v for life in course.lives for v in windowed(found[life], course.window)]
+        values = [
+            v
+            for episode in layout.episodes
+            for v in windowed_accuracy(found[episode], layout.window)
+        ]
         rows += [Score("running_accuracy", v, n, segment, i) for i, v in enumerate(values)]
-    shares = _effective(mean, sizes, course)
+    shares = _effective_shares(mean, sizes, layout)
     return rows + [Score("effective_classes", v, n, at=i) for i, v in enumerate(shares)]
 
 
@@ -201,10 +171,10 @@ def held_out_scores(
 
 
 def held_out_curves(
-    probes: Sequence[tuple[int, str, float]], stretches: Sequence[Stretch], n: int
+    probes: Sequence[tuple[int, str, float]], segments: Sequence[SegmentSteps], n: int
 ) -> list[Score]:
     """Return every probe, at the step after which it was made (0 = the source model)."""
-    ends = [0, *(s.last for s in stretches)]
+    ends = [0, *(s.last for s in segments)]
     return [
         Score("accuracy", value, n, f"held-out-{name}", ends[number])
         for number, name, value in probes

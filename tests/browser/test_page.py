@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from dabench.board.page.build import leaderboard_page
-from dabench.board.page.gather import Gathered, Reader
-from dabench.registry.method_info import registered
+from dabench.board.page.page_records import PageRecords, RecordReducer
+from dabench.registry.method_info import registered_info
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="pip install playwright for the tests in a browser"
@@ -69,9 +69,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         for seed in range(5)
     ]
     found += [record("sf-osda", "usd", seed, 0.65, criterion="ce") for seed in range(5)]
-    reader = Reader(registered())
+    reader = RecordReducer(registered_info())
     content = leaderboard_page(
-        Gathered([reader.reduced(one) for one in found]), "source", registered()
+        PageRecords([reader.reduced(one) for one in found]), "source", registered_info()
     )
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_bytes(content)

@@ -14,7 +14,8 @@ from dabench.contract.access import Budget, Online, Recorder
 from dabench.contract.protocol import Run
 from dabench.engine import fit as loops
 from dabench.errors import AccessError, ConfigError
-from dabench.oracle.client import AnswerForm, InProcess
+from dabench.oracle.answer_forms import AnswerForm
+from dabench.oracle.in_process import InProcess
 from dabench.protocols.offline.upper_bound import UpperBound
 
 SERVED = [(name, entry.protocols) for name, entry in registry.METHODS.items()]

@@ -23,7 +23,7 @@ from dabench.contract.types import Prediction
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, TrainingError
 from dabench.protocols.offline.upper_bound import UpperBound
-from dabench.source_models import classifier as source
+from dabench.source_models import classifier, loading
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "gradual-weather": {"weather": "fog"},
@@ -80,8 +80,8 @@ def streams(data: DomainData, tmp_path_factory: pytest.TempPathFactory) -> Any:
         if name not in made:
             protocol = registry.protocol(name)(**OPTIONS[name])
             plan = protocol.plan(data, BATCH, 0)
-            recipe = source.Recipe("small-cnn", "none", 4)
-            model = source.load_or_train(recipe, plan, 0, cache, "cpu", False)
+            recipe = classifier.Recipe("small-cnn", "none", 4)
+            model = loading.load_or_train(recipe, plan, 0, cache, "cpu", False)
             made[name] = StreamBench(protocol, plan, model.network)
         return made[name]
 
@@ -100,7 +100,7 @@ def answers(outcome: Outcome) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def walked(streams: Any) -> Callable[[str, str], Outcome]:
+def outcome_of(streams: Any) -> Callable[[str, str], Outcome]:
     """Return the outcome of a pair, run once."""
     made: dict[tuple[str, str], Outcome] = {}
 
@@ -113,8 +113,8 @@ def walked(streams: Any) -> Callable[[str, str], Outcome]:
 
 
 @pytest.mark.parametrize(("name", "protocol"), PAIRS)
-def test_a_stream_is_scored(walked: Any, streams: Any, name: str, protocol: str) -> None:
-    outcome, here = walked(name, protocol), streams(protocol)
+def test_a_stream_is_scored(outcome_of: Any, streams: Any, name: str, protocol: str) -> None:
+    outcome, here = outcome_of(name, protocol), streams(protocol)
     keys = {score.key for score in outcome.scores}
     assert here.protocol.primary in keys
     for under, rows in here.plan.stream.segments:
@@ -130,38 +130,40 @@ def test_a_stream_is_scored(walked: Any, streams: Any, name: str, protocol: str)
 
 
 @pytest.mark.parametrize(("name", "protocol"), FEW)
-def test_labels_do_not_matter(walked: Any, streams: Any, name: str, protocol: str) -> None:
+def test_labels_do_not_matter(outcome_of: Any, streams: Any, name: str, protocol: str) -> None:
     here = streams(protocol)
     truth = np.random.default_rng(0).permutation(here.plan.truth)
     blinded = here.run(build(name), dataclasses.replace(here.plan, truth=truth))
-    assert answers(blinded) == answers(walked(name, protocol))
+    assert answers(blinded) == answers(outcome_of(name, protocol))
 
 
-def test_the_upper_bound_sees_labels(walked: Any, streams: Any) -> None:
+def test_the_upper_bound_sees_labels(outcome_of: Any, streams: Any) -> None:
     here = streams("gradual-weather")
     truth = np.random.default_rng(0).permutation(here.plan.truth)
     blinded = here.run(build("target-supervised"), dataclasses.replace(here.plan, truth=truth))
-    assert answers(blinded) != answers(walked("target-supervised", "gradual-weather"))
+    assert answers(blinded) != answers(outcome_of("target-supervised", "gradual-weather"))
 
 
 @pytest.mark.parametrize(("name", "protocol"), GRADUAL)
-def test_the_future_does_not_matter(walked: Any, streams: Any, name: str, protocol: str) -> None:
+def test_the_future_does_not_matter(
+    outcome_of: Any, streams: Any, name: str, protocol: str
+) -> None:
     here = streams(protocol)
     *past, (under, rows) = here.plan.stream.segments
     changed = dataclasses.replace(here.plan.stream, segments=(*past, (under, rows[::-1].copy())))
     other = here.run(build(name), dataclasses.replace(here.plan, stream=changed))
     n = sum(len(rows) for _, rows in past)
     for key in ("stream.prediction", "stream.confidence"):
-        before = walked(name, protocol).arrays[key]
+        before = outcome_of(name, protocol).arrays[key]
         np.testing.assert_array_equal(before[:n], other.arrays[key][:n])
 
 
 @pytest.mark.parametrize(("name", "protocol"), GRADUAL)
-def test_same_seed_same_bytes(walked: Any, streams: Any, name: str, protocol: str) -> None:
+def test_same_seed_same_bytes(outcome_of: Any, streams: Any, name: str, protocol: str) -> None:
     torch.manual_seed(12345)  # whatever was drawn before must not matter
     again = streams(protocol).run(build(name))
-    assert answers(again) == answers(walked(name, protocol))
-    assert again.scores == walked(name, protocol).scores
+    assert answers(again) == answers(outcome_of(name, protocol))
+    assert again.scores == outcome_of(name, protocol).scores
 
 
 class Killed(Exception):
@@ -184,7 +186,7 @@ def mortal(name: str, steps: int) -> Callable[[], Any]:
 
 @pytest.mark.parametrize(("name", "protocol"), [*FEW, ("target-supervised", "gradual-weather")])
 def test_a_killed_run_goes_on_bit_for_bit(
-    walked: Any, streams: Any, tmp_path: Path, name: str, protocol: str
+    outcome_of: Any, streams: Any, tmp_path: Path, name: str, protocol: str
 ) -> None:
     here = streams(protocol)
     path = tmp_path / "checkpoint.pt"
@@ -194,7 +196,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
         here.run(mortal(name, die), resume=Resume(path, "a", 1, False))
     torch.manual_seed(999)
     resumed = here.run(build(name), resume=Resume(path, "a", 3, True))
-    whole = walked(name, protocol)
+    whole = outcome_of(name, protocol)
     assert answers(resumed) == answers(whole)
     assert resumed.scores == whole.scores
     for key in ("images_forward", "images_backward"):
@@ -207,9 +209,7 @@ def board(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("protocol", ["online-tta", "gradual-weather"])
-def test_what_is_shown_while_a_stream_is_walked(
-    streams: Any, tmp_path: Path, protocol: str
-) -> None:
+def test_what_is_shown_while_a_stream_runs(streams: Any, tmp_path: Path, protocol: str) -> None:
     here = streams(protocol)
     segments = [(under.name, len(rows) // BATCH) for under, rows in here.plan.stream.segments]
     begins = np.cumsum([0, *(steps for _, steps in segments)])
@@ -218,7 +218,7 @@ def test_what_is_shown_while_a_stream_is_walked(
     found = board(tmp_path)
     for (name, _), begin in zip(segments, begins, strict=False):
         assert [event.step for event in found.Images(f"stream/{name}")] == [begin]
-    # written while the stream was walked, by the same rule as the curve of the end
+    # written while the stream ran, by the same rule as the curve of the end
     curve = {s.at: s.value for s in outcome.curves if s.key == "running_accuracy"}
     live = {e.step: e.value for e in found.Scalars("live/running_accuracy")}
     assert list(live) == list(range(0, begins[-1], 10))
@@ -257,11 +257,11 @@ class Peeking(OnlineMethod):
         import sys
 
         frame = sys._getframe()
-        while "self" not in frame.f_locals or not hasattr(frame.f_locals["self"], "chunks"):
+        while "self" not in frame.f_locals or not hasattr(frame.f_locals["self"], "batches"):
             assert frame.f_back is not None
             frame = frame.f_back
-        walker = frame.f_locals["self"]
-        _, rows = walker.chunks[-1]
+        runner = frame.f_locals["self"]
+        _, rows = runner.batches[-1]
         logits = torch.zeros(len(batch.images), 10)
         logits[:, 0] = float(rows[0])
         return logits / 1000
@@ -341,9 +341,9 @@ class Late(Peeking):
     extras: ClassVar[frozenset[str]] = frozenset({"buffer"})
 
 
-def test_the_timing_is_an_extra(streams: Any, walked: Any) -> None:
+def test_the_timing_is_an_extra(streams: Any, outcome_of: Any) -> None:
     assert streams("online-tta").run(Late).extras == ("answers-after", "buffer")
-    assert walked("conda", "online-tta").extras == ("buffer",)
+    assert outcome_of("conda", "online-tta").extras == ("buffer",)
 
 
 class Greedy(Peeking):

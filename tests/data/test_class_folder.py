@@ -378,7 +378,7 @@ def test_disk_that_fills_up_while_writing(
         raise OSError(28, "No space left on device")
 
     root = make_tree(["a", "b"], ["x", "y"])
-    monkeypatch.setattr(image_build, "sync", full)
+    monkeypatch.setattr(image_build, "sync_to_disk", full)
     with pytest.raises(CacheError, match=r"No space left.*--cache-dir"):
         load(ImageFolder(), root, "a", "b")
     assert list((root.parent / "cache" / "images").iterdir()) == []

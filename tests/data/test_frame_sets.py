@@ -326,7 +326,7 @@ def test_frames_without_a_label_are_kept_and_counted_once(
     root = camvid(tmp_path / "data")
     mask = root / "CamVid" / "testannot" / "Seq_f00001.png"
     write(tmp_path / "unused.png", mask, strip([11], 24))
-    cache_folder.say_once.cache_clear()
+    cache_folder.warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, logger="dabench"):
         data = load("camvid", root)
         load("camvid", root)

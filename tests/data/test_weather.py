@@ -10,23 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dabench.datasets.weather import apply as weather
+from dabench.datasets.weather.apply import KINDS, apply_weather
+from dabench.datasets.weather.kind import Pictures
 from dabench.errors import ConfigError, DabenchError, DataError
 
 ROOT = Path(__file__).parents[2]
-FAST = [name for name in weather.KINDS if name != "albu-fog"]
+FAST = [name for name in KINDS if name != "albu-fog"]
 SUMS = """
 import sys, zlib
 import numpy as np
-from dabench.datasets import weather
+from dabench.datasets.weather.apply import KINDS, apply_weather
 images = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), dtype=np.uint8)
-for kind in weather.KINDS:
-    shown = weather.apply(images[::-1], kind, 2, np.array([7, 5, 3]), seed=1)[::-1]
+for kind in KINDS:
+    shown = apply_weather(images[::-1], kind, 2, np.array([7, 5, 3]), seed=1)[::-1]
     print(kind, zlib.crc32(np.ascontiguousarray(shown).tobytes()))
 """
 
 
-def pictures(number: int, height: int = 32, width: int = 32) -> weather.Pictures:
+def pictures(number: int, height: int = 32, width: int = 32) -> Pictures:
     """Return smooth procedural pictures with dark, bright, flat and busy parts."""
     y, x = np.mgrid[0:height, 0:width] / min(height, width)
     rng = np.random.default_rng(0)
@@ -38,14 +39,14 @@ def pictures(number: int, height: int = 32, width: int = 32) -> weather.Pictures
     return out.clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("kind", weather.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_batch_and_order_do_not_matter(kind: str) -> None:
     images, ids = pictures(5), np.array([11, 3, 8, 10**12, 0])
-    whole = weather.apply(images, kind, 3, ids)
+    whole = apply_weather(images, kind, 3, ids)
     order = np.array([4, 2, 0, 3, 1])
-    np.testing.assert_array_equal(weather.apply(images[order], kind, 3, ids[order]), whole[order])
+    np.testing.assert_array_equal(apply_weather(images[order], kind, 3, ids[order]), whole[order])
     for row in range(5):
-        alone = weather.apply(images[row : row + 1], kind, 3, ids[row : row + 1])
+        alone = apply_weather(images[row : row + 1], kind, 3, ids[row : row + 1])
         np.testing.assert_array_equal(alone[0], whole[row])
 
 
@@ -63,9 +64,9 @@ def test_another_process_draws_the_same() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), dtype=np.uint8)
     for line in done.stdout.splitlines():
         kind, theirs = line.split()
-        shown = weather.apply(images, kind, 2, np.array([3, 5, 7]), seed=1)
+        shown = apply_weather(images, kind, 2, np.array([3, 5, 7]), seed=1)
         assert zlib.crc32(shown.tobytes()) == int(theirs), kind
-    assert len(done.stdout.splitlines()) == len(weather.KINDS)
+    assert len(done.stdout.splitlines()) == len(KINDS)
 
 
 #: kinds that draw nothing: the same picture for every id and seed
@@ -76,30 +77,30 @@ FIXED |= {"c-contrast", "c-pixelate"}
 @pytest.mark.parametrize("kind", FAST)
 def test_id_and_seed_matter(kind: str) -> None:
     images = np.repeat(pictures(1, 64, 64), 2, axis=0)
-    shown = weather.apply(images, kind, 4, np.array([1, 2]))
-    other = weather.apply(images, kind, 4, np.array([1, 2]), seed=1)
+    shown = apply_weather(images, kind, 4, np.array([1, 2]))
+    other = apply_weather(images, kind, 4, np.array([1, 2]), seed=1)
     assert (shown[0] != shown[1]).any() == (kind not in FIXED)
     assert (shown != other).any() == (kind not in FIXED)
 
 
-@pytest.mark.parametrize("kind", weather.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_severity_0_is_a_copy_and_input_stays(kind: str) -> None:
     images, ids = pictures(2), np.arange(2)
     before = images.copy()
-    clear = weather.apply(images, kind, 0, ids)
+    clear = apply_weather(images, kind, 0, ids)
     np.testing.assert_array_equal(clear, images)
     assert not np.shares_memory(clear, images)
     images.flags.writeable = False
-    assert (weather.apply(images, kind, weather.KINDS[kind].levels, ids) != before).any()
+    assert (apply_weather(images, kind, KINDS[kind].levels, ids) != before).any()
     np.testing.assert_array_equal(images, before)
 
 
-@pytest.mark.parametrize("kind", weather.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(16, 16), (17, 40), (40, 17)])
 def test_every_size_and_severity(kind: str, size: tuple[int, int]) -> None:
     images = pictures(1, *size)
-    for severity in range(1, weather.KINDS[kind].levels + 1):
-        shown = weather.apply(images, kind, severity, np.zeros(1, np.int64))
+    for severity in range(1, KINDS[kind].levels + 1):
+        shown = apply_weather(images, kind, severity, np.zeros(1, np.int64))
         assert shown.shape == images.shape
         assert shown.dtype == np.uint8
         assert shown.flags.c_contiguous
@@ -108,7 +109,7 @@ def test_every_size_and_severity(kind: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("kind", FAST)
 def test_street_scenes(kind: str) -> None:
     images = pictures(1, 512, 1024)
-    shown = weather.apply(images, kind, weather.KINDS[kind].levels, np.zeros(1, np.int64))
+    shown = apply_weather(images, kind, KINDS[kind].levels, np.zeros(1, np.int64))
     assert (shown != images).any()
 
 
@@ -118,14 +119,14 @@ def test_views_are_welcome() -> None:
     plain = np.ascontiguousarray(turned)
     for kind in FAST:
         np.testing.assert_array_equal(
-            weather.apply(turned, kind, 1, np.arange(4)),
-            weather.apply(plain, kind, 1, np.arange(4)),
+            apply_weather(turned, kind, 1, np.arange(4)),
+            apply_weather(plain, kind, 1, np.arange(4)),
             err_msg=kind,
         )
 
 
 def test_an_empty_batch() -> None:
-    shown = weather.apply(pictures(0), "fog", 1, np.zeros(0, np.int64))
+    shown = apply_weather(pictures(0), "fog", 1, np.zeros(0, np.int64))
     assert shown.shape == (0, 32, 32, 3)
 
 
@@ -157,4 +158,4 @@ def test_bad_input(change: dict[str, Any], error: type[DabenchError], text: str)
         "ids": np.arange(2),
     }
     with pytest.raises(error, match=text):
-        weather.apply(**(good | change))
+        apply_weather(**(good | change))

@@ -10,25 +10,26 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from dabench.datasets.weather import apply as weather
+from dabench.datasets.weather.apply import KINDS, apply_weather
 from dabench.datasets.weather.clouds import frequency_noise
+from dabench.datasets.weather.kind import Pictures
 
 ROOT = Path(__file__).parents[2]
-OURS = [name for name, kind in weather.KINDS.items() if kind.standard == "dabench"]
+OURS = [name for name, kind in KINDS.items() if kind.standard == "dabench"]
 
 
-def digits(side: int = 32) -> weather.Pictures:
+def digits(side: int = 32) -> Pictures:
     """Return 200 digits in shades of grey on grey."""
     drawn = (load_digits().images[:200] * 13 + 30).astype(np.uint8)
     large = [cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC) for picture in drawn]
     return np.repeat(np.stack(large)[..., None], 3, axis=-1)
 
 
-def changes(images: weather.Pictures, kind: str) -> list[float]:
+def changes(images: Pictures, kind: str) -> list[float]:
     """Return the mean |x' - x| of each severity."""
     ids, clear = np.arange(len(images)), images.astype(np.int16)
-    levels = range(1, weather.KINDS[kind].levels + 1)
-    return [float(np.abs(weather.apply(images, kind, n, ids) - clear).mean()) for n in levels]
+    levels = range(1, KINDS[kind].levels + 1)
+    return [float(np.abs(apply_weather(images, kind, n, ids) - clear).mean()) for n in levels]
 
 
 @pytest.mark.parametrize("kind", OURS)
@@ -49,11 +50,11 @@ def test_the_published_oddity_is_kept_and_selectable() -> None:
 def test_sizes_are_relative(kind: str) -> None:
     """The same scene at three times the size looks the same from three times as far."""
     small, large = digits(48)[:60], digits(144)[:60]
-    level = weather.KINDS[kind].levels
+    level = KINDS[kind].levels
     ids = np.arange(60)
-    near = weather.apply(large, kind, level, ids)
+    near = apply_weather(large, kind, level, ids)
     far = np.stack([cv2.resize(p, (48, 48), interpolation=cv2.INTER_AREA) for p in near])
-    here = weather.apply(small, kind, level, ids)
+    here = apply_weather(small, kind, level, ids)
     spread = [
         np.std(shown.astype(np.float64) - small, axis=(1, 2, 3)).mean() for shown in (here, far)
     ]
@@ -62,20 +63,20 @@ def test_sizes_are_relative(kind: str) -> None:
 
 def test_low_light_is_dark_and_bluish() -> None:
     grey = np.full((8, 64, 64, 3), 128, np.uint8)
-    shown = weather.apply(grey, "low-light", 5, np.arange(8)).mean(axis=(0, 1, 2))
+    shown = apply_weather(grey, "low-light", 5, np.arange(8)).mean(axis=(0, 1, 2))
     assert shown[0] < shown[1] < shown[2] < 20
 
 
 def test_fog_is_denser_far_away() -> None:
     black = np.zeros((40, 64, 64, 3), np.uint8)
-    rows = weather.apply(black, "fog", 2, np.arange(40)).mean(axis=(0, 2, 3))
+    rows = apply_weather(black, "fog", 2, np.arange(40)).mean(axis=(0, 2, 3))
     assert rows[:16].mean() > 1.3 * rows[-16:].mean()
 
 
 def test_rain_falls_down() -> None:
     """Streaks are long from top to bottom: neighbours below are more alike than at the side."""
     black = np.zeros((10, 96, 96, 3), np.uint8)
-    shown = weather.apply(black, "rain", 4, np.arange(10))[..., 0].astype(np.int16)
+    shown = apply_weather(black, "rain", 4, np.arange(10))[..., 0].astype(np.int16)
     down, across = (np.abs(np.diff(shown, axis=axis)).mean() for axis in (1, 2))
     assert across > 1.5 * down
 
@@ -83,18 +84,18 @@ def test_rain_falls_down() -> None:
 def test_snow_lies_on_flat_bright_ground() -> None:
     half = np.full((20, 64, 64, 3), 60, np.uint8)
     half[:, :, 32:] = 150
-    lift = weather.apply(half, "ground-snow", 2, np.arange(20)).astype(np.int16) - half
+    lift = apply_weather(half, "ground-snow", 2, np.arange(20)).astype(np.int16) - half
     assert lift[:, :, 36:].mean() > 2 * max(lift[:, :, :28].mean(), 1)
     edges = np.where(np.indices((64, 64)).sum(axis=0) % 2, 150, 50).astype(np.uint8)
     busy = np.repeat(np.broadcast_to(edges[None, ..., None], (20, 64, 64, 1)), 3, axis=3)
     flat = np.full_like(busy, 100)
-    snowy = [weather.apply(images, "ground-snow", 2, np.arange(20)) for images in (busy, flat)]
+    snowy = [apply_weather(images, "ground-snow", 2, np.arange(20)) for images in (busy, flat)]
     assert (snowy[0] == busy).mean() > 1.2 * (snowy[1] == flat).mean()
 
 
 def test_drops_leave_the_rest_alone() -> None:
     images = digits(64)[:20]
-    same = (weather.apply(images, "lens-drops", 1, np.arange(20)) == images).all(axis=-1).mean()
+    same = (apply_weather(images, "lens-drops", 1, np.arange(20)) == images).all(axis=-1).mean()
     assert 0.5 < same < 0.95
 
 
@@ -111,4 +112,4 @@ def test_docs_name_every_kind() -> None:
     pages = (ROOT / "docs" / name for name in ("weather.md", "corruptions.md"))
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     rows = set(re.findall(r"^\| `([a-z0-9_-]+)` \|", text, re.MULTILINE))
-    assert set(weather.KINDS) <= rows
+    assert set(KINDS) <= rows

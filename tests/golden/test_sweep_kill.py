@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from dabench.cli.main import main
-from dabench.store.records import Store
+from dabench.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage, stats
 
-from dabench.datasets.corruptions import frost as corruption_frost
 from dabench.datasets.corruptions.elastic import smooth
+from dabench.datasets.corruptions.frost import LOOKS, frost_texture
 from dabench.datasets.corruptions.kinds import CORRUPTIONS
 from dabench.datasets.corruptions.plasma import plasma
 from dabench.errors import ConfigError, DataError
@@ -189,7 +189,7 @@ def frost(x: Array, small: bool, s: int, rng: np.random.Generator) -> Array:
         else [(1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)][s]
     )
     look = rng.integers(5)
-    texture = corruption_frost.sheet(int(look), small, 1, 1)
+    texture = frost_texture(int(look), small, 1, 1)
     top, left = rng.integers(0, len(texture), 2)
     texture = np.roll(texture, (-top, -left), (0, 1))[: x.shape[0], : x.shape[1]]
     return floor((kept * x + added * texture.astype(float)) / 255)
@@ -376,8 +376,8 @@ def test_smooth_noise_is_a_truncated_gaussian(sigma: float) -> None:
 
 
 def test_frost_textures_differ_and_continue_at_their_edges() -> None:
-    sheets = [corruption_frost.sheet(look, False, 1, 1).astype(float) for look in range(5)]
-    for texture, look in zip(sheets, corruption_frost.LOOKS, strict=True):
+    sheets = [frost_texture(look, False, 1, 1).astype(float) for look in range(5)]
+    for texture, look in zip(sheets, LOOKS, strict=True):
         np.testing.assert_allclose(texture.mean((0, 1)), look.colour, atol=3)
         assert 0.8 * look.contrast < texture.mean(-1).std() < 1.05 * look.contrast
         seam = np.abs(texture[0] - texture[-1]).mean()

@@ -408,7 +408,7 @@ def test_lift_surest_against_sorting_by_hand() -> None:
     rng = np.random.default_rng(3)
     posterior, statistic = rng.random(40), rng.random(40)
     labels = rng.integers(0, 4, 40)
-    lifted = mixture.lift_surest(
+    lifted = mixture.keep_surest_per_class(
         torch.from_numpy(posterior),
         torch.from_numpy(statistic),
         torch.from_numpy(labels),
@@ -427,7 +427,7 @@ def test_lift_surest_against_sorting_by_hand() -> None:
 
 def test_lift_surest_of_no_share_changes_nothing() -> None:
     posterior = torch.linspace(0, 1, 9, dtype=torch.float64)
-    lifted = mixture.lift_surest(
+    lifted = mixture.keep_surest_per_class(
         posterior, 1 - posterior, torch.zeros(9).long(), share=0.0, floor=0.8
     )
     assert torch.equal(lifted, posterior)

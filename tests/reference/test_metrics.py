@@ -10,12 +10,8 @@ from sklearn.metrics import roc_auc_score
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from dabench.errors import ConfigError
-from dabench.metrics.classification import (
-    ClosedSetAccuracy,
-    ExpectedCalibrationError,
-    OpenSetAccuracy,
-    UnknownScoreMetrics,
-)
+from dabench.metrics.classification import ClosedSetAccuracy, ExpectedCalibrationError
+from dabench.metrics.open_set import OpenSetAccuracy, UnknownScoreMetrics
 
 torch.set_num_threads(1)
 SEEDS = range(6)

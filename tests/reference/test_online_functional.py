@@ -397,7 +397,7 @@ def test_new_labels_can_make_room():
 def test_groups_pass_apart():
     layer = normalisation.BlendedNorm(nn.BatchNorm1d(3), 1.0)
     groups = [torch.randn(6, 3), torch.randn(0, 3), torch.randn(5, 3) + 9]
-    out = replay.apart(layer, *groups)
+    out = replay.forward_separately(layer, *groups)
     assert out.shape == (11, 3)
     for part in (out[:6], out[6:]):
         torch.testing.assert_close(part.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
@@ -553,13 +553,13 @@ def test_climb_and_put_back():
     weights = [normal(0, 3, 2), normal(1, 4)]
     before = [w.clone() for w in weights]
     gradients = [normal(2, 3, 2), normal(3, 4)]
-    kept = online.climb(weights, gradients, 0.05)
+    kept = online.ascent_step(weights, gradients, 0.05)
     moved = online.flat(weights) - online.flat(before)
     g = online.flat(gradients)
     torch.testing.assert_close(moved, 0.05 * g / g.norm())
-    online.put_back(weights, kept)
+    online.restore_values(weights, kept)
     assert torch.equal(online.flat(weights), online.flat(before))
-    online.climb(weights, [0 * g for g in gradients], 0.05)
+    online.ascent_step(weights, [0 * g for g in gradients], 0.05)
     assert torch.equal(online.flat(weights), online.flat(before))
 
 
@@ -578,7 +578,7 @@ def test_ema_update_and_restoration():
 
 def test_take_back() -> None:
     cost = Cost(backward=10)
-    online.take_back(cost, 4)
+    online.uncount_backward(cost, 4)
     with cost.pause():
-        online.take_back(cost, 4)
+        online.uncount_backward(cost, 4)
     assert cost.backward == 6

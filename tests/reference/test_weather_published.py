@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dabench.datasets.weather import apply as weather
-from dabench.datasets.weather.flakes import darken
+from dabench.datasets.weather.apply import apply_weather
+from dabench.datasets.weather.kind import Pictures
 from dabench.datasets.weather.published import AID_SNOW, UCM_SNOW, UCM_SNOW_CORRECTED
+from dabench.datasets.weather.snowfall import darken
 
 FROZEN = json.loads(Path(__file__).with_name("weather_quantiles.json").read_text("utf-8"))
 SNOW = {"aid-sf": AID_SNOW, "ucm-sf": UCM_SNOW, "ucm-sf-corrected": UCM_SNOW_CORRECTED}
@@ -30,7 +31,7 @@ def measure(kind: str, level: int, side: int, draws: int) -> dict[str, float]:
     rows: list[dict[str, float]] = []
     for number in range(draws):
         same = np.full(3, number)
-        shown = weather.apply(flat, kind, level, same)[..., 0].astype(np.float64)
+        shown = apply_weather(flat, kind, level, same)[..., 0].astype(np.float64)
         black, white, grey = shown
         row = {"brightness": grey.mean(), "roughness": np.abs(np.diff(grey, axis=1)).mean()}
         if kind in SNOW:
@@ -82,7 +83,7 @@ def test_the_comparison_sees_another_level() -> None:
 
 
 @lru_cache(maxsize=1)
-def ramp() -> weather.Pictures:
+def ramp() -> Pictures:
     """Return every grey level, 16 x 16."""
     return np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
 
@@ -107,7 +108,7 @@ def test_published_factors() -> None:
 def test_between_flakes_the_picture_is_only_darker(kind: str) -> None:
     """Flakes fall over the darkened picture: nothing is darker than that, much is just that."""
     images = np.repeat(np.repeat(ramp(), 4, axis=0), 4, axis=1)[None]
-    shown = weather.apply(images, kind, 1, np.zeros(1, np.int64))
+    shown = apply_weather(images, kind, 1, np.zeros(1, np.int64))
     base = darken(images[0], SNOW[kind][0].brightness)[None]
     assert (shown >= base).all()
     assert (shown == base).mean() > 0.5

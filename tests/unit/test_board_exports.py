@@ -12,7 +12,7 @@ import pytest
 
 from dabench.board.tables.leaderboard import table
 from dabench.board.tables.markup import to_csv, to_latex, to_markdown
-from dabench.board.tables.wide import Wide, wide
+from dabench.board.tables.wide import WideTable, wide_tables
 from dabench.cli.main import main
 from dabench.registry.method_info import MethodInfo
 
@@ -38,12 +38,12 @@ def records(made_run: Make) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def only(records: list[dict[str, Any]]) -> Wide:
-    (found,) = wide(table(records, info=ROSTER), ROSTER)
+def only(records: list[dict[str, Any]]) -> WideTable:
+    (found,) = wide_tables(table(records, info=ROSTER), ROSTER)
     return found
 
 
-def test_rows_tasks_and_average(only: Wide) -> None:
+def test_rows_tasks_and_average(only: WideTable) -> None:
     assert only.name == "sf-osda-digits"
     assert only.tasks == ("print→dslr", "print→webcam")
     assert [row.name for row in only.rows] == ["source", "shot", "usd", "target-supervised"]
@@ -55,7 +55,7 @@ def test_rows_tasks_and_average(only: Wide) -> None:
     assert bound.oracle
 
 
-def test_the_best_is_bold_and_never_the_upper_bound(only: Wide) -> None:
+def test_the_best_is_bold_and_never_the_upper_bound(only: WideTable) -> None:
     bold = {row.name: [bool(cell and cell.best) for cell in row.cells] for row in only.rows}
     assert bold == {
         "source": [False, False],
@@ -69,7 +69,7 @@ def test_a_refused_cell_is_a_hole(records: list[dict[str, Any]]) -> None:
     for record in records:
         if record["spec"]["method"] == "usd" and record["spec"]["target"] == "dslr":
             record["ids"] = record["ids"] | {"source": "other"}
-    (found,) = wide(table(records, info=ROSTER), ROSTER)
+    (found,) = wide_tables(table(records, info=ROSTER), ROSTER)
     usd = next(row for row in found.rows if row.name == "usd")
     assert usd.cells[0] is not None
     assert usd.cells[0].mean is None
@@ -79,7 +79,7 @@ def test_a_refused_cell_is_a_hole(records: list[dict[str, Any]]) -> None:
 
 def test_other_budgets_are_other_tables(records: list[dict[str, Any]], made_run: Make) -> None:
     more = [*records, made_run("source", 0, epochs=9), made_run("source", 0, dataset="office31")]
-    names = [found.name for found in wide(table(more, info=ROSTER), ROSTER)]
+    names = [found.name for found in wide_tables(table(more, info=ROSTER), ROSTER)]
     assert names == ["sf-osda-digits", "sf-osda-digits-2", "sf-osda-office31"]
 
 
@@ -89,10 +89,10 @@ def test_options_that_differ_name_the_task(made_run: Make) -> None:
         record = made_run("source", 0)
         record["spec"]["protocol_options"]["split"] = split
         records.append(record)
-    (found,) = wide(table(records, info=ROSTER), ROSTER)
+    (found,) = wide_tables(table(records, info=ROSTER), ROSTER)
     assert found.tasks == ("print→handwritten split=default", "print→handwritten split=r3")
     records[0]["spec"]["protocol_options"]["held_out"] = 0.0
-    tables = wide(table(records, info=ROSTER), ROSTER)
+    tables = wide_tables(table(records, info=ROSTER), ROSTER)
     assert [(found.name, found.tasks) for found in tables] == [
         ("sf-osda-digits", ("print→handwritten",)),
         ("sf-osda-digits-2", ("print→handwritten",)),
@@ -102,11 +102,11 @@ def test_options_that_differ_name_the_task(made_run: Make) -> None:
 
 def test_a_method_without_defaults_shows_its_settings(made_run: Make) -> None:
     records = [made_run("tent", 0, variant={"lr": lr}, options={"lr": lr}) for lr in (1, 2)]
-    (found,) = wide(table(records, info=ROSTER), ROSTER)
+    (found,) = wide_tables(table(records, info=ROSTER), ROSTER)
     assert [row.name for row in found.rows] == ["tent lr=1", "tent lr=2"]
 
 
-def test_csv_keeps_full_precision(only: Wide) -> None:
+def test_csv_keeps_full_precision(only: WideTable) -> None:
     lines = list(csv.reader(io.StringIO(to_csv(only))))
     head, usd = lines[0], lines[3]
     assert head[:5] == ["method", "reconstruction", "oracle", "print→dslr", "print→dslr sd"]
@@ -116,7 +116,7 @@ def test_csv_keeps_full_precision(only: Wide) -> None:
     assert lines[2][6:] == ["", "", "", ""]
 
 
-def test_markdown(only: Wide) -> None:
+def test_markdown(only: WideTable) -> None:
     lines = to_markdown(only).splitlines()
     assert lines[2] == "| method | print→dslr | print→webcam | average |"
     assert "| source | 50.0 ± 0.0 | 60.0 ± 0.0 | 55.0 |" in lines
@@ -125,7 +125,7 @@ def test_markdown(only: Wide) -> None:
     assert "(1) 2 of 3 seeds" in lines
 
 
-def test_latex(only: Wide) -> None:
+def test_latex(only: WideTable) -> None:
     text = to_latex(only)
     assert r"method & print$\rightarrow$dslr & print$\rightarrow$webcam & average \\" in text
     assert (
@@ -138,7 +138,7 @@ def test_latex(only: Wide) -> None:
 
 def test_hostile_names_stay_text(made_run: Make) -> None:
     name = r"a|b_c*<script>&%$#{}\x^~"
-    (found,) = wide(table([made_run(name, 0)], info=ROSTER), ROSTER)
+    (found,) = wide_tables(table([made_run(name, 0)], info=ROSTER), ROSTER)
     assert r"| a\|b\_c\*\<script\>&%$\#\{\}\\x^\~ |" in to_markdown(found)
     assert r"a|b\_c*\textless{}script\textgreater{}\&\%\$\#\{\}\textbackslash{}x" in to_latex(found)
 
@@ -146,7 +146,7 @@ def test_hostile_names_stay_text(made_run: Make) -> None:
 def test_the_command_writes_them(
     records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dabench.store.records import Store
+    from dabench.store.store import Store
 
     store = Store(tmp_path / "results")
     for number, record in enumerate(records):
@@ -169,7 +169,7 @@ def test_the_command_writes_them(
 def test_rules_of_selection_from_the_command_line(
     records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dabench.store.records import Store
+    from dabench.store.store import Store
 
     store = Store(tmp_path / "results")
     for number, record in enumerate(records):
@@ -201,7 +201,7 @@ def test_a_row_tuned_on_the_target_says_so_everywhere(records: list[dict[str, An
     frame = table(marked, info=ROSTER)
     assert set(frame.loc[frame["target_tuned"], "method"]) == {"shot"}
     assert set(frame.loc[frame["target_tuned"], "remark"]) == {"target-tuned"}
-    (found,) = wide(frame, ROSTER)
+    (found,) = wide_tables(frame, ROSTER)
     assert "(1) target-tuned" in to_markdown(found)
 
 
@@ -211,14 +211,14 @@ def test_bold_is_no_choice_among_variants(made_run: Make) -> None:
     for seed in range(3):
         runs.append(made_run("conda", seed, 0.6, variant={"replay": 64}))
         runs.append(made_run("conda", seed, 0.9, variant={"replay": 64, "lr": 0.1}))
-    (found,) = wide(table(runs, info=ROSTER), ROSTER)
+    (found,) = wide_tables(table(runs, info=ROSTER), ROSTER)
     bold = {row.name: bool(row.cells[0] and row.cells[0].best) for row in found.rows}
     assert bold == {"source": False, "conda replay=64": True, "conda lr=0.1 replay=64": False}
 
 
 def test_tables_of_different_budgets_say_what_differs(made_run: Make) -> None:
     runs = [made_run("source", 0, 0.5), made_run("source", 0, 0.4, source_epochs=9, freeze=2)]
-    budgets = {found.budget for found in wide(table(runs, info=ROSTER), ROSTER)}
+    budgets = {found.budget for found in wide_tables(table(runs, info=ROSTER), ROSTER)}
     assert len(budgets) == 2
     assert any("source epochs 9, freeze 2" in budget for budget in budgets)
 
@@ -226,7 +226,7 @@ def test_tables_of_different_budgets_say_what_differs(made_run: Make) -> None:
 def test_options_that_another_would_ignore_are_refused(
     records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dabench.store.records import Store
+    from dabench.store.store import Store
 
     store = Store(tmp_path / "results")
     store.write(records[0])
@@ -244,7 +244,8 @@ def test_options_that_another_would_ignore_are_refused(
 def test_one_record_is_judged_as_in_a_table(
     made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    from dabench.store.records import Store, run_digest
+    from dabench.store.identity import run_digest
+    from dabench.store.store import Store
 
     def stored(seed: int) -> Path:
         record = made_run("source", seed, 0.5)

@@ -11,12 +11,13 @@ import pytest
 from scipy import stats
 
 from dabench.board.statistics.bootstrap import block_length, bootstrap, mismatch
-from dabench.board.statistics.sample_table import with_bootstrap
+from dabench.board.statistics.bootstrap_table import with_bootstrap
 from dabench.board.tables.leaderboard import table
 from dabench.errors import StoreError
 from dabench.registry.method_info import MethodInfo
-from dabench.store.records import Store, load
-from dabench.store.samples import Units, units
+from dabench.store.reading import load_record
+from dabench.store.samples import SamplingUnits, sampling_units
+from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
 ROSTER = MethodInfo(primary=lambda protocol, dataset: "HOS")
@@ -32,7 +33,7 @@ def kept(
         "adapt.prediction": np.where(right, truth, (truth + 1) % 3).astype(np.int16),
     }
     path = Store(store).write(record, arrays | more)
-    return path, load(path)
+    return path, load_record(path)
 
 
 def closed(made: Make, method: str, seed: int = 0) -> dict[str, Any]:
@@ -43,8 +44,8 @@ def test_accuracy_agrees_with_scipys_bootstrap(made_run: Make, tmp_path: Path) -
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, 400)
     ours, theirs = rng.random(400) < 0.8, rng.random(400) < 0.6
-    a = units(*kept(tmp_path, closed(made_run, "usd"), ours, truth), "accuracy")
-    b = units(*kept(tmp_path, closed(made_run, "source"), theirs, truth), "accuracy")
+    a = sampling_units(*kept(tmp_path, closed(made_run, "usd"), ours, truth), "accuracy")
+    b = sampling_units(*kept(tmp_path, closed(made_run, "source"), theirs, truth), "accuracy")
     assert a is not None
     assert b is not None
     found = bootstrap([(a, b)], draws=4000)
@@ -60,7 +61,7 @@ def test_accuracy_agrees_with_scipys_bootstrap(made_run: Make, tmp_path: Path) -
 
 def test_a_run_against_itself_has_no_width(made_run: Make, tmp_path: Path) -> None:
     truth = np.arange(60) % 3
-    a = units(*kept(tmp_path, closed(made_run, "usd"), truth > 0, truth), "accuracy")
+    a = sampling_units(*kept(tmp_path, closed(made_run, "usd"), truth > 0, truth), "accuracy")
     assert a is not None
     found = bootstrap([(a, a), (a, a)])
     assert (found.mean, found.low, found.high, found.seeds) == (0, 0, 0, 2)
@@ -76,11 +77,11 @@ def test_hos_of_the_counts_is_that_of_the_definition(made_run: Make, tmp_path: P
     ]
     path, record = kept(tmp_path, record, right, truth)
     for metric, expected in {"OS*": 0.75, "UNK": 0.2, "HOS": 2 * 0.75 * 0.2 / 0.95}.items():
-        found = units(path, record, metric)
+        found = sampling_units(path, record, metric)
         assert found is not None
         assert found.measure(found.counts.sum(0)[None])[0] == pytest.approx(expected)
-    assert units(path, record, "AUROC") is None
-    assert units(path, record, "HOS/held-out") is None
+    assert sampling_units(path, record, "AUROC") is None
+    assert sampling_units(path, record, "HOS/held-out") is None
 
 
 def stream(steps: np.ndarray, right: np.ndarray) -> dict[str, np.ndarray]:
@@ -103,17 +104,17 @@ def test_streams_are_drawn_in_blocks(made_run: Make, tmp_path: Path) -> None:
     path = Store(tmp_path).write(record, stream(steps, good))
     base = made_run("source", 0)
     other = Store(tmp_path).write(base, stream(steps, np.ones(256, bool)))
-    pair = [units(p, load(p), "accuracy") for p in (path, other)]
+    pair = [sampling_units(p, load_record(p), "accuracy") for p in (path, other)]
     assert pair[0] is not None
     assert pair[1] is not None
     assert len(pair[0].counts) == 64
     found = bootstrap([(pair[0], pair[1])], draws=2000)
     assert (found.mean, found.block) == (-0.5, 4)
     assert "blocks of 4 steps" in found.label
-    loose = [Units(u.counts, u.place, u.truth, u.measure, False) for u in pair if u]
+    loose = [SamplingUnits(u.counts, u.place, u.truth, u.measure, False) for u in pair if u]
     narrow = bootstrap([(loose[0], loose[1])], draws=2000)
     assert found.high - found.low > 1.4 * (narrow.high - narrow.low)
-    final = units(path, load(path), "accuracy/final")
+    final = sampling_units(path, load_record(path), "accuracy/final")
     assert final is not None
     assert (final.counts.sum(), len(final.counts)) == (2 * 64 - (~good[-64:]).sum(), 16)
 
@@ -128,16 +129,18 @@ def test_frames_pool_their_pixels(made_run: Make, tmp_path: Path) -> None:
     record["spec"]["protocol_options"]["timing"] = "after"
     arrays = {"stream.row": np.arange(2), "stream.after": counts, "stream.before": 0 * counts}
     path = Store(tmp_path).write(record, arrays)
-    found = units(path, load(path), "mIoU")
+    found = sampling_units(path, load_record(path), "mIoU")
     assert found is not None
     assert found.measure(found.counts.sum(0)[None])[0] == pytest.approx((4 / 8 + 4 / 8) / 2)
 
 
 def test_runs_of_other_samples_are_not_paired(made_run: Make, tmp_path: Path) -> None:
     truth = np.arange(30) % 3
-    a = units(*kept(tmp_path, closed(made_run, "a"), truth > 0, truth), "accuracy")
-    b = units(*kept(tmp_path, closed(made_run, "b"), truth[:29] > 0, truth[:29]), "accuracy")
-    c = units(*kept(tmp_path, closed(made_run, "c"), truth > 0, truth[::-1]), "accuracy")
+    a = sampling_units(*kept(tmp_path, closed(made_run, "a"), truth > 0, truth), "accuracy")
+    b = sampling_units(
+        *kept(tmp_path, closed(made_run, "b"), truth[:29] > 0, truth[:29]), "accuracy"
+    )
+    c = sampling_units(*kept(tmp_path, closed(made_run, "c"), truth > 0, truth[::-1]), "accuracy")
     assert a is not None
     assert b is not None
     assert c is not None
@@ -155,7 +158,7 @@ def test_the_table_gets_intervals_where_predictions_are(made_run: Make, tmp_path
         for seed in range(2)
     ]
     path = Store(tmp_path).write(closed(made_run, "bare"))
-    runs.append((path, load(path)))
+    runs.append((path, load_record(path)))
     by_id = {record["run_id"]: (path, record) for path, record in runs}
     frame = with_bootstrap(table([r for _, r in runs], info=info), by_id, info)
     lines = frame[frame["metric"] == "accuracy"].set_index("method")
@@ -171,4 +174,4 @@ def test_damaged_predictions_are_named(made_run: Make, tmp_path: Path) -> None:
     path, record = kept(tmp_path, closed(made_run, "usd"), truth > 0, truth)
     path.with_suffix(".npz").write_bytes(b"PK half a file")
     with pytest.raises(StoreError, match=r"-0\.npz: predictions cannot be read"):
-        units(path, record, "accuracy")
+        sampling_units(path, record, "accuracy")

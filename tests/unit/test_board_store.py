@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dabench.cli.main import main
-from dabench.store.records import Store, run_digest
+from dabench.store.identity import run_digest
+from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
 Change = Callable[[dict[str, Any]], object]

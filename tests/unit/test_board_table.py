@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dabench.board.statistics.stats import gain, summarise
-from dabench.board.tables.leaderboard import COLUMNS, table, write_csv
-from dabench.registry.method_info import MethodInfo, registered
+from dabench.board.statistics.seeds import normalised_gain, summarise
+from dabench.board.tables.csv_file import write_csv
+from dabench.board.tables.leaderboard import COLUMNS, table
+from dabench.registry.method_info import MethodInfo, registered_info
 
 Make = Callable[..., dict[str, Any]]
 ROSTER = MethodInfo(baselines=frozenset({"source", "bn-adapt"}))
@@ -83,10 +84,10 @@ def test_gain_between_source_and_upper_bound(made_run: Make) -> None:
 
 def test_gain_takes_the_seeds_that_all_have() -> None:
     source, bound = {0: 0.4, 1: 0.0}, {0: 0.8, 2: 0.0}
-    assert gain({0: 0.6, 1: 0.9, 2: 0.9}, source, bound) == pytest.approx(0.5)
-    assert gain({3: 0.6}, source, bound) is None
-    assert gain({0: 0.4}, {0: 0.8}, {0: 0.2}, -1.0) == pytest.approx(2 / 3)
-    assert gain({0: 0.4}, {0: 0.5}, {0: 0.5}) is None
+    assert normalised_gain({0: 0.6, 1: 0.9, 2: 0.9}, source, bound) == pytest.approx(0.5)
+    assert normalised_gain({3: 0.6}, source, bound) is None
+    assert normalised_gain({0: 0.4}, {0: 0.8}, {0: 0.2}, -1.0) == pytest.approx(2 / 3)
+    assert normalised_gain({0: 0.4}, {0: 0.5}, {0: 0.5}) is None
 
 
 def test_fewer_seeds_than_the_others_are_marked(made_run: Make) -> None:
@@ -157,7 +158,7 @@ def test_counts_have_no_point_in_csv(made_run: Make, tmp_path: Path) -> None:
 
 
 def test_the_registry_tells_the_board() -> None:
-    found = registered()
+    found = registered_info()
     assert found.aliases == {"aerial": "conda"}
     assert found.baselines == {"source", "bn-adapt", "tta-aug"}
     assert found.primary("sf-osda", "digits") == "HOS"

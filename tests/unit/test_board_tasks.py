@@ -12,8 +12,13 @@ import pytest
 from scipy import stats
 
 from dabench.board.statistics.rank_figure import rank_svg
-from dabench.board.statistics.ranks import Ranking, critical_difference, groups, ranking
-from dabench.board.statistics.tasks import Grid, holm, over_tasks, signed_rank, task_grid
+from dabench.board.statistics.ranks import (
+    Ranking,
+    critical_difference,
+    indistinguishable_groups,
+    ranking,
+)
+from dabench.board.statistics.tasks import TaskGrid, holm, signed_rank, task_grid, task_tests
 from dabench.board.tables.leaderboard import table
 from dabench.errors import ConfigError
 from dabench.registry.method_info import MethodInfo
@@ -28,9 +33,9 @@ SCORES = {
 }
 
 
-def grid(scores: dict[str, list[float]]) -> Grid:
+def grid(scores: dict[str, list[float]]) -> TaskGrid:
     values = {name: {f"t{i}": v for i, v in enumerate(own)} for name, own in scores.items()}
-    return Grid("p", values, {})
+    return TaskGrid("p", values, {})
 
 
 def test_signed_rank_agrees_with_scipy() -> None:
@@ -70,23 +75,23 @@ def test_holm_by_hand() -> None:
 
 
 def test_rows_against_one_over_tasks() -> None:
-    found = {test.row: test for test in over_tasks(grid(SCORES), "a")}
+    found = {test.row: test for test in task_tests(grid(SCORES), "a")}
     assert set(found) == {"b", "c", "d"}
     assert found["c"].p == pytest.approx(0.015625)
     assert found["c"].p_holm == pytest.approx(3 * 0.015625)
     assert (found["c"].verdict, found["b"].verdict) == ("win", "tie")
     assert found["b"].mean == pytest.approx(np.mean(np.subtract(SCORES["b"], SCORES["a"])))
-    turned = {test.row: test for test in over_tasks(grid(SCORES), "c")}
+    turned = {test.row: test for test in task_tests(grid(SCORES), "c")}
     assert turned["a"].verdict == "loss"
 
 
 def test_too_few_tasks_say_so() -> None:
     few = grid({name: own[:5] for name, own in SCORES.items()})
-    assert {test.verdict for test in over_tasks(few, "a")} == {"too few tasks (5 of 6)"}
-    assert all(test.p is None and test.p_holm is None for test in over_tasks(few, "a"))
+    assert {test.verdict for test in task_tests(few, "a")} == {"too few tasks (5 of 6)"}
+    assert all(test.p is None and test.p_holm is None for test in task_tests(few, "a"))
     assert ranking(few).note == "too few tasks (5 of 6)"
     assert ranking(few).rows == ()
-    assert ranking(Grid("p", {}, {})).note == "too few tasks (0 of 6)"
+    assert ranking(TaskGrid("p", {}, {})).note == "too few tasks (0 of 6)"
 
 
 def test_ranks_agree_with_scikit_posthocs() -> None:
@@ -109,7 +114,7 @@ def test_the_critical_difference_of_demsars_example() -> None:
     # four trees on 14 data sets: q = 2.569, CD = 1.25, and the post-hoc test finds nothing
     difference = critical_difference(4, 14)
     assert difference == pytest.approx(1.25, abs=0.005)
-    assert groups([1.964, 2.0, 2.893, 3.143], difference) == ((0, 3),)
+    assert indistinguishable_groups([1.964, 2.0, 2.893, 3.143], difference) == ((0, 3),)
     published = {2: 1.960, 3: 2.343, 5: 2.728, 10: 3.164}
     for rows, q in published.items():
         assert critical_difference(rows, 6) == pytest.approx(
@@ -118,9 +123,9 @@ def test_the_critical_difference_of_demsars_example() -> None:
 
 
 def test_groups_are_the_longest_stretches() -> None:
-    assert groups([1.0, 1.5, 2.0, 4.0], 1.0) == ((0, 2),)
-    assert groups([1.0, 3.0], 1.0) == ()
-    assert groups([1.0, 1.9, 2.8], 1.0) == ((0, 1), (1, 2))
+    assert indistinguishable_groups([1.0, 1.5, 2.0, 4.0], 1.0) == ((0, 2),)
+    assert indistinguishable_groups([1.0, 3.0], 1.0) == ()
+    assert indistinguishable_groups([1.0, 1.9, 2.8], 1.0) == ((0, 1), (1, 2))
 
 
 def runs(made: Make, method: str, values: list[float], **changes: Any) -> list[dict[str, Any]]:

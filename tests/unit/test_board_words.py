@@ -14,7 +14,7 @@ from dabench.board.tables.diff import compare_runs
 from dabench.board.tables.leaderboard import table
 from dabench.cli.main import main
 from dabench.errors import StoreError
-from dabench.store.records import Store
+from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
 CLAIMS = Path(__file__).parents[2] / "results" / "claims.csv"

@@ -17,10 +17,13 @@ import pytest
 
 from dabench import registry
 from dabench.cli.main import main
-from dabench.config.spec import RunSpec, Settings
+from dabench.config.settings import Settings
+from dabench.config.spec import RunSpec
 from dabench.contract.types import Score
 from dabench.errors import TrainingError
-from dabench.store.records import Store, column, to_row
+from dabench.store.identity import column_key
+from dabench.store.records import score_to_row
+from dabench.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -103,10 +106,13 @@ def fake_execute(spec: RunSpec, settings: Settings) -> FakeResult:
         "run_id": run_id,
         "spec": spec.to_dict(),
         "variant": {},
-        "ids": {"data": "d", "stream": "t", "source": "s", "column": column(spec.to_dict())},
+        "ids": {"data": "d", "stream": "t", "source": "s", "column": column_key(spec.to_dict())},
         "versions": {"method": "1", "protocol": "1"},
         "environment": {"device": spec.device},
-        "scores": [to_row(Score("HOS", value, 9)), to_row(Score("UNK", None, 0, "held-out"))],
+        "scores": [
+            score_to_row(Score("HOS", value, 9)),
+            score_to_row(Score("UNK", None, 0, "held-out")),
+        ],
     }
     path = store.path(spec.protocol, spec.dataset, run_id) if existed else store.write(record)
     return FakeResult(run_id, path, record, existed, settings.results / "runs" / run_id)
@@ -309,7 +315,7 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("words", [["list"], ["--help"], ["run", "--help"], ["show", "x"], []])
 def test_nothing_heavy_at_start(words: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys; from dabench.cli import main; main(sys.argv[1:]); "
+        "import sys; from dabench.cli.main import main; main(sys.argv[1:]); "
         f"print('HEAVY', [name for name in {HEAVY} if name in sys.modules])"
     )
     found = subprocess.run(

@@ -11,16 +11,11 @@ import pytest
 from pydantic import Field
 
 from dabench import registry
+from dabench.config.hardware import resolve_device
 from dabench.config.options import parse_seeds
-from dabench.config.spec import (
-    RunSpec,
-    changed_options,
-    resolve,
-    resolve_device,
-    settings,
-    signature_options,
-    validate_options,
-)
+from dabench.config.settings import read_settings
+from dabench.config.signature import signature_options, validate_options
+from dabench.config.spec import RunSpec, changed_options, resolve
 from dabench.errors import ConfigError
 
 
@@ -215,7 +210,7 @@ def test_only_changed_options_make_a_variant() -> None:
 def test_settings_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DABENCH_DATA", "/somewhere")
     monkeypatch.setenv("DABENCH_CACHE", "/cache")
-    found = settings({"results": "out", "force": True})
+    found = read_settings({"results": "out", "force": True})
     assert (found.results, found.data_root) == (Path("out"), Path("/somewhere"))
     assert (found.cache_dir, found.force, found.progress) == (Path("/cache"), True, True)
 

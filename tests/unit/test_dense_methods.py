@@ -21,6 +21,7 @@ from dabench.methods.functional.losses import entropy, max_squares
 from dabench.methods.functional.multi_scale import answer_at, scales
 from dabench.methods.functional.normalisation import adapt_normalisation
 from dabench.networks.dense import build_segmenter, upsample
+from dabench.networks.network import ClassifierNetwork
 from dabench.views.photometric import Photometric
 from dabench.views.warps import Warp
 
@@ -340,7 +341,7 @@ class Symmetric(nn.Module):
 
 def equivariant() -> Network:
     torch.manual_seed(0)
-    net = Network(nn.Identity(), 8, K, bottleneck=0, weight_norm=False)
+    net = ClassifierNetwork(nn.Identity(), 8, K, bottleneck=0, weight_norm=False)
     net.backbone = nn.Sequential(Symmetric(3, 8), nn.BatchNorm2d(8), nn.ReLU(), Symmetric(8, 8))
     net.classifier = nn.Conv2d(8, K, 1)
     return net.double().eval()
@@ -352,7 +353,7 @@ def test_an_equivariant_network_has_no_equivariance_loss_under_a_flip() -> None:
     found = []
     for net in (equivariant(), network().double()):
         method: Any = begun("transadapt", options, net)[0]
-        target = method._unsupervised(x).softmax(1)
+        target = method.head_logits(x).softmax(1)
         found.append(method._equivariance(x, target, flip).item())
     assert abs(found[0]) < 1e-10
     assert found[1] > 1e-4
@@ -361,7 +362,7 @@ def test_an_equivariant_network_has_no_equivariance_loss_under_a_flip() -> None:
 def test_an_image_is_equivariant_to_no_warp_at_all() -> None:
     method: Any = begun("transadapt", {})[0]
     still = Warp(torch.tensor([False]))
-    target = method._unsupervised(images(0)).softmax(1)
+    target = method.head_logits(images(0)).softmax(1)
     assert abs(method._equivariance(images(0), target, still).item()) < 1e-6
 
 
@@ -369,7 +370,7 @@ def test_out_of_frame_pixels_of_the_target_carry_no_loss() -> None:
     """What the warp does not bring into its frame may be anything."""
     method: Any = begun("transadapt", {})[0]
     zoom = Warp(torch.tensor([False]), torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]]))
-    target = method._unsupervised(images(0)).softmax(1).detach()
+    target = method.head_logits(images(0)).softmax(1).detach()
     other = target.clone()
     other[..., :1, :] = torch.eye(K)[1].view(K, 1, 1)  # the upper row leaves the frame
     one, two = (method._equivariance(images(0), t, zoom) for t in (target, other))

@@ -17,53 +17,52 @@ from dabench.contract.protocol import DensePlan
 from dabench.contract.types import IGNORE
 from dabench.errors import CacheError, ConfigError, DataError
 from dabench.networks.dense import DenseNetwork
-from dabench.source_models import classifier as source
-from dabench.source_models import segmenter as dense_source
+from dabench.source_models import classifier, loading, segmenter
 
-RECIPE = source.Recipe("small-seg", "none", 1)
+RECIPE = classifier.Recipe("small-seg", "none", 1)
 
 
 @pytest.fixture(scope="module")
 def cached(
     dense_plan: DensePlan, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, source.SourceModel]:
+) -> tuple[Path, loading.SourceModel]:
     cache = tmp_path_factory.mktemp("cache")
-    return cache, source.load_or_train(RECIPE, dense_plan, 0, cache, "cpu", False)
+    return cache, loading.load_or_train(RECIPE, dense_plan, 0, cache, "cpu", False)
 
 
 def test_a_model_is_trained_once(
-    cached: tuple[Path, source.SourceModel], dense_plan: DensePlan, monkeypatch: pytest.MonkeyPatch
+    cached: tuple[Path, loading.SourceModel], dense_plan: DensePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("trained again")
 
     cache, first = cached
-    monkeypatch.setattr(source, "_train_dense", never)
-    again = source.load_or_train(RECIPE, dense_plan, 0, cache, "cpu", False)
+    monkeypatch.setattr(loading, "_train_dense", never)
+    again = loading.load_or_train(RECIPE, dense_plan, 0, cache, "cpu", False)
     assert (again.id, again.val_accuracy) == (first.id, first.val_accuracy)
     assert isinstance(again.network, DenseNetwork)
     assert not again.network.training
 
 
 def test_training_repeats_and_depends_on_seed_and_frames(
-    cached: tuple[Path, source.SourceModel], dense_plan: DensePlan, tmp_path: Path
+    cached: tuple[Path, loading.SourceModel], dense_plan: DensePlan, tmp_path: Path
 ) -> None:
     torch.manual_seed(77)
-    again = source.load_or_train(RECIPE, dense_plan, 0, tmp_path, "cpu", False)
+    again = loading.load_or_train(RECIPE, dense_plan, 0, tmp_path, "cpu", False)
     assert again.id == cached[1].id
     other = dataclasses.replace(dense_plan.source, digest="other")
     keys = {
-        source._key(RECIPE, dense_plan, 0),
-        source._key(RECIPE, dense_plan, 1),
-        source._key(RECIPE, dataclasses.replace(dense_plan, source=other), 0),
-        source._key(dataclasses.replace(RECIPE, epochs=2), dense_plan, 0),
+        loading._key(RECIPE, dense_plan, 0),
+        loading._key(RECIPE, dense_plan, 1),
+        loading._key(RECIPE, dataclasses.replace(dense_plan, source=other), 0),
+        loading._key(dataclasses.replace(RECIPE, epochs=2), dense_plan, 0),
     }
     assert len(keys) == 4
 
 
 def test_it_learns(dense_plan: DensePlan, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, epochs=25)
-    model = source.load_or_train(recipe, dense_plan, 0, tmp_path, "cpu", False)
+    model = loading.load_or_train(recipe, dense_plan, 0, tmp_path, "cpu", False)
     assert model.val_accuracy > 0.7
 
 
@@ -73,18 +72,18 @@ def test_the_key_of_classification_is_what_it_was() -> None:
     plan: Any = SimpleNamespace(
         task=task, source=SimpleNamespace(digest="s"), source_val=SimpleNamespace(digest="v")
     )
-    recipe = source.Recipe("small-cnn", "none", 3)
-    assert source._key(recipe, plan, 5) == "310a5a862927645f52e17400b5acbfd2"
+    recipe = classifier.Recipe("small-cnn", "none", 3)
+    assert loading._key(recipe, plan, 5) == "310a5a862927645f52e17400b5acbfd2"
 
 
 def test_a_damaged_file_is_named(
-    cached: tuple[Path, source.SourceModel], dense_plan: DensePlan, tmp_path: Path
+    cached: tuple[Path, loading.SourceModel], dense_plan: DensePlan, tmp_path: Path
 ) -> None:
-    path = tmp_path / "sources" / source._key(RECIPE, dense_plan, 0) / "model.pt"
+    path = tmp_path / "sources" / loading._key(RECIPE, dense_plan, 0) / "model.pt"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"noise" * 99)
     with pytest.raises(CacheError, match="delete the file"):
-        source.load_or_train(RECIPE, dense_plan, 0, tmp_path, "cpu", False)
+        loading.load_or_train(RECIPE, dense_plan, 0, tmp_path, "cpu", False)
 
 
 def test_augmented_images_and_masks_stay_together(dense_plan: DensePlan) -> None:
@@ -93,7 +92,7 @@ def test_augmented_images_and_masks_stay_together(dense_plan: DensePlan) -> None
     frames = Frames(np.repeat((masks.clip(0, 2) * 100)[..., None], 3, 3), masks, "x")
     torch.manual_seed(0)
     shares = []
-    batches = dense_source.augmented(frames, dense_plan.task, 8, 0, "cpu", jitter=0.0)
+    batches = segmenter.augmented(frames, dense_plan.task, 8, 0, "cpu", jitter=0.0)
     for images, moved in itertools.islice(batches, 8):
         assert moved.dtype == torch.uint8
         grey = images.mean(1) * 2.55
@@ -106,23 +105,23 @@ def test_augmented_images_and_masks_stay_together(dense_plan: DensePlan) -> None
 
 
 def test_whole_epochs_are_shown() -> None:
-    shown = list(itertools.islice(dense_source.shuffled(10, 3, 1), 6))
+    shown = list(itertools.islice(segmenter.shuffled(10, 3, 1), 6))
     for epoch in (shown[:3], shown[3:]):
         assert len(set(np.concatenate(epoch).tolist())) == 9
-    assert [len(rows) for rows in itertools.islice(dense_source.shuffled(2, 8, 1), 2)] == [2, 2]
+    assert [len(rows) for rows in itertools.islice(segmenter.shuffled(2, 8, 1), 2)] == [2, 2]
 
 
 def test_loss_leaves_unlabelled_pixels_out() -> None:
     logits = torch.randn(2, 3, 4, 5, requires_grad=True)
     masks = torch.randint(0, 3, (2, 4, 5), dtype=torch.uint8)
     masks[0] = IGNORE
-    loss = dense_source.pixel_loss(logits, masks)
+    loss = segmenter.pixel_loss(logits, masks)
     expected = torch.nn.functional.cross_entropy(logits[1:], masks[1:].long())
     assert torch.allclose(loss, expected)
     torch.autograd.backward(loss)
     assert logits.grad is not None
     assert not logits.grad[0].any()
-    assert dense_source.pixel_loss(logits, torch.full_like(masks, IGNORE)).item() == 0.0
+    assert segmenter.pixel_loss(logits, torch.full_like(masks, IGNORE)).item() == 0.0
 
 
 def test_mean_iou_by_hand(dense_plan: DensePlan) -> None:
@@ -142,10 +141,10 @@ def test_mean_iou_by_hand(dense_plan: DensePlan) -> None:
     masks[:, 16:] = IGNORE
     frames = Frames(np.zeros((3, 32, 48, 3), dtype=np.uint8), masks, "x")
     net: Any = Left()
-    assert dense_source.mean_iou(net, frames, dense_plan.task) == pytest.approx((24 / 36 + 0.5) / 2)
+    assert segmenter.mean_iou(net, frames, dense_plan.task) == pytest.approx((24 / 36 + 0.5) / 2)
     masks[:] = IGNORE
     with pytest.raises(DataError, match="nothing to score"):
-        dense_source.mean_iou(net, frames, dense_plan.task)
+        segmenter.mean_iou(net, frames, dense_plan.task)
 
 
 def test_bad_frames_are_refused(dense_plan: DensePlan, tmp_path: Path) -> None:
@@ -153,12 +152,12 @@ def test_bad_frames_are_refused(dense_plan: DensePlan, tmp_path: Path) -> None:
     masks[3, 0, 0] = 9
     frames = dataclasses.replace(dense_plan.source, masks=masks)
     with pytest.raises(DataError, match="label 9; expected 0 to 2"):
-        dense_source.load(frames, np.arange(16), dense_plan.task)
+        segmenter.load(frames, np.arange(16), dense_plan.task)
     cut = dataclasses.replace(dense_plan.source, masks=masks[:, :30])
     with pytest.raises(DataError, match=r"48 x 32 px, mask of 48 x 30"):
-        dense_source.load(cut, np.arange(2), dense_plan.task)
+        segmenter.load(cut, np.arange(2), dense_plan.task)
     task = dataclasses.replace(dense_plan.task, image_size=6)
     with pytest.raises(ConfigError, match="stride of small-seg"):
-        source.load_or_train(
+        loading.load_or_train(
             RECIPE, dataclasses.replace(dense_plan, task=task), 0, tmp_path, "cpu", False
         )

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dabench.store.records import Store
+from dabench.store.store import Store
 
-WORDS = {"dataset": "aid", "weather": "fog"}
+PARAMS = {"dataset": "aid", "weather": "fog"}
 DEFAULTS = {"lr": 1e-3, "replay": None, "grad_norm": "none"}
 DIVERGED = "Traceback\ndabench.errors.TrainingError: ConDA: logits are not finite at step 3; lower"
 
@@ -73,8 +73,10 @@ def grid() -> list[Any]:
 
 
 def test_a_line_a_row_with_short_names(tables: ModuleType) -> None:
-    board = tables.Tables(grid())
-    table = tables.stream_tables.stream(board, {**WORDS, "common": "lr,replay", "methods": "conda"})
+    found = tables.Tables(grid())
+    table = tables.stream_tables.stream(
+        found, {**PARAMS, "common": "lr,replay", "methods": "conda"}
+    )
     assert cells(table, "`conda lr=0.01`")[:3] == ["3", "0.310", "0.300–0.320"]
     shown = cells(table, "`conda grad_norm=clip lr=0.01` (reconstruction, buffer)")
     assert shown == [
@@ -91,7 +93,7 @@ def test_a_line_a_row_with_short_names(tables: ModuleType) -> None:
 def test_an_option_with_one_value_is_told_below(tables: ModuleType) -> None:
     records = [r for r in grid() if r["spec"]["method_options"].get("lr") != 0.1]
     records += [record("tent", seed, 0.25) for seed in range(3)]
-    table = tables.stream_tables.stream(tables.Tables(records), {**WORDS, "common": "lr,replay"})
+    table = tables.stream_tables.stream(tables.Tables(records), {**PARAMS, "common": "lr,replay"})
     assert cells(table, "`conda grad_norm=clip` (")[0] == "3"
     assert cells(table, "`conda` (")[1] == "0.310"
     told = table.splitlines()[-1]
@@ -101,7 +103,7 @@ def test_an_option_with_one_value_is_told_below(tables: ModuleType) -> None:
 def test_spread_and_verdict_need_five_seeds(tables: ModuleType) -> None:
     records = [record("source", seed, 0.2 + seed / 1000) for seed in range(5)]
     records += [record("tent", seed, 0.3 + seed / 500) for seed in range(5)]
-    table = tables.stream_tables.stream(tables.Tables(records), WORDS)
+    table = tables.stream_tables.stream(tables.Tables(records), PARAMS)
     assert cells(table, "row")[2] == "sd"
     assert cells(table, "`source`")[-1] == "–"
     assert cells(table, "`tent`")[2] == "0.003"
@@ -109,25 +111,25 @@ def test_spread_and_verdict_need_five_seeds(tables: ModuleType) -> None:
 
 
 def test_rows_by_name_norm_and_value(tables: ModuleType) -> None:
-    board, stream = tables.Tables(grid()), tables.stream_tables.stream
-    assert stream(board, {**WORDS, "norms": "clip"}).count("`conda") == 2
-    assert stream(board, {**WORDS, "with": "conda.lr=0.01"}).count("`conda") == 2
-    assert stream(board, {**WORDS, "with": "conda.lr=0.5|0.1"}).count("`conda") == 1
-    assert stream(board, {**WORDS, "with": "conda.lr=0.01|0.1"}).count("`conda") == 3
+    found, stream = tables.Tables(grid()), tables.stream_tables.stream
+    assert stream(found, {**PARAMS, "norms": "clip"}).count("`conda") == 2
+    assert stream(found, {**PARAMS, "with": "conda.lr=0.01"}).count("`conda") == 2
+    assert stream(found, {**PARAMS, "with": "conda.lr=0.5|0.1"}).count("`conda") == 1
+    assert stream(found, {**PARAMS, "with": "conda.lr=0.01|0.1"}).count("`conda") == 3
     name = "conda~grad_norm=clip~lr=0.1~replay=64"
-    assert stream(board, {**WORDS, "rows": f"source,{name}"}).count("`conda") == 1
+    assert stream(found, {**PARAMS, "rows": f"source,{name}"}).count("`conda") == 1
     with pytest.raises(ValueError, match="no row conda lr=5"):
-        stream(board, {**WORDS, "rows": "source,conda~lr=5"})
+        stream(found, {**PARAMS, "rows": "source,conda~lr=5"})
 
 
 def test_diverged_and_missing_seeds_are_told_apart(tables: ModuleType) -> None:
     records = [r for r in grid() if r["run_id"] not in {"conda-0-0.3", "conda-1-0.31"}]
-    board = tables.Tables(records, [failed(0, lr=0.01, replay=64)])
-    assert cells(tables.stream_tables.stream(board, WORDS), "`conda lr=0.01")[:2] == [
+    found = tables.Tables(records, [failed(0, lr=0.01, replay=64)])
+    assert cells(tables.stream_tables.stream(found, PARAMS), "`conda lr=0.01")[:2] == [
         "1 of 3; 1 missing",
         "0.320",
     ]
-    table = tables.stream_tables.rates(board, {**WORDS, "row": "conda"})
+    table = tables.stream_tables.rates(found, {**PARAMS, "row": "conda"})
     assert cells(table, "none") == [
         "0.320 (1 of 3; 1 missing)",
         "– (3 missing)",
@@ -140,8 +142,8 @@ def test_failed_runs_count_as_collapsed(tables: ModuleType) -> None:
     unit = {"grad_norm": "unit-global", "replay": 64}
     lost = [failed(seed, lr=0.1, **unit) for seed in range(3)] + [failed(0, lr=0.01, **unit)]
     ended = [record("conda", seed, 0.5, lr=0.01, **unit) for seed in (1, 2)]
-    board = tables.Tables(grid() + ended, lost)
-    table = tables.stream_tables.rates(board, {**WORDS, "row": "conda"})
+    found = tables.Tables(grid() + ended, lost)
+    table = tables.stream_tables.rates(found, {**PARAMS, "row": "conda"})
     assert cells(table, "accuracy/final of `conda`") == [
         *("0.01", "0.1", "collapsed", "below `source`", "few classes"),
     ]
@@ -151,38 +153,38 @@ def test_failed_runs_count_as_collapsed(tables: ModuleType) -> None:
     assert cells(table, "clip") == [
         *("0.400 ± 0.000", "0.400 ± 0.000", "0.17 (1 of 6)", "0.00 (0 of 6)", "0.17 (1 of 6)"),
     ]
-    everything = tables.stream_tables.stream(board, WORDS)
+    everything = tables.stream_tables.stream(found, PARAMS)
     assert cells(everything, "`conda grad_norm=unit-global lr=0.1 ")[:2] == ["0 of 3", "–"]
 
 
 def test_a_failed_run_that_was_run_again_is_forgotten(tables: ModuleType) -> None:
-    board = tables.Tables(grid(), [failed(0, lr=0.01, replay=64)])
-    table = tables.stream_tables.rates(board, {**WORDS, "row": "conda", "norms": "none"})
+    found = tables.Tables(grid(), [failed(0, lr=0.01, replay=64)])
+    table = tables.stream_tables.rates(found, {**PARAMS, "row": "conda", "norms": "none"})
     assert cells(table, "none") == [
         *("0.310 ± 0.010", "0.00 (0 of 3)", "1.00 (3 of 3)", "0.00 (0 of 3)"),
     ]
 
 
 def test_a_run_that_failed_otherwise_is_no_collapse(tables: ModuleType) -> None:
-    board = tables.Tables(grid(), [failed(3, "Traceback\nMemoryError: no", lr=0.01)])
+    found = tables.Tables(grid(), [failed(3, "Traceback\nMemoryError: no", lr=0.01)])
     with pytest.raises(ValueError, match=r"did not diverge \(MemoryError: no\)"):
-        tables.stream_tables.rates(board, {**WORDS, "row": "conda"})
+        tables.stream_tables.rates(found, {**PARAMS, "row": "conda"})
 
 
 def test_what_else_differs_must_be_said(tables: ModuleType) -> None:
-    board = tables.Tables([*grid(), record("conda", 0, 0.9, lr=0.01, replay=8)])
+    found = tables.Tables([*grid(), record("conda", 0, 0.9, lr=0.01, replay=8)])
     with pytest.raises(ValueError, match="rows differ in replay; set with="):
-        tables.stream_tables.rates(board, {**WORDS, "row": "conda"})
-    words = {**WORDS, "row": "conda", "with": "replay=64", "norms": "none"}
-    assert cells(tables.stream_tables.rates(board, words), "none")[0] == "0.310 ± 0.010"
+        tables.stream_tables.rates(found, {**PARAMS, "row": "conda"})
+    params = {**PARAMS, "row": "conda", "with": "replay=64", "norms": "none"}
+    assert cells(tables.stream_tables.rates(found, params), "none")[0] == "0.310 ± 0.010"
 
 
 def test_seeds_select(tables: ModuleType) -> None:
-    board = tables.Tables(grid())
-    words = {**WORDS, "row": "conda", "norms": "clip"}
-    table = tables.stream_tables.rates(board, {**words, "seeds": "0,1"})
+    found = tables.Tables(grid())
+    params = {**PARAMS, "row": "conda", "norms": "clip"}
+    table = tables.stream_tables.rates(found, {**params, "seeds": "0,1"})
     assert cells(table, "clip")[-1] == "0.00 (0 of 4)"
-    table = tables.stream_tables.rates(board, {**words, "seeds": "0,1,2,3"})
+    table = tables.stream_tables.rates(found, {**params, "seeds": "0,1,2,3"})
     assert cells(table, "clip")[0] == "0.400 ± 0.000 (3 of 4; 1 missing)"
 
 
@@ -190,7 +192,7 @@ def test_a_refused_cell_stops_the_page(tables: ModuleType) -> None:
     wrong = record("tent", 0, 0.3)
     wrong["ids"]["source"] = "another"
     with pytest.raises(ValueError, match="source id differs"):
-        tables.stream_tables.stream(tables.Tables([*grid(), wrong]), WORDS)
+        tables.stream_tables.stream(tables.Tables([*grid(), wrong]), PARAMS)
 
 
 def test_pages_name_figures(tables: ModuleType, tmp_path: Path) -> None:
@@ -200,11 +202,11 @@ def test_pages_name_figures(tables: ModuleType, tmp_path: Path) -> None:
         "<!-- figure: stability file=a.png dataset=aid weather=fog rows=conda -->\n"
         "<!-- figure: streams file=b.png dataset=aid weather=fog rows=source,conda -->\n"
     )
-    board = tables.Tables(grid(), [failed(4, lr=0.1, replay=64)])
-    assert tables.draw(marks, board, tmp_path) == ["a.png", "b.png"]
+    found = tables.Tables(grid(), [failed(4, lr=0.1, replay=64)])
+    assert tables.draw(marks, found, tmp_path) == ["a.png", "b.png"]
     for name in ("a.png", "b.png"):
         assert 800 <= matplotlib.image.imread(tmp_path / name).shape[1] <= 1000
-    assert tables.fill(marks, board) == marks
+    assert tables.fill(marks, found) == marks
 
 
 def test_failed_runs_are_found_on_disk(

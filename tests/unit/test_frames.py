@@ -12,7 +12,7 @@ import pytest
 import dabench
 from dabench.contract.types import Score
 from dabench.errors import ConfigError, StoreError
-from dabench.store.records import Store
+from dabench.store.store import Store
 
 SPEC = {
     "method": "usd",

@@ -31,9 +31,10 @@ METHODS = ("dabench.api", "dabench.methods.functional", "dabench.errors")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "methods/functional": ("dabench.methods.functional", "dabench.errors"),
     "methods": METHODS,
-    # settings of another method
-    "methods/online/aerial.py": (*METHODS, "dabench.methods.online.conda"),
-    "methods/online/max_squares.py": (*METHODS, "dabench.methods.online.tent"),
+    # what methods of one family share, and settings of another method
+    "methods/black_box": (*METHODS, "dabench.methods.black_box"),
+    "methods/source_free": (*METHODS, "dabench.methods.source_free"),
+    "methods/online": (*METHODS, "dabench.methods.online"),
     "datasets": (
         *("dabench.contract.data", "dabench.contract.types", "dabench.errors"),
         "dabench.datasets",

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from dabench import views
 from dabench.contract.access import Unlabelled, survey_size, to_float
 from dabench.contract.network import Network
-from dabench.engine import memory
+from dabench.engine import environment
 from dabench.errors import CacheError, ConfigError, DataError
 from dabench.networks.batchnorm import reestimate_batchnorm
-from dabench.networks.network import build_classifier, trunk_stages
+from dabench.networks.network import ClassifierNetwork, build_classifier, trunk_stages
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (33, 32, 32, 3), dtype=np.uint8)
 
@@ -150,7 +150,7 @@ class Tiny(nn.Module):
 
 
 def test_reestimated_batchnorm_is_the_mean_and_variance_of_a_batch() -> None:
-    model = Network(Tiny(True), 3 * 32 * 32, 4, bottleneck=0).eval()
+    model = ClassifierNetwork(Tiny(True), 3 * 32 * 32, 4, bottleneck=0).eval()
     images = to_float(PICTURES)
     reestimate_batchnorm(model, [images])
     seen = (images - model.mean) / model.std
@@ -183,7 +183,7 @@ def test_frozen_stages_are_reestimated_and_stay_in_eval() -> None:
 
 
 def test_without_batchnorm_there_is_nothing_to_reestimate() -> None:
-    model = Network(Tiny(False), 3 * 32 * 32, 4, bottleneck=0)
+    model = ClassifierNetwork(Tiny(False), 3 * 32 * 32, 4, bottleneck=0)
     with pytest.raises(ConfigError, match="--init source"):
         reestimate_batchnorm(model, [to_float(PICTURES)])
 
@@ -282,14 +282,14 @@ def test_a_pass_over_large_images_takes_fewer_at_once() -> None:
 
 def test_keeping_memory_leaves_a_users_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[int, ...]] = []
-    monkeypatch.setattr(memory, "set_thresholds", lambda *sizes: called.append(sizes))
-    for name in memory._OWN:
+    monkeypatch.setattr(environment, "set_thresholds", lambda *sizes: called.append(sizes))
+    for name in environment._OWN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
-    assert memory.keep_freed_memory()
+    assert environment.keep_freed_memory()
     monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
-    assert not memory.keep_freed_memory()
+    assert not environment.keep_freed_memory()
     monkeypatch.delenv("MALLOC_TOP_PAD_")
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
-    assert not memory.keep_freed_memory()
+    assert not environment.keep_freed_memory()
     assert len(called) == 1

@@ -22,7 +22,7 @@ from dabench.contract.types import Task
 from dabench.errors import AccessError, ConfigError
 from dabench.methods.functional.losses import entropy
 from dabench.methods.online.sar import below_top
-from dabench.networks.network import build_classifier
+from dabench.networks.network import ClassifierNetwork, build_classifier
 
 K, SIDE, BATCH = 4, 32, 16
 GRADIENT: dict[str, dict[str, Any]] = {
@@ -405,7 +405,9 @@ def test_sar_leaves_the_top_alone() -> None:
     names = {id(m): n for n, m in vit.named_modules()}
     blocks = {int(names[id(m)].split(".")[2]) for m in below_top(vit)}
     assert blocks == set(range(9))
-    opaque = Network(nn.Sequential(*(nn.BatchNorm2d(3) for _ in range(8))), 3, K, bottleneck=0)
+    opaque = ClassifierNetwork(
+        nn.Sequential(*(nn.BatchNorm2d(3) for _ in range(8))), 3, K, bottleneck=0
+    )
     assert below_top(opaque) == list(opaque.backbone)[:6]
 
 
@@ -425,12 +427,12 @@ def test_cotta_restores_everything_with_certainty() -> None:
 
 def normless() -> Network:
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Network(backbone, 8, K, bottleneck=0)
+    return ClassifierNetwork(backbone, 8, K, bottleneck=0)
 
 
 def layer_normed() -> Network:
     backbone = nn.Sequential(*normless().backbone, nn.LayerNorm(8))
-    return Network(backbone, 8, K, bottleneck=0)
+    return ClassifierNetwork(backbone, 8, K, bottleneck=0)
 
 
 @pytest.mark.parametrize("name", ["bn-adapt", "tent", "eata", "sar"])

@@ -19,11 +19,10 @@ from dabench.contract.protocol import Outcome, Resume
 from dabench.contract.types import IGNORE, Prediction
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, DataError, TrainingError
-from dabench.protocols.dense import outcome as dense_outcome
 from dabench.protocols.dense import strips
 from dabench.protocols.offline.upper_bound import UpperBound
 from dabench.protocols.online_seg import OnlineSegmentation
-from dabench.protocols.streams import pictures as streams
+from dabench.protocols.streams.shifts import render
 
 CONDITIONS = ("fog-3", "rain-3", "low-light-3")
 
@@ -67,7 +66,7 @@ def test_scores_by_hand(dense: Any) -> None:
     found, means = dense.values(outcome), []
     everything: list[np.ndarray] = []
     for under, rows in plan.stream.segments:
-        pictures = streams.render(data.target_all.images, rows, under, 0)
+        pictures = render(data.target_all.images, rows, under, 0)
         with torch.no_grad():
             answer = net(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255).argmax(1).numpy()
         iou = iou_by_hand(answer, data.target_all.masks[rows])
@@ -331,7 +330,7 @@ def test_strips(dense: Any, tmp_path: Path) -> None:
     large, gap = 8 * dense.WIDTH, 4
     assert picture.shape[1] == 4 * large + 3 * gap
     panel = picture[18 : 18 + 8 * dense.HEIGHT : 8, large + gap : 2 * large + gap : 8]
-    np.testing.assert_array_equal(panel, strips.paint(dense.frames(2).masks[3]))
+    np.testing.assert_array_equal(panel, strips.paint_classes(dense.frames(2).masks[3]))
     found = EventAccumulator(str(tmp_path / "board"), {"images": 0, "scalars": 0}).Reload()
     assert len(found.Images("strips/fog-3")) == 4
     assert len(found.Images("confusion/before")) == 1
@@ -339,21 +338,21 @@ def test_strips(dense: Any, tmp_path: Path) -> None:
 
 
 def test_which_frames_are_drawn() -> None:
-    assert strips.chosen(["a"] * 9, [5, 6, 7, 8, 0, 1, 2, 3, 4]) == {4, 7, 0, 3}
-    assert strips.chosen(["a", "a"], [1, 0]) == {0, 1}
-    assert strips.chosen(["a", "b", "a", "b"], [0, 0, 0, 0]) == {2, 3}  # the last round
-    assert len(strips.chosen([str(i // 9) for i in range(90)], list(range(90)))) == 10
-    assert len(strips.chosen([str(i) for i in range(40)], [0] * 40)) == strips.MOST
+    assert strips.steps_to_draw(["a"] * 9, [5, 6, 7, 8, 0, 1, 2, 3, 4]) == {4, 7, 0, 3}
+    assert strips.steps_to_draw(["a", "a"], [1, 0]) == {0, 1}
+    assert strips.steps_to_draw(["a", "b", "a", "b"], [0, 0, 0, 0]) == {2, 3}  # the last round
+    assert len(strips.steps_to_draw([str(i // 9) for i in range(90)], list(range(90)))) == 10
+    assert len(strips.steps_to_draw([str(i) for i in range(40)], [0] * 40)) == strips.MOST_IN_ALL
 
 
 def test_colours() -> None:
-    assert len({strips.colour(i) for i in range(40)}) == 40
-    assert (0, 0, 0) not in {strips.colour(i) for i in range(40)}
-    assert (strips.paint(np.array([[0, IGNORE]])) == [[strips.PALETTE[0], (0, 0, 0)]]).all()
+    assert len({strips.class_colour(i) for i in range(40)}) == 40
+    assert (0, 0, 0) not in {strips.class_colour(i) for i in range(40)}
+    assert (strips.paint_classes(np.array([[0, IGNORE]])) == [[strips.PALETTE[0], (0, 0, 0)]]).all()
 
 
 def test_many_counts_are_kept_by_segment(dense: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense_outcome, "MOST_BYTES", 100)
+    monkeypatch.setattr("dabench.protocols.dense.outcome.MOST_BYTES", 100)
     found = dense.run(dense.Still).arrays
     assert "stream.after" not in found
     assert found["segment.after"].shape == (3, 3, 3)

@@ -17,15 +17,10 @@ from dabench.contract.access import Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.types import Task
 from dabench.errors import AccessError, CacheError, ConfigError, OracleError
-from dabench.oracle.client import (
-    CHUNK,
-    AnswerForm,
-    InProcess,
-    OracleClient,
-    OracleInfo,
-    Unreachable,
-)
-from dabench.source_models.classifier import SourceModel
+from dabench.oracle.answer_forms import CHUNK, AnswerForm, OracleInfo, Unreachable
+from dabench.oracle.client import OracleClient
+from dabench.oracle.in_process import InProcess
+from dabench.source_models.loading import SourceModel
 
 CLASSES = ("a", "b", "c", "d")
 TASK = Task("classification", CLASSES, 8)

@@ -21,9 +21,12 @@ from dabench.contract.cost import Cost
 from dabench.contract.data import DataRequest, DomainData
 from dabench.contract.protocol import Plan
 from dabench.errors import CacheError, DataError, OracleError
-from dabench.oracle.client import AnswerForm, InProcess, OracleClient, Unreachable
-from dabench.oracle.sealed import Sealed, SealedRequest, _revived
-from dabench.source_models import classifier as source
+from dabench.oracle.answer_forms import AnswerForm, Unreachable
+from dabench.oracle.client import OracleClient
+from dabench.oracle.in_process import InProcess
+from dabench.oracle.sealed import Sealed, _revived
+from dabench.oracle.sealed_child import SealedRequest
+from dabench.source_models import classifier, loading
 
 COUNT = 70  # a whole chunk and a piece of one
 SEED = 770  # of a source model that no other test holds in this process
@@ -37,7 +40,7 @@ def request_(tmp_path_factory: pytest.TempPathFactory) -> SealedRequest:
         data=DataRequest("print", "handwritten", 32, None, cache),
         protocol="sf-uda",
         protocol_options={},
-        recipe=source.Recipe("small-cnn", "none", 1, plain=True),
+        recipe=classifier.Recipe("small-cnn", "none", 1, plain=True),
         batch_size=32,
         plan_seed=0,
         source_seed=SEED,
@@ -140,7 +143,7 @@ def test_the_seal(
 
 
 def test_the_search_finds_what_is_here(request_: SealedRequest, plan: Plan) -> None:
-    model = source.load_or_train(request_.recipe, plan, SEED, request_.cache_dir, "cpu", False)
+    model = loading.load_or_train(request_.recipe, plan, SEED, request_.cache_dir, "cpu", False)
     task = plan.task
     answerer = InProcess(model, task.classes, 32, request_.form, "cpu")
     del model
@@ -152,7 +155,7 @@ def test_the_search_finds_what_is_here(request_: SealedRequest, plan: Plan) -> N
 def test_same_bits_as_in_process(
     sealed: Sealed, request_: SealedRequest, images: torch.Tensor, plan: Plan
 ) -> None:
-    model = source.load_or_train(request_.recipe, plan, SEED, request_.cache_dir, "cpu", False)
+    model = loading.load_or_train(request_.recipe, plan, SEED, request_.cache_dir, "cpu", False)
     here = InProcess(model, plan.task.classes, 32, request_.form, "cpu")
     assert dataclasses.asdict(here.info) == dataclasses.asdict(sealed.info)
     assert sealed.info.train_seconds > 0

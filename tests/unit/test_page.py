@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
-from dabench.board.page.blocks import grouped
+from dabench.board.page.blocks import group_runs
 from dabench.board.page.build import leaderboard_page
-from dabench.board.page.command import command
-from dabench.board.page.gather import Gathered, Reader, gather
-from dabench.board.page.svg import Picture, ceiling, ticks
-from dabench.board.page.words import headline
+from dabench.board.page.command import full_command
+from dabench.board.page.page_records import PageRecords, RecordReducer, read_page_records
+from dabench.board.page.svg import Picture, axis_ceiling, ticks
+from dabench.board.page.texts import headline_metrics
 from dabench.cli.main import main
 from dabench.cli.parser import build_parsers, dotted_options
 from dabench.config.spec import resolve
 from dabench.errors import StoreError
-from dabench.registry.method_info import registered
-from dabench.store.records import Store
+from dabench.registry.method_info import registered_info
+from dabench.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., dict[str, Any]]
@@ -72,9 +72,9 @@ class Page(HTMLParser):
 
 
 def page(records: list[dict[str, Any]], **more: Any) -> Page:
-    reader = Reader(registered())
-    kept = Gathered([reader.reduced(record) for record in records], **more)
-    return Page(leaderboard_page(kept, "source", registered()))
+    reader = RecordReducer(registered_info())
+    kept = PageRecords([reader.reduced(record) for record in records], **more)
+    return Page(leaderboard_page(kept, "source", registered_info()))
 
 
 def runs(make: Make, seeds: int = 5) -> list[dict[str, Any]]:
@@ -191,10 +191,10 @@ def test_the_data_hold_every_run(made_run: Make) -> None:
 
 
 def test_many_runs_are_named_by_a_few(made_run: Make) -> None:
-    reader = Reader(registered(), detail=False)
+    reader = RecordReducer(registered_info(), detail=False)
     kept = [reader.reduced(record) for record in runs(made_run)]
     assert {row["metric"] for row in kept[0]["scores"]} == {"HOS", "UNK", "OS*"}
-    found = Page(leaderboard_page(Gathered(kept, detail=False), "source", registered()))
+    found = Page(leaderboard_page(PageRecords(kept, detail=False), "source", registered_info()))
     cell = next(cell for cell in found.data["cells"] if cell["title"] == "usd")
     assert cell["n"] == 5
     assert len(cell["ids"]) == 3
@@ -208,15 +208,15 @@ def test_gather_reads_what_is_sound_and_narrows(made_run: Make, tmp_path: Path) 
     folder = tmp_path / "records" / "sf-osda" / "digits"
     (folder / "broken.json").write_text("{")
     (folder / "lost.failed.json").write_text("{}")
-    found = gather(tmp_path)
+    found = read_page_records(tmp_path)
     assert (len(found.records), len(found.problems), found.failed) == (21, 1, 1)
-    assert len(gather(tmp_path, "sf-osda/dig").records) == 20
-    assert len(gather(tmp_path, "sf-uda").records) == 1
-    assert gather(tmp_path, "sf-uda/office").records == []
+    assert len(read_page_records(tmp_path, "sf-osda/dig").records) == 20
+    assert len(read_page_records(tmp_path, "sf-uda").records) == 1
+    assert read_page_records(tmp_path, "sf-uda/office").records == []
     with pytest.raises(StoreError, match="no records"):
-        leaderboard_page(Gathered())
+        leaderboard_page(PageRecords())
     with pytest.raises(StoreError, match="no such row; did you mean 'shot'"):
-        leaderboard_page(found, "shoot", registered())
+        leaderboard_page(found, "shoot", registered_info())
 
 
 def test_the_command_line(
@@ -242,18 +242,18 @@ def test_the_command_makes_the_same_spec_again(made_run: Make) -> None:
     record = made_run("usd", 3, options={"lr": 0.1, "teacher": False}) | {
         "variant": {"teacher": False, "name": "a b", "top": None}
     }
-    words = command(record)
+    words = full_command(record)
     assert words.startswith("dabench run --method usd --protocol sf-osda --dataset digits")
     assert "--method.name 'a b' --method.teacher false --method.top none" in words
     assert "--method.lr" not in words  # a default of this version
     assert words.endswith("--protocol.split default --seed 3 --device cpu --threads 1")
     del record["variant"]
-    assert "--method.lr 0.1 --method.teacher false" in command(record)
+    assert "--method.lr 0.1 --method.teacher false" in full_command(record)
 
 
 def test_blocks_are_grouped_as_in_the_table(made_run: Make) -> None:
     records = [*runs(made_run), made_run("source", 0, target="dslr")]
-    assert sorted(len(rows) for rows in grouped(records).values()) == [1, 4]
+    assert sorted(len(rows) for rows in group_runs(records).values()) == [1, 4]
 
 
 def test_pictures_escape_and_axes_are_round() -> None:
@@ -262,13 +262,13 @@ def test_pictures_escape_and_axes_are_round() -> None:
     assert "<script" not in picture.markup
     assert ticks(0, 1, 4) == [0, 0.25, 0.5, 0.75, 1]
     assert ticks(0, 184, 8)[:3] == [0, 25, 50]
-    assert (ceiling(0.05), ceiling(0.41), ceiling(0.6), ceiling(7.0)) == (0.2, 0.6, 0.6, 1.0)
+    assert [axis_ceiling(value) for value in (0.05, 0.41, 0.6, 7.0)] == [0.2, 0.6, 0.6, 1.0]
 
 
 def test_columns_beside_the_one_that_ranks() -> None:
     keys = ["HOS", "HOS/held-out", "UNK", "OS*/held-out", "class_accuracy/3", "UNK/after", "new"]
-    assert headline(keys, "HOS", 9) == ["HOS/held-out", "UNK", "new", "OS*/held-out"]
-    assert headline(keys, "HOS", 1) == ["HOS/held-out"]
+    assert headline_metrics(keys, "HOS", 9) == ["HOS/held-out", "UNK", "new", "OS*/held-out"]
+    assert headline_metrics(keys, "HOS", 1) == ["HOS/held-out"]
 
 
 def test_commands_of_committed_records_give_their_specs() -> None:
@@ -280,7 +280,7 @@ def test_commands_of_committed_records_give_their_specs() -> None:
             continue
         seen.add(kind)
         parser, _ = build_parsers()
-        args, rest = parser.parse_known_args(shlex.split(command(record))[1:])
+        args, rest = parser.parse_known_args(shlex.split(full_command(record))[1:])
         given = {k: v for k, v in vars(args).items() if k not in ("command", "help")}
         assert resolve(given | dotted_options(rest))[0].to_dict() == spec
     assert len(seen) > 20

@@ -17,7 +17,10 @@ import pytest
 
 from dabench.contract.types import Score
 from dabench.errors import StoreError
-from dabench.store.records import Store, column, load, score_map, to_row
+from dabench.store.identity import column_key
+from dabench.store.reading import load_record
+from dabench.store.records import score_map, score_to_row
+from dabench.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 SPEC = {
@@ -43,7 +46,7 @@ SPEC = {
 
 
 def record(run_id: str = "abc123", value: float | None = 0.5) -> dict[str, Any]:
-    rows = [to_row(Score("HOS", value, 10)), to_row(Score("HOS", None, 5, "held-out"))]
+    rows = [score_to_row(Score("HOS", value, 10)), score_to_row(Score("HOS", None, 5, "held-out"))]
     return {"run_id": run_id, "spec": SPEC, "scores": rows, "curves": []}
 
 
@@ -56,7 +59,7 @@ def test_write_and_read_back(tmp_path: Path) -> None:
     path = store.write(record(), {"adapt/id": np.arange(3), "held-out/id": np.arange(2)})
     assert path == store.path("sf-osda", "digits", "abc123")
     assert store.exists("sf-osda", "digits", "abc123")
-    found = load(path)
+    found = load_record(path)
     assert (found["schema"], found["predictions"]) == (1, "abc123.npz")
     assert score_map(found) == {"HOS": 0.5, "HOS/held-out": None}
     with np.load(path.with_name(found["predictions"])) as arrays:
@@ -69,9 +72,9 @@ def test_write_and_read_back(tmp_path: Path) -> None:
 
 def test_full_precision_and_holes(tmp_path: Path) -> None:
     path = Store(tmp_path).write(record(value=0.1 + 0.2) | {"cost": {"x": float("nan")}})
-    assert score_map(load(path))["HOS"] == 0.1 + 0.2
-    assert load(path)["cost"]["x"] is None
-    assert to_row(Score("UNK", float("nan"), 0))["value"] is None
+    assert score_map(load_record(path))["HOS"] == 0.1 + 0.2
+    assert load_record(path)["cost"]["x"] is None
+    assert score_to_row(Score("UNK", float("nan"), 0))["value"] is None
 
 
 def test_a_second_record_supersedes_the_first(tmp_path: Path) -> None:
@@ -79,7 +82,9 @@ def test_a_second_record_supersedes_the_first(tmp_path: Path) -> None:
     for value in (0.1, 0.2, 0.3):
         store.write(record(value=value), {"id": np.arange(2)})
     assert [score_map(found)["HOS"] for _, found in store.all()] == [0.3]
-    old = [load(tmp_path / "records/superseded" / n) for n in ("abc123.json", "abc123.1.json")]
+    old = [
+        load_record(tmp_path / "records/superseded" / n) for n in ("abc123.json", "abc123.1.json")
+    ]
     assert [score_map(found)["HOS"] for found in old] == [0.1, 0.2]
     assert (tmp_path / "records/superseded/abc123.1.npz").is_file()
 
@@ -129,20 +134,20 @@ def test_damaged_files_are_named_and_skipped(tmp_path: Path) -> None:
 
 def test_curves_can_be_left_out(tmp_path: Path) -> None:
     """A quicker way to the same record, for tables; names that look like the end do no harm."""
-    rows = [to_row(Score('x],\n "curves": [\n ]', 0.5, 1, at=step)) for step in range(3)]
+    rows = [score_to_row(Score('x],\n "curves": [\n ]', 0.5, 1, at=step)) for step in range(3)]
     whole = {**record(), "curves": rows, "extras": ["a"], "note": '],\n "curves": [\n {'}
     path = Store(tmp_path).write(whole)
-    assert load(path)["curves"] == rows
-    expected = {name: part for name, part in load(path).items() if name != "curves"}
-    assert load(path, curves=False) == expected
+    assert load_record(path)["curves"] == rows
+    expected = {name: part for name, part in load_record(path).items() if name != "curves"}
+    assert load_record(path, curves=False) == expected
     assert [found for _, found in Store(tmp_path, curves=False).all()] == [expected]
     # other layouts, and curves at the very end, are read as a whole
-    for text in (json.dumps(load(path)), json.dumps(expected | {"curves": rows}, indent=1)):
+    for text in (json.dumps(load_record(path)), json.dumps(expected | {"curves": rows}, indent=1)):
         path.write_text(text)
-        assert load(path, curves=False) == expected
-    path.write_text(json.dumps(load(path), indent=1)[:400])
+        assert load_record(path, curves=False) == expected
+    path.write_text(json.dumps(load_record(path), indent=1)[:400])
     with pytest.raises(StoreError, match="damaged"):
-        load(path, curves=False)
+        load_record(path, curves=False)
 
 
 def test_reading_at_once_leaves_the_collector_as_it_was(tmp_path: Path) -> None:
@@ -213,16 +218,16 @@ def test_check_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_column_ignores_method_and_seed() -> None:
     same = {"method": "shot", "seed": 9, "init": "bn-target", "method_options": {}, "threads": 4}
-    assert column(SPEC | same) == column(SPEC)
+    assert column_key(SPEC | same) == column_key(SPEC)
     for name, value in (("epochs", 3), ("protocol_options", {"split": "r3"}), ("target", "mnist")):
-        assert column(SPEC | {name: value}) != column(SPEC)
+        assert column_key(SPEC | {name: value}) != column_key(SPEC)
 
 
 WRITER = """
 import json, sys
 import numpy as np
 from pathlib import Path
-from dabench.board.records import Store
+from dabench.store.store import Store
 store, spec, who = Store(Path(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3]
 for i in range(40):
     big = {"note": who * 20000, "spec": spec, "scores": [], "who": who}

@@ -13,14 +13,15 @@ import pytest
 
 from dabench.cli.main import main
 from dabench.contract.types import Score
-from dabench.store.records import Store, to_row
+from dabench.store.records import score_to_row
+from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
 HOSTILE = "<script>alert(1)</script>"
 
 
 def scores(*found: Score) -> list[dict[str, Any]]:
-    return [to_row(score) for score in found]
+    return [score_to_row(score) for score in found]
 
 
 def open_set(make: Make) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import dabench.cli.reproduce
 from dabench.board.reproduce import compare, new_options, spec_of
-from dabench.cli import reproduce as cli_reproduce
 from dabench.cli.main import main
-from dabench.config.spec import RunSpec, Settings, resolve
+from dabench.config.settings import Settings
+from dabench.config.spec import RunSpec, resolve
 from dabench.errors import StoreError
-from dabench.store.records import Record, Store, load
+from dabench.store.reading import load_record
+from dabench.store.records import Record
+from dabench.store.store import Store
 
 SCORES = [("HOS", 0.5, "all"), ("UNK", None, "all"), ("HOS", 0.1 + 0.2, "held-out")]
 Edit = Callable[[Record], None]
@@ -63,7 +66,7 @@ def again(
             edit(record)
             return Store(chosen.results).write(record, arrays | changed)
 
-        monkeypatch.setattr(cli_reproduce, "_again", run)
+        monkeypatch.setattr(dabench.cli.reproduce, "_again", run)
         code = main(["reproduce", "aa", "--results", str(store.root), *words])
         assert path.read_bytes() == before
         assert sorted(p.name for p in path.parent.iterdir()) == ["aa11.json", "aa11.npz"]
@@ -183,7 +186,7 @@ def test_a_real_run_repeats_bit_for_bit(
     words = "--method shot --protocol sf-uda --epochs 1 --source-epochs 1 --threads 1"
     assert main(["run", *words.split(), "--device", "cpu", "--no-progress"]) == 0
     (path,) = Path("results/records/sf-uda/digits").glob("*.json")
-    assert load(path)["scores"]
+    assert load_record(path)["scores"]
     assert main(["reproduce", path.stem[:6], "--no-progress"]) == 0
     assert "identical bit for bit" in capsys.readouterr().out
     assert len(list(path.parent.glob("*.json"))) == 1

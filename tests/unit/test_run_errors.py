@@ -237,7 +237,7 @@ def test_a_backbone_without_batchnorm(
 ) -> None:
     """SHOT's bottleneck still has a BatchNorm to re-estimate; a plain head has none at all."""
     from dabench.networks import backbones
-    from dabench.source_models import classifier as source
+    from dabench.source_models import classifier
 
     class Smooth(torch.nn.Module):
         """No BatchNorm anywhere."""
@@ -249,8 +249,12 @@ def test_a_backbone_without_batchnorm(
         backbones, "backbone", lambda name, weights: (Smooth(), 192, backbones.HALF)
     )
     if plain:
-        recipe = source.Recipe
-        monkeypatch.setattr(source, "Recipe", lambda *a, **k: recipe(*a, **(k | {"plain": True})))
+        recipe = classifier.Recipe
+        from dabench.engine import run as run_module
+
+        monkeypatch.setattr(
+            run_module, "Recipe", lambda *a, **k: recipe(*a, **(k | {"plain": True}))
+        )
     code, _, err = run("--method", "source", "--init", "bn-target")
     if plain:
         assert code == 2

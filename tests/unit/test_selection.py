@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from dabench.board.tables.selection import RULES, apply, pick, select, selected, side_by_side
+from dabench.board.tables.selection import RULES, choose_epoch, side_by_side, with_chosen_epoch
+from dabench.board.tables.variants import choose_variants, chosen_runs
 from dabench.errors import ConfigError
-from dabench.registry.method_info import registered
+from dabench.registry.method_info import registered_info
 
-NAMES = registered()
+NAMES = registered_info()
 
 SPEC = {
     "method": "usd",
@@ -76,7 +77,7 @@ def record(
     [("last", 3, 0.1), ("im", 2, 0.7), ("entropy", 3, 0.1), ("snd", 2, 0.7), ("oracle", 1, 0.8)],
 )
 def test_each_rule_chooses_its_epoch(rule: str, at: int, hos: float) -> None:
-    found = pick(record(), rule, NAMES)
+    found = choose_epoch(record(), rule, NAMES)
     assert (found.at, found.values["HOS"], found.note) == (at, hos, "")
     assert found.optimistic == (rule == "oracle")
     # held-out images are scored once, at the end: only 'last' can speak of them
@@ -84,38 +85,38 @@ def test_each_rule_chooses_its_epoch(rule: str, at: int, hos: float) -> None:
 
 
 def test_among_equals_the_latest_epoch_wins() -> None:
-    assert pick(record(), "snd").at == 2
+    assert choose_epoch(record(), "snd").at == 2
 
 
 def test_what_a_rule_chose_stands_in_the_copy() -> None:
     before = record()
-    copy = apply(before, "im")
+    copy = with_chosen_epoch(before, "im")
     assert [(s["metric"], s["value"], s["at"]) for s in copy["scores"]] == [
         ("HOS", 0.7, 2),
         ("OS*", 0.6, 2),
     ]
     assert copy["selection"] == {"rule": "im", "at": 2, "judged": 1.5, "note": ""}
     assert before == record()
-    assert apply(before, "last")["scores"] == before["scores"]
+    assert with_chosen_epoch(before, "last")["scores"] == before["scores"]
 
 
 def test_holes_are_passed_over_and_nothing_but_holes_is_a_hole() -> None:
     some = record(CURVES | {"im": [0.5, None, 0.2]})
-    assert pick(some, "im").at == 1
-    none = pick(record(CURVES | {"im": [None, None, None]}), "im")
+    assert choose_epoch(some, "im").at == 1
+    none = choose_epoch(record(CURVES | {"im": [None, None, None]}), "im")
     assert (none.at, none.values) == (None, {"HOS": None, "OS*": None})
     assert "hole at every epoch" in none.note
 
 
 def test_records_without_the_curve_say_so() -> None:
     old = record({"HOS": [0.8, 0.7, 0.1]})
-    assert "no curve of 'im'" in pick(old, "im").note
-    assert pick(old, "oracle", NAMES).at == 1
+    assert "no curve of 'im'" in choose_epoch(old, "im").note
+    assert choose_epoch(old, "oracle", NAMES).at == 1
     without = {name: part for name, part in old.items() if name != "curves"}
-    assert pick(without, "im").note == "read without its curves"
-    assert pick(without, "last").values["HOS"] == 0.1
+    assert choose_epoch(without, "im").note == "read without its curves"
+    assert choose_epoch(without, "last").values["HOS"] == 0.1
     with pytest.raises(ConfigError, match="did you mean 'oracle'"):
-        pick(old, "orcale")
+        choose_epoch(old, "orcale")
 
 
 def test_rules_stand_side_by_side() -> None:
@@ -157,7 +158,7 @@ def candidates() -> list[dict[str, Any]]:
 
 
 def test_hyper_parameters_are_chosen_within_a_column() -> None:
-    chosen = {rule: select(candidates(), rule, NAMES)[0] for rule in RULES}
+    chosen = {rule: choose_variants(candidates(), rule, NAMES)[0] for rule in RULES}
     assert {rule: c.variant for rule, c in chosen.items()} == {
         "last": "",
         "im": "lr=1.0",
@@ -172,10 +173,10 @@ def test_hyper_parameters_are_chosen_within_a_column() -> None:
 
 
 def test_the_chosen_runs_are_marked_and_the_mark_reaches_the_table() -> None:
-    runs = selected(candidates(), "oracle", NAMES)
+    runs = chosen_runs(candidates(), "oracle", NAMES)
     assert [(r["variant"], r["target_tuned"]) for r in runs] == [({}, True)] * 2
     assert side_by_side(runs, ["last"])["target_tuned"].all()
-    free = selected(candidates(), "im")
+    free = chosen_runs(candidates(), "im")
     assert [(r["variant"], r["target_tuned"]) for r in free] == [({"lr": 1.0}, False)] * 2
     assert {row["at"] for row in free[0]["scores"]} == {3}
     assert not side_by_side(free, ["last"])["target_tuned"].any()
@@ -183,16 +184,21 @@ def test_the_chosen_runs_are_marked_and_the_mark_reaches_the_table() -> None:
 
 def test_candidates_are_held_against_each_other_on_common_runs_only() -> None:
     lucky = record(CURVES | {"im": [9.0, 9.0, 9.0]}, seed=7)  # a seed that lr=1 was not run with
-    assert select([*candidates(), lucky], "im")[0].variant == "lr=1.0"
+    assert choose_variants([*candidates(), lucky], "im")[0].variant == "lr=1.0"
     apart = [record(seed=0), record(seed=0, variant={"lr": 1.0}, source="other")]
-    none = select(apart, "im")[0]
+    none = choose_variants(apart, "im")[0]
     assert (none.variant, none.runs, none.note) == (None, 0, "the candidates share no run")
-    assert selected(apart, "im") == []
+    assert chosen_runs(apart, "im") == []
 
 
 def test_a_candidate_without_a_score_stops_the_choice() -> None:
     old = record({"HOS": [0.8, 0.7, 0.1]}, variant={"lr": 1.0})
-    found = select([record(), old], "im")[0]
+    found = choose_variants([record(), old], "im")[0]
     assert (found.variant, found.note) == (None, "no score of lr=1.0")
-    assert not select([record()], "oracle", NAMES)[0].target_tuned  # nothing was chosen from
-    assert select([record(variant={"lr": 1.0})], "last")[0].note == "no run with default options"
+    assert not choose_variants([record()], "oracle", NAMES)[
+        0
+    ].target_tuned  # nothing was chosen from
+    assert (
+        choose_variants([record(variant={"lr": 1.0})], "last")[0].note
+        == "no run with default options"
+    )

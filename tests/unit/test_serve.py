@@ -29,10 +29,12 @@ from dabench.cli.main import main
 from dabench.contract.cost import Cost
 from dabench.contract.types import Task
 from dabench.errors import ConfigError, OracleError
-from dabench.oracle.client import AnswerForm, InProcess, OracleClient, OracleInfo, Unreachable
+from dabench.oracle.answer_forms import AnswerForm, OracleInfo, Unreachable
+from dabench.oracle.client import OracleClient
 from dabench.oracle.http import Http
+from dabench.oracle.in_process import InProcess
 from dabench.oracle.server import create_app, serve
-from dabench.source_models.classifier import SourceModel
+from dabench.source_models.loading import SourceModel
 
 TOKEN = "secret-token"
 INFO = OracleInfo("model1", ("a", "b"), 8, "soft", True, 0.9, 1.0)

@@ -14,9 +14,9 @@ from dabench import registry
 from dabench.contract.data import DomainData
 from dabench.contract.protocol import Plan
 from dabench.errors import CacheError, TrainingError
-from dabench.source_models import classifier as source
+from dabench.source_models import classifier, loading
 
-RECIPE = source.Recipe("small-cnn", "none", 1)
+RECIPE = classifier.Recipe("small-cnn", "none", 1)
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +26,22 @@ def plan(tiny: DomainData) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def cached(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, source.SourceModel]:
+def cached(
+    plan: Plan, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, loading.SourceModel]:
     cache = tmp_path_factory.mktemp("cache")
-    return cache, source.load_or_train(RECIPE, plan, 0, cache, "cpu", False)
+    return cache, loading.load_or_train(RECIPE, plan, 0, cache, "cpu", False)
 
 
 def test_a_second_call_does_not_train(
-    cached: tuple[Path, source.SourceModel], plan: Plan, monkeypatch: pytest.MonkeyPatch
+    cached: tuple[Path, loading.SourceModel], plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("trained again")
 
     cache, first = cached
-    monkeypatch.setattr(source, "_train", never)
-    again = source.load_or_train(RECIPE, plan, 0, cache, "cpu", False)
+    monkeypatch.setattr(loading, "_train", never)
+    again = loading.load_or_train(RECIPE, plan, 0, cache, "cpu", False)
     assert again.id == first.id
     assert again.val_accuracy == first.val_accuracy
     assert not again.network.training
@@ -48,38 +50,38 @@ def test_a_second_call_does_not_train(
 
 
 def test_training_repeats_in_another_cache(
-    cached: tuple[Path, source.SourceModel], plan: Plan, tmp_path: Path
+    cached: tuple[Path, loading.SourceModel], plan: Plan, tmp_path: Path
 ) -> None:
     torch.manual_seed(77)
-    assert source.load_or_train(RECIPE, plan, 0, tmp_path, "cpu", False).id == cached[1].id
+    assert loading.load_or_train(RECIPE, plan, 0, tmp_path, "cpu", False).id == cached[1].id
 
 
 def test_what_the_id_depends_on(
-    cached: tuple[Path, source.SourceModel], plan: Plan, tiny: DomainData
+    cached: tuple[Path, loading.SourceModel], plan: Plan, tiny: DomainData
 ) -> None:
     cache, first = cached
-    other_seed = source.load_or_train(RECIPE, plan, 1, cache, "cpu", False)
-    other_recipe = source.load_or_train(
+    other_seed = loading.load_or_train(RECIPE, plan, 1, cache, "cpu", False)
+    other_recipe = loading.load_or_train(
         dataclasses.replace(RECIPE, lr=0.02), plan, 0, cache, "cpu", False
     )
     r3 = registry.protocol("sf-osda")(split="r3").plan(tiny, 32, 0)
-    other_classes = source.load_or_train(RECIPE, r3, 0, cache, "cpu", False)
+    other_classes = loading.load_or_train(RECIPE, r3, 0, cache, "cpu", False)
     ids = {first.id, other_seed.id, other_recipe.id, other_classes.id}
     assert len(ids) == 4
     assert len(list(cache.glob("sources/*/model.pt"))) == 4
 
 
 def test_the_target_does_not_matter(
-    cached: tuple[Path, source.SourceModel], tiny: DomainData
+    cached: tuple[Path, loading.SourceModel], tiny: DomainData
 ) -> None:
     target = dataclasses.replace(tiny.target_all, images=255 - tiny.target_all.images, digest="x")
     plan = registry.protocol("sf-osda")().plan(dataclasses.replace(tiny, target_all=target), 32, 0)
-    assert source.load_or_train(RECIPE, plan, 0, cached[0], "cpu", False).id == cached[1].id
+    assert loading.load_or_train(RECIPE, plan, 0, cached[0], "cpu", False).id == cached[1].id
 
 
 def saved_file(cache: Path, plan: Plan, tmp_path: Path) -> tuple[Path, Path]:
     """Copy a cached model into a cache of its own."""
-    (found,) = cache.glob(f"sources/{source._key(RECIPE, plan, 0)}/model.pt")
+    (found,) = cache.glob(f"sources/{loading._key(RECIPE, plan, 0)}/model.pt")
     path = tmp_path / found.relative_to(cache)
     path.parent.mkdir(parents=True)
     path.write_bytes(found.read_bytes())
@@ -95,7 +97,7 @@ class Evil:
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "other recipe", "other shapes", "pickle"])
 def test_a_damaged_cache_is_named(
-    cached: tuple[Path, source.SourceModel], plan: Plan, tmp_path: Path, damage: str
+    cached: tuple[Path, loading.SourceModel], plan: Plan, tmp_path: Path, damage: str
 ) -> None:
     cache, path = saved_file(cached[0], plan, tmp_path)
     saved = torch.load(path, weights_only=True)
@@ -110,19 +112,19 @@ def test_a_damaged_cache_is_named(
     else:  # weights_only=True refuses to run anything
         torch.save(saved | {"more": Evil()}, path)
     with pytest.raises(CacheError, match=re.escape(str(path))) as caught:
-        source.load_or_train(RECIPE, plan, 0, cache, "cpu", False)
+        loading.load_or_train(RECIPE, plan, 0, cache, "cpu", False)
     assert "\n" not in str(caught.value)
     assert "delete" in str(caught.value)
 
 
-def test_nothing_half_written_is_left(cached: tuple[Path, source.SourceModel]) -> None:
+def test_nothing_half_written_is_left(cached: tuple[Path, loading.SourceModel]) -> None:
     files = [p.name for p in cached[0].rglob("*") if p.is_file()]
     assert set(files) == {"model.pt"}
 
 
 def test_training_really_learns(plan: Plan, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, epochs=6)
-    model = source.load_or_train(recipe, plan, 0, tmp_path, "cpu", False)
+    model = loading.load_or_train(recipe, plan, 0, tmp_path, "cpu", False)
     assert model.val_accuracy > 0.3  # six classes; a held-out tenth of the tiny set
     assert model.seconds > 0
 
@@ -130,5 +132,5 @@ def test_training_really_learns(plan: Plan, tmp_path: Path) -> None:
 def test_a_diverging_source_stops(plan: Plan, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, lr=1e30)
     with pytest.raises(TrainingError, match="source training"):
-        source.load_or_train(recipe, plan, 0, tmp_path, "cpu", False)
+        loading.load_or_train(recipe, plan, 0, tmp_path, "cpu", False)
     assert not list(tmp_path.rglob("model.pt"))

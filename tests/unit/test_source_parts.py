@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dabench import registry
-from dabench.config.spec import Settings, resolve
+from dabench.config.settings import Settings
+from dabench.config.spec import resolve
 from dabench.contract.access import Online, TargetBatch, to_float
 from dabench.contract.data import DenseData, DomainData
 from dabench.contract.method import OnlineMethod
@@ -26,7 +27,7 @@ from dabench.contract.types import Kind, Prediction, Score, Task
 from dabench.engine.run import execute
 from dabench.errors import CacheError, ConfigError, TrainingError
 from dabench.networks.dense import build_segmenter, upsample
-from dabench.source_models import classifier as source
+from dabench.source_models import loading
 from dabench.source_models import parts as source_parts
 from dabench.source_models.parts import SourceParts
 
@@ -109,13 +110,13 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def test_trained_once_and_outside_nothing_changes(make: Any, network: Any) -> None:
-    before, method, maker = source.state_hash(network), Second(), make()
+    before, method, maker = loading.state_hash(network), Second(), make()
     trained, drawn = Second.trained, torch.random.get_rng_state()
     first = maker(method)
     assert Second.trained == trained + 1
     assert method.lr == 0.1  # another instance trained
     assert torch.equal(torch.random.get_rng_state(), drawn)
-    assert source.state_hash(network) == before
+    assert loading.state_hash(network) == before
     assert network.cost.forward == 0
     torch.rand(7)
     second = make()(method)

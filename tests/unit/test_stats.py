@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from dabench.board.statistics.stats import compare, summarise
-from dabench.board.tables.leaderboard import baseline, table, write_csv
+from dabench.board.statistics.seeds import compare, summarise
+from dabench.board.tables.csv_file import write_csv
+from dabench.board.tables.leaderboard import table
+from dabench.board.tables.source_run import source_run
 
 VALUES = [0.61, 0.58, 0.66, 0.63, 0.6]
 
@@ -199,9 +201,9 @@ def test_baseline_is_the_plain_source_run_of_the_same_column() -> None:
     ours = record("usd", 1, 0.7)
     others = [record("source", 2, 0.5), record("source", 1, 0.5, init="bn-target")]
     others += [record("source", 1, 0.5, epochs=9), record("source", 1, 0.5, variant={"x": 1})]
-    assert baseline(others, ours["spec"]) is None
+    assert source_run(others, ours["spec"]) is None
     right = record("source", 1, 0.4)
-    assert baseline([*others, right], ours["spec"]) is right
+    assert source_run([*others, right], ours["spec"]) is right
 
 
 def test_runs_with_a_source_seed_of_their_own_are_another_column() -> None:

@@ -14,8 +14,11 @@ from dabench.contract.types import Score
 from dabench.errors import ConfigError
 from dabench.protocols.continual_tta import ContinualTTA
 from dabench.protocols.gradual_weather import GradualWeather
-from dabench.protocols.streams import pictures as streams
-from dabench.protocols.streams import scores as stream_scores
+from dabench.protocols.streams import scores
+from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
+from dabench.protocols.streams.roles import SHARES, order_rows, split_roles
+from dabench.protocols.streams.scores import stream_scores
+from dabench.protocols.streams.shifts import parse_shifts, render
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +27,15 @@ def data(tiny: DomainData) -> DomainData:
 
 
 def test_no_image_plays_two_roles(data: DomainData, tiny: DomainData) -> None:
-    found = streams.roles(data)
+    found = split_roles(data)
     assert found.source is not None
     parts = [found.source, found.stream, found.held_out]
     together = np.concatenate(parts)
     np.testing.assert_array_equal(np.sort(together), np.arange(len(data.target_all.labels)))
-    for part, share in zip(parts, streams.SHARES, strict=True):
+    for part, share in zip(parts, SHARES, strict=True):
         counts = np.bincount(data.target_all.labels[part], minlength=10)
         assert (counts == round(20 * share)).all()
-    other = streams.roles(tiny)
+    other = split_roles(tiny)
     assert other.source is None
     assert len(other.stream) == 160
 
@@ -66,8 +69,8 @@ def test_mixed_weather_has_the_levels_of_the_mildest_kind(data: DomainData) -> N
     assert names == ["clear", *(f"aid-cc+fog-{level}" for level in range(1, 6))]
     rows = np.sort(plan.held_out)
     under, _ = plan.stream.segments[-1]
-    found = streams.render(plan.images, rows, under)
-    alone = {k: streams.render(plan.images, rows, Segment("x", k, 5)) for k in ("aid-cc", "fog")}
+    found = render(plan.images, rows, under)
+    alone = {k: render(plan.images, rows, Segment("x", k, 5)) for k in ("aid-cc", "fog")}
     same = {k: (found == v).all(axis=(1, 2, 3)) for k, v in alone.items()}
     assert (same["fog"] ^ same["aid-cc"]).all()
     assert same["fog"].any()
@@ -83,7 +86,7 @@ def test_unknown_weather_is_told(data: DomainData, text: str) -> None:
 def test_class_correlated_streams_are_correlated() -> None:
     labels = np.repeat(np.arange(5), 100)
     rows = np.arange(500)
-    orders = {o: streams.arrange(rows, labels, o, 0.1, 0) for o in ("random", "class-correlated")}
+    orders = {o: order_rows(rows, labels, o, 0.1, 0) for o in ("random", "class-correlated")}
     for order in orders.values():
         np.testing.assert_array_equal(np.sort(order), rows)
 
@@ -96,7 +99,7 @@ def test_class_correlated_streams_are_correlated() -> None:
 
 
 def test_shifts_are_read() -> None:
-    found = streams.parse_shifts("fog:5, rain+fog:2,clear")
+    found = parse_shifts("fog:5, rain+fog:2,clear")
     assert found == [
         Segment("fog-5", "fog", 5),
         Segment("rain+fog-2", "rain+fog", 2),
@@ -118,21 +121,21 @@ def test_shifts_are_read() -> None:
 )
 def test_bad_shifts_are_told(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        streams.parse_shifts(text)
+        parse_shifts(text)
 
 
 def test_a_picture_depends_on_position_and_weather_alone(data: DomainData) -> None:
     images, under = data.target_all.images, Segment("x", "fog+rain", 4)
     rows = np.arange(20)
-    together = streams.render(images, rows, under)
-    alone = np.concatenate([streams.render(images, rows[i : i + 1], under) for i in rows])
+    together = render(images, rows, under)
+    alone = np.concatenate([render(images, rows[i : i + 1], under) for i in rows])
     np.testing.assert_array_equal(together, alone)
-    kinds = {k: streams.render(images, rows, Segment("x", k, 4)) for k in ("fog", "rain")}
+    kinds = {k: render(images, rows, Segment("x", k, 4)) for k in ("fog", "rain")}
     same = {k: (together == v).all(axis=(1, 2, 3)) for k, v in kinds.items()}
     assert (same["fog"] ^ same["rain"]).all()
     assert same["fog"].any()
     assert same["rain"].any()
-    np.testing.assert_array_equal(streams.render(images, rows, Segment("c", "clear")), images[rows])
+    np.testing.assert_array_equal(render(images, rows, Segment("c", "clear")), images[rows])
 
 
 def test_sequences_are_seeded(data: DomainData) -> None:
@@ -149,15 +152,12 @@ def test_sequences_are_seeded(data: DomainData) -> None:
     assert twice == [f"{n}@{turn}" for turn in (1, 2) for n in given]
 
 
-class Short(stream_scores.Course):
+class Short(StreamLayout):
     """Windows of two batches."""
 
     @property
     def window(self) -> int:
         return 2
-
-
-scores = stream_scores.stream_scores
 
 
 def steps(*shares: float, size: int = 10) -> list[np.ndarray]:
@@ -167,26 +167,26 @@ def steps(*shares: float, size: int = 10) -> list[np.ndarray]:
 
 def test_windowed_accuracy() -> None:
     right = steps(1, 0, 1, 0, 1, 0)
-    assert stream_scores.windowed(right, 2) == [1, 0.5, 0.5, 0.5, 0.5, 0.5]
-    assert stream_scores.windowed(right, 5)[-1] == pytest.approx(0.4)
-    assert stream_scores.Course((), 64).window == 5
-    assert stream_scores.Course((), 8).window == 25
+    assert scores.windowed_accuracy(right, 2) == [1, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert scores.windowed_accuracy(right, 5)[-1] == pytest.approx(0.4)
+    assert StreamLayout((), 64).window == 5
+    assert StreamLayout((), 8).window == 25
 
 
 def test_collapse_is_the_first_step_of_a_loss_that_stays() -> None:
     source = [0.5] * 6
-    assert stream_scores.collapse_step([0.5, 0.3, 0.5, 0.4, 0.3, 0.2], source) == 3
-    assert stream_scores.collapse_step([0.1, 0.1, 0.1, 0.1, 0.1, 0.5], source) is None
-    assert stream_scores.collapse_step([0.4] * 6, source) == 0
-    assert stream_scores.collapse_step([0.5, 0.5, 0.5, 0.5, 0.5, 0.1], source, 2) is None
+    assert scores.collapse_step([0.5, 0.3, 0.5, 0.4, 0.3, 0.2], source) == 3
+    assert scores.collapse_step([0.1, 0.1, 0.1, 0.1, 0.1, 0.5], source) is None
+    assert scores.collapse_step([0.4] * 6, source) == 0
+    assert scores.collapse_step([0.5, 0.5, 0.5, 0.5, 0.5, 0.1], source, 2) is None
     for low, high in ((0.2, 0.3), (0.7, 0.8)):  # whatever the rounding
-        assert stream_scores.collapse_step([low], [high]) == 0
+        assert scores.collapse_step([low], [high]) == 0
 
 
 def test_scores_of_a_worked_stream() -> None:
     right, base = steps(0.5, 0.7, 0.1, 0.1), steps(0.5, 0.5, 0.5, 0.5)
-    stretches = (stream_scores.Stretch("a", 0, 2), stream_scores.Stretch("b", 2, 4))
-    found = {s.key: s for s in scores(right, base, Short(stretches, 10))}
+    segments = (SegmentSteps("a", 0, 2), SegmentSteps("b", 2, 4))
+    found = {s.key: s for s in stream_scores(right, base, Short(segments, 10))}
     assert found["accuracy"].value == pytest.approx(0.35)
     assert found["accuracy/a"].value == pytest.approx(0.6)
     assert found["accuracy/b"].value == found["accuracy/final"].value == pytest.approx(0.1)
@@ -197,33 +197,34 @@ def test_scores_of_a_worked_stream() -> None:
 
 def test_windows_end_where_a_fresh_method_begins() -> None:
     right, base = steps(0.1, 0.1, 0.9, 0.9), steps(0.6, 0.6, 0.6, 0.6)
-    stretches = (stream_scores.Stretch("a", 0, 2), stream_scores.Stretch("b", 2, 4))
-    found = {s.key: s for s in scores(right, base, Short(stretches, 10, fresh=True))}
+    segments = (SegmentSteps("a", 0, 2), SegmentSteps("b", 2, 4))
+    found = {
+        s.key: s for s in stream_scores(right, base, Short(segments, 10, fresh_per_segment=True))
+    }
     assert found["collapsed"].value == pytest.approx(0.5)
     assert found["collapsed"].at == 0
     assert found["accuracy/worst-window"].value == pytest.approx(0.1)
-    through = {s.key: s for s in scores(right, base, Short(stretches, 10))}
+    through = {s.key: s for s in stream_scores(right, base, Short(segments, 10))}
     assert through["collapsed"].value == 0
 
 
 def test_collapse_without_labels() -> None:
     sure, even = torch.tensor([1.0] + [0.0] * 7), torch.full((8,), 0.125)
-    course = Short((stream_scores.Stretch("a", 0, 4),), 10)
+    layout = Short((SegmentSteps("a", 0, 4),), 10)
     found = {
-        s.key: s.value
-        for s in stream_scores.label_free_scores([even, sure, sure, sure], [10] * 4, course)
+        s.key: s.value for s in scores.label_free_scores([even, sure, sure, sure], [10] * 4, layout)
     }
     assert found == {"collapsed/label-free": 0.5, "short": 1.0}
 
 
 def test_forgetting_is_measured_from_the_best_probe() -> None:
     probes = [(0, "clear", 0.9), (1, "clear", 0.95), (2, "clear", 0.7), (2, "fog-1", 0.6)]
-    found = {s.key: s.value for s in stream_scores.held_out_scores(probes, "fog-1", 10, 4)}
+    found = {s.key: s.value for s in scores.held_out_scores(probes, "fog-1", 10, 4)}
     assert found["forgetting"] == pytest.approx(0.25)
     assert found["accuracy/held-out"] == 0.6
     assert found["accuracy/held-out-clear"] == 0.7
-    stretches = [stream_scores.Stretch("a", 0, 3), stream_scores.Stretch("b", 3, 7)]
-    curve = stream_scores.held_out_curves(probes, stretches, 10)
+    segments = [SegmentSteps("a", 0, 3), SegmentSteps("b", 3, 7)]
+    curve = scores.held_out_curves(probes, segments, 10)
     assert [(s.key, s.at) for s in curve] == [
         ("accuracy/held-out-clear", 0),
         ("accuracy/held-out-clear", 3),
@@ -233,12 +234,12 @@ def test_forgetting_is_measured_from_the_best_probe() -> None:
 
 
 def test_effective_classes() -> None:
-    assert stream_scores.effective_classes(torch.full((4,), 0.25)) == pytest.approx(4)
-    assert stream_scores.effective_classes(torch.tensor([1.0, 0, 0])) == pytest.approx(1)
+    assert scores.effective_classes(torch.full((4,), 0.25)) == pytest.approx(4)
+    assert scores.effective_classes(torch.tensor([1.0, 0, 0])) == pytest.approx(1)
 
 
 def test_names_of_the_second_timing() -> None:
     right = steps(0.5, 0.5)
-    found = scores(right, right, Short((stream_scores.Stretch("a", 0, 2),), 10), "/after")
+    found = stream_scores(right, right, Short((SegmentSteps("a", 0, 2),), 10), "/after")
     assert {"accuracy/after", "accuracy/a/after", "accuracy/final/after"} <= {s.key for s in found}
     assert all(isinstance(s, Score) for s in found)

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from dabench.cli import sweep as cli_sweep
+import dabench.cli.sweep
 from dabench.cli.main import main
-from dabench.cli.sweep_view import View, duration
-from dabench.config.spec import Settings, resolve
-from dabench.store.records import Store
+from dabench.cli.sweep_view import ProgressView, duration
+from dabench.config.settings import Settings
+from dabench.config.spec import resolve
+from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Stage
-from dabench.sweep.loop import Tally, sweep
-from dabench.sweep.plan import Job, todo, versions_of
+from dabench.sweep.loop import Tally, run_jobs
+from dabench.sweep.plan import Job, make_plan, versions_of
 
 WORDS = ("--protocols", "sf-osda", "--device", "cpu", "--threads", "1")
 
@@ -70,7 +71,7 @@ def command(
             executor.slots = workers
             return executor
 
-        monkeypatch.setattr(cli_sweep, "make_executor", make)
+        monkeypatch.setattr(dabench.cli.sweep, "make_executor", make)
         code = main(["sweep", *words])
         caught = capsys.readouterr()
         return code, caught.out, caught.err, executor
@@ -132,9 +133,9 @@ def test_what_the_run_itself_has_recorded_stays(tmp_path: Path) -> None:
     (spec,) = resolve({"method": "source", "protocol": "sf-osda", "device": "cpu", "threads": 1})
     own = {"run_id": "abc", "spec": spec.to_dict(), "ids": {"data": "d"}}
     path = store.write_failed(own, "its own traceback")
-    jobs = todo([spec], store).jobs
+    jobs = make_plan([spec], store).jobs
     executor = Scripted(tmp_path, seed0={"error": "no", "run_id": "abc", "traceback": "other"})
-    sweep(jobs, executor, store, View(jobs, 1, live=False), Tally())
+    run_jobs(jobs, executor, store, ProgressView(jobs, 1, live=False), Tally())
     assert "its own traceback" in path.read_text()
 
 
@@ -248,9 +249,9 @@ def test_runs_that_would_do_the_same_work_wait_for_each_other(tmp_path: Path) ->
         for spec in resolve(common | {"method": method})
     ]
     store = Store(tmp_path)
-    jobs = todo(specs, store).jobs
+    jobs = make_plan(specs, store).jobs
     executor, tally = Slow(tmp_path, slots=4), Tally()
-    sweep(jobs, executor, store, View(jobs, 4, live=False), tally)
+    run_jobs(jobs, executor, store, ProgressView(jobs, 4, live=False), tally)
     assert len(tally.done) == 12
     assert executor.most == 4
     assert [job.spec.seed for job in executor.submitted[:3]] == [0, 1, 2]
@@ -259,12 +260,12 @@ def test_runs_that_would_do_the_same_work_wait_for_each_other(tmp_path: Path) ->
 def test_time_left_comes_from_this_sweep_before_earlier_records(tmp_path: Path) -> None:
     specs = resolve({"method": "source", "protocol": "sf-osda", "device": "cpu", "seeds": "0-4"})
     jobs = [Job(spec, str(spec.seed), 100.0) for spec in specs]
-    view = View(jobs, 2, live=False)
+    view = ProgressView(jobs, 2, live=False)
     assert view.seconds_left() == pytest.approx(250.0)
     view.started(jobs[0])
     view.ended(Ended(jobs[0], 10.0, "x", value=None))
     assert view.seconds_left() == pytest.approx(20.0)
-    assert View([Job(specs[0], "0")], 1, live=False).seconds_left() is None
+    assert ProgressView([Job(specs[0], "0")], 1, live=False).seconds_left() is None
 
 
 @pytest.mark.parametrize(

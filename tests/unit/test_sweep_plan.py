@@ -10,9 +10,10 @@ import pytest
 
 from dabench.config.command import run_command
 from dabench.config.spec import RunSpec, resolve
-from dabench.store.records import Record, Store
-from dabench.store.soundness import run_digest
-from dabench.sweep.plan import Job, estimator, todo, versions_of
+from dabench.store.identity import run_digest
+from dabench.store.records import Record
+from dabench.store.store import Store
+from dabench.sweep.plan import Job, make_plan, time_estimator, versions_of
 
 COMMON = {"method": "shot", "protocol": "sf-osda", "device": "cpu", "threads": 1}
 
@@ -36,10 +37,10 @@ def record(spec: RunSpec, seconds: float = 5.0) -> Record:
 def test_what_has_a_record_is_not_to_do(tmp_path: Path) -> None:
     wanted, store = specs(seeds="0-2"), Store(tmp_path)
     store.write(record(wanted[1]))
-    found = todo(wanted, store)
+    found = make_plan(wanted, store)
     assert [job.spec.seed for job in found.jobs] == [0, 2]
     assert (found.done, found.other_threads) == (1, 0)
-    assert len(todo(wanted, store, force=True).jobs) == 3
+    assert len(make_plan(wanted, store, force=True).jobs) == 3
 
 
 def test_a_record_of_another_version_or_a_failed_one_does_not_count(tmp_path: Path) -> None:
@@ -47,13 +48,13 @@ def test_a_record_of_another_version_or_a_failed_one_does_not_count(tmp_path: Pa
     old = record(wanted[0])
     store.write(old | {"versions": {**old["versions"], "method": "0"}})
     store.write_failed(record(wanted[1]), "boom")
-    assert len(todo(wanted, store).jobs) == 2
+    assert len(make_plan(wanted, store).jobs) == 2
 
 
 def test_other_threads_are_another_run_and_said_so(tmp_path: Path) -> None:
     wanted, store = specs(), Store(tmp_path)
     store.write(record(replace(wanted[0], threads=2)))
-    found = todo(wanted, store)
+    found = make_plan(wanted, store)
     assert (len(found.jobs), found.other_threads) == (1, 1)
 
 
@@ -62,7 +63,7 @@ def test_damaged_records_are_named_and_do_not_stop_it(tmp_path: Path) -> None:
     path = store.write(record(wanted[0]))
     path.with_name("broken.json").write_text("{")
     path.with_name("edited.json").write_text('{"schema": 1, "spec": null}')
-    found = todo(wanted, store)
+    found = make_plan(wanted, store)
     assert found.done == 1
     assert [name for line in found.problems for name in ("broken", "edited") if name in line] == [
         *("broken", "edited"),
@@ -71,7 +72,7 @@ def test_damaged_records_are_named_and_do_not_stop_it(tmp_path: Path) -> None:
 
 def test_guesses_go_from_the_same_run_to_the_same_pair() -> None:
     (spec,) = specs(epochs=2)
-    guess = estimator(
+    guess = time_estimator(
         [
             record(spec, seconds=4.0),
             record(replace(spec, seed=9, threads=2), seconds=6.0),

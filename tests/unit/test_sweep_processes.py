@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from dabench.config.spec import Settings, resolve
-from dabench.store.records import Store
+from dabench.config.settings import Settings
+from dabench.config.spec import resolve
+from dabench.store.store import Store
 from dabench.sweep.executor import Ended
 from dabench.sweep.local import LocalExecutor
-from dabench.sweep.loop import Tally, sweep
-from dabench.sweep.plan import Job, todo
+from dabench.sweep.loop import Tally, run_jobs
+from dabench.sweep.plan import Job, make_plan
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a forkserver needs POSIX")
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="a forkserver needs P
 FAKE = """
 import os, signal, sys, time
 from types import SimpleNamespace
-from dabench.board.records import Store
+from dabench.store.store import Store
 from dabench.errors import TrainingError
 
 def execute(spec, settings, notify):
@@ -78,13 +79,13 @@ def executor_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignor
 
 def jobs_of(seeds: str, results: Path) -> tuple[Job, ...]:
     words = {"method": "source", "protocol": "sf-osda", "device": "cpu", "threads": 1}
-    return todo(resolve(words | {"seeds": seeds}), Store(results)).jobs
+    return make_plan(resolve(words | {"seeds": seeds}), Store(results)).jobs
 
 
 def test_a_crash_stays_in_its_process_and_is_recorded(executor_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     results = tmp_path / "results"
     jobs, tally = jobs_of("0-3,5", results), Tally()
-    sweep(jobs, executor_of(2), Store(results), Silent(), tally)
+    run_jobs(jobs, executor_of(2), Store(results), Silent(), tally)
     assert sorted(end.job.spec.seed for end in tally.done) == [0, 5]
     assert [end.value for end in tally.done] == [0.25, 0.25]
     failed = {end.job.spec.seed: end for end in tally.failed}
@@ -139,7 +140,8 @@ def test_closing_ends_what_runs(executor_of, tmp_path: Path) -> None:  # type: i
 PARENT = """
 import os, signal, sys
 from pathlib import Path
-from dabench.config import RunSpec, Settings
+from dabench.config.settings import Settings
+from dabench.config.spec import RunSpec
 from dabench.sweep.local import LocalExecutor
 from dabench.sweep.plan import Job
 

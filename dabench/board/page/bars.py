@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dabench.board.page import words
+from dabench.board.page import texts
 from dabench.board.page.blocks import Block
 from dabench.board.page.lines import Line, Value
-from dabench.board.page.svg import Axis, Picture, ceiling, plain, scale, ticks
+from dabench.board.page.svg import Axis, Picture, axis_ceiling, scale, tick_label, ticks
 
 #: most bars in a chart
 MOST = 16
@@ -15,7 +15,7 @@ WIDTH = 400
 _ROW, _NAME, _NUMBER = 24, 142, 62
 
 
-def bars(block: Block, end: float) -> Picture:
+def bar_chart(block: Block, end: float) -> Picture:
     """Return a bar a line with its interval; a dashed rule stands where ``source`` ends.
 
     Args:
@@ -26,7 +26,7 @@ def bars(block: Block, end: float) -> Picture:
     label = f"{block.metric} of {len(lines)} methods, {block.title}"
     picture = Picture(WIDTH, len(lines) * _ROW + 26, label)
     x = scale(0, end, _NAME, WIDTH - _NUMBER)
-    _grid(picture, [(x(tick), plain(tick)) for tick in ticks(0, end, 4)], len(lines))
+    _grid(picture, [(x(tick), tick_label(tick)) for tick in ticks(0, end, 4)], len(lines))
     for place, line in enumerate(lines):
         _bar(picture, line, line.values[block.metric], x, place * _ROW + 4.0)
     for line in lines:
@@ -36,7 +36,7 @@ def bars(block: Block, end: float) -> Picture:
     return picture
 
 
-def strip(value: Value, end: float) -> Picture:
+def interval_strip(value: Value, end: float) -> Picture:
     """Return a table's small picture of a mean in its interval, on an axis from 0 to ``end``."""
     picture = Picture(90, 14, "")
     x = scale(0, end, 3, 87)
@@ -48,16 +48,16 @@ def strip(value: Value, end: float) -> Picture:
 
 def tooltip(line: Line, value: Value) -> str:
     """Return a mark's figures in words."""
-    spread = f" ± {words.number(value.sd)} (sd)" if value.sd is not None else ""
+    spread = f" ± {texts.number(value.sd)} (sd)" if value.sd is not None else ""
     kind = "range" if value.is_range else "95 % interval"
     interval = f", {kind} {value.interval}" if value.interval else ""
-    return f"{line.label}: {words.number(value.mean)}{spread}, n = {value.n}{interval}"
+    return f"{line.label}: {texts.number(value.mean)}{spread}, n = {value.n}{interval}"
 
 
 def axis_end(found: Sequence[Block]) -> float:
     """Return one end of the axis for all bars of a tab."""
     lines = [(block.metric, line) for block in found for line in block.main]
-    return ceiling(max([ln.values[m].mean for m, ln in lines if m in ln.values], default=1.0))
+    return axis_ceiling(max([ln.values[m].mean for m, ln in lines if m in ln.values], default=1.0))
 
 
 def whisker(value: Value) -> str:
@@ -79,7 +79,7 @@ def _bar(picture: Picture, line: Line, value: Value, x: Axis, top: float) -> Non
     picture.mark("rect", tip, css=f"bar {line.kind}", rx=2, **box)
     if value.low is not None and value.high is not None:
         picture.line((x(value.low), middle), (x(value.high), middle), whisker(value), tip)
-    text = words.number(value.mean)
+    text = texts.number(value.mean)
     picture.text(WIDTH - _NUMBER + 8, middle + 4, text, tip, css="number")
     sign, verdict = line.diff.sign, line.diff.verdict
     if sign:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from dabench.board.page import words
-from dabench.board.page.gather import FEW_METRICS
+from dabench.board.page import texts
 from dabench.board.page.lines import FIELDS, Cell, Line, make_line
+from dabench.board.page.page_records import FEW_METRICS
+from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.registry.method_info import MethodInfo
-from dabench.store.records import OPTIONAL, Record, column
-from dabench.store.rows import Row, as_they_stand, row_of, varying_options
+from dabench.store.identity import column_key
+from dabench.store.records import Record
+from dabench.store.rows import Row, least_changed_variants, row_of, varying_options
 
 #: metrics that have a column beside the one that ranks; where there are many lines
 FURTHER, FURTHER_COMPACT = 9, FEW_METRICS
@@ -89,13 +91,13 @@ class Block:
         return " · ".join(f"{n} {v}" for n, v in sorted(options(self.spec).items()))
 
 
-def grouped(records: Iterable[Record]) -> Groups:
+def group_runs(records: Iterable[Record]) -> Groups:
     """Return the runs of every cell: key of a column -> row -> records."""
     kept = list(records)
     varying = varying_options(kept)
     cells: dict[str, dict[Row, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in kept:
-        cells[column(record["spec"])][row_of(record, varying)].append(record)
+        cells[column_key(record["spec"])][row_of(record, varying)].append(record)
     return cells
 
 
@@ -105,9 +107,9 @@ def blocks(
     """Return a block a column, sorted by task and then by how much was measured.
 
     Args:
-        frame: ``board.leaderboard.table``.
+        frame: that of ``leaderboard.table``.
         groups: the same records.
-        info: what is known of the names.
+        info: baselines, aliases, the upper bound and the metrics that rank.
         against: the row that differences are paired with.
         compact: keep few metrics.
     """
@@ -122,11 +124,11 @@ def blocks(
         names = {line.best_name for line in block.lines if line.best.mean is not None}
         block.versus = names.pop() if len(names) == 1 and not compact else ""
         block.versus = "" if block.versus == against else block.versus
-    entitle(found)
+    set_titles(found)
     return sorted(found, key=lambda b: (_task(b.spec), -len(b.main), -len(b.lines), b.title, b.key))
 
 
-def entitle(found: Sequence[Block]) -> None:
+def set_titles(found: Sequence[Block]) -> None:
     """Give every block a title: what it shares with all blocks of its protocol is left out."""
     by_protocol: dict[str, list[Block]] = defaultdict(list)
     for block in found:
@@ -145,7 +147,7 @@ def entitle(found: Sequence[Block]) -> None:
 def options(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return the protocol's options that are set, and those of a source model of its own."""
     found = {n: v for n, v in spec["protocol_options"].items() if v is not None}
-    return found | {n: spec[n] for n in OPTIONAL if spec.get(n) is not None}
+    return found | {n: spec[n] for n in OPTIONAL_FIELDS if spec.get(n) is not None}
 
 
 def _empty(key: str, runs: Mapping[Row, list[Record]], info: MethodInfo, most: int) -> Block:
@@ -153,7 +155,7 @@ def _empty(key: str, runs: Mapping[Row, list[Record]], info: MethodInfo, most: i
     spec = next(iter(runs.values()))[0]["spec"]
     metric = info.primary(spec["protocol"], spec["dataset"])
     known = {_key(row) for group in runs.values() for run in group for row in run["scores"]}
-    return Block(key, spec, metric, words.headline(known, metric, most), [])
+    return Block(key, spec, metric, texts.headline_metrics(known, metric, most), [])
 
 
 def _title(spec: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -199,7 +201,7 @@ def _cells(
 
 def _finish(block: Block) -> None:
     """Tell ablations from methods as they stand, and put the best first."""
-    main = as_they_stand((line.row.label, line.row.variant) for line in block.lines)
+    main = least_changed_variants((line.row.label, line.row.variant) for line in block.lines)
     for line in block.lines:
         line.main = (line.row.label, line.row.variant) in main
     block.lines.sort(key=lambda line: (-_mean(line, block.metric), line.name))

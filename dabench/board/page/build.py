@@ -7,14 +7,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from dabench.board.page.blocks import Block, blocks, grouped
-from dabench.board.page.data import page_data, to_json
-from dabench.board.page.gather import Gathered
+from dabench.board.page.blocks import Block, blocks, group_runs
+from dabench.board.page.dialog_data import page_data, to_json
+from dabench.board.page.page_records import PageRecords
 from dabench.board.page.render import render, write_page
 from dabench.board.page.tabs import block_charts, tabs
 from dabench.board.tables.leaderboard import table
 from dabench.errors import StoreError, did_you_mean
-from dabench.registry.method_info import PLAIN, MethodInfo
+from dabench.registry.method_info import NO_INFO, MethodInfo
 
 #: lines up to which every block has charts and many metrics
 CHARTED = 2_500
@@ -23,14 +23,14 @@ TABLED = 15_000
 
 
 def leaderboard_page(
-    gathered: Gathered, against: str = "source", info: MethodInfo = PLAIN
+    gathered: PageRecords, against: str = "source", info: MethodInfo = NO_INFO
 ) -> bytes:
     """Return the page of all records.
 
     Args:
         gathered: the records, reduced.
         against: the row that differences are paired with.
-        info: what is known of the names.
+        info: baselines, aliases, the upper bound and the metrics that rank.
 
     Raises:
         StoreError: there is no record, or no row ``against`` (``source`` may be missing).
@@ -38,7 +38,7 @@ def leaderboard_page(
     records = gathered.records
     if not records:
         raise StoreError("no records to show; 'dabench run' makes them")
-    groups = grouped(records)
+    groups = group_runs(records)
     names = {row.name for rows in groups.values() for row in rows}
     if against != "source" and against not in names:
         raise StoreError(f"--against {against}: no such row{did_you_mean(against, names)}")
@@ -64,7 +64,7 @@ def leaderboard_page(
 
 
 def write_leaderboard(
-    gathered: Gathered, folder: Path, against: str = "source", info: MethodInfo = PLAIN
+    gathered: PageRecords, folder: Path, against: str = "source", info: MethodInfo = NO_INFO
 ) -> Path:
     """Write ``folder/index.html`` and return its path (raises as ``leaderboard_page``)."""
     path = folder / "index.html"

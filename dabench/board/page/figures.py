@@ -13,10 +13,16 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from dabench.board.page.courses import Legend, draw, levels
-from dabench.board.page.gather import running
-from dabench.board.page.run_charts import MOST_CLASSES, class_bars, confusion, curve, histogram
-from dabench.board.page.words import is_stream
+from dabench.board.page.page_records import running_curves
+from dabench.board.page.run_charts import (
+    MOST_CLASSES,
+    class_bars,
+    confusion_matrix,
+    curve_chart,
+    histogram,
+)
+from dabench.board.page.stream_chart import Legend, draw_curves, stream_segments
+from dabench.board.page.texts import is_stream
 from dabench.store.records import Record
 
 #: curves of a metric in one chart
@@ -86,14 +92,16 @@ def _arrays(path: Path, record: Record) -> tuple[dict[str, npt.NDArray[Any]], li
 
 
 def _stream(record: Record) -> list[Figure]:
-    curves = running(record)
+    curves = running_curves(record)
     if not curves:
         return []
     entries = [
         Legend(c.name or record["spec"]["method"], "line source" if c.name else "line s0", True)
         for c in curves
     ]
-    picture = draw(curves, entries, levels(record), "running figure along the stream")
+    picture = draw_curves(
+        curves, entries, stream_segments(record), "running figure along the stream"
+    )
     return [Figure("Running figure over a window of batches", picture.markup, True, entries)]
 
 
@@ -110,7 +118,7 @@ def _curves(record: Record) -> list[Figure]:
         if lines:
             named = len(lines) > 1 or lines[0][0] != "all"
             legend = [Legend(n, f"line s{i % 8}", True) for i, (n, _) in enumerate(lines)]
-            picture = curve(lines, metric)
+            picture = curve_chart(lines, metric)
             figures.append(Figure(metric, picture.markup, legend=legend if named else []))
     return figures
 
@@ -142,7 +150,7 @@ def _dense(record: Record, arrays: Arrays) -> list[Figure]:
 def _matrix(counts: npt.NDArray[Any], names: Sequence[str], title: str) -> list[Figure]:
     if len(counts) > MOST_CLASSES:
         return []
-    return [Figure(f"{title}; rows: truth", confusion(counts, names, title).markup)]
+    return [Figure(f"{title}; rows: truth", confusion_matrix(counts, names, title).markup)]
 
 
 def _classes(record: Record, size: int) -> list[str]:

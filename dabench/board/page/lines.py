@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from dabench.board.page import words
+from dabench.board.page import texts
 from dabench.board.page.svg import clipped
-from dabench.board.statistics.stats import MIN_PAIRS
+from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.registry.method_info import MethodInfo
 from dabench.store.records import Record
 from dabench.store.rows import Row
@@ -44,8 +44,8 @@ class Value:
     def interval(self) -> str:
         """The interval in brackets, or the range with a dash between."""
         if self.is_range and self.low is not None:
-            return f"{words.number(self.low)} – {words.number(self.high)}"
-        return words.span(self.low, self.high)
+            return f"{texts.number(self.low)} – {texts.number(self.high)}"
+        return texts.span(self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Difference:
     @property
     def sign(self) -> str:
         """The verdict's sign, or nothing where there is no verdict."""
-        return words.SIGNS.get(self.verdict, "")
+        return texts.SIGNS.get(self.verdict, "")
 
     @property
     def interval(self) -> str:
         """The interval in brackets."""
-        return words.span(self.low, self.high, sign=True)
+        return texts.span(self.low, self.high, sign=True)
 
 
 @dataclass
@@ -153,7 +153,7 @@ def make_line(
         runs: reduced records.
         cells: metric -> the leaderboard's fields.
         metric: the one that ranks.
-        info: what is known of the names.
+        info: baselines, aliases, the upper bound and the metrics that rank.
     """
     line = Line(-1, row, runs, _kind(row, info))
     line.values = {n: v for n, c in cells.items() if (v := _value(c)) is not None}

@@ -17,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from dabench import __version__
-from dabench.board.page import words
-from dabench.store.files import write_atomically
+from dabench.board.page import texts
+from dabench.store.files import write_bytes_atomically
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -47,7 +47,7 @@ def write_page(path: Path, content: bytes) -> None:
     Raises:
         StoreError: the folder cannot be written.
     """
-    write_atomically(path, lambda file: (file.write(content), None)[1])
+    write_bytes_atomically(path, content)
 
 
 @cache
@@ -59,10 +59,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (words.number, words.signed, words.span, words.seconds, words.size):
+    for function in (texts.number, texts.signed, texts.span, texts.seconds, texts.size):
         found.filters[function.__name__] = function
-    found.filters["count"] = words.count
-    found.globals["span"] = words.span
+    found.filters["count"] = texts.count
+    found.globals["span"] = texts.span
     return found
 
 

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dabench.board.page import words
-from dabench.board.page.command import command
-from dabench.board.page.data import flat_spec
+from dabench.board.page import texts
+from dabench.board.page.command import full_command
+from dabench.board.page.dialog_data import flat_spec
 from dabench.board.page.figures import Section, sections
 from dabench.board.page.render import render
 from dabench.errors import StoreError
-from dabench.registry.method_info import PLAIN, MethodInfo
+from dabench.registry.method_info import NO_INFO, MethodInfo
 from dabench.store.records import Record, score_map
 
 #: bytes of pictures that a page may hold
 MOST_PICTURES = 8 * 2**20
-_COSTS = {"seconds": words.seconds, "adapt_seconds": words.seconds, "peak_memory_bytes": words.size}
+_COSTS = {"seconds": texts.seconds, "adapt_seconds": texts.seconds, "peak_memory_bytes": texts.size}
 
 
 @dataclass(frozen=True)
-class Shown:
+class ScoreLine:
     """A score's line in the table."""
 
     name: str
@@ -33,7 +33,7 @@ class Shown:
 
 
 def report_page(
-    path: Path, record: Record, base: Record | None, pictures: Path, info: MethodInfo = PLAIN
+    path: Path, record: Record, base: Record | None, pictures: Path, info: MethodInfo = NO_INFO
 ) -> bytes:
     """Return the report of a run.
 
@@ -42,7 +42,7 @@ def report_page(
         record: finished or failed.
         base: the run of ``source`` that it is held against, where there is one.
         pictures: the folder of the run's PNG files; it need not exist.
-        info: what is known of the names.
+        info: baselines, aliases, the upper bound and the metrics that rank.
 
     Raises:
         StoreError: the record lacks its spec.
@@ -51,7 +51,7 @@ def report_page(
         spec = record["spec"]
         title = f"{spec['method']}{'+bn' if spec['init'] == 'bn-target' else ''}"
         where = f"{spec['protocol']} · {spec['dataset']} {spec['source']} → {spec['target']}"
-        again = command(record)
+        again = full_command(record)
         headline = _headline(record, base, info)
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} lacks what a record has ({error}); run it again") from None
@@ -69,7 +69,9 @@ def report_page(
         command=again,
         sections=drawn,
         pictures=found,
-        scores=[Shown(_name(r), r["value"], r["n"], r["at"]) for r in record.get("scores") or []],
+        scores=[
+            ScoreLine(_name(r), r["value"], r["n"], r["at"]) for r in record.get("scores") or []
+        ],
         tables=_tables(record),
         notes=notes + left_out,
     )
@@ -83,14 +85,14 @@ def _headline(record: Record, base: Record | None, info: MethodInfo) -> list[tup
     metric = info.primary(spec["protocol"], spec["dataset"])
     scores = score_map(record)
     theirs = {} if base is None else score_map(base)
-    names = [metric, *words.headline(scores, metric, 4)]
+    names = [metric, *texts.headline_metrics(scores, metric, 4)]
     found = []
     for name in (name for name in names if name in scores):
         ours, other = scores[name], theirs.get(name)
         remark = ""
         if ours is not None and other is not None:
-            remark = f"against source {words.signed(ours - other)}"
-        found.append((name, words.number(ours), remark))
+            remark = f"against source {texts.signed(ours - other)}"
+        found.append((name, texts.number(ours), remark))
     return found
 
 
@@ -112,7 +114,7 @@ def _safely(path: Path, record: Record) -> tuple[list[Section], list[str]]:
 def _tables(record: Record) -> list[tuple[str, list[list[str]]]]:
     """Return the record's plain parts, each as (name, value) pairs."""
     cost = {
-        name: _COSTS.get(name, words.count)(value)
+        name: _COSTS.get(name, texts.count)(value)
         for name, value in (record.get("cost") or {}).items()
         if isinstance(value, int | float)
     }

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dabench.board.page import words
-from dabench.board.page.svg import Picture, clipped, plain, scale, ticks
+from dabench.board.page import texts
+from dabench.board.page.svg import Picture, clipped, scale, tick_label, ticks
 
 #: bins of a histogram
 BINS = 30
@@ -18,7 +18,7 @@ _WIDTH = 400
 Counts = npt.NDArray[np.int64]
 
 
-def confusion(counts: Counts, names: Sequence[str], label: str) -> Picture:
+def confusion_matrix(counts: Counts, names: Sequence[str], label: str) -> Picture:
     """Return a matrix of counts, rows = truth, each row shaded by its shares.
 
     Args:
@@ -78,12 +78,12 @@ def histogram(
                 picture.mark("rect", tip, css=css, height=max(200 - y(share), 0.5), **box)
     picture.line((10, 200), (_WIDTH - 10, 200), "axis")
     for tick in ticks(low, high, 5):
-        picture.text(x(tick), 216, plain(tick), css="tick mid")
+        picture.text(x(tick), 216, tick_label(tick), css="tick mid")
     picture.text(_WIDTH / 2, 234, axis, css="tick mid")
     return picture
 
 
-def curve(lines: Sequence[tuple[str, Sequence[tuple[int, float]]]], label: str) -> Picture:
+def curve_chart(lines: Sequence[tuple[str, Sequence[tuple[int, float]]]], label: str) -> Picture:
     """Return lines of (epoch or step, value), each at least two points long."""
     picture = Picture(_WIDTH, 220, label)
     points = [point for _, line in lines for point in line]
@@ -94,15 +94,15 @@ def curve(lines: Sequence[tuple[str, Sequence[tuple[int, float]]]], label: str) 
     y = scale(low - room, high + room, 184, 10)
     for tick in ticks(low, high, 4):
         picture.line((44, y(tick)), (_WIDTH - 8, y(tick)), "grid")
-        picture.text(38, y(tick) + 4, plain(tick), css="tick end")
+        picture.text(38, y(tick) + 4, tick_label(tick), css="tick end")
     for tick in ticks(points[0][0], max(max(at for at, _ in points), points[0][0] + 1), 6):
-        picture.text(x(tick), 202, plain(tick), css="tick mid")
+        picture.text(x(tick), 202, tick_label(tick), css="tick mid")
     for place, (name, line) in enumerate(lines):
         path = [(x(at), y(value)) for at, value in line]
         picture.path(path, f"line s{place % 8}", name)
         if len(line) < 25:
             for (at, value), (px, py) in zip(line, path, strict=True):
-                tip = f"{name} after {at}: {words.number(value, 4)}"
+                tip = f"{name} after {at}: {texts.number(value, 4)}"
                 picture.mark("circle", tip, css=f"spot s{place % 8}", cx=px, cy=py, r=3)
     return picture
 
@@ -114,10 +114,10 @@ def class_bars(values: Sequence[tuple[str, float | None, int]], label: str) -> P
     x = scale(0, 1, name_end, end)
     for place, (name, value, count) in enumerate(values):
         middle = place * row + row / 2 + 2
-        tip = f"{name}: {words.number(value)} of {words.count(count)}"
+        tip = f"{name}: {texts.number(value)} of {texts.count(count)}"
         picture.text(name_end - 8, middle + 4, clipped(name, 19), name, css="end")
         if value is not None:
             box = {"x": x(0), "y": middle - 6, "width": max(x(value) - x(0), 1.0), "height": 12}
             picture.mark("rect", tip, css="bar method", rx=2, **box)
-        picture.text(end + 8, middle + 4, words.number(value), tip, css="number")
+        picture.text(end + 8, middle + 4, texts.number(value), tip, css="number")
     return picture

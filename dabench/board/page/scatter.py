@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dabench.board.page import words
+from dabench.board.page import texts
 from dabench.board.page.bars import WIDTH, tooltip
 from dabench.board.page.blocks import Block
 from dabench.board.page.lines import Line
-from dabench.board.page.svg import Axis, Picture, Point, plain, scale, ticks
+from dabench.board.page.svg import Axis, Picture, Point, scale, tick_label, ticks
 
 #: most names in the cloud
 MOST_NAMES = 24
@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Measure:
+class CostMeasure:
     """A cost of a line: what it is called, and how it is read and said."""
 
     title: str
@@ -30,16 +30,16 @@ class Measure:
 
 #: what a metric is drawn against
 MEASURES = (
-    Measure(
+    CostMeasure(
         "images forwarded + backwarded, for each image of the target",
         lambda line: line.passes,
-        lambda value: f"{plain(value)} passes an image",
+        lambda value: f"{tick_label(value)} passes an image",
     ),
-    Measure("seconds of adaptation", lambda line: line.seconds, words.seconds),
+    CostMeasure("seconds of adaptation", lambda line: line.seconds, texts.seconds),
 )
 
 
-def cost(block: Block, measure: Measure) -> Picture | None:
+def cost_scatter(block: Block, measure: CostMeasure) -> Picture | None:
     """Return the metric against a cost; None where fewer than two lines have any."""
     read = {line.number: measure.of(line) for line in block.lines if block.metric in line.values}
     costs = {number: value for number, value in read.items() if value is not None}
@@ -70,7 +70,7 @@ def _axes(
 ) -> None:
     for level in levels:
         picture.line((_LEFT, y(level)), (WIDTH - 4, y(level)), "grid")
-        picture.text(_LEFT - 6, y(level) + 4, plain(level), css="tick end")
+        picture.text(_LEFT - 6, y(level) + 4, tick_label(level), css="tick end")
     for at, text in marks:
         picture.line((at, _BASE), (at, _BASE + 4), "axis")
         picture.text(at, _BASE + 17, text, css="tick mid")
@@ -130,7 +130,7 @@ def _log_axis(costs: Sequence[float]) -> tuple[Axis, list[tuple[float, str]]]:
     steps = (1, 2, 5) if high - low < 2 else (1,)
     round_ones = [m * 10.0**p for p in range(math.floor(low), math.ceil(high) + 1) for m in steps]
     shown = [value for value in round_ones if low <= math.log10(value) <= high]
-    return axis, [*([(axis(0), "0")] if free else []), *((axis(v), plain(v)) for v in shown)]
+    return axis, [*([(axis(0), "0")] if free else []), *((axis(v), tick_label(v)) for v in shown)]
 
 
 def _rim(values: Sequence[float]) -> tuple[float, float]:

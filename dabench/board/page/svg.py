@@ -34,11 +34,11 @@ class Picture:
         inside = f"<title>{escape(title)}</title>" if title else ""
         self._parts.append(f"<{tag}{_attributes(attributes)}>{inside}</{tag}>")
 
-    def text(self, x: float, y: float, words: str, title: str = "", **attributes: object) -> None:
+    def text(self, x: float, y: float, content: str, title: str = "", **attributes: object) -> None:
         """Add text whose base line begins at (x, y)."""
         inside = f"<title>{escape(title)}</title>" if title else ""
         place = _attributes({"x": x, "y": y, **attributes})
-        self._parts.append(f"<text{place}>{escape(words)}{inside}</text>")
+        self._parts.append(f"<text{place}>{escape(content)}{inside}</text>")
 
     def line(self, start: Point, end: Point, css: str, title: str = "") -> None:
         """Add a straight line."""
@@ -47,15 +47,15 @@ class Picture:
 
     def path(self, points: Sequence[Point], css: str, title: str = "", **more: object) -> None:
         """Add a line through points."""
-        steps = "L".join(f"{short(x)} {short(y)}" for x, y in points)
+        steps = "L".join(f"{coordinate(x)} {coordinate(y)}" for x, y in points)
         self.mark("path", title, d=f"M{steps}", css=css, **more)
 
     @property
     def markup(self) -> Markup:
         """The picture as an ``<svg>`` element."""
-        box = f'viewBox="0 0 {short(self.width)} {short(self.height)}"'
+        box = f'viewBox="0 0 {coordinate(self.width)} {coordinate(self.height)}"'
         # width and height reserve the room before any style is known
-        size = f'width="{short(self.width)}" height="{short(self.height)}"'
+        size = f'width="{coordinate(self.width)}" height="{coordinate(self.height)}"'
         head = f'<svg {box} {size} role="img" aria-label="{escape(self.label)}">'
         return Markup(head + "".join(self._parts) + "</svg>")
 
@@ -75,30 +75,32 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def ceiling(value: float) -> float:
+def axis_ceiling(value: float) -> float:
     """Return the end of an axis of fractions that holds ``value``: .2, .4 … 1 at most."""
     return min(1.0, max(0.2, math.ceil(value * 5 - 1e-9) / 5))
 
 
-def short(value: float) -> str:
+def coordinate(value: float) -> str:
     """Return a coordinate with one digit at most."""
     text = f"{value:.1f}".removesuffix(".0")
     return "0" if text == "-0" else text
 
 
-def plain(value: float) -> str:
+def tick_label(value: float) -> str:
     """Return an axis' number without idle digits."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
 
 
-def clipped(words: str, most: int) -> str:
+def clipped(text: str, most: int) -> str:
     """Return text of ``most`` characters at most, its end replaced by an ellipsis."""
-    return words if len(words) <= most else words[: most - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _attributes(given: dict[str, object]) -> str:
     found = ""
     for name, value in given.items():
         name = "class" if name == "css" else name.replace("_", "-")
-        found += f' {name}="{short(value) if isinstance(value, float) else escape(str(value))}"'
+        found += (
+            f' {name}="{coordinate(value) if isinstance(value, float) else escape(str(value))}"'
+        )
     return found

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from dabench.board.page import words
-from dabench.board.page.bars import axis_end, bars, strip
+from dabench.board.page import texts
+from dabench.board.page.bars import axis_end, bar_chart, interval_strip
 from dabench.board.page.blocks import Block
-from dabench.board.page.courses import Course, course
 from dabench.board.page.lines import Line
-from dabench.board.page.scatter import MEASURES, cost
-from dabench.board.page.svg import ceiling
+from dabench.board.page.scatter import MEASURES, cost_scatter
+from dabench.board.page.stream_chart import StreamChart, stream_chart
+from dabench.board.page.svg import axis_ceiling
 from dabench.board.statistics.rank_figure import rank_svg
-from dabench.board.statistics.ranks import ranking, task_words
-from dabench.board.statistics.tasks import TaskTest, over_tasks, task_grid
+from dabench.board.statistics.ranks import describe_tasks, ranking
+from dabench.board.statistics.tasks import TaskTest, task_grid, task_tests
 from dabench.registry.method_info import MethodInfo
 
 #: tasks that are drawn, and shown side by side, at the head of a tab
@@ -57,7 +57,7 @@ class Tab:
     panels: list[tuple[Block, Markup]]
     overview: list[tuple[Line, list[Line | None]]]
     ranks: Ranks
-    explained: list[words.Explained]
+    explained: list[texts.Explained]
     runs: int
 
 
@@ -65,7 +65,7 @@ class Tab:
 class BlockCharts:
     """A block's charts, where there is room for them; ``strips`` by number of a line."""
 
-    course: Course | None
+    stream_chart: StreamChart | None
     costs: list[Markup]
     strips: dict[int, Markup]
 
@@ -76,13 +76,13 @@ def tabs(found: Sequence[Block], frame: pd.DataFrame, info: MethodInfo, against:
     Args:
         found: all blocks.
         frame: the leaderboard.
-        info: what is known of the names.
+        info: baselines, aliases, the upper bound and the metrics that rank.
         against: the row that others are held against.
     """
     by_protocol: dict[str, list[Block]] = defaultdict(list)
     for block in found:
         by_protocol[block.spec["protocol"]].append(block)
-    order = {name: place for place, name in enumerate(words.GRANTS)}
+    order = {name: place for place, name in enumerate(texts.GRANTS)}
     names = sorted(by_protocol, key=lambda name: (order.get(name, len(order)), name))
     return [_tab(n, by_protocol[n], _ranks(n, frame, info, against)) for n in names]
 
@@ -91,12 +91,14 @@ def block_charts(block: Block) -> BlockCharts:
     """Return the charts of one block."""
     known = [line for line in block.lines if block.metric in line.values]
     values = [line.values[block.metric] for line in known]
-    end = ceiling(max([v.mean if v.high is None else v.high for v in values], default=1.0))
-    scatters = (cost(block, measure) for measure in MEASURES)
+    end = axis_ceiling(max([v.mean if v.high is None else v.high for v in values], default=1.0))
+    scatters = (cost_scatter(block, measure) for measure in MEASURES)
     return BlockCharts(
-        course=course(block),
+        stream_chart=stream_chart(block),
         costs=[scatter.markup for scatter in scatters if scatter is not None],
-        strips={line.number: strip(line.values[block.metric], end).markup for line in known},
+        strips={
+            line.number: interval_strip(line.values[block.metric], end).markup for line in known
+        },
     )
 
 
@@ -108,13 +110,13 @@ def _tab(protocol: str, found: list[Block], ranks: Ranks) -> Tab:
     metrics = [name for block in found[:PANELS] for name in (block.metric, *block.metrics)]
     return Tab(
         protocol=protocol,
-        about=words.about(protocol),
-        ranked=words.ranked_by(protocol, found[0].metric),
+        about=texts.protocol_summary(protocol),
+        ranked=texts.ranked_by(protocol, found[0].metric),
         blocks=found,
-        panels=[(block, bars(block, end).markup) for block in drawn],
+        panels=[(block, bar_chart(block, end).markup) for block in drawn],
         overview=_overview(drawn) if len(drawn) > 1 else [],
         ranks=ranks,
-        explained=words.explain(metrics),
+        explained=texts.explain(metrics),
         runs=sum(len(line.runs) for block in found for line in block.lines),
     )
 
@@ -124,10 +126,10 @@ def _ranks(protocol: str, frame: pd.DataFrame, info: MethodInfo, against: str) -
     found = ranking(grid)
     if found.note:
         return Ranks(None, found.note, [])
-    tests = [test for test in over_tasks(grid, against) if test.p_holm is not None]
+    tests = [test for test in task_tests(grid, against) if test.p_holm is not None]
     # every word in the picture is escaped where it is drawn
     out = tuple(f"{row} ({why})" for row, why in sorted(found.left_out.items()))
-    return Ranks(Markup(rank_svg(found)), "", tests, task_words(found.tasks), out)
+    return Ranks(Markup(rank_svg(found)), "", tests, describe_tasks(found.tasks), out)
 
 
 def _overview(found: Sequence[Block]) -> list[tuple[Line, list[Line | None]]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dabench.contract.types import FloatArray
-from dabench.store.samples import Units
+from dabench.store.samples import SamplingUnits
 
 LABEL = "fixed models"
 #: draws at a time, so that memory stays small
@@ -46,7 +46,7 @@ class Interval:
         return f"{LABEL}, bootstrap over samples{blocks}"
 
 
-def mismatch(ours: Units, theirs: Units) -> str:
+def mismatch(ours: SamplingUnits, theirs: SamplingUnits) -> str:
     """Return why two runs cannot be paired sample by sample ("" = they can)."""
     if ours.counts.shape != theirs.counts.shape or not np.array_equal(ours.place, theirs.place):
         return "the runs did not see the same samples in the same order"
@@ -54,7 +54,10 @@ def mismatch(ours: Units, theirs: Units) -> str:
 
 
 def bootstrap(
-    pairs: Sequence[tuple[Units, Units]], draws: int = 1000, seed: int = 0, level: float = 0.95
+    pairs: Sequence[tuple[SamplingUnits, SamplingUnits]],
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
     """Return the interval of the mean difference of pairs of runs, one pair a seed.
 
@@ -85,7 +88,11 @@ def block_length(steps: int) -> int:
 
 
 def _differences(
-    generator: np.random.Generator, ours: Units, theirs: Units, draws: int, block: int
+    generator: np.random.Generator,
+    ours: SamplingUnits,
+    theirs: SamplingUnits,
+    draws: int,
+    block: int,
 ) -> FloatArray:
     """Return (draws,) differences of the metric, each on other units."""
     both = [(u.measure, _in_blocks(u, block), u.counts.shape[1:]) for u in (ours, theirs)]
@@ -108,7 +115,7 @@ def _weights(generator: np.random.Generator, units: int, draws: int, block: int)
     return found.reshape(draws, units).astype(np.float64)
 
 
-def _in_blocks(found: Units, block: int) -> FloatArray:
+def _in_blocks(found: SamplingUnits, block: int) -> FloatArray:
     """Return (U, F) counts of the block that begins at each unit; the end goes on at the start."""
     counts = found.counts.reshape(len(found.counts), -1)
     if block == 1:
@@ -119,5 +126,5 @@ def _in_blocks(found: Units, block: int) -> FloatArray:
     return blocks
 
 
-def _value(found: Units) -> float:
+def _value(found: SamplingUnits) -> float:
     return float(found.measure(found.counts.sum(0)[None])[0])

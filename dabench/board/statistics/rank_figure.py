@@ -1,6 +1,6 @@
 """The critical-difference picture, as SVG text that stands alone or in a page (no torch).
 
-Lines and words take the colour of the text around them, so it fits a dark page too.
+Lines and text take the colour of the text around them, so it fits a dark page too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _LONGEST = 34
 def rank_svg(found: Ranking) -> str:
     """Return the picture: an axis of mean ranks, a bar through rows that are not told apart.
 
-    Without a ranking it holds the words that say why.
+    Without a ranking its text says why.
     """
     title = f"{found.protocol}: mean ranks over {len(found.tasks)} tasks"
     if found.note or found.difference is None:
-        words = f"{found.protocol}: no ranks, {found.note}"
-        return _svg(48, words, [_text(WIDTH / 2, 28, words, "middle")])
+        text = f"{found.protocol}: no ranks, {found.note}"
+        return _svg(48, text, [_text(WIDTH / 2, 28, text, "middle")])
     last = max(2, math.ceil(max(found.ranks)))
     half = (len(found.rows) + 1) // 2
     top = _AXIS + 14 + 8 * len(found.groups)
@@ -63,9 +63,9 @@ def _difference(difference: float, last: int) -> list[str]:
 def _row(row: str, rank: float, x: float, y: float, left: bool) -> list[str]:
     end = _LEFT - 12 if left else _RIGHT + 12
     name = row if len(row) <= _LONGEST else row[: _LONGEST - 1] + "…"
-    words = f"{name} {rank:.2f}" if left else f"{rank:.2f} {name}"
+    text = f"{name} {rank:.2f}" if left else f"{rank:.2f} {name}"
     where, anchor = (end - 4, "end") if left else (end + 4, "start")
-    return [_line(x, _AXIS, x, y), _line(x, y, end, y), _text(where, y + 4, words, anchor, row)]
+    return [_line(x, _AXIS, x, y), _line(x, y, end, y), _text(where, y + 4, text, anchor, row)]
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, width: float = 1) -> str:
@@ -73,10 +73,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, width: float = 1) -> str:
     return f'<line {ends} stroke="currentColor" stroke-width="{width}"/>'
 
 
-def _text(x: float, y: float, words: str, anchor: str, title: str = "") -> str:
+def _text(x: float, y: float, text: str, anchor: str, title: str = "") -> str:
     whole = f"<title>{escape(title)}</title>" if title else ""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} fill="currentColor">{whole}{escape(words)}</text>'
+    return f'<text {place} fill="currentColor">{whole}{escape(text)}</text>'
 
 
 def _svg(height: float, title: str, parts: list[str]) -> str:

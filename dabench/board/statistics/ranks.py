@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
-from dabench.board.statistics.tasks import MIN_TASKS, Grid, too_few
+from dabench.board.statistics.tasks import MIN_TASKS, TaskGrid, too_few_tasks
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Ranking:
     note: str = ""
 
 
-def ranking(grid: Grid) -> Ranking:
+def ranking(grid: TaskGrid) -> Ranking:
     """Rank the rows that have at least ``MIN_TASKS`` tasks, on the tasks that all of them have.
 
     Source: Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006.
@@ -49,15 +49,15 @@ def ranking(grid: Grid) -> Ranking:
     left_out = dict(grid.left_out)
     kept = {name: own for name, own in grid.values.items() if len(own) >= MIN_TASKS}
     most = max((len(own) for own in grid.values.values()), default=0)
-    left_out |= {n: too_few(len(own)) for n, own in grid.values.items() if n not in kept}
+    left_out |= {n: too_few_tasks(len(own)) for n, own in grid.values.items() if n not in kept}
     if most < MIN_TASKS:
-        return Ranking(grid.protocol, left_out=left_out, note=too_few(most))
+        return Ranking(grid.protocol, left_out=left_out, note=too_few_tasks(most))
     if len(kept) < 2:
         return Ranking(grid.protocol, left_out=left_out, note="one row alone has enough tasks")
     tasks = sorted(set.intersection(*(set(own) for own in kept.values())))
     if len(tasks) < MIN_TASKS:
         return Ranking(
-            grid.protocol, left_out=left_out, note=f"{too_few(len(tasks))} with all rows"
+            grid.protocol, left_out=left_out, note=f"{too_few_tasks(len(tasks))} with all rows"
         )
     scores = np.round([[own[task] for task in tasks] for own in kept.values()], 12)
     means = stats.rankdata(-scores, axis=0).mean(axis=1)
@@ -70,13 +70,13 @@ def ranking(grid: Grid) -> Ranking:
         tuple(list(kept)[i] for i in order),
         ranks,
         difference,
-        groups(ranks, difference),
+        indistinguishable_groups(ranks, difference),
         float(stats.friedmanchisquare(*scores).pvalue) if len(kept) > 2 else None,
         left_out,
     )
 
 
-def task_words(tasks: Sequence[str]) -> str:
+def describe_tasks(tasks: Sequence[str]) -> str:
     """Return how many tasks there are, and which of them share their images.
 
     Args:
@@ -105,7 +105,9 @@ def _studentized(level: float, rows: int) -> float:
     return float(stats.studentized_range.ppf(1 - level, rows, math.inf)) / math.sqrt(2)
 
 
-def groups(ranks: Sequence[float], difference: float) -> tuple[tuple[int, int], ...]:
+def indistinguishable_groups(
+    ranks: Sequence[float], difference: float
+) -> tuple[tuple[int, int], ...]:
     """Return the longest stretches of sorted mean ranks that span no more than ``difference``."""
     found: list[tuple[int, int]] = []
     for first, low in enumerate(ranks):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dabench.board.statistics.stats import better_sign
+from dabench.board.statistics.seeds import better_sign
 from dabench.errors import ConfigError, did_you_mean
 from dabench.registry.method_info import MethodInfo
 
@@ -21,7 +21,7 @@ _EQUAL = 12
 
 
 @dataclass(frozen=True)
-class Grid:
+class TaskGrid:
     """One row a method, by task, of one protocol.
 
     Attributes:
@@ -67,7 +67,7 @@ def primary_lines(frame: pd.DataFrame, info: MethodInfo) -> pd.DataFrame:
 
 def task_grid(
     frame: pd.DataFrame, info: MethodInfo, protocol: str, rows: Sequence[str] | None = None
-) -> Grid:
+) -> TaskGrid:
     """Return the scores by row and task.
 
     One row a method stands in it: the one without changed options, else the only one it has. The
@@ -75,7 +75,7 @@ def task_grid(
 
     Args:
         frame: the leaderboard.
-        info: what is known of the names.
+        info: baselines, aliases, the upper bound and the metrics that rank.
         protocol: whose columns are the tasks.
         rows: these rows and no others (``tent``, ``tent lr=0.001``).
 
@@ -99,7 +99,7 @@ def task_grid(
         if same.get(name, set()) & set(chosen):
             left_out[name] = f"the same as {min(same[name])}"
     kept = {name: values[name] for name in chosen if name not in left_out}
-    return Grid(protocol, kept, left_out)
+    return TaskGrid(protocol, kept, left_out)
 
 
 def _by_row(
@@ -150,7 +150,7 @@ def _one_a_method(names: set[str]) -> tuple[list[str], dict[str, str]]:
     return chosen, left_out
 
 
-def over_tasks(grid: Grid, against: str) -> list[TaskTest]:
+def task_tests(grid: TaskGrid, against: str) -> list[TaskTest]:
     """Hold every row against one: Wilcoxon's signed-rank test over tasks, Holm's correction.
 
     Source: Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006.
@@ -173,13 +173,13 @@ def _tested(
     n = len(differences)
     mean = math.fsum(differences) / n if n else None
     if p_holm is None or mean is None:
-        return TaskTest(name, n, mean, None, None, too_few(n))
+        return TaskTest(name, n, mean, None, None, too_few_tasks(n))
     plus = signed_rank(differences)[0]
     verdict = "tie" if p_holm >= 0.05 else ("win" if plus > _rank_sum(differences) / 2 else "loss")
     return TaskTest(name, n, mean, p, p_holm, verdict)
 
 
-def too_few(tasks: int) -> str:
+def too_few_tasks(tasks: int) -> str:
     """Return the words that stand where tasks do not suffice."""
     return f"too few tasks ({tasks} of {MIN_TASKS})"
 

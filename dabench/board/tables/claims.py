@@ -134,8 +134,8 @@ def _beside(frame: pd.DataFrame, places: Places, claim: Claim) -> list[dict[str,
         differs = _differs(claim, ours)
         row = f"{ours['method']} {ours['variant']}".strip()
         measured = {"measured": ours["mean"], "sd": ours["sd"], "n": ours["n"], "row": row}
-        words = [*differs, *_warnings(claim, ours)]
-        lines.append(head | measured | {"same_setting": not differs, "differs": "; ".join(words)})
+        remarks = [*differs, *_warnings(claim, ours)]
+        lines.append(head | measured | {"same_setting": not differs, "differs": "; ".join(remarks)})
     return lines
 
 
@@ -151,21 +151,21 @@ def _rows(frame: pd.DataFrame, places: Places, claim: Claim) -> list[dict[str, A
 
 def _differs(claim: Claim, ours: dict[str, Any]) -> list[str]:
     """Return what is known to differ, or could not be read."""
-    words = []
-    for name, word in _SETTING.items():
+    differences = []
+    for name, title in _SETTING.items():
         theirs = getattr(claim, name)
         if not theirs:
-            words.append(f"{word} of the paper unknown")
+            differences.append(f"{title} of the paper unknown")
         elif theirs != str(ours[name]):
-            words.append(f"{word} {theirs}, here {ours[name]}")
+            differences.append(f"{title} {theirs}, here {ours[name]}")
     options = dict(token.partition("=")[::2] for token in ours["protocol_options"].split(" "))
     for token in claim.options.split():
         name, _, value = token.partition("=")
         if options.get(name, value) != value:
-            words.append(f"{name} {value}, here {options[name]}")
+            differences.append(f"{name} {value}, here {options[name]}")
     if not claim.options:
-        words.append("protocol of the paper unknown")
-    return words
+        differences.append("protocol of the paper unknown")
+    return differences
 
 
 def _warnings(claim: Claim, ours: dict[str, Any]) -> list[str]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dabench.board.tables.agreement import IDS, ids_of
-from dabench.store.records import OPTIONAL, Record, column, score_map
+from dabench.config.spec import OPTIONAL_FIELDS
+from dabench.store.identity import COLUMN_FIELDS, column_key
+from dabench.store.records import Record, score_map
 from dabench.store.rows import row_of
-from dabench.store.soundness import COLUMN
 
 _ABSENT = "not given"
 
@@ -78,9 +79,9 @@ def _failed(a: Record, b: Record) -> list[str]:
 
 def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Return the fields of a column that differ."""
-    if column(a) == column(b):
+    if column_key(a) == column_key(b):
         return []
-    names = [*(n for n in COLUMN if n != "protocol_options"), *OPTIONAL]
+    names = [*(n for n in COLUMN_FIELDS if n != "protocol_options"), *OPTIONAL_FIELDS]
     lines = _changes({n: a.get(n) for n in names}, {n: b.get(n) for n in names})
     if a["protocol"] == b["protocol"]:
         options = _changes(a["protocol_options"], b["protocol_options"])
@@ -90,13 +91,13 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 def _ids(a: Record, b: Record) -> list[str]:
     pairs = zip(IDS, ids_of(a), ids_of(b), strict=True)
-    words = {
+    meanings = {
         "data": "other images or labels: the folder, or the code that reads it, has changed",
         "stream": "other images in the parts, or another order: the protocol's code has changed",
         "source": "another source model: its recipe, or the code that trains it, has changed",
     }
     return [
-        f"{name} id {left[:12]} against {right[:12]} at equal settings: {words[name]}"
+        f"{name} id {left[:12]} against {right[:12]} at equal settings: {meanings[name]}"
         for name, left, right in pairs
         if left != right
     ]
@@ -131,8 +132,8 @@ def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Return ``name x against y`` for each value that differs."""
     names = [*a, *(name for name in b if name not in a)]
     pairs = [(name, a.get(name, _ABSENT), b.get(name, _ABSENT)) for name in names]
-    return [f"{n} {_word(x)} against {_word(y)}" for n, x, y in pairs if x != y]
+    return [f"{n} {_text(x)} against {_text(y)}" for n, x, y in pairs if x != y]
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     return _ABSENT if value is None else str(value)

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dabench.board.statistics.stats import better_sign, compare, gain, summarise
+from dabench.board.statistics.seeds import better_sign, compare, normalised_gain, summarise
 from dabench.board.tables.agreement import IDS, ids_of
-from dabench.board.tables.cells import Column, Standing
-from dabench.board.tables.csv_file import write_csv as write_csv
-from dabench.registry.method_info import PLAIN, MethodInfo
-from dabench.store.records import OPTIONAL, Record, collector_paused, column
+from dabench.board.tables.column import Column, RowResult
+from dabench.config.spec import OPTIONAL_FIELDS
+from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.store.garbage import collector_paused
+from dabench.store.identity import COLUMN_FIELDS, column_key
+from dabench.store.records import Record
 from dabench.store.rows import options_text, row_of, varying_options
-from dabench.store.soundness import COLUMN
 
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 #: fields that another machine, or another day, may change though nothing else does
@@ -52,7 +53,7 @@ COLUMNS += ["against", *_DIFF, "verdict", "note", *_BUDGET]
 COLUMNS += ["protocol_options", "source_options", "column"]
 COLUMNS += ["remark", "best_baseline", *_BEST, "best_verdict", "gain", "selection", "oracle"]
 COLUMNS += ["target_tuned", "same_as", *(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
-_KEY = (*(name for name in COLUMN if name != "protocol_options"), *OPTIONAL)
+_KEY = (*(name for name in COLUMN_FIELDS if name != "protocol_options"), *OPTIONAL_FIELDS)
 _NO_CELL = (None,) * len(_MEANS)
 _NO_PAIR = (None,) * 5
 #: digits of an id that the table shows
@@ -61,7 +62,7 @@ _SHOWN = 8
 
 @collector_paused()
 def table(
-    records: Iterable[Record], against: str = "source", info: MethodInfo = PLAIN
+    records: Iterable[Record], against: str = "source", info: MethodInfo = NO_INFO
 ) -> pd.DataFrame:
     """Return the leaderboard in long form, one line a (row, column, metric).
 
@@ -69,14 +70,14 @@ def table(
         records: of finished runs.
         against: the row to pair differences with: its label (``shot``, ``source+bn``), with its
             changed options where it has some (``dine fine_tune=0.5``).
-        info: what is known of the names: baselines, aliases, the upper bound.
+        info: baselines, aliases, the upper bound and the metrics that rank.
     """
     heads: list[tuple[Any, ...]] = []
     lines: list[tuple[Any, ...]] = []
     owners: list[int] = []
     for found in sorted(_columns(list(records), info), key=_place):
         first = len(heads)
-        heads += [_head(found, standing) for standing in found.standings]
+        heads += [_head(found, result) for result in found.results]
         for number, line in _lines(found, against):
             owners.append(first + number)
             lines.append(line)
@@ -90,7 +91,7 @@ def _columns(records: Sequence[Record], info: MethodInfo) -> Iterable[Column]:
     for record in records:
         spec = record["spec"]
         parts = (*map(spec.get, _KEY), str(spec["protocol_options"]))
-        key = keys.get(parts) or keys.setdefault(parts, column(spec))
+        key = keys.get(parts) or keys.setdefault(parts, column_key(spec))
         if key not in columns:
             columns[key] = Column(key, info=info)
         columns[key].runs[row_of(record, varying)].append(record)
@@ -117,21 +118,6 @@ def _fields(lines: list[tuple[Any, ...]], count: int) -> Iterable[tuple[Any, ...
     return zip(*lines, strict=True) if lines else [()] * count
 
 
-def baseline(records: Iterable[Record], spec: Mapping[str, Any]) -> Record | None:
-    """Return the ``source`` run of the same column and seed at init ``source``, if there is one."""
-    found = [
-        record
-        for record in records
-        if (record["spec"]["method"], record["spec"]["init"]) == ("source", "source")
-        and record["spec"]["seed"] == spec["seed"]
-        and not record.get("variant")
-        and column(record["spec"]) == column(spec)
-    ]
-    same = [r for r in found if r["spec"]["device"] == spec["device"]]
-    found = same or found
-    return found[0] if len(found) == 1 else None
-
-
 def _place(found: Column) -> tuple[str, ...]:
     spec = next(iter(found.runs.values()))[0]["spec"]
     split = str(spec["protocol_options"].get("split", ""))
@@ -144,41 +130,41 @@ def _task(spec: Mapping[str, Any]) -> str:
 
 def _lines(found: Column, against: str) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Yield the number of a row with the fields ``_OWN``, by metric and row."""
-    base, bound = found.only(against), found.only(found.info.upper_bound)
-    source = found.only("source")
-    versus = [not standing.row.named(against) for standing in found.standings]
-    for metric in sorted(set().union(*(s.metrics for s in found.standings))):
+    base, bound = found.result_of(against), found.result_of(found.info.upper_bound)
+    source = found.result_of("source")
+    versus = [not result.row.named(against) for result in found.results]
+    for metric in sorted(set().union(*(s.metrics for s in found.results))):
         best, sign = found.best_baseline(metric), better_sign(metric)
-        low, high = (s.known(metric) if s else {} for s in (source, bound))
-        for number, standing in enumerate(found.standings):
-            if metric not in standing.metrics:
+        low, high = (s.by_seed(metric) if s else {} for s in (source, bound))
+        for number, result in enumerate(found.results):
+            if metric not in result.metrics:
                 continue
-            ours = standing.whole(metric)
+            ours = result.by_seed_if_whole(metric)
             pair = _pair(ours, base, metric, sign) if versus[number] else _NO_PAIR
             other = pair if best is base and versus[number] else _pair(ours, best, metric, sign)
             yield (
                 number,
                 (
                     metric,
-                    standing.note,
-                    standing.remark(metric),
+                    result.note,
+                    result.remark(metric),
                     len(ours),
-                    gain(ours, low, high, sign),
+                    normalised_gain(ours, low, high, sign),
                     best.row.name if best else None,
                     *_cell(ours),
                     *pair,
-                    *(_NO_PAIR if standing is best else other),
+                    *(_NO_PAIR if result is best else other),
                 ),
             )
 
 
 def _pair(
-    ours: Mapping[int, float], base: Standing | None, metric: str, sign: float
+    ours: Mapping[int, float], base: RowResult | None, metric: str, sign: float
 ) -> tuple[Any, ...]:
     """Return the paired difference; holes of the other row are left out."""
     if base is None or not ours:
         return _NO_PAIR
-    found = compare(ours, base.known(metric), higher_is_better=sign > 0)
+    found = compare(ours, base.by_seed(metric), higher_is_better=sign > 0)
     if found is None:
         return _NO_PAIR
     return found.mean, found.low, found.high, found.n, found.verdict
@@ -192,9 +178,9 @@ def _cell(by_seed: Mapping[int, float]) -> tuple[Any, ...]:
     return found.mean, found.sd, found.least, found.most, found.low, found.high
 
 
-def _head(found: Column, standing: Standing) -> tuple[Any, ...]:
+def _head(found: Column, result: RowResult) -> tuple[Any, ...]:
     """Return the fields ``_HEAD`` of a row."""
-    row, runs = standing.row, standing.runs
+    row, runs = result.row, result.runs
     spec = runs[0]["spec"]
     options = dict(spec["protocol_options"])
     ids = [ids_of(run) for run in runs]
@@ -212,12 +198,12 @@ def _head(found: Column, standing: Standing) -> tuple[Any, ...]:
         " ".join(sorted({name for run in runs for name in run.get("extras", [])})),
         *(spec[name] for name in _BUDGET),
         options_text(options),
-        options_text({n: spec[n] for n in OPTIONAL if spec.get(n) is not None}),
+        options_text({n: spec[n] for n in OPTIONAL_FIELDS if spec.get(n) is not None}),
         found.key,
         "last",
         row.method == found.info.upper_bound,
-        standing.target_tuned,
-        found.alias_of(standing),
+        result.target_tuned,
+        found.alias_of(result),
         *(_distinct(part[:_SHOWN] for part in parts) for parts in zip(*ids, strict=True)),
         " ".join(str(run["run_id"]) for run in runs),
         _distinct(str(run.get("versions", {}).get("dabench", "?")) for run in runs),

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable
 
-from dabench.board.tables.wide import Cell, Wide, WideRow
+from dabench.board.tables.wide import Cell, WideRow, WideTable
 
 #: characters that LaTeX reads as commands -> what prints them
 _LATEX = {
@@ -19,28 +19,28 @@ _LATEX = {
 _HOLE = "–"
 
 
-def plain(text: str) -> str:
+def one_line(text: str) -> str:
     """Return text on one line without control characters; what cannot be encoded is spelt out."""
     whole = text.encode("utf-8", "backslashreplace").decode()
     return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", whole)
 
 
-def to_csv(table: Wide) -> str:
+def to_csv(table: WideTable) -> str:
     """Return mean and sd of each task as fractions at full precision; holes are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heads = [name for task in table.tasks for name in (task, f"{task} sd", f"{task} n")]
-    writer.writerow(["method", "reconstruction", "oracle", *map(plain, heads), "average"])
+    writer.writerow(["method", "reconstruction", "oracle", *map(one_line, heads), "average"])
     for row in table.rows:
         values: list[float | None] = []
         for cell in row.cells:
             values += [cell.mean, cell.sd, cell.n] if cell else [None] * 3
-        line = [plain(row.name), row.reconstruction, row.oracle, *values, row.average]
+        line = [one_line(row.name), row.reconstruction, row.oracle, *values, row.average]
         writer.writerow(line)
     return text.getvalue()
 
 
-def to_markdown(table: Wide) -> str:
+def to_markdown(table: WideTable) -> str:
     """Return a Markdown table in per cent: mean ± sd, the best in bold, notes below."""
 
     def shown(cell: Cell | None, mark: str) -> str:
@@ -56,7 +56,7 @@ def to_markdown(table: Wide) -> str:
     return "\n".join([title, "", head, rule, *body, *tail])
 
 
-def to_latex(table: Wide) -> str:
+def to_latex(table: WideTable) -> str:
     """Return a LaTeX table for the package booktabs, in per cent, the best in bold."""
 
     def shown(cell: Cell | None, mark: str) -> str:
@@ -86,7 +86,7 @@ def to_latex(table: Wide) -> str:
 
 
 def _body(
-    table: Wide, escape: Callable[[str], str], shown: Callable[[Cell | None, str], str]
+    table: WideTable, escape: Callable[[str], str], shown: Callable[[Cell | None, str], str]
 ) -> tuple[list[list[str]], list[str]]:
     """Return head and lines, and the notes that marks in them stand for."""
     averaged = any(row.average is not None for row in table.rows)
@@ -118,8 +118,8 @@ def _number(cell: Cell | None) -> str:
 
 def _markdown(text: str) -> str:
     """Return text that Markdown shows as it is, within a cell too."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", plain(text))
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", one_line(text))
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in plain(text))
+    return "".join(_LATEX.get(sign, sign) for sign in one_line(text))

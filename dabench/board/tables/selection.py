@@ -1,4 +1,4 @@
-"""Which epoch, and which hyper-parameters, a run is judged by: rules side by side (no torch).
+"""Which epoch a run is judged by: rules of model selection side by side (no torch).
 
 ``last`` ranks. ``im``, ``entropy`` and ``snd`` choose by a score that needs no label (the curves of
 that name in a record, see ``docs/comparability.md``); entropy alone is a diagnostic, because it can
@@ -8,18 +8,18 @@ and rank. A record without the curve that a rule needs is a hole.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from dabench.board.statistics.stats import better_sign
+from dabench.board.statistics.seeds import better_sign
 from dabench.board.tables.leaderboard import table
 from dabench.errors import ConfigError, did_you_mean
-from dabench.registry.method_info import PLAIN, MethodInfo
-from dabench.store.records import Record, column, score_map
+from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.store.identity import column_key
+from dabench.store.records import Record, score_map
 from dabench.store.rows import row_of
 
 #: label-free scores, and whether more is better (1) or less (-1)
@@ -28,7 +28,7 @@ RULES = ("last", *LABEL_FREE, "oracle")
 
 
 @dataclass(frozen=True)
-class Pick:
+class EpochChoice:
     """What a rule makes of a run.
 
     Attributes:
@@ -52,40 +52,13 @@ class Pick:
         return self.rule == "oracle"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The hyper-parameters that a rule chooses for a method in a column.
-
-    Attributes:
-        column: as ``records.column`` makes it.
-        method: with ``+bn`` where BatchNorm was re-estimated on the target.
-        version: of method and protocol.
-        rule: one of ``RULES``.
-        variant: changed options of the chosen runs ("" = the defaults); None = no choice.
-        judged: variant -> mean score over the common runs, larger = better; None = a hole.
-        runs: number of seeds that all candidates have, on equal data, stream and source model.
-        target_tuned: whether labels of the target chose among several candidates.
-        note: why there is no choice ("" = there is).
-    """
-
-    column: str
-    method: str
-    version: str
-    rule: str
-    variant: str | None
-    judged: Mapping[str, float | None]
-    runs: int
-    target_tuned: bool
-    note: str = ""
-
-
-def pick(record: Record, rule: str, info: MethodInfo = PLAIN) -> Pick:
+def choose_epoch(record: Record, rule: str, info: MethodInfo = NO_INFO) -> EpochChoice:
     """Return the epoch that a rule chooses in a run; among equals the latest.
 
     Args:
         record: a run's record, with its curves.
         rule: one of ``RULES``.
-        info: knows the metric that ranks, for ``oracle`` (``method_info.registered()``).
+        info: knows the metric that ranks, for ``oracle`` (``method_info.registered_info()``).
 
     Raises:
         ConfigError: an unknown rule.
@@ -94,7 +67,7 @@ def pick(record: Record, rule: str, info: MethodInfo = PLAIN) -> Pick:
         raise ConfigError(f"selection '{rule}'{did_you_mean(rule, RULES)}")
     if rule == "last":
         rows = record["scores"]
-        return Pick(rule, rows[0].get("at", 0) if rows else None, None, score_map(record))
+        return EpochChoice(rule, rows[0].get("at", 0) if rows else None, None, score_map(record))
     spec = record["spec"]
     metric = info.primary(spec["protocol"], spec["dataset"]) if rule == "oracle" else rule
     found = [row for row in record.get("curves", ()) if _key(row) == metric]
@@ -103,18 +76,20 @@ def pick(record: Record, rule: str, info: MethodInfo = PLAIN) -> Pick:
     ]
     if not judged:
         why = _why(metric, bool(found)) if "curves" in record else "read without its curves"
-        return Pick(rule, None, None, dict.fromkeys(_shared(record)), why)
+        return EpochChoice(rule, None, None, dict.fromkeys(_shared(record)), why)
     best, at = max(judged)
-    return Pick(rule, at, best, {name: rows.get(at) for name, rows in _shared(record).items()})
+    return EpochChoice(
+        rule, at, best, {name: rows.get(at) for name, rows in _shared(record).items()}
+    )
 
 
-def apply(record: Record, rule: str, info: MethodInfo = PLAIN) -> Record:
+def with_chosen_epoch(record: Record, rule: str, info: MethodInfo = NO_INFO) -> Record:
     """Return a copy of a record whose scores are those at the epoch that the rule chooses.
 
     The copy says so under ``selection``. ``last`` changes no score. A rule that cannot choose
-    leaves holes. Arguments are those of :func:`pick`.
+    leaves holes. Arguments are those of :func:`choose_epoch`.
     """
-    found = pick(record, rule, info)
+    found = choose_epoch(record, rule, info)
     about = {"rule": rule, "at": found.at, "judged": found.judged, "note": found.note}
     final = {_key(row): row for row in record["scores"]}
     moved = {} if found.at is None else {"at": found.at}
@@ -126,7 +101,7 @@ def side_by_side(
     records: Iterable[Record],
     rules: Sequence[str] = RULES,
     against: str = "source",
-    info: MethodInfo = PLAIN,
+    info: MethodInfo = NO_INFO,
 ) -> pd.DataFrame:
     """Return the leaderboard's lines once for each rule, named in the column ``selection``.
 
@@ -138,74 +113,16 @@ def side_by_side(
         records: of finished runs, with their curves.
         rules: some of ``RULES``.
         against: as in ``leaderboard.table``.
-        info: what is known of the names, as in :func:`pick`.
+        info: knows the metrics that rank, as in :func:`choose_epoch`.
     """
     kept = list(records)
     frames = [_by_rule(kept, rule, against, info) for rule in rules]
     return pd.concat(frames, ignore_index=True)
 
 
-def select(records: Iterable[Record], rule: str, info: MethodInfo = PLAIN) -> list[Choice]:
-    """Choose among the variants of each method within a column by the score of a rule.
-
-    A candidate's score is the mean, over the runs that all candidates have in common (same seed,
-    data, stream and source model), of the rule's score at the epoch that the rule chooses.
-    ``last`` does not look: it takes the default options. Arguments are those of :func:`pick`.
-
-    Raises:
-        ConfigError: an unknown rule.
-    """
-    groups: dict[tuple[str, str, str], dict[str, dict[str, Record]]] = defaultdict(dict)
-    for record in records:
-        key, method, variant, version = _row(record)
-        runs = groups[key, method, version].setdefault(variant, {})
-        runs[_pairing(record)] = record
-    return [_choice(key, groups[key], rule, info) for key in sorted(groups)]
-
-
-def selected(records: Iterable[Record], rule: str, info: MethodInfo = PLAIN) -> list[Record]:
-    """Return the runs of the variants that :func:`select` chooses, at the epochs of the rule.
-
-    They carry ``target_tuned``; their variant stays in the record, so that it can be shown.
-    """
-    kept = list(records)
-    chosen = {(c.column, c.method, c.variant, c.version): c for c in select(kept, rule, info)}
-    found = []
-    for record in kept:
-        choice = chosen.get(_row(record))
-        if choice is not None:
-            found.append({**apply(record, rule, info), "target_tuned": choice.target_tuned})
-    return found
-
-
-def _choice(
-    key: tuple[str, str, str],
-    candidates: Mapping[str, Mapping[str, Record]],
-    rule: str,
-    info: MethodInfo,
-) -> Choice:
-    common = set.intersection(*(set(runs) for runs in candidates.values()))
-    if rule == "last":
-        variant, judged = ("" if "" in candidates else None), dict.fromkeys(candidates)
-        note = "" if variant is not None else "no run with default options"
-        return Choice(*key, rule, variant, judged, len(common), False, note)
-    judged = {
-        name: _mean([pick(runs[pair], rule, info).judged for pair in sorted(common)])
-        for name, runs in sorted(candidates.items())
-    }
-    scores = {name: value for name, value in judged.items() if value is not None}
-    if len(scores) < len(judged):
-        holes = ", ".join(name or "the defaults" for name in judged if name not in scores)
-        why = f"no score of {holes}" if common else "the candidates share no run"
-        return Choice(*key, rule, None, judged, len(common), False, why)
-    best = max(scores, key=lambda name: (scores[name], not name))
-    tuned = rule == "oracle" and len(scores) > 1
-    return Choice(*key, rule, best, judged, len(common), tuned)
-
-
 def _by_rule(records: list[Record], rule: str, against: str, info: MethodInfo) -> pd.DataFrame:
-    applied = [apply(record, rule, info) for record in records]
-    said = ((_row(record), record["selection"]["note"]) for record in applied)
+    applied = [with_chosen_epoch(record, rule, info) for record in records]
+    said = ((row_key(record), record["selection"]["note"]) for record in applied)
     notes = {row: note for row, note in said if note}
     frame = table(applied, against, info)
     keys = list(zip(*(frame[n] for n in ("column", "method", "variant", "version")), strict=True))
@@ -248,18 +165,7 @@ def _why(metric: str, there: bool) -> str:
     )
 
 
-def _row(record: Record) -> tuple[str, str, str, str]:
+def row_key(record: Record) -> tuple[str, str, str, str]:
+    """Return what names a run's row: key of the column, label, variant, version."""
     row = row_of(record)
-    return column(record["spec"]), row.label, row.variant, row.version
-
-
-def _pairing(record: Record) -> str:
-    ids = record.get("ids", {})
-    named = (str(ids.get(name)) for name in ("data", "stream", "source"))
-    return " ".join([f"{record['spec']['seed']:06d}", *named])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean; one hole is a hole."""
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there and len(there) == len(values) else None
+    return column_key(record["spec"]), row.label, row.variant, row.version

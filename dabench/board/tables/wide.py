@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dabench.board.statistics.stats import better_sign
+from dabench.board.statistics.seeds import better_sign
 from dabench.board.statistics.tasks import primary_lines
 from dabench.registry.method_info import MethodInfo
-from dabench.store.rows import as_they_stand
+from dabench.store.rows import least_changed_variants
 
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 #: what all tasks of a table share
@@ -55,7 +55,7 @@ class WideRow:
 
 
 @dataclass(frozen=True)
-class Wide:
+class WideTable:
     """A table. ``name`` is unique among its fellows and fit for a file name."""
 
     name: str
@@ -86,13 +86,13 @@ class _Line(NamedTuple):
         return f"{self.method} {self.variant}".strip()
 
 
-def wide(frame: pd.DataFrame, info: MethodInfo) -> list[Wide]:
+def wide_tables(frame: pd.DataFrame, info: MethodInfo) -> list[WideTable]:
     """Return the tables, by protocol and data set.
 
     A row with changed options is shown where its method was not run with the defaults. There is an
     average where there are several tasks and no hole.
     """
-    tables: list[Wide] = []
+    tables: list[WideTable] = []
     taken: Counter[str] = Counter()
     found = primary_lines(frame, info)
     found = found.assign(setting=_settings(found["protocol_options"].tolist(), info))
@@ -109,11 +109,13 @@ def wide(frame: pd.DataFrame, info: MethodInfo) -> list[Wide]:
         cells = [_Line(*line) for line in lines[[*_Line._fields]].itertuples(index=False)]
         rows = tuple(_rows(cells, titles, better_sign(str(metric)), info))
         tasks = tuple(titles.values())
-        tables.append(Wide(name, str(protocol), str(dataset), str(metric), budget, tasks, rows))
+        tables.append(
+            WideTable(name, str(protocol), str(dataset), str(metric), budget, tasks, rows)
+        )
     return tables
 
 
-def average(cells: Sequence[Cell | None]) -> float | None:
+def task_average(cells: Sequence[Cell | None]) -> float | None:
     """Return the mean over several tasks; None where one is a hole, or where there is one task."""
     means = [cell.mean for cell in cells if cell is not None and cell.mean is not None]
     return math.fsum(means) / len(means) if 1 < len(means) == len(cells) else None
@@ -150,14 +152,14 @@ def _rows(
         if not line.variant or line.method not in plain:
             by_name.setdefault(line.name, {})[line.column] = line
     keys = {(line.method, line.variant): line.name for line in lines if line.name in by_name}
-    main = {keys[key] for key in as_they_stand(keys)}
+    main = {keys[key] for key in least_changed_variants(keys)}
     best = {column: _best([by_name[name] for name in main], column, sign) for column in titles}
     rows = []
     for name, own in by_name.items():
         leading = best if name in main else dict.fromkeys(titles, math.nan)
         cells = tuple(_cell(own.get(column), leading[column], sign) for column in titles)
         first = next(iter(own.values()))
-        rows.append(WideRow(name, first.reconstruction, first.oracle, cells, average(cells)))
+        rows.append(WideRow(name, first.reconstruction, first.oracle, cells, task_average(cells)))
     return sorted(rows, key=lambda row: (_order(row, info), row.name))
 
 

@@ -1,4 +1,4 @@
-"""What the pages say in words: protocols, metrics, verdicts, numbers."""
+"""The texts of the pages: protocols, metrics, verdicts, numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dabench.board.statistics.stats import LOWER_IS_BETTER, MIN_PAIRS
+from dabench.board.statistics.seeds import LOWER_IS_BETTER, MIN_PAIRS
 
 #: metric, or ``metric/segment`` -> what it is; this is also the order of a table's columns
 METRICS: dict[str, str] = {
@@ -64,7 +64,7 @@ class Explained:
     meaning: str
 
 
-def about(protocol: str) -> str:
+def protocol_summary(protocol: str) -> str:
     """Return what a protocol is, in one sentence."""
     granted = GRANTS.get(protocol)
     return f"The method gets {granted}." if granted else "A protocol of your own."
@@ -85,7 +85,7 @@ def is_stream(protocol: str) -> bool:
     return protocol in _STREAMS
 
 
-def headline(keys: Iterable[str], primary: str, most: int) -> list[str]:
+def headline_metrics(keys: Iterable[str], primary: str, most: int) -> list[str]:
     """Return the metrics that have a column beside the primary one, in reading order."""
     order = {name: place for place, name in enumerate(METRICS)}
 

@@ -1,4 +1,4 @@
-"""``dabench leaderboard`` and ``dabench diff``: what becomes of records."""
+"""``dabench leaderboard``: the table of all records, and what else is made of it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dabench.cli.output import number, print_columns, printable, warn_of_damage
 from dabench.errors import ConfigError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dabench.registry.method_info import MethodInfo
-    from dabench.store.records import Record, Store
+    from dabench.store.records import Record
+    from dabench.store.store import Store
 
 _FEW = "too few tasks"
 
 
-def add_options(leaderboard: argparse.ArgumentParser, diff: argparse.ArgumentParser) -> None:
-    """Add what the two commands know."""
+def add_options(leaderboard: argparse.ArgumentParser) -> None:
+    """Add what the command knows."""
     add = leaderboard.add_argument
     add("--csv", metavar="FILE", help="default RESULTS/leaderboard/leaderboard.csv")
     add(
@@ -52,9 +54,6 @@ def add_options(leaderboard: argparse.ArgumentParser, diff: argparse.ArgumentPar
     add(
         "--strict", action="store_true", help="fail where a record is damaged, instead of a warning"
     )
-    for name in ("a", "b"):
-        help_text = "a run id, its beginning, or a path"
-        diff.add_argument(name, metavar=f"RUN_{name.upper()}", help=help_text)
 
 
 def leaderboard(args: argparse.Namespace) -> int:
@@ -75,23 +74,24 @@ def leaderboard(args: argparse.Namespace) -> int:
         others = (args.csv, args.wide, args.markdown, args.latex, args.ranks, args.claims)
         if not any((*others, args.bootstrap)):
             return 0
-    from dabench.board.tables.leaderboard import table, write_csv
-    from dabench.cli import output as cli_output
-    from dabench.registry.method_info import registered
-    from dabench.store.records import Store
+    from dabench.board.tables.csv_file import write_csv
+    from dabench.board.tables.leaderboard import table
+    from dabench.cli.table_output import show_table
+    from dabench.registry.method_info import registered_info
+    from dabench.store.store import Store
 
-    store, info = Store(Path(args.results), curves=False), registered()
+    store, info = Store(Path(args.results), curves=False), registered_info()
     runs = _records(store, strict=args.strict)
     frame = table((record for _, record in runs), args.against, info)
     _check_against(frame, args.against)
     if args.bootstrap:
-        from dabench.board.statistics.sample_table import with_bootstrap
+        from dabench.board.statistics.bootstrap_table import with_bootstrap
 
         by_id = {str(record["run_id"]): (path, record) for path, record in runs}
         frame = with_bootstrap(frame, by_id, info)
     path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
     write_csv(frame, path)
-    cli_output.show_table(frame)
+    show_table(frame)
     print(f"table: {path}")
     _export(args, frame, info)
     if args.ranks:
@@ -103,11 +103,11 @@ def leaderboard(args: argparse.Namespace) -> int:
 
 def _selection(args: argparse.Namespace) -> int:
     """Write and print what every rule of ``--selection`` makes of the records."""
-    from dabench.board.tables.leaderboard import write_csv
+    from dabench.board.tables.csv_file import write_csv
     from dabench.board.tables.selection import side_by_side
-    from dabench.cli import output as cli_output
-    from dabench.registry.method_info import registered
-    from dabench.store.records import Store
+    from dabench.cli.table_output import show_rules
+    from dabench.registry.method_info import registered_info
+    from dabench.store.store import Store
 
     others = ("html", "wide", "markdown", "latex", "ranks", "claims", "bootstrap")
     for name in others:
@@ -116,22 +116,20 @@ def _selection(args: argparse.Namespace) -> int:
                 f"--selection and --{name}: tables show the last epoch alone; give them in "
                 "commands of their own"
             )
-    store, info = Store(Path(args.results)), registered()
+    store, info = Store(Path(args.results)), registered_info()
     records = [record for _, record in _records(store, strict=args.strict)]
     rules = list(dict.fromkeys(rule.strip() for rule in args.selection.split(",")))
     frame = side_by_side(records, rules, args.against, info)
     _check_against(frame, args.against)
     path = Path(args.csv) if args.csv else store.root / "leaderboard" / "selection.csv"
     write_csv(frame, path)
-    cli_output.show_rules(frame, rules)
+    show_rules(frame, rules)
     print(f"table: {path}")
     return 0
 
 
 def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
     """Read the store; what is damaged is named and counted, failed runs are counted."""
-    from dabench.cli.output import warn_of_damage
-
     runs = store.read()
     warn_of_damage(store.problems, strict=strict)
     failed = len(store.failed())
@@ -140,12 +138,6 @@ def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
     if not runs:
         raise StoreError(f"no records in {store.records}; 'dabench run' makes them")
     return runs
-
-
-def _line(text: str) -> str:
-    from dabench.board.tables.markup import plain
-
-    return plain(text)
 
 
 def _check_against(frame: pd.DataFrame, against: str) -> None:
@@ -159,31 +151,29 @@ def _check_against(frame: pd.DataFrame, against: str) -> None:
 
 def _export(args: argparse.Namespace, frame: pd.DataFrame, info: MethodInfo) -> None:
     from dabench.board.tables import markup
-    from dabench.board.tables.wide import Wide, wide
+    from dabench.board.tables.wide import WideTable, wide_tables
 
-    kinds: list[tuple[str | None, str, Callable[[Wide], str]]] = [
+    kinds: list[tuple[str | None, str, Callable[[WideTable], str]]] = [
         (args.wide, "csv", markup.to_csv),
         (args.markdown, "md", markup.to_markdown),
         (args.latex, "tex", markup.to_latex),
     ]
     for folder, ending, shape in kinds:
-        for found in wide(frame, info) if folder else []:
+        for found in wide_tables(frame, info) if folder else []:
             _write(Path(str(folder)) / f"{found.name}.{ending}", shape(found))
 
 
 def _write(path: Path, text: str) -> None:
-    from dabench.store.files import write_atomically
+    from dabench.store.files import write_bytes_atomically
 
-    content = text.encode()
-    write_atomically(path, lambda file: (file.write(content), None)[1])
+    write_bytes_atomically(path, text.encode())
     print(f"written: {path}")
 
 
 def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) -> None:
     from dabench.board.statistics.rank_figure import rank_svg
-    from dabench.board.statistics.ranks import ranking, task_words
-    from dabench.board.statistics.tasks import over_tasks, task_grid
-    from dabench.cli.output import number, print_columns
+    from dabench.board.statistics.ranks import describe_tasks, ranking
+    from dabench.board.statistics.tasks import task_grid, task_tests
 
     for protocol in sorted(frame["protocol"].unique()):
         grid = task_grid(frame, info, protocol)
@@ -193,17 +183,25 @@ def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) ->
             print(f"  {found.note}")
         else:
             rows = [["row", "mean rank"]]
-            rows += [[_line(r), f"{k:.2f}"] for r, k in zip(found.rows, found.ranks, strict=True)]
+            rows += [
+                [printable(r), f"{k:.2f}"] for r, k in zip(found.rows, found.ranks, strict=True)
+            ]
             print_columns(rows)
-            print(f"critical difference {found.difference:.2f}, {task_words(found.tasks)}")
+            print(f"critical difference {found.difference:.2f}, {describe_tasks(found.tasks)}")
         for row, reason in found.left_out.items():
             if not (found.note and reason.startswith(_FEW)):
-                print(f"  not ranked: {_line(row)}: {reason}")
+                print(f"  not ranked: {printable(row)}: {reason}")
         tests = [["row", f"mean − {against}", "tasks", "p (Holm)", ""]]
-        for test in over_tasks(grid, against):
+        for test in task_tests(grid, against):
             p = number(test.p_holm)
             tests.append(
-                [_line(test.row), number(test.mean, signed=True), str(test.tasks), p, test.verdict]
+                [
+                    printable(test.row),
+                    number(test.mean, signed=True),
+                    str(test.tasks),
+                    p,
+                    test.verdict,
+                ]
             )
         print_columns(tests if any(row[3] != "-" for row in tests[1:]) else [])
         _write(folder / f"ranks-{protocol}.svg", rank_svg(found))
@@ -211,7 +209,6 @@ def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) ->
 
 def _claims(frame: pd.DataFrame, path: Path) -> None:
     from dabench.board.tables.claims import claims, read_claims
-    from dabench.cli.output import number, print_columns
 
     found = claims(frame, read_claims(path))
     beside = found[found["row"] != ""]
@@ -223,55 +220,4 @@ def _claims(frame: pd.DataFrame, path: Path) -> None:
         task = f"{line['dataset']} {line['source']}→{line['target']}"
         values = [number(line["value"]), number(line["measured"])]
         rows.append([line["claim"], task, line["metric"], *values, line["row"], line["differs"]])
-    print_columns([[_line(str(word)) for word in row] for row in rows] if len(rows) > 1 else [])
-
-
-def diff(args: argparse.Namespace) -> int:
-    """Say why two runs are (not) comparable, and if they are how their scores differ.
-
-    Raises:
-        StoreError: a run is not there, fits several, or is damaged.
-    """
-    from dabench.board.tables.diff import compare_runs
-    from dabench.cli.output import number, print_columns
-    from dabench.store.records import Store, load_checked
-
-    store = Store(Path(args.results))
-    paths = [Path(run) if run.endswith(".json") else store.find(run) for run in (args.a, args.b)]
-    a, b = (load_checked(path) for path in paths)
-    found = compare_runs(a, b)
-    for name, words in zip("AB", found.names, strict=True):
-        print(f"{name}: {_line(words)}")
-    print("comparable" if found.comparable else "not comparable:")
-    for line in found.reasons:
-        print(f"  {_line(line)}")
-    for title, lines in (("compared", found.compared), ("differs besides", found.remarks)):
-        if lines:
-            print(f"{title}:")
-        for line in lines:
-            print(f"  {_line(line)}")
-    if found.scores:
-        label = ""
-        rows = [["metric", "A", "B", "A − B", ""]]
-        for metric, (x, y) in found.scores.items():
-            gap = None if x is None or y is None else x - y
-            interval, told = _interval((paths[0], a), (paths[1], b), metric)
-            label = label or told
-            rows.append([metric, number(x), number(y), number(gap, signed=True), interval])
-        rows[0][-1] = label
-        print_columns([[_line(word) for word in row] for row in rows])
-    return 0
-
-
-def _interval(a: tuple[Path, Record], b: tuple[Path, Record], metric: str) -> tuple[str, str]:
-    """Return the interval over samples and what it is, where both runs kept their predictions."""
-    from dabench.board.statistics.bootstrap import bootstrap, mismatch
-    from dabench.cli.output import number
-    from dabench.store.samples import units
-
-    ours, theirs = units(*a, metric), units(*b, metric)
-    if ours is None or theirs is None or mismatch(ours, theirs):
-        return "", ""
-    found = bootstrap([(ours, theirs)])
-    low, high = number(found.low, signed=True), number(found.high, signed=True)
-    return f"[{low}, {high}]", f"95 %: {found.label}"
+    print_columns([[printable(str(cell)) for cell in row] for row in rows] if len(rows) > 1 else [])

@@ -91,7 +91,7 @@ def _verdict(found: Summary, sign: float) -> str:
     return "win" if sign * found.mean > 0 else "loss"
 
 
-def gain(
+def normalised_gain(
     ours: Mapping[int, float],
     source: Mapping[int, float],
     bound: Mapping[int, float],

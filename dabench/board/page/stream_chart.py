@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dabench.board.page.blocks import Block
-from dabench.board.page.gather import Curve
 from dabench.board.page.lines import Line
-from dabench.board.page.svg import Picture, clipped, plain, scale, ticks
+from dabench.board.page.page_records import Curve
+from dabench.board.page.svg import Picture, clipped, scale, tick_label, ticks
 from dabench.store.records import Record
 
 #: colours there are for lines; later ones begin hidden
@@ -31,14 +31,14 @@ class Legend:
 
 
 @dataclass(frozen=True)
-class Course:
+class StreamChart:
     """A chart and its legend."""
 
     picture: Picture
     legend: list[Legend]
 
 
-def course(block: Block) -> Course | None:
+def stream_chart(block: Block) -> StreamChart | None:
     """Return the running figure of every line that has one, averaged over seeds."""
     lines = sorted(block.lines, key=lambda line: (not line.main, line.kind == "baseline"))
     found = [(line, mean_curve(line.runs)) for line in lines if line.name != "source"]
@@ -54,11 +54,13 @@ def course(block: Block) -> Course | None:
     if source is not None:
         entries.append(Legend("source", "line source", True))
         curves.append(source)
-    marks = levels(block.lines[0].runs[0])
-    return Course(draw(curves, entries, marks, f"running accuracy, {block.title}"), entries)
+    marks = stream_segments(block.lines[0].runs[0])
+    return StreamChart(
+        draw_curves(curves, entries, marks, f"running accuracy, {block.title}"), entries
+    )
 
 
-def draw(
+def draw_curves(
     curves: Sequence[Curve], entries: Sequence[Legend], marks: Sequence[tuple[int, str]], label: str
 ) -> Picture:
     """Return curves over the steps of a stream.
@@ -66,7 +68,7 @@ def draw(
     Args:
         curves: in the order of ``entries``, which say how they are drawn.
         entries: of the legend.
-        marks: (first step, name) of the stream's stretches.
+        marks: (first step, name) of the stream's segments.
         label: for screen readers.
     """
     picture = Picture(_WIDTH, _HEIGHT, label)
@@ -78,7 +80,7 @@ def draw(
     x, y = scale(first, last, _LEFT, _RIGHT), scale(floor, max(top, floor + 0.1), _BASE, _TOP)
     for tick in ticks(floor, max(top, floor + 0.1), 5):
         picture.line((_LEFT, y(tick)), (_RIGHT, y(tick)), "grid")
-        picture.text(_LEFT - 6, y(tick) + 4, plain(tick), css="tick end")
+        picture.text(_LEFT - 6, y(tick) + 4, tick_label(tick), css="tick end")
     for place, (step, name) in enumerate(marks):
         after = marks[place + 1][0] if place + 1 < len(marks) else last
         room = int((x(after) - x(step)) / 6.4)
@@ -86,7 +88,7 @@ def draw(
         if room > 3:
             picture.text(x(step) + 4, _TOP - 8, clipped(name, room), name, css="tick")
     for tick in ticks(first, last, 8):
-        picture.text(x(tick), _BASE + 17, plain(tick), css="tick mid")
+        picture.text(x(tick), _BASE + 17, tick_label(tick), css="tick mid")
     picture.text((_LEFT + _RIGHT) / 2, _HEIGHT - 2, "step", css="tick mid")
     for number, (curve, entry) in enumerate(zip(curves, entries, strict=True)):
         css = entry.css + ("" if entry.shown else " off")
@@ -110,23 +112,23 @@ def mean_curve(runs: Sequence[Record], name: str = "") -> Curve | None:
     return Curve(name, at, np.mean(values, axis=0))
 
 
-def levels(run: Record) -> list[tuple[int, str]]:
-    """Return (first step, name) of the stream's stretches, where the scores tell them.
+def stream_segments(run: Record) -> list[tuple[int, str]]:
+    """Return (first step, name) of the stream's segments, where the scores tell them.
 
-    They do where the stretches' images, in batches, fill the stream exactly.
+    They do where the segments' images, in batches, fill the stream exactly.
     """
     whole = [row for row in run["scores"] if row["metric"] in ("accuracy", "mIoU")]
     steps = max((row["at"] for row in whole), default=0)
     begin, found = 0, []
     for row in whole:
-        special = row["segment"].startswith("held-out") or row["segment"] in _NOT_A_STRETCH
+        special = row["segment"].startswith("held-out") or row["segment"] in _NO_SEGMENT
         if not special and row["n"] and begin < steps:
             found.append((begin, row["segment"]))
             begin += math.ceil(row["n"] / int(run["spec"]["batch_size"]))
     return found if begin == steps else []
 
 
-_NOT_A_STRETCH = frozenset({"all", "final", "worst-window", "mean-conditions", "worst-condition"})
+_NO_SEGMENT = frozenset({"all", "final", "worst-window", "mean-conditions", "worst-condition"})
 
 
 def _source(lines: Sequence[Line]) -> Curve | None:

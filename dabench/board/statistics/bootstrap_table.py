@@ -13,7 +13,7 @@ from dabench.board.statistics.bootstrap import bootstrap, mismatch
 from dabench.board.statistics.tasks import primary_lines
 from dabench.registry.method_info import MethodInfo
 from dabench.store.records import Record
-from dabench.store.samples import Units, units
+from dabench.store.samples import SamplingUnits, sampling_units
 
 #: what is added to the leaderboard
 FIELDS = ("boot_low", "boot_high", "boot_label")
@@ -31,14 +31,14 @@ def with_bootstrap(
     Args:
         frame: the leaderboard, made with the ``against`` that is meant.
         runs: run id -> file and record.
-        info: what is known of the names.
+        info: baselines, aliases, the upper bound and the metrics that rank.
         draws: bootstrap samples.
     """
     found: dict[Any, tuple[float, float, str]] = {}
     for _, lines in primary_lines(frame, info).groupby("column", sort=False):
         fields = ("method", "variant", "against", "metric", "runs", "note")
         rows = list(zip(lines.index, *(lines[name].tolist() for name in fields), strict=True))
-        cache: dict[str, Units | None] = {}
+        cache: dict[str, SamplingUnits | None] = {}
         bases = [r[5] for r in rows if f"{r[1]} {r[2]}".strip() == r[3] and not r[6]]
         for index, method, variant, against, metric, ids, note in rows:
             if len(bases) == 1 and not note and f"{method} {variant}".strip() != against:
@@ -49,7 +49,12 @@ def with_bootstrap(
 
 
 def _interval(
-    ours: str, theirs: str, metric: str, runs: Runs, cache: dict[str, Units | None], draws: int
+    ours: str,
+    theirs: str,
+    metric: str,
+    runs: Runs,
+    cache: dict[str, SamplingUnits | None],
+    draws: int,
 ) -> tuple[float, float, str]:
     base = {runs[name][1]["spec"]["seed"]: name for name in theirs.split()}
     pairs = []
@@ -70,9 +75,11 @@ def _interval(
     return result.low, result.high, result.label
 
 
-def _units(name: str, metric: str, runs: Runs, cache: dict[str, Units | None]) -> Units | None:
+def _units(
+    name: str, metric: str, runs: Runs, cache: dict[str, SamplingUnits | None]
+) -> SamplingUnits | None:
     """Read a run's predictions once a column."""
     if name not in cache:
         path, record = runs[name]
-        cache[name] = units(path, record, metric)
+        cache[name] = sampling_units(path, record, metric)
     return cache[name]

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dabench.board.statistics.stats import better_sign
+from dabench.board.statistics.seeds import better_sign
 from dabench.board.tables.agreement import refusals, seed_of
-from dabench.registry.method_info import PLAIN, MethodInfo
+from dabench.registry.method_info import NO_INFO, MethodInfo
 from dabench.store.records import Record, score_map
 from dabench.store.rows import Row, same_setting
 
@@ -19,8 +19,8 @@ _NOTHING: Mapping[int, float] = {}
 
 
 @dataclass
-class Standing:
-    """A row in a column.
+class RowResult:
+    """What the runs of one row say in one column.
 
     Attributes:
         row: what it is.
@@ -38,13 +38,13 @@ class Standing:
     metrics: set[str]
     values: Values
 
-    def known(self, metric: str) -> Mapping[int, float]:
+    def by_seed(self, metric: str) -> Mapping[int, float]:
         """Return seed -> value; seeds with a hole are left out."""
         return self.values.get(metric, _NOTHING)
 
-    def whole(self, metric: str) -> Mapping[int, float]:
+    def by_seed_if_whole(self, metric: str) -> Mapping[int, float]:
         """Return seed -> value of a cell, empty where it is refused or a seed has a hole."""
-        found = self.known(metric)
+        found = self.by_seed(metric)
         return found if len(found) == len(self.runs) else _NOTHING
 
     @property
@@ -56,7 +56,7 @@ class Standing:
         """Return what a reader must know of a cell that stands: what is missing, who chose."""
         if self.note:
             return ""
-        holes, runs = len(self.runs) - len(self.known(metric)), len(self.runs)
+        holes, runs = len(self.runs) - len(self.by_seed(metric)), len(self.runs)
         said = [f"hole in {holes} of {runs} runs"] if holes else []
         said += [self.missing] if self.missing else []
         return "; ".join(said + ["target-tuned"] * self.target_tuned)
@@ -67,17 +67,17 @@ class Column:
     """The rows of one column of the leaderboard.
 
     Attributes:
-        key: as ``records.column`` makes it.
+        key: as ``identity.column_key`` makes it.
         runs: row -> its runs.
-        info: what is known of the names.
+        info: baselines, aliases, the upper bound and the metrics that rank.
     """
 
     key: str
     runs: dict[Row, list[Record]] = field(default_factory=lambda: defaultdict(list))
-    info: MethodInfo = PLAIN
+    info: MethodInfo = NO_INFO
 
     @cached_property
-    def standings(self) -> list[Standing]:
+    def results(self) -> list[RowResult]:
         """The rows by name."""
         notes, usual = refusals(self.runs), self._usual_seeds()
         found = []
@@ -86,40 +86,40 @@ class Column:
             there = len(usual.intersection(map(seed_of, runs)))
             missing = f"{there} of {len(usual)} seeds" if there < len(usual) else ""
             metrics, values = _scores(runs)
-            found.append(Standing(row, runs, notes[row], missing, metrics, values))
+            found.append(RowResult(row, runs, notes[row], missing, metrics, values))
             if notes[row]:
                 values.clear()
         return found
 
     @cached_property
-    def baselines(self) -> list[Standing]:
+    def baselines(self) -> list[RowResult]:
         """The rows that others are held against: no option changed, nothing learned."""
-        return [s for s in self.standings if self._is_baseline(s)]
+        return [s for s in self.results if self._is_baseline(s)]
 
-    def only(self, name: str) -> Standing | None:
+    def result_of(self, name: str) -> RowResult | None:
         """Return the row of this name if one alone (of one version) has it and stands."""
-        found = [s for s in self.standings if s.row.named(name) and not s.note]
+        found = [s for s in self.results if s.row.named(name) and not s.note]
         return found[0] if len(found) == 1 else None
 
-    def best_baseline(self, metric: str) -> Standing | None:
+    def best_baseline(self, metric: str) -> RowResult | None:
         """Return the baseline row with most seeds, among these the one with the best mean."""
         sign = better_sign(metric)
         ranked = []
         for number, found in enumerate(self.baselines):
-            values = found.whole(metric)
+            values = found.by_seed_if_whole(metric)
             if values:
                 ranked.append((len(values), sign * sum(values.values()) / len(values), -number))
         return self.baselines[-max(ranked)[2]] if ranked else None
 
-    def alias_of(self, standing: Standing) -> str:
+    def alias_of(self, result: RowResult) -> str:
         """Return the name of the row that an alias repeats in this column ("" = none)."""
-        row = standing.row
+        row = result.row
         target = self.info.aliases.get(row.method)
         if target is None:
             return ""
-        for other in self.standings:
+        for other in self.results:
             alike = (other.row.method, other.row.init) == (target, row.init)
-            if alike and same_setting(standing.runs[0], other.runs[0]):
+            if alike and same_setting(result.runs[0], other.runs[0]):
                 return other.row.name
         return ""
 
@@ -128,7 +128,7 @@ class Column:
         counts = Counter(seed for runs in self.runs.values() for seed in set(map(seed_of, runs)))
         return {seed for seed, count in counts.items() if 2 * count >= len(self.runs)}
 
-    def _is_baseline(self, found: Standing) -> bool:
+    def _is_baseline(self, found: RowResult) -> bool:
         row = found.row
         return row.method in self.info.baselines and not row.variant and not found.note
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dabench.datasets.weather.air import fog, rain
 from dabench.datasets.weather.camera import lens_drops, low_light
-from dabench.datasets.weather.ground import ground_snow
+from dabench.datasets.weather.fog_rain import fog, rain
+from dabench.datasets.weather.ground_snow import ground_snow
 from dabench.datasets.weather.kind import Kind
 
 OWN: tuple[Kind, ...] = (

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dabench.board.page import words
-from dabench.registry.method_info import PLAIN, MethodInfo
-from dabench.store.records import Record, Store, column
+from dabench.board.page import texts
+from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.store.identity import column_key
+from dabench.store.records import Record
+from dabench.store.store import Store
 
 #: runs up to which every run's own figures stand in the page
 DETAIL = 5_000
@@ -26,19 +26,6 @@ FEW_METRICS = 2
 #: what of ``cost`` is shown
 COSTS = ("images_forward", "images_backward", "adapt_seconds", "seconds", "peak_memory_bytes")
 _RUNNING = ("running_accuracy", "running_mIoU")
-
-
-@contextlib.contextmanager
-def no_collection() -> Iterator[None]:
-    """Let the search for circles of garbage rest: a million small objects that all stay cost it
-    more than reading them."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -51,7 +38,7 @@ class Curve:
 
 
 @dataclass
-class Gathered:
+class PageRecords:
     """The records of a store, each reduced; ``problems`` names the files that were skipped."""
 
     records: list[Record] = field(default_factory=list)
@@ -60,7 +47,7 @@ class Gathered:
     detail: bool = True
 
 
-def gather(root: Path, only: str = "", info: MethodInfo = PLAIN) -> Gathered:
+def read_page_records(root: Path, only: str = "", info: MethodInfo = NO_INFO) -> PageRecords:
     """Read a store.
 
     Args:
@@ -73,13 +60,13 @@ def gather(root: Path, only: str = "", info: MethodInfo = PLAIN) -> Gathered:
     protocol = names[0] if len(names) > 1 else "*"
     dataset = names[1] if len(names) > 2 else "*"
     finished, failed = _census(root / "records", protocol, dataset)
-    found = Gathered(failed=failed, detail=finished <= DETAIL)
+    found = PageRecords(failed=failed, detail=finished <= DETAIL)
     store = Store(root, curves=found.detail)
-    reader = Reader(info, detail=found.detail)
+    reducer = RecordReducer(info, detail=found.detail)
     for path, record in store.all(protocol, dataset):
         try:
-            if not only or column(record["spec"]).startswith(only):
-                found.records.append(reader.reduced(record))
+            if not only or column_key(record["spec"]).startswith(only):
+                found.records.append(reducer.reduced(record))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"
             found.problems.append(f"{path} lacks what a record has ({what}); it is left out")
@@ -87,7 +74,7 @@ def gather(root: Path, only: str = "", info: MethodInfo = PLAIN) -> Gathered:
     return found
 
 
-class Reader:
+class RecordReducer:
     """Reduces records; what is equal in many of them is kept once.
 
     Args:
@@ -95,8 +82,8 @@ class Reader:
         detail: keep all scores and the running figure of streams; otherwise a few metrics.
     """
 
-    def __init__(self, info: MethodInfo = PLAIN, *, detail: bool = True) -> None:
-        self._roster, self._detail = info, detail
+    def __init__(self, info: MethodInfo = NO_INFO, *, detail: bool = True) -> None:
+        self._info, self._detail = info, detail
         self._shared: dict[str, Any] = {}
         self._dropped: dict[tuple[str, str], set[tuple[str, str]]] = {}
 
@@ -119,7 +106,7 @@ class Reader:
             "cost": {n: float(v) for n, v in (record.get("cost") or {}).items() if n in COSTS},
             "commit": _word(str((record.get("environment") or {}).get("git_commit") or "")),
             "scores": self._scores(record),
-            "curves": running(record) if self._detail else [],
+            "curves": running_curves(record) if self._detail else [],
         }
         if record.get("target_tuned"):
             kept["target_tuned"] = True
@@ -141,8 +128,8 @@ class Reader:
         if task not in self._dropped:
             keys = {(row["metric"], row.get("segment", "all")) for row in record["scores"]}
             by_name = {m if s == "all" else f"{m}/{s}": (m, s) for m, s in keys}
-            primary = self._roster.primary(*task)
-            kept = {primary, *words.headline(by_name, primary, FEW_METRICS)}
+            primary = self._info.primary(*task)
+            kept = {primary, *texts.headline_metrics(by_name, primary, FEW_METRICS)}
             self._dropped[task] = {pair for name, pair in by_name.items() if name not in kept}
         return self._dropped[task]
 
@@ -150,7 +137,7 @@ class Reader:
         return self._shared.setdefault(repr(part), part)
 
 
-def running(record: Mapping[str, Any]) -> list[Curve]:
+def running_curves(record: Mapping[str, Any]) -> list[Curve]:
     """Return the running figure of a stream: the method's, and the source model's beside it."""
     found = []
     for segment in ("all", "source"):

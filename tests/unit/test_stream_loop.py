@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from dabench.contract.access import TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
-from dabench.engine import stream as walk
-from dabench.engine.stream import Journal
+from dabench.engine import stream
+from dabench.engine.stream import StreamLog, run_stream
 
 
 def test_the_clock_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[object] = []
     monkeypatch.setattr(torch.cuda, "synchronize", order.append)
-    monkeypatch.setattr(walk.time, "perf_counter", lambda: order.append("clock") or 1.0)
+    monkeypatch.setattr(stream.time, "perf_counter", lambda: order.append("clock") or 1.0)
     device = torch.device("cuda", 1)
-    assert walk.seconds(device) == 1.0
+    assert stream.synchronised_clock(device) == 1.0
     assert order == [device, "clock"]
-    walk.seconds(torch.device("cpu"))
+    stream.synchronised_clock(torch.device("cpu"))
     assert order == [device, "clock", "clock"]
 
 
@@ -40,9 +40,9 @@ class Slow(OnlineMethod):
 
 
 def test_only_the_method_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, journal = [0.0], Journal()
-    monkeypatch.setattr(walk, "seconds", lambda device: clock[0])
+    clock, stream_log = [0.0], StreamLog()
+    monkeypatch.setattr(stream, "synchronised_clock", lambda device: clock[0])
     batches = (torch.zeros(4, 3, 2, 2) for _ in range(3))
-    for _ in walk.walk(Slow(clock), batches, journal, 0):
+    for _ in run_stream(Slow(clock), batches, stream_log, 0):
         clock[0] += 100.0
-    assert journal.seconds == 3.0
+    assert stream_log.seconds == 3.0

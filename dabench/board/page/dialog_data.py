@@ -7,7 +7,7 @@
                 "metrics": [name, …], "runs": [{"id", "seed", "own", "ids": [number of a text, …],
                 "commit": number, "cost": […], "scores": […]}, …]}, …]}
 
-Above ``gather.DETAIL`` runs a cell is only ``{"title", "where", "key", "note", "n", "ids"}``.
+Above ``page_records.DETAIL`` runs a cell is only ``{"title", "where", "key", "note", "n", "ids"}``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dabench.board.page.blocks import Block
-from dabench.board.page.command import own_words, shared_words
-from dabench.board.page.gather import COSTS
+from dabench.board.page.command import run_arguments, shared_command
 from dabench.board.page.lines import Line
+from dabench.board.page.page_records import COSTS
 from dabench.store.records import Record, score_map
 
 #: run ids that a cell lists where there is no room for the runs
@@ -70,7 +70,7 @@ def _cell(block: Block, line: Line, texts: dict[str, int], *, detail: bool) -> d
     return head | {
         "key": block.key,
         "version": line.row.version,
-        "command": shared_words(runs[0]),
+        "command": shared_command(runs[0]),
         "spec": flat_spec(same),
         "metrics": metrics,
         "runs": [_run(run, row, texts) for run, row in zip(runs, shown, strict=True)],
@@ -84,7 +84,7 @@ def _run(run: Record, scores: Sequence[float | None], texts: dict[str, int]) -> 
     return {
         "id": run["run_id"],
         "seed": run["spec"]["seed"],
-        "own": own_words(run),
+        "own": run_arguments(run),
         "ids": [once(str(run["ids"].get(name, ""))) for name in _IDS],
         "commit": once(run["commit"]),
         "cost": [round(run["cost"][name], 1) if name in run["cost"] else None for name in COSTS],

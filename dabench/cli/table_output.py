@@ -1,0 +1,87 @@
+"""What ``dabench leaderboard`` prints of its tables."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dabench.cli.output import number, print_columns, shortened
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def show_table(frame: pd.DataFrame) -> None:
+    """Print the metric that ranks, a block for each column of the leaderboard."""
+    for title, shown in _blocks(frame):
+        print(f"\n{title}")
+        rows = [["method", "mean", "sd", "n", f"against {frame.iloc[0]['against']} [95 %]", ""]]
+        rows += [_table_row(line) for _, line in shown.iterrows()]
+        width = shutil.get_terminal_size((120, 24)).columns
+        print_columns([[*row[:5], row[5][:width]] for row in rows])
+
+
+def show_rules(frame: pd.DataFrame, rules: Sequence[str]) -> None:
+    """Print the mean of the metric that ranks by rule of selection, a block for each column."""
+    for title, shown in _blocks(frame):
+        if not shown["mean"].notna().any():
+            continue
+        by_row: dict[str, dict[str, float]] = {}
+        for line in shown.to_dict("records"):
+            by_row.setdefault(_row_name(line), {})[line["selection"]] = line["mean"]
+        print(f"\n{title}")
+        rows = [["method", *rules]]
+        rows += [[name, *(number(found.get(r)) for r in rules)] for name, found in by_row.items()]
+        print_columns(rows)
+    print()
+    for reason in sorted({*frame.loc[frame["n"] == 0, "note"]} - {""}):
+        print(f"a hole: {reason}")
+    if "oracle" in rules:
+        print("oracle: the target's labels chose the epoch; an optimistic bound, no result")
+
+
+def _blocks(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield title and lines of the metric that ranks, by column."""
+    from dabench.registry import primary_metric
+
+    for (protocol, _), block in frame.groupby(["protocol", "column"], sort=False):
+        head = block.iloc[0]
+        metric = primary_metric(str(protocol), str(head["dataset"]))
+        where = shortened(f"{head['dataset']} {head['task']}", 120)
+        title = f"{protocol} · {where} · {metric} ({_budget(head)})"
+        yield title, block[block["metric"] == metric]
+
+
+def _budget(head: pd.Series[Any]) -> str:
+    """Return all that tells a column from others of its data."""
+    parts = [f"{head['image_size']} px", head["backbone"], f"weights {head['weights']}"]
+    parts += [f"{name.replace('_', ' ')} {head[name]}" for name in ("epochs", "batch_size")]
+    parts += [f"source epochs {head['source_epochs']}"]
+    parts += [f"freeze {head['freeze']}"] if head["freeze"] else []
+    parts += [head[name] for name in ("protocol_options", "source_options") if head[name]]
+    return ", ".join(map(str, parts))
+
+
+def _row_name(line: Mapping[Any, Any] | pd.Series[Any]) -> str:
+    name = shortened(f"{line['method']} {line['variant']}".strip())
+    return name + (" (reconstruction)" if line["reconstruction"] else "")
+
+
+def _table_row(line: pd.Series[Any]) -> list[str]:
+    difference = number(line["diff_mean"], signed=True)
+    if number(line["diff_low"]) != "-":
+        low, high = number(line["diff_low"], signed=True), number(line["diff_high"], signed=True)
+        difference += f" [{low}, {high}]"
+    verdict = line["verdict"] if isinstance(line["verdict"], str) else ""
+    if 0 < line["diff_n"] < line["n"] and "pair" not in verdict:
+        verdict += f" ({line['diff_n']:.0f} of {line['n']} seeds paired)"
+    remark = line["note"] or "; ".join(text for text in (verdict, line["remark"]) if text)
+    return [
+        _row_name(line),
+        number(line["mean"]),
+        number(line["sd"]),
+        str(line["n"]),
+        difference,
+        remark,
+    ]

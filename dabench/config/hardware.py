@@ -1,0 +1,32 @@
+"""The processor cores and the device that a run may use."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from dabench.errors import ConfigError
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_device(name: str) -> str:
+    """Turn ``auto`` into a device and check that a named one is there."""
+    if name == "cpu":
+        return name
+    if not re.fullmatch(r"auto|cuda(:\d+)?", name):
+        raise ConfigError(f"--device '{name}': expected auto, cpu, cuda or cuda:N")
+    import torch
+
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    index = int(name.partition(":")[2] or 0)
+    if not there or index >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: no such GPU is visible to torch; use --device cpu")
+    return name

@@ -1,0 +1,48 @@
+"""Options that change no number: folders, and how a run behaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dabench.config.options import merge
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things lie and how a run behaves; nothing here changes a number."""
+
+    results: Path
+    data_root: Path | None
+    cache_dir: Path
+    force: bool = False
+    progress: bool = True
+    debug: bool = False
+    oracle_url: str | None = None
+    oracle_token: str | None = None
+    resume: bool = False
+    checkpoint_every: int = 0
+    target_tuned: bool = False
+
+
+def read_settings(args: Mapping[str, Any]) -> Settings:
+    """Read folders and switches from the options, then from the environment."""
+    given = merge(args)
+    root = given.get("data-root") or os.environ.get("DABENCH_DATA")
+    cache = given.get("cache-dir") or os.environ.get("DABENCH_CACHE") or "~/.cache/dabench"
+    return Settings(
+        results=Path(given.get("results", "results")).expanduser(),
+        data_root=Path(root).expanduser() if root else None,
+        cache_dir=Path(cache).expanduser(),
+        force=bool(given.get("force", False)),
+        progress=not given.get("no-progress", False),
+        debug=bool(given.get("debug", False)),
+        oracle_url=given.get("oracle-url") or os.environ.get("DABENCH_ORACLE_URL"),
+        oracle_token=os.environ.get("DABENCH_ORACLE_TOKEN"),
+        resume=bool(given.get("resume", False)),
+        checkpoint_every=given.get("checkpoint-every", 50),
+        target_tuned=bool(given.get("target-tuned", False)),
+    )

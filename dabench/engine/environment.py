@@ -1,0 +1,93 @@
+"""The process that a run has: what a record says of it, what it used, its memory's settings."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning
+import torch
+import torchvision
+
+# mallopt's parameters (malloc.h)
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of what a run's numbers may depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "lightning": lightning.__version__,
+        "opencv": cv2.__version__,
+    }
+
+
+def process_environment(device: str, threads: int) -> dict[str, Any]:
+    """Return device, threads, platform and the code's commit."""
+    return {
+        "device": _device_name(device),
+        "threads": threads,
+        "workers": 0,
+        "platform": platform.platform(terse=True),
+        "git_commit": _git_commit(),
+    }
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+def usage(seconds: float, device: str) -> dict[str, float]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    usage = {"seconds": seconds, "peak_memory_bytes": peak}
+    if device.startswith("cuda"):
+        usage["peak_gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))
+    return usage
+
+
+def _git_commit() -> str | None:
+    """The commit of the code, with ``+`` when the tree has changes; None outside a checkout."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    dirty = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
+    return f"{commit}{'+' if dirty else ''}" if commit else None
+
+
+def keep_freed_memory() -> bool:
+    """Let the allocator reuse what it freed; return whether it was told to.
+
+    Every step of a large network on the CPU allocates the same gigabyte, and glibc gives it back
+    to the system each time: a third of the processor's time went into page faults
+    (benchmarks/allocation.py). Numbers do not change. Nothing is done on other C libraries, or
+    where the environment has settings of its own.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _OWN):
+        return False
+    set_thresholds(2**30, 2**31 - 1, 2**26)
+    return True
+
+
+def set_thresholds(mmap: int, trim: int, pad: int) -> None:
+    """Call ``mallopt``: bytes from which a block is mapped, that stay at the top, asked at once."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_THRESHOLD, mmap)
+    libc.mallopt(_TRIM_THRESHOLD, trim)
+    libc.mallopt(_TOP_PAD, pad)

@@ -1,0 +1,181 @@
+"""Source models: trained once, cached by what they depend on, loaded with ``weights_only=True``."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dabench.contract.network import Network
+from dabench.contract.protocol import DensePlan, Plan, StreamPlan
+from dabench.contract.seeding import seed, seed_everything
+from dabench.contract.types import Task
+from dabench.errors import CacheError, ConfigError
+from dabench.networks.dense import build_segmenter
+from dabench.networks.network import build_classifier
+from dabench.source_models import segmenter
+from dabench.source_models.classifier import (
+    Recipe,
+    fit_supervised,
+    hold_out,
+    supervised_accuracy,
+    training_rows,
+)
+from dabench.source_models.segmenter import DenseRecipe
+
+AnyPlan = Plan | StreamPlan | DensePlan
+log = logging.getLogger("dabench")
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A trained source model.
+
+    Attributes:
+        network: on the CPU, in eval mode.
+        id: SHA-256 over key and weights.
+        val_accuracy: accuracy on held-out source images; in segmentation their mean IoU.
+        seconds: training time (0 when it came from the cache).
+    """
+
+    network: Network
+    id: str
+    val_accuracy: float
+    seconds: float
+
+
+def load_or_train(
+    recipe: Recipe, plan: AnyPlan, base_seed: int, cache: Path, device: str, progress: bool
+) -> SourceModel:
+    """Return the cached source model of (recipe, data, classes, seed), training it if needed.
+
+    In segmentation ``dense_source`` trains it, by a recipe of its own with the backbone, weights,
+    epochs and frozen stages of this one.
+
+    Raises:
+        CacheError: the cached file is damaged or was made by something else.
+    """
+    key = _key(recipe, plan, base_seed)
+    path = cache / "sources" / key / "model.pt"
+    if not path.is_file():
+        if isinstance(plan, DensePlan):
+            artefact = _train_dense(recipe, plan, base_seed, device, progress)
+        else:
+            artefact = _train(recipe, plan, base_seed, device, progress)
+        if publish(artefact | {"key": key}, path):
+            log.info("source model saved to %s", path)
+    return _load(path, recipe, plan, key)
+
+
+def _key(recipe: Recipe, plan: AnyPlan, base_seed: int) -> str:
+    task, val = plan.task, plan.source_val.digest if plan.source_val else "-"
+    parts = ["2", asdict(recipe), plan.source.digest, val, task.classes, task.flip, base_seed]
+    if isinstance(plan, DensePlan):
+        parts[:2] = ["dense-1", asdict(_dense(recipe))]
+        parts.append(task.shape)
+    if recipe.weights not in {"none", "pretrained"}:
+        path = Path(recipe.weights)
+        if not path.is_file():
+            raise ConfigError(f"--weights {path}: no such file (use none, pretrained or a path)")
+        parts.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _dense(recipe: Recipe) -> DenseRecipe:
+    return DenseRecipe(recipe.backbone, recipe.weights, recipe.epochs, recipe.freeze)
+
+
+def _build(recipe: Recipe, task: Task, weights: str) -> Network:
+    if task.kind == "segmentation":
+        return build_segmenter(recipe.backbone, weights, task.num_classes)
+    return build_classifier(recipe.backbone, weights, task.num_classes, plain=recipe.plain)
+
+
+def publish(artefact: dict[str, Any], path: Path) -> bool:
+    """Write atomically; the first of several processes wins, so that all use the same weights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        torch.save(artefact, file)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(file.name, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        os.replace(file.name, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file.name)
+    return True
+
+
+def _load(path: Path, recipe: Recipe, plan: AnyPlan, key: str) -> SourceModel:
+    net = _build(recipe, plan.task, "none")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved["key"] != key:
+            raise CacheError("it belongs to another recipe")
+        net.load_state_dict(saved["state_dict"])
+        accuracy, seconds = float(saved["val_accuracy"]), float(saved["seconds"])
+    except Exception as error:
+        raise CacheError(
+            f"cached source model {path} cannot be used ({str(error).splitlines()[0][:100]}); "
+            "delete the file and run again"
+        ) from error
+    sha = state_hash(net, key)
+    net.freeze_trunk(recipe.freeze)
+    return SourceModel(net.eval(), sha, accuracy, seconds)
+
+
+def state_hash(net: nn.Module, key: str = "") -> str:
+    """Return the first 32 digits of the SHA-256 over a key and a module's state."""
+    sha = hashlib.sha256(key.encode())
+    for tensor in net.state_dict().values():
+        sha.update(tensor.cpu().numpy().tobytes())
+    return sha.hexdigest()[:32]
+
+
+def _train(
+    recipe: Recipe, plan: Plan | StreamPlan, base_seed: int, device: str, progress: bool
+) -> dict[str, Any]:
+    val, train = plan.source_val, training_rows(plan.source, plan.source_val)
+    seed_everything(seed(base_seed, "source"))
+    net = _build(recipe, plan.task, recipe.weights).to(device)
+    net.freeze_trunk(recipe.freeze)
+    start = time.perf_counter()
+    fit_supervised(
+        net, plan.source, train, recipe, plan.task.flip, base_seed, progress, "source training"
+    )
+    accuracy = (
+        supervised_accuracy(net, plan.source, hold_out(plan.source)[1])
+        if val is None
+        else supervised_accuracy(net, val, np.arange(len(val.labels)))
+    )
+    return _artefact(net, accuracy, time.perf_counter() - start)
+
+
+def _train_dense(
+    recipe: Recipe, plan: DensePlan, base_seed: int, device: str, progress: bool
+) -> dict[str, Any]:
+    seed_everything(seed(base_seed, "source"))
+    start = time.perf_counter()
+    net = segmenter.train(_dense(recipe), plan.task, plan.source, base_seed, device, progress)
+    miou = segmenter.mean_iou(net, plan.source_val, plan.task)
+    return _artefact(net, miou, time.perf_counter() - start)
+
+
+def _artefact(net: Network, accuracy: float, seconds: float) -> dict[str, Any]:
+    state = {k: v.detach().cpu() for k, v in net.state_dict().items()}
+    return {"state_dict": state, "val_accuracy": accuracy, "seconds": seconds}

@@ -1,0 +1,40 @@
+"""What decides a run's id, and which column of the leaderboard it stands in (no torch)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dabench.config.spec import OPTIONAL_FIELDS
+
+#: fields of a spec that make a table's column
+COLUMN_FIELDS = (
+    *("protocol", "dataset", "source", "target", "image_size", "backbone", "weights"),
+    *("epochs", "batch_size", "source_epochs", "freeze", "protocol_options"),
+)
+
+
+def column_key(spec: Mapping[str, Any]) -> str:
+    """Return the key of a table's column: the protocol's side of a spec, without the seed.
+
+    Runs whose source model has a seed of its own are a column of their own.
+    """
+    part = {name: spec[name] for name in COLUMN_FIELDS}
+    part |= {name: spec[name] for name in OPTIONAL_FIELDS if spec.get(name) is not None}
+    digest = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{spec['protocol']}/{spec['dataset']}/{spec['source']}-{spec['target']}/{digest}"
+
+
+def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mapping[str, Any]) -> str:
+    """Return a run's id: the first 16 digits of the SHA-256 of everything that decides its numbers.
+
+    Args:
+        spec: the full spec.
+        versions: those of ``method`` and ``protocol``; others are left out.
+        ids: of data, stream and source model.
+    """
+    kept = {name: versions[name] for name in ("method", "protocol")}
+    text = json.dumps([spec, kept, ids], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,168 @@
+"""The tables of the pages as Markdown, from one set of records; for ``tables.py``.
+
+Kinds: ``rows``, ``pairs``, ``variants``, ``sweep``, ``seeds``.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+
+import pandas as pd
+from table_cells import UPPER_BOUND, Params, difference, markdown, number, reading_order, row_of
+
+from dabench.board.statistics.seeds import MIN_PAIRS
+from dabench.board.tables.leaderboard import table
+from dabench.store.identity import column_key
+from dabench.store.records import Record, score_map
+
+SHARE = "unknown_share"
+#: the one seed that stays where the other varies alone
+FIXED_SEED = 5
+#: parameters that shape a table; all others select
+SHAPING = frozenset(
+    {"metrics", "against", "pairs", "row", "curves", "option", "values", "rows", "also"}
+    | {"methods", "norms", "with", "common", "seeds", "reference", "file"}
+)
+
+
+class Tables:
+    """Markdown tables over one set of records, and what is known of runs that failed."""
+
+    def __init__(self, records: list[Record], failed: Sequence[Record] = ()) -> None:
+        self.records, self.failed = records, list(failed)
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    def frame(self, params: Params, against: str = "source") -> pd.DataFrame:
+        """Return the leaderboard's lines that ``params`` select; they must be of one column."""
+        if against not in self._frames:
+            self._frames[against] = table(self.records, against)
+        found = self._frames[against]
+        for name, value in {"source_options": "", **params}.items():
+            if name in SHAPING:
+                continue
+            if name in found.columns:
+                found = found[found[name].astype(str) == value]
+            else:
+                token = rf"(?:^| ){re.escape(f'{name}={value}')}(?: |$)"
+                found = found[found["protocol_options"].str.contains(token)]
+        if found["column"].nunique() != 1:
+            raise ValueError(f"{params}: {found['column'].nunique()} columns fit, expected one")
+        return found
+
+    def only(self, seeds: set[int]) -> Tables:
+        """Return the tables of some seeds."""
+        parts = (self.records, self.failed)
+        return Tables(*([r for r in part if r["spec"]["seed"] in seeds] for part in parts))
+
+    def rows(self, params: Params) -> str:
+        """One line a row, ordered as read: baselines, methods, upper bound."""
+        metrics, against = params["metrics"].split(","), params.get("against", "source")
+        frame = _named(self.frame(params, against))
+        also = [name.replace("~", " ") for name in params.get("also", "").split(",")]
+        frame = frame[(frame["variant"] == "") | frame["row"].isin(also)]
+        first = frame[frame["metric"] == metrics[0]].set_index("row")
+        judged = int(first["n"].max()) >= MIN_PAIRS
+        spread = "sd" if judged else "range"
+        lines = [["row", "n", metrics[0], spread, *metrics[1:], f"{metrics[0]} − `{against}`"]]
+        for row in sorted(first.index, key=reading_order):
+            head = first.loc[row]
+            values = frame[frame["row"] == row].set_index("metric")["mean"]
+            extent = (
+                number(head["sd"]) if judged else f"{number(head['min'])}–{number(head['max'])}"
+            )
+            name = f"`{row}`" + (" (reconstruction)" if head["reconstruction"] else "")
+            name += " (upper bound)" if row == UPPER_BOUND else ""
+            shown = [number(values.get(metric)) for metric in metrics]
+            lines.append([name, str(head["n"]), shown[0], extent, *shown[1:], difference(head)])
+        return markdown(lines)
+
+    def pairs(self, params: Params) -> str:
+        """Paired differences of named rows."""
+        metrics = params["metrics"].split(",")
+        lines = [["pair", *(f"{metric} difference" for metric in metrics)]]
+        for pair in params["pairs"].split(","):
+            ours, theirs = pair.replace("~", " ").split(":")
+            frame = _named(self.frame(params, theirs))
+            frame = frame[frame["row"] == ours].set_index("metric")
+            shown = [difference(frame.loc[metric]) for metric in metrics]
+            lines.append([f"`{ours}` − `{theirs}`", *shown])
+        return markdown(lines)
+
+    def variants(self, params: Params) -> str:
+        """Ablations: each variant of a row, paired with its defaults."""
+        metrics, row = params["metrics"].split(","), params["row"]
+        curves = [name for name in params.get("curves", "").split(",") if name]
+        frame = self.frame(params, row)
+        frame = frame[frame["method"] == row]
+        key = frame["column"].iloc[0]
+        titles = [name.replace("_", " ") for name in curves]
+        lines = [[f"`{row}` with", "n", *metrics, *titles, f"{metrics[0]} − defaults"]]
+        for variant in sorted(frame["variant"].unique()):
+            chosen = frame[frame["variant"] == variant].set_index("metric")
+            head = chosen.loc[metrics[0]]
+            shown = [number(chosen["mean"].get(metric)) for metric in metrics]
+            shown += [self._last(key, row, variant, name) for name in curves]
+            name = f"`{variant}`" if variant else "defaults"
+            lines.append([name, str(head["n"]), *shown, difference(head)])
+        return markdown(lines)
+
+    def sweep(self, params: Params) -> str:
+        """Mean of one metric: a line a row, a column a value of a protocol option."""
+        metric, rows, values = (
+            params["metrics"],
+            params["rows"].split(","),
+            params["values"].split(","),
+        )
+        frames = [self.frame({**params, params["option"]: value}) for value in values]
+        lines = [[f"{metric} at {params['option']}", *values]]
+        for row in rows:
+            shown = []
+            for frame in frames:
+                fitting = frame[(frame["method"] == row) & (frame["variant"] == "")]
+                cell = fitting[fitting["metric"] == metric].iloc[0]
+                shown.append(f"{number(cell['mean'])} ± {number(cell['sd'])}")
+            lines.append([f"`{row}`", *shown])
+        return markdown(lines)
+
+    def seeds(self, params: Params) -> str:
+        """Standard deviation when both seeds vary, the adaptation's alone, the source's alone."""
+        metric, row = params["metrics"], params["row"]
+        pools: dict[str, dict[tuple[int, int], float]] = {
+            "both": {},
+            "adaptation": {},
+            "source": {},
+        }
+        for record in self.records:
+            spec = record["spec"]
+            if row_of(record) != (row, "") or spec["dataset"] != params["dataset"]:
+                continue
+            if any(str(spec["protocol_options"].get(n)) != params[n] for n in ("split", SHARE)):
+                continue
+            seeds = (spec["seed"], spec.get("source_seed", spec["seed"]))
+            alone = "adaptation" if seeds[1] == FIXED_SEED else "source"
+            kinds = ["both"] if "source_seed" not in spec else [alone]
+            kinds = [*pools] if set(seeds) == {FIXED_SEED} else kinds
+            for kind in kinds:
+                pools[kind][seeds] = score_map(record)[metric] or 0.0
+        lines = [["seeds that vary", "n", f"mean {metric}", "sd"]]
+        for kind, found in pools.items():
+            values = list(found.values())
+            shown = [number(statistics.fmean(values)), number(statistics.stdev(values))]
+            lines.append([kind, str(len(values)), *shown])
+        return markdown(lines)
+
+    def _last(self, key: str, row: str, variant: str, metric: str) -> str:
+        """Mean over runs of a curve's last value."""
+        found = []
+        for record in self.records:
+            if row_of(record) == (row, variant) and column_key(record["spec"]) == key:
+                values = [line["value"] for line in record["curves"] if line["metric"] == metric]
+                found += values[-1:]
+        return number(statistics.fmean(found)) if found and None not in found else "–"
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the whole name of a row: method and changed options."""
+    return frame.assign(row=(frame["method"] + " " + frame["variant"]).str.strip())

@@ -1,0 +1,1 @@
+"""What offline protocols and streams share."""
