@@ -7,6 +7,8 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+#: characters that change the direction of what follows
+_TURNS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -42,6 +44,23 @@ class TrainingError(DabenchError):
     """Training went wrong (for example a loss that is not finite)."""
 
 
+def one_line(text: object, most: int = 200) -> str:
+    """Return foreign text as one line of printable characters, at most ``most`` of them.
+
+    Control characters, and signs that turn the direction of writing, appear as escapes: a name or
+    a message from outside must not steer a terminal.
+    """
+    words = " ".join(str(text).split())
+    shown = "".join(c if c.isprintable() and c not in _TURNS else ascii(c)[1:-1] for c in words)
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return one_line(lines[0], 100) if lines else type(error).__name__
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` or the list of known names, for an error message."""
     names = sorted(known)
@@ -62,4 +81,4 @@ def explain(error: Exception) -> tuple[str, bool]:
     else:
         bug = True
         text = f"unexpected {name}: {error}; this is a bug in dabench or in the method"
-    return " ".join(text.split()), bug
+    return one_line(text, 10_000), bug

@@ -117,10 +117,13 @@ class BlackBoxClosedSet(OfflineProtocol):
         """Open the oracle; every target network counts in one cost."""
         cost = Cost()
 
+        # the builder and the device alone: a closure over the remote source would hand that out
+        make, device = source.new_network, run.device
+
         def new_network(seed: int) -> Network:
-            network = source.new_network(seed)
+            network = make(seed)
             network.cost = cost
-            return network.to(run.device)
+            return network.to(device)
 
         return BlackBox(
             task=plan.task,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
     from dabench.config.spec import RunSpec
     from dabench.engine.run import RunResult
 
-EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code (0 fine, 2 user's error, 1 bug, 130 Ctrl-C)."""
+    """Run a command; return 0 (fine), 2 (user's error), 1 (bug), 130 (Ctrl-C), 141 (no reader)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that lacks a character shows a sign for it
+            stream.reconfigure(errors="replace")
     try:
-        return _dispatch(argv)
+        code = _dispatch(argv)
+        sys.stdout.flush()  # a reader that went away is noticed here, not at the interpreter's end
+        return code
     except SystemExit as stop:  # argparse after --help or --version
         return int(stop.code or 0)
     except KeyboardInterrupt:
@@ -36,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `dabench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_BUG
+        return EXIT_PIPE
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a line
         return report_error(error, debug="--debug" in argv)
 

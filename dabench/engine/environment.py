@@ -17,7 +17,12 @@ import torchvision
 
 # mallopt's parameters (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+_USER_SETTINGS = (
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+    "MALLOC_MMAP_THRESHOLD_",
+    "GLIBC_TUNABLES",
+)
 
 
 def package_versions() -> dict[str, str]:
@@ -46,12 +51,13 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
 
 
-def usage(seconds: float, device: str) -> dict[str, float]:
+def resource_usage(seconds: float, device: str) -> dict[str, float]:
+    """Return what a record says of cost: ``seconds`` as given, and this process's peak memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-    usage = {"seconds": seconds, "peak_memory_bytes": peak}
+    used = {"seconds": seconds, "peak_memory_bytes": peak}
     if device.startswith("cuda"):
-        usage["peak_gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))
-    return usage
+        used["peak_gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))
+    return used
 
 
 def _git_commit() -> str | None:
@@ -60,8 +66,8 @@ def _git_commit() -> str | None:
     if not (folder / ".git").exists():
         return None
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
         environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         return done.stdout.strip()
@@ -79,7 +85,7 @@ def keep_freed_memory() -> bool:
     (benchmarks/allocation.py). Numbers do not change. Nothing is done on other C libraries, or
     where the environment has settings of its own.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _OWN):
+    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _USER_SETTINGS):
         return False
     set_thresholds(2**30, 2**31 - 1, 2**26)
     return True

@@ -15,6 +15,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 from tqdm import tqdm
 
 from dabench.contract.access import Unlabelled
@@ -23,6 +24,7 @@ from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Run
 from dabench.contract.seeding import seed
 from dabench.contract.types import Prediction
+from dabench.errors import TrainingError, one_line
 from dabench.metrics import label_free
 from dabench.metrics.predictions import Predictions
 
@@ -44,9 +46,38 @@ def predict_all(
     """Collect a method's predictions over a part, in position order; ``judge`` without labels."""
     with _undisturbed(method, method.access.cost):
         batches = tqdm(part.survey(), desc="evaluation", disable=not bar, leave=False)
-        answers = [method.predict(batch.images.to(device)) for batch in batches]
+        answers = [_checked(method, batch.images.to(device)) for batch in batches]
         found = _gather(answers)
         return replace(found, judged=label_free.scores(answers)) if judge else found
+
+
+def _checked(method: OfflineMethod, images: Tensor) -> Prediction:
+    """Ask for a batch's answer, and refuse one that does not fit.
+
+    Raises:
+        TrainingError: another type, shape or number of classes, or values that are not finite.
+    """
+    answer, name = method.predict(images.clone()), type(method).__name__
+    expected = (len(images), method.access.task.num_classes)
+    if not isinstance(answer, Prediction) or tuple(answer.logits.shape) != expected:
+        found = tuple(answer.logits.shape) if isinstance(answer, Prediction) else answer
+        raise TrainingError(
+            f"{name}: predict returned {one_line(found)}; expected a Prediction with logits of "
+            f"{expected}"
+        )
+    if not bool(torch.isfinite(answer.logits).all()):
+        raise TrainingError(
+            f"{name}: predict returned logits that are not finite; lower --method.lr"
+        )
+    score, unknown = answer.unknown_score, answer.is_unknown
+    if score is not None and (score.shape != images.shape[:1] or bool(score.isnan().any())):
+        raise TrainingError(f"{name}: unknown_score must be ({len(images)},) numbers")
+    if unknown is not None and (unknown.shape != images.shape[:1] or unknown.dtype != torch.bool):
+        raise TrainingError(
+            f"{name}: is_unknown is {unknown.dtype} of {tuple(unknown.shape)}; expected bool of "
+            f"({len(images)},)"
+        )
+    return answer
 
 
 def predict_also(method: OfflineMethod, part: Unlabelled, device: str) -> dict[str, Predictions]:
@@ -113,7 +144,7 @@ class _Progress(Callback):
             self.bar.close()
 
 
-def lean_trainer(epochs: int, device: str, callbacks: list[Callback]) -> lightning.Trainer:
+def build_trainer(epochs: int, device: str, callbacks: list[Callback]) -> lightning.Trainer:
     """Return a Trainer without logger, checkpoints and bars of its own.
 
     The defaults cost about a millisecond a step; figures reach TensorBoard through the recorder.
@@ -164,6 +195,6 @@ def fit(method: OfflineMethod, run: Run) -> tuple[dict[int, Predictions], float]
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
         warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode.*")
         with _interruptible():
-            lean_trainer(run.budget.epochs, run.device, callbacks).fit(method, batches)
+            build_trainer(run.budget.epochs, run.device, callbacks).fit(method, batches)
     method.to(run.device)
     return curves.taken, time.perf_counter() - start - curves.seconds

@@ -24,7 +24,7 @@ from dabench.engine.environment import (
     keep_freed_memory,
     package_versions,
     process_environment,
-    usage,
+    resource_usage,
 )
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError
@@ -134,7 +134,9 @@ def _execute(
         recorder.finish(outcome, parts.plan)
     record["extras"] = sorted({*record["extras"], *outcome.extras})
     spent = maker.spent if maker else 0.0
-    record["cost"] |= outcome.cost | usage(time.perf_counter() - start - spent, spec.device)
+    record["cost"] |= outcome.cost | resource_usage(
+        time.perf_counter() - start - spent, spec.device
+    )
     if maker and maker.about:
         record["source_model"] |= {"parts": maker.about}
     record["scores"] = [vars(score) for score in outcome.scores]

@@ -15,7 +15,7 @@ from torch import Tensor
 from dabench.contract.access import TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Resume
-from dabench.errors import CacheError, TrainingError
+from dabench.errors import CacheError, TrainingError, reason_of
 
 FORMAT = 1
 
@@ -74,6 +74,7 @@ def run_stream(
     progress: Progress,
     images_before: int,
     *,
+    num_classes: int | None = None,
     dense: bool = False,
     before_step: Callable[[TargetBatch], None] | None = None,
 ) -> Iterator[tuple[TargetBatch, Tensor]]:
@@ -84,6 +85,7 @@ def run_stream(
         batches: float images in [0, 1].
         progress: counts the time that the method takes.
         images_before: images that were pushed before (a resumed run).
+        num_classes: K, which logits must have; None = any.
         dense: whether logits are (B, K, H, W), one vector a pixel.
         before_step: called with every batch, on the device, before the method steps.
 
@@ -97,15 +99,29 @@ def run_stream(
         images_before += len(images)
         if before_step is not None:
             before_step(batch)
+        # a copy: the source model is asked about the same images after the method was
+        own = TargetBatch(batch.images.clone(), batch.index.clone())
         start = synchronised_clock(device)
-        logits = method.step(batch)
+        logits = method.step(own)
         progress.seconds += synchronised_clock(device) - start
-        check_logits(method, "step", logits, batch.images, dense=dense, step=progress.steps)
+        check_logits(
+            *(method, "step", logits, batch.images),
+            num_classes=num_classes,
+            dense=dense,
+            step=progress.steps,
+        )
         yield batch, logits
 
 
 def check_logits(
-    method: OnlineMethod, what: str, logits: Tensor, images: Tensor, *, dense: bool, step: int
+    method: OnlineMethod,
+    what: str,
+    logits: Tensor,
+    images: Tensor,
+    *,
+    num_classes: int | None = None,
+    dense: bool,
+    step: int,
 ) -> None:
     """Refuse logits that do not fit their images, or are no numbers.
 
@@ -113,11 +129,17 @@ def check_logits(
         TrainingError: names the method, ``what`` it was asked for, and the step.
     """
     name, size = type(method).__name__, tuple(images.shape[2:]) if dense else ()
-    if logits.ndim < 2 or (len(logits), *logits.shape[2:]) != (len(images), *size):
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise TrainingError(
+            f"{name}: {what} returned {type(logits).__name__}; expected a tensor of real logits"
+        )
+    shape = tuple(logits.shape)
+    fits = len(shape) >= 2 and (shape[0], *shape[2:]) == (len(images), *size)
+    if not fits or num_classes not in (None, shape[1]):
         expected = "(B, K, H, W) logits at the images' size" if dense else "(B, K) logits"
         raise TrainingError(
             f"{name}: {what} returned {tuple(logits.shape)} for {len(images)} images; "
-            f"expected {expected} of the batch alone"
+            f"expected {expected} of the batch alone, K = {num_classes or 'any'}"
         )
     if not bool(torch.isfinite(logits).all()):
         raise TrainingError(
@@ -179,7 +201,7 @@ def restore_checkpoint(resume: Resume, method: OnlineMethod, progress: Progress)
     except (RuntimeError, KeyError, ValueError) as error:
         raise CacheError(
             f"checkpoint {resume.path} does not fit {type(method).__name__} any more "
-            f"({str(error).splitlines()[0][:100]}); start afresh without --resume"
+            f"({reason_of(error)}); start afresh without --resume"
         ) from error
     _restore_random_state(state["rng"])
     cost = method.access.cost
@@ -194,7 +216,7 @@ def _read(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
         raise CacheError(
-            f"checkpoint {path} cannot be read ({str(error).splitlines()[0][:100]}); delete it, "
+            f"checkpoint {path} cannot be read ({reason_of(error)}); delete it, "
             "or start afresh without --resume"
         ) from error
     return state

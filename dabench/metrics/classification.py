@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dabench.errors import ConfigError
-from dabench.metrics.confusion import ConfusionMetric, check_lengths, mean
+from dabench.metrics.confusion import ConfusionMetric, check_lengths, mean_of_present
 
 
 class ClosedSetAccuracy(ConfusionMetric):
@@ -35,7 +35,7 @@ class ClosedSetAccuracy(ConfusionMetric):
         per_class = self._per_class()
         return {
             "accuracy": int(self.confusion.trace()) / total if total else None,
-            "mean_class_accuracy": mean(per_class),
+            "mean_class_accuracy": mean_of_present(per_class),
             "class_accuracy": per_class,
         }
 

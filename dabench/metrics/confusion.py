@@ -51,13 +51,13 @@ class ConfusionMetric(Metric):
         return [a / b if b else None for a, b in zip(right, total, strict=True)]
 
 
-def mean(values: list[float | None]) -> float | None:
+def mean_of_present(values: list[float | None]) -> float | None:
     """Return the mean of the values that are there, or None."""
     there = [value for value in values if value is not None]
     return sum(there) / len(there) if there else None
 
 
-def join(state: list[Tensor] | Tensor) -> Tensor:
+def concatenate_state(state: list[Tensor] | Tensor) -> Tensor:
     """Return a list state as one CPU tensor (it is a tensor already after a sync)."""
     if isinstance(state, Tensor):
         return state.cpu()

@@ -13,7 +13,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dabench.errors import ConfigError
-from dabench.metrics.confusion import ConfusionMetric, check_lengths, join, mean
+from dabench.metrics.confusion import (
+    ConfusionMetric,
+    check_lengths,
+    concatenate_state,
+    mean_of_present,
+)
 
 
 class OpenSetAccuracy(ConfusionMetric):
@@ -46,7 +51,7 @@ class OpenSetAccuracy(ConfusionMetric):
     def compute(self) -> dict[str, Any]:
         """Return the scores over everything seen since the last reset."""
         per_class = self._per_class()
-        known, unknown = mean(per_class[:-1]), per_class[-1]
+        known, unknown = mean_of_present(per_class[:-1]), per_class[-1]
         hos: float | None = None
         both: float | None = None
         if known is not None and unknown is not None:
@@ -118,7 +123,7 @@ class UnknownScoreMetrics(Metric):
     def compute(self) -> dict[str, float | None]:
         """Return the scores over everything seen since the last reset."""
         score, private, right = (
-            join(state) for state in (self.score, self.is_private, self.known_correct)
+            concatenate_state(state) for state in (self.score, self.is_private, self.known_correct)
         )
         n_private = int(private.sum())
         n_known = len(private) - n_private

@@ -94,10 +94,10 @@ def check_order(labels: IntArray, what: str) -> None:
     """Refuse data whose order tells the classes.
 
     Raises:
-        DataError: equal labels stand together far more often than by chance.
+        DataError: equal labels stand together far more often, or far more seldom, than by chance.
     """
-    if order_leak(labels) > 8.0:
+    if abs(order_leak(labels)) > 8.0:
         raise DataError(
-            f"{what}: images stand in class order, so a position would be a label; "
+            f"{what}: the order of the images tells their classes, so a position would be a label; "
             "a data set must hand its images out in name-hashed order"
         )

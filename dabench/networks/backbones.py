@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dabench.errors import CacheError, ConfigError, did_you_mean
+from dabench.errors import CacheError, ConfigError, did_you_mean, reason_of
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 #: (x - 127) / 128 on 0..255 pixels, the input of the EfficientNet-Lite family
@@ -95,8 +95,8 @@ class SmallTransformer(nn.Module):
         return out
 
 
-#: names of the networks for segmentation; ``dense_nets`` builds them
-SEGMENTATION = (
+#: names of the networks for segmentation; ``networks.dense`` builds them
+SEGMENTER_NAMES = (
     "small-seg",
     "lraspp_mobilenet_v3_large",
     "deeplabv3_mobilenet_v3_large",
@@ -116,7 +116,7 @@ def backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
         ConfigError: unknown name, or pretrained weights that do not exist.
     """
     pretrained = weights == "pretrained"
-    if name in SEGMENTATION:
+    if name in SEGMENTER_NAMES:
         raise ConfigError(
             f"--backbone {name} is a segmentation network and this task is classification; choose "
             f"one of {', '.join(SMALL)}, efficientnet_lite0, or a torchvision or timm model name"
@@ -149,7 +149,7 @@ def backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
     raise ConfigError(f"unknown backbone '{name}'{hint}")
 
 
-def is_known(name: str) -> bool:
+def is_classification_backbone(name: str) -> bool:
     """Say whether ``name`` is a backbone for classification."""
     if name in SMALL or name == "efficientnet_lite0":
         return True
@@ -177,7 +177,7 @@ def download(make: Any, instead: str = "") -> Any:
     except (OSError, RuntimeError) as error:  # both libraries raise either when offline
         raise ConfigError(
             f"pretrained weights could not be fetched ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); without a network use {instead}"
+            f"{reason_of(error)}); without a network use {instead}"
         ) from error
 
 

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from dabench.errors import CacheError, ConfigError, did_you_mean
 from dabench.networks import backbones, dense_backbones
-from dabench.networks.dense_backbones import NAMES, Parts
+from dabench.networks.backbones import SEGMENTER_NAMES
+from dabench.networks.dense_backbones import SegmenterParts
 from dabench.networks.network import ClassifierNetwork
 
 
@@ -31,7 +32,7 @@ class DenseNetwork(ClassifierNetwork):
         name: of the network, for error messages.
     """
 
-    def __init__(self, parts: Parts, num_classes: int, name: str = "network") -> None:
+    def __init__(self, parts: SegmenterParts, num_classes: int, name: str = "network") -> None:
         super().__init__(
             parts.backbone,
             parts.num_features,
@@ -75,7 +76,7 @@ def build_segmenter(name: str, weights: str, num_classes: int) -> DenseNetwork:
     """Build a segmentation network by name.
 
     Args:
-        name: ``small-seg`` or one of torchvision's (``dense_backbones.NAMES``).
+        name: ``small-seg`` or one of torchvision's (``backbones.SEGMENTER_NAMES``).
         weights: ``none``; ``pretrained``: torchvision's whole network, with a fresh classifier; or
             the path of a state dict: torchvision's or our own names, the whole network or the
             backbone alone. Its classifier is kept where it has K classes.
@@ -85,9 +86,9 @@ def build_segmenter(name: str, weights: str, num_classes: int) -> DenseNetwork:
         ConfigError: unknown name, a classification backbone, or weights that do not exist.
         CacheError: a weight file that cannot be read or does not fit.
     """
-    if name not in NAMES:
+    if name not in SEGMENTER_NAMES:
         raise ConfigError(_unknown(name))
-    parts = dense_backbones.parts(name, weights == "pretrained")
+    parts = dense_backbones.build_parts(name, weights == "pretrained")
     network = DenseNetwork(parts, num_classes, name)
     if weights not in {"none", "pretrained"}:
         load_weights(network, Path(weights))
@@ -98,12 +99,12 @@ def build_segmenter(name: str, weights: str, num_classes: int) -> DenseNetwork:
 
 
 def _unknown(name: str) -> str:
-    if backbones.is_known(name):
+    if backbones.is_classification_backbone(name):
         return (
             f"--backbone {name} is a classification backbone and this task is segmentation; "
-            f"choose one of {', '.join(NAMES)}"
+            f"choose one of {', '.join(SEGMENTER_NAMES)}"
         )
-    return f"unknown segmentation network '{name}'{did_you_mean(name, NAMES)}"
+    return f"unknown segmentation network '{name}'{did_you_mean(name, SEGMENTER_NAMES)}"
 
 
 def load_weights(network: DenseNetwork, path: Path) -> None:
@@ -113,7 +114,7 @@ def load_weights(network: DenseNetwork, path: Path) -> None:
         ConfigError: no such file.
         CacheError: it cannot be read, or tensors are missing.
     """
-    state = dense_backbones.our_names(network.name, backbones.read_state(path))
+    state = dense_backbones.rename_weights(network.name, backbones.read_state(path))
     own = network.state_dict()
     fits = {k: v for k, v in state.items() if k in own and _fits(v, own[k])}
     whole = [k for k in own if not k.startswith("classifier.")]

@@ -12,10 +12,7 @@ from torch.nn import functional as F
 
 from dabench.errors import ConfigError
 from dabench.networks import backbones
-from dabench.networks.backbones import SEGMENTATION as NAMES
 from dabench.networks.dense_small import SmallDecoder, SmallEncoder
-
-__all__ = ["NAMES", "SMALL", "Parts", "our_names", "parts"]
 
 SMALL = frozenset({"small-seg"})
 #: least side of an image in pixels: the stride of the deepest maps, before dilation replaced it
@@ -23,7 +20,7 @@ _STRIDES = {"small-seg": 8, "lraspp_mobilenet_v3_large": 16, "deeplabv3_mobilene
 
 
 @dataclass(frozen=True)
-class Parts:
+class SegmenterParts:
     """What a dense network is put together from.
 
     Attributes:
@@ -41,8 +38,8 @@ class Parts:
     normalisation: Any
 
 
-def parts(name: str, pretrained: bool) -> Parts:
-    """Return the parts of one of ``NAMES``.
+def build_parts(name: str, pretrained: bool) -> SegmenterParts:
+    """Return the parts of one of ``backbones.SEGMENTER_NAMES``.
 
     Raises:
         ConfigError: pretrained weights that do not exist or cannot be fetched.
@@ -51,7 +48,7 @@ def parts(name: str, pretrained: bool) -> Parts:
     if name in SMALL:
         if pretrained:
             raise ConfigError(f"{name} has no pretrained weights: use --weights none")
-        return Parts(
+        return SegmenterParts(
             SmallEncoder(), SmallDecoder(), SmallDecoder.num_features, stride, backbones.HALF
         )
     import torchvision.models
@@ -65,9 +62,9 @@ def parts(name: str, pretrained: bool) -> Parts:
     neck: nn.Module
     if name.startswith("lraspp"):
         neck = _LiteNeck(whole.classifier)
-        return Parts(whole.backbone, neck, neck.num_features, stride, backbones.IMAGENET)
+        return SegmenterParts(whole.backbone, neck, neck.num_features, stride, backbones.IMAGENET)
     neck = _DeepNeck(whole.classifier)
-    return Parts(whole.backbone, neck, neck.num_features, stride, backbones.IMAGENET)
+    return SegmenterParts(whole.backbone, neck, neck.num_features, stride, backbones.IMAGENET)
 
 
 class _PooledNorm(nn.BatchNorm2d):
@@ -128,7 +125,7 @@ class _LiteNeck(nn.Module):
         return torch.cat((low, deep), 1)
 
 
-def our_names(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def rename_weights(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict under our names: from torchvision's, from a backbone's, or from ours."""
     if not any(key.startswith("backbone.") for key in state):
         # a backbone alone; MobileNet's stages lie under 'features', where a network has none

@@ -1,4 +1,4 @@
-"""The words around an oracle: the form of its answers, what it says of itself, who answers."""
+"""What an oracle lets out (the form of its answers), what it says of itself, and who answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dabench.contract.types import Task
 from dabench.errors import ConfigError, OracleError
 
 #: pictures a question; also the batch of every forward pass, because batch size chooses kernels
-CHUNK = 64
+BATCH_SIZE = 64
 
 Float32 = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
@@ -162,7 +162,7 @@ class Answerer(Protocol):
         ...
 
     def answer(self, images: Pictures) -> Float32:
-        """Answer (n, S, S, 3) uint8 pictures, n at most ``CHUNK``, by (n, K) float32.
+        """Answer (n, S, S, 3) uint8 pictures, n at most ``BATCH_SIZE``, by (n, K) float32.
 
         Raises:
             Unreachable: dead, slow or not there.
@@ -179,7 +179,7 @@ class Answerer(Protocol):
         ...
 
 
-def check(info: OracleInfo, task: Task) -> None:
+def check_fits_task(info: OracleInfo, task: Task) -> None:
     """Compare what an oracle says of itself with the task.
 
     Raises:

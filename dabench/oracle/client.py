@@ -20,7 +20,14 @@ from dabench.contract.access import Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.types import Task
 from dabench.errors import AccessError, OracleError
-from dabench.oracle.answer_forms import CHUNK, Answerer, Float32, Pictures, Unreachable, check
+from dabench.oracle.answer_forms import (
+    BATCH_SIZE,
+    Answerer,
+    Float32,
+    Pictures,
+    Unreachable,
+    check_fits_task,
+)
 from dabench.oracle.answer_store import AnswerStore
 
 
@@ -59,7 +66,7 @@ class OracleClient:
         place: str = "",
     ) -> None:
         self.info = answerer.info
-        check(self.info, task)
+        check_fits_task(self.info, task)
         self._answerer = answerer
         self._task = task
         self._cost = cost
@@ -145,8 +152,8 @@ class OracleClient:
         first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
         known = self._store.known(list(first))
         wanted = sorted(row for digest, row in first.items() if digest not in known)
-        for start in range(0, len(wanted), CHUNK):
-            rows = wanted[start : start + CHUNK]
+        for start in range(0, len(wanted), BATCH_SIZE):
+            rows = wanted[start : start + BATCH_SIZE]
             answers = self._asked(fetch(rows), len(known) + start, len(first))
             self._store.add([digests[row] for row in rows], self._valid(answers, rows))
         return torch.from_numpy(self._store.get(digests))

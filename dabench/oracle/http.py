@@ -18,7 +18,7 @@ from dabench.errors import ConfigError, OracleError
 from dabench.oracle.answer_forms import Float32, OracleInfo, Pictures, Unreachable
 
 #: the most that an oracle may say of itself, or of an error
-_WORDS = 16 * 2**20
+_MAX_TEXT_BYTES = 16 * 2**20
 
 
 class Http:
@@ -60,7 +60,7 @@ class Http:
 
     def restart(self) -> None:
         """Ask the server again who it is."""
-        body, _ = self._call("GET", "/v1/source", b"", {}, _WORDS)
+        body, _ = self._call("GET", "/v1/source", b"", {}, _MAX_TEXT_BYTES)
         try:
             fields = json.loads(body)
         except ValueError as error:
@@ -105,7 +105,7 @@ class Http:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(verb, self._path + path, body or None, self._headers | headers)
             response = connection.getresponse()
-            most = most if response.status == 200 else _WORDS
+            most = most if response.status == 200 else _MAX_TEXT_BYTES
             said = response.read(most + 1)
             if len(said) > most:
                 raise OracleError(f"{self._url}: an answer longer than {most} bytes; check the URL")

@@ -10,7 +10,7 @@ import torch
 from dabench.contract.access import to_float
 from dabench.contract.cost import Cost
 from dabench.errors import OracleError
-from dabench.oracle.answer_forms import CHUNK, AnswerForm, Float32, OracleInfo, Pictures
+from dabench.oracle.answer_forms import BATCH_SIZE, AnswerForm, Float32, OracleInfo, Pictures
 from dabench.source_models.loading import SourceModel
 
 
@@ -48,10 +48,10 @@ class InProcess:
         )
 
     def answer(self, images: Pictures) -> Float32:
-        """Answer up to ``CHUNK`` pictures, each as if it had been asked alone."""
-        if not 1 <= len(images) <= CHUNK:
-            raise OracleError(f"{len(images)} pictures asked at once; ask 1 to {CHUNK}")
-        padded = np.zeros((CHUNK, *images.shape[1:]), dtype=np.uint8)
+        """Answer up to ``BATCH_SIZE`` pictures, each as if it had been asked alone."""
+        if not 1 <= len(images) <= BATCH_SIZE:
+            raise OracleError(f"{len(images)} pictures asked at once; ask 1 to {BATCH_SIZE}")
+        padded = np.zeros((BATCH_SIZE, *images.shape[1:]), dtype=np.uint8)
         padded[: len(images)] = images
         # the choice of GPU kernels must not depend on what else the process did before
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True):

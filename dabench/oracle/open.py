@@ -26,7 +26,7 @@ from dabench.source_models.loading import load_or_train
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedOracle:
     """An oracle that is ready.
 
     Attributes:
@@ -54,7 +54,7 @@ def open_source(
     plan: Plan,
     recipe: Recipe,
     source_seed: int,
-) -> Opened:
+) -> OpenedOracle:
     """Open the transport that ``--protocol.oracle`` names.
 
     Raises:
@@ -86,31 +86,36 @@ def open_source(
         "answers": info.form,
     }
 
+    # what a method is handed may hold neither truth nor settings: plain values alone
+    task, budget, cache = plan.task, protocol.query_budget, settings.cache_dir
+
     def client(cost: Cost) -> OracleClient:
         clients.append(
             OracleClient(
                 answerer,
-                plan.task,
+                task,
                 cost,
-                budget=protocol.query_budget,
-                cache_dir=settings.cache_dir,
+                budget=budget,
+                cache_dir=cache,
                 place=place,
             )
         )
         return clients[-1]
 
     remote = Remote(client, network_maker(spec, plan.task.num_classes))
-    return Opened(remote, answerer, about, clients)
+    return OpenedOracle(remote, answerer, about, clients)
 
 
 def network_maker(spec: RunSpec, num_classes: int) -> Callable[[int], Network]:
     """Return a builder of target networks: backbone and freezing of the run, head by seed."""
 
+    backbone, weights, freeze, base = spec.backbone, spec.weights, spec.freeze, spec.seed
+
     def make(number: int) -> Network:
         with torch.random.fork_rng():
-            torch.manual_seed(seed(spec.seed, "target-network", str(number)))
-            network = build_classifier(spec.backbone, spec.weights, num_classes)
-        network.freeze_trunk(spec.freeze)
+            torch.manual_seed(seed(base, "target-network", str(number)))
+            network = build_classifier(backbone, weights, num_classes)
+        network.freeze_trunk(freeze)
         return network
 
     return make

@@ -55,7 +55,7 @@ class Sealed:
         return self._child.pid if self._child else None
 
     def answer(self, images: Pictures) -> Float32:
-        """Send up to ``CHUNK`` pictures to the child and wait for its answers."""
+        """Send up to ``BATCH_SIZE`` pictures to the child and wait for its answers."""
         header = {"kind": "answer", "shape": list(images.shape)}
         found, body = self._talk(header, images.tobytes(), self._answer_timeout)
         shape = tuple(found["shape"])

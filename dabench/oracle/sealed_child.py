@@ -27,7 +27,7 @@ from dabench import registry
 from dabench.contract.data import DataRequest, DomainData
 from dabench.contract.protocol import Plan
 from dabench.errors import DataError, OracleError
-from dabench.oracle.answer_forms import CHUNK, AnswerForm
+from dabench.oracle.answer_forms import BATCH_SIZE, AnswerForm
 from dabench.oracle.in_process import InProcess
 from dabench.source_models.classifier import Recipe
 from dabench.source_models.loading import load_or_train
@@ -119,7 +119,7 @@ def _reply(answerer: InProcess, header: dict[str, Any], body: bytes) -> bytes:
         return pack({"kind": "info", "info": answerer.info.to_dict()}, b"")
     size = answerer.info.image_size
     shape = (len(body) // (3 * size * size), size, size, 3)
-    if header["shape"] != list(shape) or not 1 <= shape[0] <= CHUNK:
+    if header["shape"] != list(shape) or not 1 <= shape[0] <= BATCH_SIZE:
         raise OracleError(f"asked with pictures of {header['shape']}; expected (1..64, {size}...)")
     answers = answerer.answer(np.frombuffer(body, dtype=np.uint8).reshape(shape))
     return pack({"kind": "answer", "shape": answers.shape}, answers.astype("<f4").tobytes())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dabench.errors import ConfigError, OracleError
-from dabench.oracle.answer_forms import CHUNK, Answerer, Float32, Pictures
+from dabench.oracle.answer_forms import BATCH_SIZE, Answerer, Float32, Pictures
 
 try:
     import uvicorn
@@ -60,8 +60,8 @@ def create_app(
 
     def evaluate(images: Pictures) -> Float32:
         with turn:
-            parts = range(0, len(images), CHUNK)
-            return np.concatenate([answerer.answer(images[i : i + CHUNK]) for i in parts])
+            parts = range(0, len(images), BATCH_SIZE)
+            return np.concatenate([answerer.answer(images[i : i + BATCH_SIZE]) for i in parts])
 
     # no pages of documentation: they would be open to everybody
     app = FastAPI(

@@ -21,7 +21,7 @@ from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, Plan, StreamPlan
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import Task
-from dabench.errors import CacheError, ConfigError
+from dabench.errors import CacheError, ConfigError, reason_of
 from dabench.networks.dense import build_segmenter
 from dabench.networks.network import build_classifier
 from dabench.source_models import segmenter
@@ -60,7 +60,7 @@ def load_or_train(
 ) -> SourceModel:
     """Return the cached source model of (recipe, data, classes, seed), training it if needed.
 
-    In segmentation ``dense_source`` trains it, by a recipe of its own with the backbone, weights,
+    In segmentation ``segmenter`` trains it, by a recipe of its own with the backbone, weights,
     epochs and frozen stages of this one.
 
     Raises:
@@ -102,6 +102,13 @@ def _build(recipe: Recipe, task: Task, weights: str) -> Network:
     return build_classifier(recipe.backbone, weights, task.num_classes, plain=recipe.plain)
 
 
+def _umask() -> int:
+    """Return the process's umask (it can be read by setting it alone)."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
 def publish(artefact: dict[str, Any], path: Path) -> bool:
     """Write atomically; the first of several processes wins, so that all use the same weights."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +116,7 @@ def publish(artefact: dict[str, Any], path: Path) -> bool:
         torch.save(artefact, file)
         file.flush()
         os.fsync(file.fileno())
+    os.chmod(file.name, 0o666 & ~_umask())  # temporary files are private: others share the cache
     try:
         os.link(file.name, path)
     except FileExistsError:
@@ -131,7 +139,7 @@ def _load(path: Path, recipe: Recipe, plan: AnyPlan, key: str) -> SourceModel:
         accuracy, seconds = float(saved["val_accuracy"]), float(saved["seconds"])
     except Exception as error:
         raise CacheError(
-            f"cached source model {path} cannot be used ({str(error).splitlines()[0][:100]}); "
+            f"cached source model {path} cannot be used ({reason_of(error)}); "
             "delete the file and run again"
         ) from error
     sha = state_hash(net, key)

@@ -22,10 +22,10 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, StreamPlan
 from dabench.contract.seeding import seed, seeded
-from dabench.errors import CacheError, TrainingError
+from dabench.errors import CacheError, TrainingError, reason_of
 from dabench.source_models.classifier import Recipe, training_rows
 from dabench.source_models.loading import publish, state_hash
-from dabench.source_models.segmenter import DenseRecipe, augmented, shuffled
+from dabench.source_models.segmenter import DenseRecipe, augmented_batches, shuffled_batches
 
 log = logging.getLogger("dabench")
 
@@ -138,7 +138,7 @@ def source_batches(
     """
     if isinstance(plan, DensePlan):
         size = DenseRecipe.batch_size
-        return augmented(plan.source, plan.task, size, batches_seed, device)
+        return augmented_batches(plan.source, plan.task, size, batches_seed, device)
     return _classified(plan, batches_seed, device)
 
 
@@ -147,7 +147,7 @@ def _classified(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     data = plan.source
     train = training_rows(data, plan.source_val)
-    for chosen in shuffled(len(train), Recipe.batch_size, batches_seed):
+    for chosen in shuffled_batches(len(train), Recipe.batch_size, batches_seed):
         rows = train[chosen]
         images = views.weak(to_float(data.images[rows]).to(device), flip=plan.task.flip)
         yield images, torch.from_numpy(data.labels[rows]).to(device)
@@ -163,6 +163,6 @@ def _load(parts: nn.Module, path: Path, key: str) -> float:
         return float(saved["seconds"])
     except Exception as error:
         raise CacheError(
-            f"cached source parts {path} cannot be used ({str(error).splitlines()[0][:100]}); "
+            f"cached source parts {path} cannot be used ({reason_of(error)}); "
             "delete the file and run again"
         ) from error

@@ -1,4 +1,4 @@
-"""How a segmentation network is trained on labelled source frames; ``source`` caches it."""
+"""How a segmentation network is trained on labelled source frames; ``loading`` caches it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dabench.contract.data import Frames
 from dabench.contract.seeding import seed
 from dabench.contract.types import IGNORE, Task
 from dabench.errors import DataError, TrainingError
-from dabench.metrics import segmentation as dense_metrics
+from dabench.metrics import segmentation
 from dabench.networks.dense import DenseNetwork, build_segmenter, check_size
 from dabench.views.warps import Warp
 
 #: frames that are scored at once
-SCORED = 8
+SCORING_BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ def fit(
     progress: bool,
 ) -> None:
     """Run the recipe's epochs; raises ``DataError`` and ``TrainingError`` as :func:`train`."""
-    steps = recipe.epochs * steps_an_epoch(len(frames.masks), recipe.batch_size)
+    steps = recipe.epochs * steps_per_epoch(len(frames.masks), recipe.batch_size)
     trained = recipe.weights != "none"
     groups = net.parameter_groups(recipe.pretrained_lr if trained else recipe.lr)
     optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: (1.0 - min(step, steps - 1) / max(1, steps)) ** recipe.power
     )
-    batches = augmented(
+    batches = augmented_batches(
         frames, task, recipe.batch_size, batches_seed, net.mean.device, recipe.scale, recipe.jitter
     )
     net.train()
@@ -115,12 +115,12 @@ def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
     return total / (masks != IGNORE).sum().clamp(min=1)
 
 
-def steps_an_epoch(frames: int, batch_size: int) -> int:
+def steps_per_epoch(frames: int, batch_size: int) -> int:
     """Return the number of batches an epoch; the frames left over come in another epoch."""
     return max(1, frames // batch_size)
 
 
-def augmented(
+def augmented_batches(
     frames: Frames,
     task: Task,
     batch_size: int,
@@ -138,8 +138,8 @@ def augmented(
     Raises:
         DataError: a label outside the classes, or a mask of another size than its image.
     """
-    for rows in shuffled(len(frames.masks), batch_size, batches_seed):
-        images, masks = load(frames, rows, task)
+    for rows in shuffled_batches(len(frames.masks), batch_size, batches_seed):
+        images, masks = load_batch(frames, rows, task)
         images, masks = images.to(device), masks.to(device)
         warp = Warp.draw(
             len(images), flip=task.flip, scale=scale, degrees=0.0, shift=0.25, device=device
@@ -150,7 +150,7 @@ def augmented(
         yield images, warp.apply_masks(masks)
 
 
-def shuffled(count: int, batch_size: int, batches_seed: int) -> Iterator[np.ndarray]:
+def shuffled_batches(count: int, batch_size: int, batches_seed: int) -> Iterator[np.ndarray]:
     """Return endless batches of rows of whole epochs; a last, smaller batch is left out."""
     generator = torch.Generator().manual_seed(batches_seed)
     size = min(batch_size, count)
@@ -160,7 +160,7 @@ def shuffled(count: int, batch_size: int, batches_seed: int) -> Iterator[np.ndar
             yield order[first : first + size]
 
 
-def load(frames: Frames, rows: np.ndarray, task: Task) -> tuple[Tensor, Tensor]:
+def load_batch(frames: Frames, rows: np.ndarray, task: Task) -> tuple[Tensor, Tensor]:
     """Return (B, 3, H, W) images in [0, 1] and (B, H, W) uint8 masks.
 
     Raises:
@@ -186,11 +186,11 @@ def mean_iou(net: DenseNetwork, frames: Frames, task: Task) -> float:
     """Return the mean IoU in eval mode, over classes that are present or predicted."""
     net.eval()
     counts = torch.zeros(task.num_classes, task.num_classes, dtype=torch.int64)
-    parts = max(1, -(-len(frames.masks) // SCORED))
+    parts = max(1, -(-len(frames.masks) // SCORING_BATCH_SIZE))
     for rows in np.array_split(np.arange(len(frames.masks)), parts):
-        images, masks = load(frames, rows, task)
+        images, masks = load_batch(frames, rows, task)
         found = net(images.to(net.mean.device)).argmax(1).cpu()
-        counts += dense_metrics.pixel_confusion(found, masks, task.num_classes)
+        counts += segmentation.pixel_confusion(found, masks, task.num_classes)
     if not counts.any():
         raise DataError("no pixel of the held-out source frames has a class: nothing to score")
-    return float(dense_metrics.mean_iou(counts))
+    return float(segmentation.mean_iou(counts))

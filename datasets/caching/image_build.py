@@ -19,7 +19,7 @@ from dabench.datasets.caching.cache_folder import sync_to_disk
 from dabench.datasets.decoding.images import decode, hash_file
 from dabench.errors import DataError
 
-FORMAT = "1"  # part of every key: raise it whenever the pixels or the files change
+FORMAT = "2"  # part of every key: raise it whenever the pixels or the files change
 CHUNK = 256  # images that are decoded ahead of the writer
 Item = TypeVar("Item")
 Made = TypeVar("Made")

@@ -201,6 +201,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             self.render_batches(begin, segment.last),
             self.stream_log,
             arrived,
+            num_classes=self.plan.task.num_classes,
             dense=self.protocol.kind == "segmentation",
             before_step=self.before_step,
         ):

@@ -97,7 +97,7 @@ def test_a_target_in_class_order_is_refused(tiny: DomainData, protocol: Any) -> 
     order = np.argsort(tiny.target_all.labels, kind="stable")
     target = tiny.target_all
     ordered = Labelled(target.images[order], target.labels[order], "ordered")
-    with pytest.raises(DataError, match="class order"):
+    with pytest.raises(DataError, match="tells their classes"):
         protocol().plan(dataclasses.replace(tiny, target_all=ordered), 32, 0)
 
 
@@ -109,6 +109,8 @@ def test_order_statistic() -> None:
     check_order(shuffled, "shuffled")
     with pytest.raises(DataError, match="sorted"):
         check_order(labels, "sorted")
+    with pytest.raises(DataError, match="tells their classes"):
+        check_order(np.tile(np.arange(10), 100), "round robin")
     assert order_leak(np.zeros(50, dtype=np.int64)) == 0.0  # one class: no order to leak
     assert order_leak(np.array([0, 1])) == 0.0
 

@@ -20,7 +20,7 @@ from dabench.cli.main import main
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
 from dabench.contract.types import Score
-from dabench.errors import TrainingError
+from dabench.errors import ConfigError, TrainingError, explain
 from dabench.store.identity import column_key
 from dabench.store.records import score_to_row
 from dabench.store.store import Store
@@ -341,3 +341,31 @@ def test_every_registered_protocol_is_served_and_has_a_data_set() -> None:
     assert served == set(registry.PROTOCOLS)
     for entry in registry.PROTOCOLS.values():
         assert entry.default_dataset in registry.DATASETS
+
+
+def test_an_output_that_lacks_characters_shows_a_sign_for_them() -> None:
+    program = "print('a \u03c3 b'); import sys; sys.exit(main(['list']))"
+    code = f"from dabench.cli.main import main; main(['--version']); {program}"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"a ? b" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_bug() -> None:
+    code = "import sys; from dabench.cli.main import main; sys.exit(main(['list']))"
+    first = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=-1)
+    assert first.stdout is not None
+    assert first.stderr is not None
+    first.stdout.close()
+    assert first.stderr.read() == b""
+    first.stderr.close()
+    assert first.wait() == 141
+
+
+def test_foreign_text_does_not_steer_a_terminal() -> None:
+    text, bug = explain(ConfigError("class \x1b[31mred\x07 \u202ename\nnext"))
+    assert not bug
+    assert text == "class \\x1b[31mred\\x07 \\u202ename next"

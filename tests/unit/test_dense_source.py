@@ -92,7 +92,7 @@ def test_augmented_images_and_masks_stay_together(dense_plan: DensePlan) -> None
     frames = Frames(np.repeat((masks.clip(0, 2) * 100)[..., None], 3, 3), masks, "x")
     torch.manual_seed(0)
     shares = []
-    batches = segmenter.augmented(frames, dense_plan.task, 8, 0, "cpu", jitter=0.0)
+    batches = segmenter.augmented_batches(frames, dense_plan.task, 8, 0, "cpu", jitter=0.0)
     for images, moved in itertools.islice(batches, 8):
         assert moved.dtype == torch.uint8
         grey = images.mean(1) * 2.55
@@ -105,10 +105,11 @@ def test_augmented_images_and_masks_stay_together(dense_plan: DensePlan) -> None
 
 
 def test_whole_epochs_are_shown() -> None:
-    shown = list(itertools.islice(segmenter.shuffled(10, 3, 1), 6))
+    shown = list(itertools.islice(segmenter.shuffled_batches(10, 3, 1), 6))
     for epoch in (shown[:3], shown[3:]):
         assert len(set(np.concatenate(epoch).tolist())) == 9
-    assert [len(rows) for rows in itertools.islice(segmenter.shuffled(2, 8, 1), 2)] == [2, 2]
+    few = itertools.islice(segmenter.shuffled_batches(2, 8, 1), 2)
+    assert [len(rows) for rows in few] == [2, 2]
 
 
 def test_loss_leaves_unlabelled_pixels_out() -> None:
@@ -152,10 +153,10 @@ def test_bad_frames_are_refused(dense_plan: DensePlan, tmp_path: Path) -> None:
     masks[3, 0, 0] = 9
     frames = dataclasses.replace(dense_plan.source, masks=masks)
     with pytest.raises(DataError, match="label 9; expected 0 to 2"):
-        segmenter.load(frames, np.arange(16), dense_plan.task)
+        segmenter.load_batch(frames, np.arange(16), dense_plan.task)
     cut = dataclasses.replace(dense_plan.source, masks=masks[:, :30])
     with pytest.raises(DataError, match=r"48 x 32 px, mask of 48 x 30"):
-        segmenter.load(cut, np.arange(2), dense_plan.task)
+        segmenter.load_batch(cut, np.arange(2), dense_plan.task)
     task = dataclasses.replace(dense_plan.task, image_size=6)
     with pytest.raises(ConfigError, match="stride of small-seg"):
         loading.load_or_train(

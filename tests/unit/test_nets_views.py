@@ -283,7 +283,7 @@ def test_a_pass_over_large_images_takes_fewer_at_once() -> None:
 def test_keeping_memory_leaves_a_users_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[int, ...]] = []
     monkeypatch.setattr(environment, "set_thresholds", lambda *sizes: called.append(sizes))
-    for name in environment._OWN:
+    for name in environment._USER_SETTINGS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
     assert environment.keep_freed_memory()

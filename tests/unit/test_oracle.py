@@ -17,7 +17,7 @@ from dabench.contract.access import Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.types import Task
 from dabench.errors import AccessError, CacheError, ConfigError, OracleError
-from dabench.oracle.answer_forms import CHUNK, AnswerForm, OracleInfo, Unreachable
+from dabench.oracle.answer_forms import BATCH_SIZE, AnswerForm, OracleInfo, Unreachable
 from dabench.oracle.client import OracleClient
 from dabench.oracle.in_process import InProcess
 from dabench.source_models.loading import SourceModel
@@ -37,7 +37,7 @@ class Fake:
         self.fails, self.after = fails, after
 
     def answer(self, images: np.ndarray) -> np.ndarray:
-        assert 1 <= len(images) <= CHUNK
+        assert 1 <= len(images) <= BATCH_SIZE
         assert images.dtype == np.uint8
         if self.fails and len(self.asked) >= self.after:
             self.fails -= 1
@@ -129,14 +129,14 @@ def in_process(bench: Callable[[str], Any]) -> InProcess:
 
 def test_an_answer_does_not_depend_on_its_neighbours(in_process: InProcess) -> None:
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (CHUNK, 32, 32, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (BATCH_SIZE, 32, 32, 3), dtype=np.uint8)
     whole = in_process.answer(images)
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-5)
-    order = rng.permutation(CHUNK)
+    order = rng.permutation(BATCH_SIZE)
     assert (in_process.answer(images[order]) == whole[order]).all()
     assert (in_process.answer(images[:7]) == whole[:7]).all()
-    alone = np.concatenate([in_process.answer(images[i : i + 1]) for i in range(0, CHUNK, 9)])
+    alone = np.concatenate([in_process.answer(images[i : i + 1]) for i in range(0, BATCH_SIZE, 9)])
     assert (alone == whole[::9]).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,22 @@ def test_a_diverging_source_stops(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="source training"):
         loading.load_or_train(recipe, plan, 0, tmp_path, "cpu", False)
     assert not list(tmp_path.rglob("model.pt"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_the_cache_follows_the_umask(plan: Plan, tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        loading.load_or_train(RECIPE, plan, 0, tmp_path, "cpu", False)
+    finally:
+        os.umask(before)
+    (path,) = tmp_path.rglob("model.pt")
+    assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_an_empty_file_is_named(plan: Plan, tmp_path: Path) -> None:
+    loading.load_or_train(RECIPE, plan, 0, tmp_path, "cpu", False)
+    (path,) = tmp_path.rglob("model.pt")
+    path.write_bytes(b"")
+    with pytest.raises(CacheError, match="delete the file"):
+        loading.load_or_train(RECIPE, plan, 0, tmp_path, "cpu", False)

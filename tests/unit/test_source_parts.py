@@ -28,8 +28,7 @@ from dabench.engine.run import execute
 from dabench.errors import CacheError, ConfigError, TrainingError
 from dabench.networks.dense import build_segmenter, upsample
 from dabench.source_models import loading
-from dabench.source_models import parts as source_parts
-from dabench.source_models.parts import SourceParts
+from dabench.source_models.parts import SourceParts, parts_key, source_batches
 
 
 class Second(OnlineMethod):
@@ -123,9 +122,7 @@ def test_trained_once_and_outside_nothing_changes(make: Any, network: Any) -> No
     assert Second.trained == trained + 1
     assert same(first, second)
     assert not second.training
-    assert maker.about["key"] == source_parts.parts_key(
-        method, "ab" * 16, {"steps": 2, "lr": 0.1}, maker.plan
-    )
+    assert maker.about["key"] == parts_key(method, "ab" * 16, {"steps": 2, "lr": 0.1}, maker.plan)
     assert maker.spent > 0
 
 
@@ -150,13 +147,13 @@ def test_what_the_key_depends_on(dense_plan: DensePlan) -> None:
         plan: DensePlan = dense_plan,
         **options: Any,
     ) -> str:
-        return source_parts.parts_key(method or Second(), source_id, usual | options, plan)
+        return parts_key(method or Second(), source_id, usual | options, plan)
 
     assert key() == key(lr=0.2)  # no source option
     different = {key(), key(steps=3), key(source_id="b"), key(Newer()), key(plan=other)}
     assert len(different) == 5
     with pytest.raises(TrainingError, match=r"source_options names steps"):
-        source_parts.parts_key(Second(), "a", {"lr": 0.1}, dense_plan)
+        parts_key(Second(), "a", {"lr": 0.1}, dense_plan)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +176,7 @@ def test_a_damaged_file_is_named(make: Any, tmp_path: Path) -> None:
 def test_classification_batches(tiny: DomainData) -> None:
     plan = registry.protocol("online-tta")().plan(dataclasses.replace(tiny, source_val=None), 32, 0)
     assert isinstance(plan, StreamPlan)
-    images, labels = next(source_parts.source_batches(plan, 0, "cpu"))
+    images, labels = next(source_batches(plan, 0, "cpu"))
     assert images.shape == (64, 3, 32, 32)
     assert labels.shape == (64,)
     assert labels.dtype == torch.int64

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
 from dabench.engine import stream
 from dabench.engine.stream import StreamLog, run_stream
+from dabench.errors import TrainingError
 
 
 def test_the_clock_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +49,40 @@ def test_only_the_method_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in run_stream(Slow(clock), batches, stream_log, 0):
         clock[0] += 100.0
     assert stream_log.seconds == 3.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (torch.zeros(4, 2), "K = 3"),
+        (torch.zeros(3, 3), "for 4 images"),
+        (torch.zeros(4, 3, dtype=torch.int64), "real logits"),
+        (None, "NoneType"),
+        (torch.full((4, 3), torch.nan), "not finite"),
+    ],
+)
+def test_answers_that_do_not_fit_are_refused_at_the_first_step(answer: Any, message: str) -> None:
+    class Wrong(OnlineMethod):
+        def step(self, batch: TargetBatch) -> Any:
+            return answer
+
+        def predict(self, images: torch.Tensor) -> Any:
+            return answer
+
+    batches = iter([torch.zeros(4, 3, 2, 2)])
+    with pytest.raises(TrainingError, match=message):
+        next(run_stream(Wrong(), batches, StreamLog(), 0, num_classes=3))
+
+
+def test_a_method_that_changes_its_batch_changes_nobody_elses() -> None:
+    class Vandal(OnlineMethod):
+        def step(self, batch: TargetBatch) -> torch.Tensor:
+            batch.images.mul_(0)
+            return torch.zeros(len(batch.images), 3)
+
+        def predict(self, images: torch.Tensor) -> Any:
+            return None
+
+    batches = iter([torch.ones(4, 3, 2, 2)])
+    batch, _ = next(run_stream(Vandal(), batches, StreamLog(), 0))
+    assert bool((batch.images == 1).all())
