@@ -8,6 +8,7 @@ and ``--help`` read what type checkers read.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import typing
 from typing import Any, ClassVar
@@ -19,14 +20,18 @@ class HasOptions:
     """Makes a keyword-only constructor from the annotated fields of a subclass.
 
     ``ClassVar``, annotations without a value, and names that begin with ``_`` are no options.
-    Options are inherited, and a subclass may give them another default. A class with a constructor
-    of its own keeps it.
+    Options are inherited, and a subclass may give them another default, with the annotation or
+    without. A class with a constructor of its own keeps it.
 
     Raises:
-        TypeError: a list, dict or set as default (all instances would share it); or fields below a
-            class with a constructor of its own, which does not know them.
+        TypeError: a list, dict or set as default (all instances would share it); fields below a
+            class with a constructor of its own, which does not know them; or a fixed option that
+            does not exist.
     """
 
+    #: inherited options that keep their value and cannot be given
+    fixed_options: ClassVar[frozenset[str]] = frozenset()
+    #: the fields of the class's own body
     _fields: ClassVar[dict[str, Field]] = {}
 
     def __init__(self) -> None:
@@ -36,40 +41,48 @@ class HasOptions:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             return
-        own = _own_fields(cls)
-        if (
-            not hasattr(cls.__init__, "_made_from_fields")
-            and cls.__init__ is not HasOptions.__init__
-        ):
+        inherited: dict[str, Field] = {}
+        for base in reversed(cls.__mro__[1:]):
+            inherited |= vars(base).get("_fields", {})
+        own = _own_fields(cls, inherited)
+        made = hasattr(cls.__init__, "_made_from_fields")
+        if not made and cls.__init__ is not HasOptions.__init__:
             if own:
                 raise TypeError(
                     f"{cls.__name__}: its base class has a constructor of its own, which takes no "
                     f"{', '.join(own)}; give {cls.__name__} one as well"
                 )
             return
-        inherited: dict[str, Field] = {}
-        for base in reversed(cls.__mro__[1:]):
-            inherited |= vars(base).get("_fields", {})
-        cls._fields = inherited | own
-        cls.__init__ = _constructor(cls._fields)  # type: ignore[method-assign]
+        fields = inherited | own
+        wrong = sorted(cls.fixed_options - fields.keys())
+        if wrong:
+            raise TypeError(f"{cls.__name__}.fixed_options: there is no option {', '.join(wrong)}")
+        cls._fields = own
+        offered = {name: f for name, f in fields.items() if name not in cls.fixed_options}
+        cls.__init__ = _constructor(offered)  # type: ignore[method-assign]
 
     def check_options(self) -> None:
         """Refuse options that do not fit each other, and derive what follows from them."""
 
 
-def _own_fields(cls: type) -> dict[str, Field]:
+def _own_fields(cls: type, inherited: dict[str, Field]) -> dict[str, Field]:
     """Return the fields of a class body: name -> (annotation, default)."""
+    body = vars(cls)
+    annotations = inspect.get_annotations(cls)
     written = {
         name: annotation
-        for name, annotation in inspect.get_annotations(cls).items()
-        if name in vars(cls) and not name.startswith("_") and not _is_class_var(annotation)
+        for name, annotation in annotations.items()
+        if name in body and not name.startswith("_") and not _is_class_var(annotation)
     }
 
     def shell() -> None: ...
 
     shell.__annotations__ = written
-    hints = typing.get_type_hints(shell, _names(cls), dict(vars(cls)), include_extras=True)
-    fields = {name: (hints[name], vars(cls)[name]) for name in written}
+    hints = typing.get_type_hints(shell, _names(cls), dict(body), include_extras=True)
+    fields = {name: (hints[name], body[name]) for name in written}
+    for name, (annotation, _) in inherited.items():
+        if name in body and name not in annotations:  # ``lr = 0.5``: another default
+            fields[name] = (annotation, body[name])
     for name, (_, default) in fields.items():
         if isinstance(default, list | dict | set):
             raise TypeError(
@@ -88,8 +101,8 @@ def _names(cls: type) -> dict[str, Any]:
 
 def _is_class_var(annotation: Any) -> bool:
     if isinstance(annotation, str):
-        return annotation.startswith(("ClassVar", "typing.ClassVar"))
-    return typing.get_origin(annotation) is ClassVar
+        return re.match(r"(\w+\.)?ClassVar\b", annotation) is not None
+    return annotation is ClassVar or typing.get_origin(annotation) is ClassVar
 
 
 def _constructor(fields: dict[str, Field]) -> Any:

@@ -63,27 +63,27 @@ class BETA(Branches):
         super().begin(access)
         answers = access.oracle.ask_all(access.target)
         self.bank, self.named = distillation.adaptive_smoothing(answers), answers.argmax(1)
-        self.build(access, 2, len(self.bank))
+        self.build_networks(access, 2, len(self.bank))
 
     def decay(self) -> Callable[[float], float]:
         """DINE's two-stage factor; fine-tuning begins at the full rate again."""
-        share = self.first / (self.trainer.max_epochs or 1)
+        share = self.distillation_epochs / (self.trainer.max_epochs or 1)
         return partial(distillation.two_stage_factor, first=share, power=self.power, restart=0.0)
 
     @property
-    def first(self) -> int:
+    def distillation_epochs(self) -> int:
         """Epochs before fine-tuning."""
-        return distillation.first_stage(self.trainer.max_epochs or 1, self.fine_tune)
+        return distillation.distillation_epochs(self.trainer.max_epochs or 1, self.fine_tune)
 
     def on_train_epoch_start(self) -> None:
         """Refresh the memory at every tenth, and divide the adapt set by each network's loss."""
         epoch = self.current_epoch
         self.bank, self.named = self.bank.to(self.device), self.named.to(self.device)
-        self.distilling = epoch < self.first
+        self.distilling = epoch < self.distillation_epochs
         self.dividing = self.distilling and epoch >= self.warmup_epochs
         if self.distilling and epoch:
-            found = self.surveys()
-            if epoch in distillation.refresh_epochs(self.first):
+            found = self.survey_branches()
+            if epoch in distillation.refresh_epochs(self.distillation_epochs):
                 mean = torch.stack(found).mean(0)
                 self.bank = self.memory * self.bank + (1 - self.memory) * mean
             if self.dividing:
@@ -132,7 +132,7 @@ class BETA(Branches):
         y = divergence.onehot(self.named[batch.index], mean.shape[1]).to(mean)
         refined = w * y + (1 - w) * logits[b].softmax(1)
         target = losses.sharpen(torch.where(easy[:, None] > 0, refined, mean), self.temperature)
-        mixed, mixed_target = self.mixed_strong(net, batch.images, target, self.alpha)
+        mixed, mixed_target = self.mixup_of_strong_views(net, batch.images, target, self.alpha)
         ce = losses.soft_cross_entropy(mixed, mixed_target)
         if not easy.any():
             return ce.sum() * 0.0

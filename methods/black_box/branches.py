@@ -45,7 +45,7 @@ class Branches(OfflineMethod):
     lr: Positive = 1e-2
     backbone_factor: NonNegative | None = None
 
-    def build(self, access: BlackBox, count: int, images: int) -> None:
+    def build_networks(self, access: BlackBox, count: int, images: int) -> None:
         """Build ``count`` networks; all ``images`` labels count as right until they are split."""
         self.nets = nn.ModuleList(access.new_network(b) for b in range(count))
         self.posterior = [torch.ones(images) for _ in self.nets]
@@ -66,11 +66,11 @@ class Branches(OfflineMethod):
         steps = int(self.trainer.estimated_stepping_batches)
         return DecayingSGD(groups, total_steps=steps, factor=self.decay())
 
-    def surveys(self) -> list[Tensor]:
+    def survey_branches(self) -> list[Tensor]:
         """Return each branch's (N, K) probabilities of the adapt set."""
         return [set_probabilities(net, self.access.target) for net in self.networks]
 
-    def mixed_strong(
+    def mixup_of_strong_views(
         self, net: Network, images: Tensor, target: Tensor, alpha: float
     ) -> tuple[Tensor, Tensor]:
         """Return a branch's logits of mixed strong views, and the targets mixed alike.
@@ -93,7 +93,7 @@ class Branches(OfflineMethod):
 
     def calibrate(self) -> None:
         """Name the branch that is sure and diverse on the adapt set, for ``also``."""
-        self.best = int(np.argmax([branch_quality(p) for p in self.surveys()]))
+        self.best = int(np.argmax([branch_quality(p) for p in self.survey_branches()]))
 
     def also(self, images: Tensor) -> Mapping[str, Prediction]:
         """The branch that the label-free rule prefers, alone."""

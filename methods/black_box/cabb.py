@@ -79,7 +79,7 @@ class CABB(Branches):
         # a class without a probability says nothing of how sure the model is
         mass = None if access.oracle.gives_probabilities else 0.9
         self.labels = distillation.adaptive_smoothing(self.answers, mass)
-        self.build(access, 2 if self.branches == "dual" else 1, len(self.answers))
+        self.build_networks(access, 2 if self.branches == "dual" else 1, len(self.answers))
 
     # -- separation ---------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class CABB(Branches):
         self.answers, self.labels = self.answers.to(self.device), self.labels.to(self.device)
         # at the start the branches' heads are random: the oracle's own answers say which labels
         # are doubtful, and no warm-up is needed
-        found = self.surveys() if epoch else [self.answers]
+        found = self.survey_branches() if epoch else [self.answers]
         references = found if epoch else found * len(self.nets)
         if epoch in distillation.refresh_epochs(self.trainer.max_epochs or 1):
             mean = torch.stack(found).mean(0)
@@ -140,7 +140,7 @@ class CABB(Branches):
             labels = self.labels[index].argmax(1)
             target = refine_or_guess(labels, omega, clean, p[b].detach(), guess)
             target = losses.sharpen(target, self.temperature)
-            logits, mixed = self.mixed_strong(net, batch.images, target, self.alpha)
+            logits, mixed = self.mixup_of_strong_views(net, batch.images, target, self.alpha)
             l_clean, l_noisy = clean_noisy_terms(logits, mixed, clean, self.noisy_loss)
             if self.label_views == "both":
                 on_weak = clean_noisy_terms(weak[b], target, clean, self.noisy_loss)

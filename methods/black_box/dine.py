@@ -67,22 +67,22 @@ class DINE(OfflineMethod):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD; each stage decays by itself."""
         groups = self.net.parameter_groups(self.lr, self.backbone_factor)
-        share = self.first / (self.trainer.max_epochs or 1)
+        share = self.distillation_epochs / (self.trainer.max_epochs or 1)
         factor = partial(distillation.two_stage_factor, first=share, power=self.power, restart=1.0)
         steps = int(self.trainer.estimated_stepping_batches)
         return DecayingSGD(groups, total_steps=steps, factor=factor)
 
     @property
-    def first(self) -> int:
+    def distillation_epochs(self) -> int:
         """Epochs of stage 1."""
-        return distillation.first_stage(self.trainer.max_epochs or 1, self.fine_tune)
+        return distillation.distillation_epochs(self.trainer.max_epochs or 1, self.fine_tune)
 
     def on_train_epoch_start(self) -> None:
         """Move the memory towards the network's predictions, at every tenth of stage 1."""
         epoch = self.current_epoch
         self.bank = self.bank.to(self.device)
-        self.distilling = epoch < self.first
-        if self.distilling and epoch in distillation.refresh_epochs(self.first):
+        self.distilling = epoch < self.distillation_epochs
+        if self.distilling and epoch in distillation.refresh_epochs(self.distillation_epochs):
             found = set_probabilities(self.net, self.access.target)
             self.bank = self.memory * self.bank + (1 - self.memory) * found
         self.net.train()

@@ -29,7 +29,7 @@ class _BlendedBatchNorm(torch.autograd.Function):
     ) -> Tensor:
         axes = [0, *range(2, x.ndim)]
         batch_mean = x.mean(axes)
-        centred = x - _channels(batch_mean, x)
+        centred = x - per_channel(batch_mean, x)
         mean = rho * batch_mean + (1 - rho) * source[0]
         var = rho * centred.square().mean(axes) + (1 - rho) * source[1]
         ctx.rho, ctx.axes = rho, axes
@@ -46,8 +46,8 @@ class _BlendedBatchNorm(torch.autograd.Function):
             return None, along * inverse, total, None, None, None
         scale = weight * inverse
         share = ctx.rho * g.shape[1] / g.numel() * scale
-        out = torch.addcmul(_channels(-share * total, g), g, _channels(scale, g))
-        out.addcmul_(centred, _channels(-share * along * inverse.square(), g))
+        out = torch.addcmul(per_channel(-share * total, g), g, per_channel(scale, g))
+        out.addcmul_(centred, per_channel(-share * along * inverse.square(), g))
         return out, along * inverse, total, None, None, None
 
 
@@ -78,6 +78,6 @@ def blended_batch_norm(
     return out
 
 
-def _channels(values: Tensor, x: Tensor) -> Tensor:
+def per_channel(values: Tensor, x: Tensor) -> Tensor:
     """Return (C,) values in a shape that broadcasts over (B, C, ...)."""
     return values.view(1, -1, *[1] * (x.ndim - 2))

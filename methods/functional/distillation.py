@@ -39,7 +39,7 @@ def refresh_epochs(epochs: int) -> frozenset[int]:
     return frozenset(round(i * epochs / 10) for i in range(1, 10)) - {0}
 
 
-def first_stage(epochs: int, fine_tune: float) -> int:
+def distillation_epochs(epochs: int, fine_tune: float) -> int:
     """Return how many of the epochs come before fine-tuning: all but the share, at least one.
 
     Source: the stages of DINE and BETA, here inside one budget (ours).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -36,6 +36,11 @@ class FrozenHead:
     rho: float
     grad_norm: GradNorm
     max_norm: float
+
+    @classmethod
+    def from_options(cls, method: Any) -> FrozenHead:
+        """Read the settings from a method that has options of the same names."""
+        return cls(**{field.name: getattr(method, field.name) for field in fields(cls)})
 
     def start(
         self,

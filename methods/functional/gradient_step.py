@@ -151,7 +151,7 @@ class GradientStep(nn.Module):
                 after = float(torch.nn.utils.get_total_norm(gradients))
             self.put("gradient/after", self.steps, after)
 
-    def forget(self) -> None:
+    def reset_optimiser(self) -> None:
         """Drop what the optimiser remembers (momentum)."""
         self.optimiser.state.clear()
 

@@ -13,7 +13,7 @@ SCALES = (1.0, 0.75, 1.25, 0.5, 1.5, 1.75, 2.0)
 GRID = 8
 
 
-def scales(count: int, *, flip: bool) -> list[tuple[float, bool]]:
+def scaled_views(count: int, *, flip: bool) -> list[tuple[float, bool]]:
     """Return the first ``count`` pairs (scale, mirrored), nearest to the image itself first.
 
     Args:
@@ -26,7 +26,7 @@ def scales(count: int, *, flip: bool) -> list[tuple[float, bool]]:
     return [(scale, side) for scale in SCALES for side in mirrored][:count]
 
 
-def answer_at(
+def answer_at_scale(
     forward: Callable[[Tensor], Tensor], images: Tensor, scale: float, mirrored: bool
 ) -> Tensor:
     """Return a network's (B, K, H, W) logits for a scaled, mirrored view, in the images' frame.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dabench.errors import ConfigError
-from dabench.methods.functional.blended_norm import blended_batch_norm
+from dabench.methods.functional.blended_norm import blended_batch_norm, per_channel
 
 #: what of a network learns
 Trained = Literal["norms+head", "norms", "all"]
@@ -36,15 +36,10 @@ def blended_statistics(
     """
     axes = [0, *range(2, x.ndim)]
     batch_mean = x.mean(axes)
-    centred = x - _channels(batch_mean, x)
+    centred = x - per_channel(batch_mean, x)
     # two passes: as exact as var_mean, which is many times slower on CPUs
     batch_var = centred.square().mean(axes)
     return rho * batch_mean + (1 - rho) * mean, rho * batch_var + (1 - rho) * var, centred
-
-
-def _channels(values: Tensor, x: Tensor) -> Tensor:
-    """Return (C,) values in a shape that broadcasts over (B, C, ...)."""
-    return values.view(1, -1, *[1] * (x.ndim - 2))
 
 
 class BlendedNorm(nn.Module):
@@ -100,7 +95,7 @@ class BlendedNorm(nn.Module):
         scale = scale if self.weight is None else scale * self.weight
         shift = (x.mean([0, *range(2, x.ndim)]) - mean) * scale
         shift = shift if self.bias is None else shift + self.bias
-        return torch.addcmul(_channels(shift, x), centred, _channels(scale, x))
+        return torch.addcmul(per_channel(shift, x), centred, per_channel(scale, x))
 
     def _by(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)

@@ -39,7 +39,7 @@ def reliability_weights(entropy: Tensor, limit: float) -> Tensor:
     return torch.where(h < limit, (limit - h).exp(), torch.zeros_like(h))
 
 
-def novel(p: Tensor, mean: Tensor, margin: float) -> Tensor:
+def is_novel(p: Tensor, mean: Tensor, margin: float) -> Tensor:
     """Return (N,) bool: |cos(p_i, mean)| < margin, so no repetition of what was seen.
 
     Args:
@@ -52,7 +52,7 @@ def novel(p: Tensor, mean: Tensor, margin: float) -> Tensor:
     return F.cosine_similarity(p, mean[None], dim=1).abs() < margin
 
 
-def flat(tensors: Iterable[Tensor]) -> Tensor:
+def flatten_all(tensors: Iterable[Tensor]) -> Tensor:
     """Return all elements of the tensors as one vector."""
     return torch.cat([t.reshape(-1) for t in tensors])
 
@@ -72,7 +72,7 @@ def fisher_information(
     total, count = torch.zeros_like(like), 0
     for loss in losses:
         gradients = torch.autograd.grad(loss, list(parameters), materialize_grads=True)
-        total += flat(gradients).square()
+        total += flatten_all(gradients).square()
         count += 1
     return total / max(1, count)
 
@@ -82,7 +82,7 @@ def fisher_penalty(parameters: Iterable[Tensor], start: Tensor, fisher: Tensor) 
 
     Source: EATA (Niu et al., ICML 2022), Eq. 8; Kirkpatrick et al., 2017.
     """
-    return (fisher * (flat(parameters) - start).square()).sum()
+    return (fisher * (flatten_all(parameters) - start).square()).sum()
 
 
 @torch.no_grad()
@@ -127,7 +127,9 @@ def ema_state(teacher: nn.Module, student: nn.Module, decay: float) -> None:
 
 
 @torch.no_grad()
-def restore_some(parameters: Sequence[Tensor], source: Sequence[Tensor], share: float) -> None:
+def stochastic_restore(
+    parameters: Sequence[Tensor], source: Sequence[Tensor], share: float
+) -> None:
     """Set every element back to its source value with probability ``share``, in place.
 
     Source: CoTTA (Wang et al., CVPR 2022), Eq. 7-8.

@@ -83,13 +83,13 @@ class ReplayBuffer(nn.Module):
     def __len__(self) -> int:
         return int((self.labels >= 0).sum())
 
-    def everything(self) -> Tensor:
+    def stored_places(self) -> Tensor:
         """Return the (M,) int64 places that are taken."""
         return (self.labels >= 0).nonzero()[:, 0]
 
     def sample(self, count: int) -> Tensor:
         """Return ``count`` different taken places (all, if there are fewer) from torch's draws."""
-        places = self.everything()
+        places = self.stored_places()
         if count >= len(places):
             return places
         chosen = torch.randperm(len(places))[:count].to(places.device)
@@ -105,10 +105,10 @@ class ReplayBuffer(nn.Module):
 
     def recall(self, count: int | None = None) -> tuple[Tensor, Tensor]:
         """Return ``count`` stored images (None = all), (M, 3, S, S), and their (M,) places."""
-        places = self.everything() if count is None else self.sample(count)
+        places = self.stored_places() if count is None else self.sample(count)
         return self.images(places), places
 
-    def learn(self, images: Tensor, places: Tensor, labels: Tensor, confidence: Tensor) -> None:
+    def update(self, images: Tensor, places: Tensor, labels: Tensor, confidence: Tensor) -> None:
         """Renew what is known of recalled images, and offer new ones.
 
         Args:

@@ -77,24 +77,12 @@ class ConDA(OnlineMethod):
     grad_norm: GradNorm = "none"
     max_norm: Positive = 1.0
 
-    def check_options(self) -> None:
-        """Say how the network below its frozen classifier learns."""
-        self.learning = FrozenHead(
-            lr=self.lr,
-            backbone_factor=self.backbone_factor,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            rho=self.rho,
-            grad_norm=self.grad_norm,
-            max_norm=self.max_norm,
-        )
-
     def begin(self, access: Online) -> None:
         """Take the source model, freeze its classifier, and lay out the buffer."""
         super().begin(access)
         self.k = access.task.num_classes
         self.net = access.source_model.eval()
-        self.update = self.learning.start(
+        self.update = FrozenHead.from_options(self).start(
             self.net, self.net.classifier, self.net.parameter_groups, access.recorder.put
         )
         buffer = ReplayBuffer(self.k, self.per_class, access.task.image_size, self.policy)
@@ -117,7 +105,7 @@ class ConDA(OnlineMethod):
             weight = self._composition(labels, confidence, new).to(p)
             loss = self._loss(logits, target, weight)
         self.update(loss)
-        self.buffer.learn(batch.images, places, labels, confidence)
+        self.buffer.update(batch.images, places, labels, confidence)
         self.buffer.record(self.access.recorder.put, self.update.steps)
         return logits.detach()[:new]
 

@@ -20,9 +20,9 @@ from dabench.api import (
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
 from dabench.methods.functional.losses import soft_cross_entropy
-from dabench.methods.functional.multi_scale import answer_at, scales
+from dabench.methods.functional.multi_scale import answer_at_scale, scaled_views
 from dabench.methods.functional.normalisation import adapt_normalisation
-from dabench.methods.functional.online import ema_update, restore_some
+from dabench.methods.functional.online import ema_update, stochastic_restore
 
 
 class CoTTA(OnlineMethod):
@@ -93,7 +93,7 @@ class CoTTA(OnlineMethod):
         self.update(soft_cross_entropy(self.net(batch.images), target).mean())
         student = list(self.net.parameters())
         ema_update(list(self.teacher.parameters()), student, self.ema_decay)
-        restore_some(student, list(self.anchor.parameters()), self.restore)
+        stochastic_restore(student, list(self.anchor.parameters()), self.restore)
         return answer
 
     def _teach(self, images: Tensor) -> Tensor:
@@ -108,8 +108,8 @@ class CoTTA(OnlineMethod):
             return plain
         task = self.access.task
         if task.kind == "segmentation":
-            views = scales(self.views, flip=task.flip)
-            answers = [answer_at(self.teacher, images, *view) for view in views]
+            views = scaled_views(self.views, flip=task.flip)
+            answers = [answer_at_scale(self.teacher, images, *view) for view in views]
         else:
             answers = [self.teacher(augment(images, flip=task.flip)) for _ in range(self.views)]
         return torch.stack(answers).mean(0)

@@ -19,8 +19,8 @@ from dabench.methods.functional.normalisation import adapt_normalisation, train_
 from dabench.methods.functional.online import (
     fisher_information,
     fisher_penalty,
-    flat,
-    novel,
+    flatten_all,
+    is_novel,
     reliability_weights,
     uncount_backward,
 )
@@ -84,12 +84,13 @@ class EATA(OnlineMethod):
                 "protocol does not grant; use tent, or a protocol that grants it"
             )
         k = access.task.num_classes
-        self.most = self.limit * math.log(k)
-        self.close = min(1.0, 0.05 * math.sqrt(1000 / k)) if self.margin is None else self.margin
+        self.entropy_limit = self.limit * math.log(k)
+        usual = min(1.0, 0.05 * math.sqrt(1000 / k))
+        self.novelty_margin = usual if self.margin is None else self.margin
         self.net = access.source_model.eval()
         adapt_normalisation(self.net, self.rho)
         self.trained = train_only_norms(self.net)
-        start = flat(p.detach() for p in self.trained)
+        start = flatten_all(p.detach() for p in self.trained)
         fisher = torch.zeros_like(start)
         if self.fisher_weight:
             losses = self._own_losses(access.extras[FISHER].to(start.device))
@@ -115,7 +116,8 @@ class EATA(OnlineMethod):
         logits: Tensor = self.net(batch.images)
         p = logits.softmax(1)
         h = entropy(p)
-        weights = reliability_weights(h, self.most) * novel(p.detach(), self.mean_p, self.close)
+        weights = reliability_weights(h, self.entropy_limit)
+        weights = weights * is_novel(p.detach(), self.mean_p, self.novelty_margin)
         chosen = weights > 0
         if bool(chosen.any()):
             loss = (weights * h).sum() / chosen.sum()

@@ -66,7 +66,7 @@ class SAR(OnlineMethod):
         """Take the source model; train the normalisation layers below the top."""
         super().begin(access)
         scale = math.log(access.task.num_classes)
-        self.most, self.collapsed = self.limit * scale, self.reset_below * scale
+        self.entropy_limit, self.reset_limit = self.limit * scale, self.reset_below * scale
         self.net = access.source_model.eval()
         adapt_normalisation(self.net, self.rho)
         self.trained = train_only_norms(self.net, below_top(self.net))
@@ -84,14 +84,14 @@ class SAR(OnlineMethod):
         """Answer from the first forward pass; step on what is reliable in both passes."""
         logits: Tensor = self.net(batch.images)
         h = entropy(logits.softmax(1))
-        reliable = h.detach() < self.most
+        reliable = h.detach() < self.entropy_limit
         if not bool(reliable.any()):
             uncount_backward(self.net.cost, len(logits))
             return logits.detach()
         gradients = torch.autograd.grad(h[reliable].mean(), self.trained, materialize_grads=True)
         origin = ascent_step(self.trained, gradients, self.radius)
         second = entropy(self.net(batch.images).softmax(1))
-        reliable &= second.detach() < self.most
+        reliable &= second.detach() < self.entropy_limit
         if bool(reliable.any()):
             loss = second[reliable].mean()
             self.update.backward(loss)
@@ -107,10 +107,10 @@ class SAR(OnlineMethod):
         """Move the average loss; reset where it has collapsed."""
         first = bool(self.average.isnan())
         self.average.copy_(loss if first else torch.lerp(loss, self.average, self.decay))
-        if float(self.average) < self.collapsed:
+        if float(self.average) < self.reset_limit:
             with torch.no_grad():
                 nn.utils.vector_to_parameters(self.start.clone(), self.trained)
-            self.update.forget()
+            self.update.reset_optimiser()
             self.average.fill_(math.nan)
             self.resets += 1
             self.access.recorder.put("sar/resets", self.update.steps, float(self.resets))

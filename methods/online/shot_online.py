@@ -49,18 +49,6 @@ class ShotOnline(OnlineMethod):
     grad_norm: GradNorm = "none"
     max_norm: Positive = 1.0
 
-    def check_options(self) -> None:
-        """Say how the network below its frozen classifier learns."""
-        self.learning = FrozenHead(
-            lr=self.lr,
-            backbone_factor=self.backbone_factor,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            rho=self.rho,
-            grad_norm=self.grad_norm,
-            max_norm=self.max_norm,
-        )
-
     def begin(self, access: Online) -> None:
         """Take the source model and freeze its classifier."""
         super().begin(access)
@@ -68,7 +56,7 @@ class ShotOnline(OnlineMethod):
         k, width = self.net.classifier.weight.shape
         self.register_buffer("sums", self.net.mean.new_zeros(k, width + 1))
         self.register_buffer("mass", self.net.mean.new_zeros(k))
-        self.update = self.learning.start(
+        self.update = FrozenHead.from_options(self).start(
             self.net, self.net.classifier, self.net.parameter_groups, access.recorder.put
         )
 

@@ -100,7 +100,7 @@ class Tent(OnlineMethod):
             self.update(self.objective(logits.softmax(1)).mean())
         if self.per_class:
             confidence, label = first.softmax(1).max(1)
-            self.buffer.learn(batch.images, places, label, confidence)
+            self.buffer.update(batch.images, places, label, confidence)
             self.buffer.record(self.access.recorder.put, self.update.steps)
         return first[: len(batch.images)]
 

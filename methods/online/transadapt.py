@@ -21,7 +21,7 @@ from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, S
 from dabench.methods.functional.consistency import consistency
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
 from dabench.methods.functional.normalisation import Trained, adapt_normalisation, choose_trained
-from dabench.methods.functional.online import flat, restore_values
+from dabench.methods.functional.online import flatten_all, restore_values
 from dabench.methods.online.transfer_source import Natural, TransferSource
 
 
@@ -109,19 +109,19 @@ class TransAdapt(TransferSource):
             self.net, optimiser, access.recorder.put, self.grad_norm, self.max_norm
         )
         if self.episodic:
-            self.register_buffer("start", flat(p.detach() for p in self.trained).clone())
+            self.register_buffer("start", flatten_all(p.detach() for p in self.trained).clone())
 
     def step(self, batch: TargetBatch) -> Tensor:
         """Learn from the image, and answer."""
         for _ in range(self.steps):
             self._learn(batch.images)
         with torch.no_grad():
-            answer = self.transferred(batch.images)
+            answer = self.transferred_logits(batch.images)
         if self.steps and self.episodic:
             values = torch.split(self.start, [p.numel() for p in self.trained])
             pairs = zip(values, self.trained, strict=True)
             restore_values(self.trained, [value.view_as(p) for value, p in pairs])
-            self.update.forget()
+            self.update.reset_optimiser()
         return answer
 
     def _learn(self, images: Tensor) -> None:
@@ -157,4 +157,4 @@ class TransAdapt(TransferSource):
 
     def predict(self, images: Tensor) -> Prediction:
         """Answer as the network stands, by the statistics of these images."""
-        return Prediction(self.transferred(images))
+        return Prediction(self.transferred_logits(images))

@@ -128,7 +128,7 @@ class TransferSource(OnlineMethod):
         logits: Tensor = self.net.classifier(self.net.features(images))
         return logits
 
-    def transferred(self, images: Tensor) -> Tensor:
+    def transferred_logits(self, images: Tensor) -> Tensor:
         """Return (B, K, H, W) logits T(F) Y_u."""
         features = self.net.features(images)
         logits: Tensor = self.net.classifier(features)

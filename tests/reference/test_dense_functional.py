@@ -228,14 +228,22 @@ def test_hue_turns_by_the_angle():
 
 
 def test_scales():
-    assert multi_scale.scales(2, flip=True) == [(1.0, False), (1.0, True)]
-    assert len(multi_scale.scales(99, flip=True)) == 14
-    found = multi_scale.scales(99, flip=False)
+    assert multi_scale.scaled_views(2, flip=True) == [(1.0, False), (1.0, True)]
+    assert len(multi_scale.scaled_views(99, flip=True)) == 14
+    found = multi_scale.scaled_views(99, flip=False)
     assert sorted(scale for scale, _ in found) == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]
     assert not any(mirrored for _, mirrored in found)
 
 
-def test_answer_at_comes_back_to_the_frame():
+def test_per_channel_broadcasts_over_images_and_pixels():
+    values = torch.tensor([1.0, 2.0, 3.0])
+    for shape in ((4, 3), (4, 3, 5, 6)):
+        x = torch.ones(shape)
+        expected = np.moveaxis(np.moveaxis(x.numpy(), 1, -1) * values.numpy(), -1, 1)
+        np.testing.assert_array_equal(x * blended_norm.per_channel(values, x), expected)
+
+
+def test_answer_at_scale_comes_back_to_the_frame():
     smooth = torch.linspace(0, 1, 48).expand(1, 3, 32, 48).contiguous()
     sizes = []
 
@@ -245,9 +253,9 @@ def test_answer_at_comes_back_to_the_frame():
 
     expected = pointwise(smooth)
     for mirrored in (False, True):
-        assert torch.equal(multi_scale.answer_at(pointwise, smooth, 1.0, mirrored), expected)
+        assert torch.equal(multi_scale.answer_at_scale(pointwise, smooth, 1.0, mirrored), expected)
         for scale in multi_scale.SCALES:
-            found = multi_scale.answer_at(pointwise, smooth, scale, mirrored)
+            found = multi_scale.answer_at_scale(pointwise, smooth, scale, mirrored)
             torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
     assert {(32, 48), (16, 24), (64, 96), (24, 40)} >= {sizes[0], sizes[-1]}
     assert all(side % 8 == 0 for size in sizes for side in size)

@@ -120,6 +120,7 @@ def test_two_stage_factor_closed_forms():
     assert factor(0.9, 1.0, 1.5, 1.0) == pytest.approx(10**-1.5)  # one stage alone
 
 
-def test_first_stage_never_vanishes():
-    assert [distillation.first_stage(20, share) for share in (0.0, 0.5, 0.97)] == [20, 10, 1]
-    assert distillation.first_stage(1, 0.5) == 1
+def test_distillation_never_vanishes():
+    found = [distillation.distillation_epochs(20, share) for share in (0.0, 0.5, 0.97)]
+    assert found == [20, 10, 1]
+    assert distillation.distillation_epochs(1, 0.5) == 1

@@ -404,7 +404,7 @@ def test_two_means_cut_of_two_values_and_degenerate():
         mixture.two_means_cut(np.array([0.0, np.nan]), seed=0)
 
 
-def test_lift_surest_against_sorting_by_hand() -> None:
+def test_keep_surest_per_class_against_sorting_by_hand() -> None:
     rng = np.random.default_rng(3)
     posterior, statistic = rng.random(40), rng.random(40)
     labels = rng.integers(0, 4, 40)
@@ -425,7 +425,7 @@ def test_lift_surest_against_sorting_by_hand() -> None:
     assert (expected != posterior).any()
 
 
-def test_lift_surest_of_no_share_changes_nothing() -> None:
+def test_keep_surest_per_class_of_no_share_changes_nothing() -> None:
     posterior = torch.linspace(0, 1, 9, dtype=torch.float64)
     lifted = mixture.keep_surest_per_class(
         posterior, 1 - posterior, torch.zeros(9).long(), share=0.0, floor=0.8

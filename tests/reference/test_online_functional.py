@@ -156,7 +156,7 @@ def test_weight_decay_acts_after_normalisation():
     net, update, _ = stepper("unit-global", 1.0, lr=0.1, weight_decay=0.5)
     before = vector(net)
     loss = net(normal(0, 8, 4)).square().mean()
-    g = online.flat(torch.autograd.grad(loss, list(net.parameters()), retain_graph=True))
+    g = online.flatten_all(torch.autograd.grad(loss, list(net.parameters()), retain_graph=True))
     update(loss)
     torch.testing.assert_close(vector(net), before - 0.1 * (g / g.norm() + 0.5 * before))
 
@@ -168,7 +168,7 @@ def test_frozen_parameters_stay_out_of_the_norm():
     update(net(normal(0, 8, 4)).square().mean())
     moved = [p.detach() - q for p, q in zip(net.parameters(), before, strict=True)]
     assert not any(part.any() for part in moved[2:])
-    assert float(online.flat(moved).norm()) == pytest.approx(0.1)
+    assert float(online.flatten_all(moved).norm()) == pytest.approx(0.1)
     assert notes.kept["gradient/after"] == [(0, pytest.approx(1.0))]
 
 
@@ -180,7 +180,7 @@ def test_group_rates_act_after_normalisation():
     before = [p.detach().clone() for p in net.parameters()]
     loss = net(normal(0, 8, 4)).square().mean()
     gradients = torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
-    norm = online.flat(gradients).norm()
+    norm = online.flatten_all(gradients).norm()
     update(loss)
     rates = (0.01, 0.01, 1.0, 1.0)
     for p, q, g, rate in zip(net.parameters(), before, gradients, rates, strict=True):
@@ -209,7 +209,7 @@ def test_the_optimisers_state_is_in_the_state_dict():
     assert again.steps == 2
     before = kept["_extra_state"]["optimiser"]["state"][0]["momentum_buffer"]
     assert torch.equal(state["_extra_state"]["optimiser"]["state"][0]["momentum_buffer"], before)
-    update.forget()
+    update.reset_optimiser()
     assert not update.optimiser.state
 
 
@@ -345,7 +345,7 @@ def test_the_buffer_never_exceeds_its_size_and_stays_balanced(policy):
         stored, places = buffer.recall(None if i % 2 else 5)
         assert len(stored) == len(places) <= len(buffer)
         every = torch.cat((labels, torch.randint(0, 4, (len(places),), generator=generator(-i))))
-        buffer.learn(pictures(i, 8), places, every, torch.rand(len(every)))
+        buffer.update(pictures(i, 8), places, every, torch.rand(len(every)))
         assert len(buffer) <= 12
         assert int(buffer.counts().max()) <= 3
     for i in range(5):
@@ -362,14 +362,14 @@ def test_the_buffer_never_exceeds_its_size_and_stays_balanced(policy):
 
 def held(buffer):
     """Return the stored pictures, as a set of bytes."""
-    return {image.numpy().tobytes() for image in buffer.images(buffer.everything())}
+    return {image.numpy().tobytes() for image in buffer.images(buffer.stored_places())}
 
 
 def test_images_come_back_without_loss():
     buffer = replay.ReplayBuffer(2, 4, 4, "fifo")
     images = pictures(0, 6)
     buffer.add(images, torch.tensor([0, 1, 0, 1, 0, 1]), torch.zeros(6))
-    assert torch.equal(buffer.images(buffer.everything()), images)
+    assert torch.equal(buffer.images(buffer.stored_places()), images)
 
 
 def test_policies():
@@ -388,7 +388,7 @@ def test_new_labels_can_make_room():
     buffer = replay.ReplayBuffer(2, 2, 4, "confident")
     images = pictures(0, 4)
     buffer.add(images, torch.tensor([0, 0, 1, 1]), torch.tensor([0.5, 0.6, 0.7, 0.8]))
-    places = buffer.everything()
+    places = buffer.stored_places()
     buffer.rescore(places, torch.tensor([0, 0, 0, 1]), torch.tensor([0.1, 0.9, 0.8, 0.2]))
     assert buffer.counts().tolist() == [2, 1]
     assert images[0].numpy().tobytes() not in held(buffer)
@@ -411,7 +411,7 @@ def test_the_reservoir_is_uniform():
         buffer = replay.ReplayBuffer(1, 5, 1, "reservoir")
         for part in images.split(4):
             buffer.add(part, torch.zeros(4, dtype=torch.int64), torch.zeros(4))
-        counts[(buffer.images(buffer.everything())[:, 0, 0, 0] * 255).round().int()] += 1
+        counts[(buffer.images(buffer.stored_places())[:, 0, 0, 0] * 255).round().int()] += 1
     expected = 600 * 5 / 20
     assert ((counts - expected) ** 2 / expected).sum() < 43.8  # chi-squared, 19 degrees, p = .001
 
@@ -425,7 +425,7 @@ def test_samples():
     assert len(set(first.tolist())) == 4
     torch.manual_seed(3)
     assert torch.equal(first, buffer.sample(4))
-    assert torch.equal(buffer.sample(99), buffer.everything())
+    assert torch.equal(buffer.sample(99), buffer.stored_places())
 
 
 def test_the_buffer_survives_a_checkpoint():
@@ -524,8 +524,8 @@ def test_reliability_and_novelty():
     mean = normal(1, 4).softmax(0)
     a, b = p.numpy(), mean.numpy()
     cos = a @ b / np.linalg.norm(a, axis=1) / np.linalg.norm(b)
-    np.testing.assert_array_equal(online.novel(p, mean, 0.9), np.abs(cos) < 0.9)
-    assert online.novel(p, torch.zeros(4).double(), 0.01).all()
+    np.testing.assert_array_equal(online.is_novel(p, mean, 0.9), np.abs(cos) < 0.9)
+    assert online.is_novel(p, torch.zeros(4).double(), 0.01).all()
 
 
 def test_fisher_by_hand():
@@ -554,13 +554,13 @@ def test_climb_and_put_back():
     before = [w.clone() for w in weights]
     gradients = [normal(2, 3, 2), normal(3, 4)]
     kept = online.ascent_step(weights, gradients, 0.05)
-    moved = online.flat(weights) - online.flat(before)
-    g = online.flat(gradients)
+    moved = online.flatten_all(weights) - online.flatten_all(before)
+    g = online.flatten_all(gradients)
     torch.testing.assert_close(moved, 0.05 * g / g.norm())
     online.restore_values(weights, kept)
-    assert torch.equal(online.flat(weights), online.flat(before))
+    assert torch.equal(online.flatten_all(weights), online.flatten_all(before))
     online.ascent_step(weights, [0 * g for g in gradients], 0.05)
-    assert torch.equal(online.flat(weights), online.flat(before))
+    assert torch.equal(online.flatten_all(weights), online.flatten_all(before))
 
 
 def test_ema_update_and_restoration():
@@ -570,9 +570,9 @@ def test_ema_update_and_restoration():
     torch.testing.assert_close(teacher, expected)
     torch.manual_seed(0)
     weights, source = [torch.ones(20000)], [torch.zeros(20000)]
-    online.restore_some(weights, source, 0.1)
+    online.stochastic_restore(weights, source, 0.1)
     assert float(1 - weights[0].mean()) == pytest.approx(0.1, abs=0.01)
-    online.restore_some(weights, source, 1.0)
+    online.stochastic_restore(weights, source, 1.0)
     assert not weights[0].any()
 
 

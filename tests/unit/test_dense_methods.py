@@ -18,7 +18,7 @@ from dabench.contract.network import Network
 from dabench.contract.types import IGNORE, Task
 from dabench.errors import AccessError, ConfigError
 from dabench.methods.functional.losses import entropy, max_squares
-from dabench.methods.functional.multi_scale import answer_at, scales
+from dabench.methods.functional.multi_scale import answer_at_scale, scaled_views
 from dabench.methods.functional.normalisation import adapt_normalisation
 from dabench.networks.dense import build_segmenter, upsample
 from dabench.networks.network import ClassifierNetwork
@@ -266,7 +266,7 @@ def test_cottas_views_are_undone() -> None:
     net = network()
     adapt_normalisation(net)
     with torch.no_grad():
-        answers = [answer_at(net, images(0), *view) for view in scales(6, flip=True)]
+        answers = [answer_at_scale(net, images(0), *view) for view in scaled_views(6, flip=True)]
     torch.testing.assert_close(push(method, 0), torch.stack(answers).mean(0))
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
+import typing
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import pytest
 from pydantic import Field
+from torch import Tensor
 
+from dabench.api import OfflineMethod, OnlineMethod, Prediction, TargetBatch
 from dabench.config.signature import signature_options, validate_options
 from dabench.contract.options import HasOptions
 from dabench.errors import ConfigError
@@ -98,3 +103,79 @@ def test_a_default_that_instances_would_share_is_refused() -> None:
     body = {"__annotations__": {"sizes": list}, "sizes": [1], "__module__": __name__}
     with pytest.raises(TypeError, match="share"):
         type("Wrong", (HasOptions,), body)
+
+
+def test_the_constructor_has_resolved_annotations() -> None:
+    hints = typing.get_type_hints(Child.__init__, include_extras=True)
+    assert hints == {"lr": Positive, "steps": int, "more": bool}
+    assert not {"version", "access", "_private"} & set(hints)
+
+
+def test_another_default_needs_no_annotation() -> None:
+    class Quick(Child):
+        lr = 0.5
+
+    found = {o.name: (o.annotation, o.default) for o in signature_options(Quick)}
+    assert found["lr"] == (Positive, 0.5)
+    assert (Quick().lr, Child().lr) == (0.5, 1e-2)
+
+
+def test_the_nearest_class_gives_the_default() -> None:
+    class Left(Base):
+        more: bool = True
+
+    class Right(Base):
+        steps: int = 9
+
+    class Both(Left, Right):
+        pass
+
+    assert (Both().steps, Both.steps) == (9, 9)
+    assert list(inspect.signature(Both).parameters) == ["lr", "steps", "more"]
+
+
+def test_a_fixed_option_keeps_its_value_and_cannot_be_given() -> None:
+    class Fixed(Child):
+        fixed_options: ClassVar[frozenset[str]] = frozenset({"steps"})
+
+    class Heir(Fixed):
+        lr: Positive = 0.3
+
+    for cls in (Fixed, Heir):
+        assert [o.name for o in signature_options(cls)] == ["lr", "more"]
+        assert (cls().steps, cls().doubled) == (5, 10)
+        with pytest.raises(TypeError, match="no option steps"):
+            cls(steps=1)
+    body = {"fixed_options": frozenset({"stepz"}), "__module__": __name__}
+    with pytest.raises(TypeError, match="stepz"):
+        type("Wrong", (Child,), body)
+
+
+def test_options_of_a_module() -> None:
+    class Method(OnlineMethod):
+        lr: Positive = 1e-3
+
+        def step(self, batch: TargetBatch) -> Tensor:
+            return batch.images
+
+        def predict(self, images: Tensor) -> Prediction:
+            return Prediction(images)
+
+    method = Method(lr=0.2)
+    assert method.lr == 0.2
+    assert not method.state_dict()
+    assert [o.name for o in signature_options(Method)] == ["lr"]
+
+
+def test_the_examples_of_the_docs_are_methods() -> None:
+    text = (Path(__file__).parents[2] / "docs/adding-a-method.md").read_text(encoding="utf-8")
+    blocks = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "import" in b]
+    found: dict[str, Any] = {"__name__": "adding_a_method"}
+    for block in blocks:
+        exec(compile(block, "adding-a-method.md", "exec"), found)
+    assert issubclass(found["InfoMax"], OfflineMethod)
+    assert issubclass(found["Confident"], OnlineMethod)
+    options = {n: [o.name for o in signature_options(found[n])] for n in ("InfoMax", "Confident")}
+    assert options == {"InfoMax": ["lr", "backbone_factor"], "Confident": ["lr", "grad_norm"]}
+    assert all(o.help for n in options for o in signature_options(found[n]))
+    assert found["InfoMax"](lr=0.5).lr == 0.5

@@ -373,7 +373,7 @@ def test_sar_resets_to_the_source() -> None:
         push(method, i)
     assert not same(start, method.net.state_dict())
     assert "sar/resets" not in notes.kept
-    method.collapsed = 100.0
+    method.reset_limit = 100.0
     push(method, 3)
     assert same(start, method.net.state_dict())
     push(method, 4)
@@ -385,7 +385,7 @@ def test_sar_resets_to_the_source() -> None:
 
 def test_sars_threshold_is_a_share_of_log_k() -> None:
     method, _ = begun("sar", {"reset_below": 0.5})
-    assert method.collapsed == pytest.approx(0.5 * math.log(K))
+    assert method.reset_limit == pytest.approx(0.5 * math.log(K))
     published = registry.method("sar")().reset_below * math.log(1000)
     assert published == pytest.approx(0.2, abs=1e-3)
 
