@@ -52,7 +52,8 @@ def running_labels(
     S_k = memory * S_k(old) + sum_i p_ik z_i, y_i = argmax_k cos(z_i, S_k), then S is computed once
     more with the hard labels in place of p. Candidates are the classes that somebody in this batch
     is predicted to be (argmax of p; in the second round: was labelled with), and those that an
-    earlier batch was labelled with, until their mass has faded to 0. With a memory of 0 this is :func:`centroid_labels`.
+    earlier batch was labelled with, until their mass has faded to 0. With a memory of 0 this is
+    :func:`centroid_labels`.
 
     Args:
         features: (B, D) bottleneck features.
