@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from dabench.contract.access import TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Resume
 from dabench.errors import CacheError, TrainingError, reason_of
-from dabench.networks.tensor_files import load_tensors, report_damage
 
 FORMAT = 1
 
@@ -185,14 +185,7 @@ def restore_checkpoint(resume: Resume, method: OnlineMethod, progress: Progress)
     """
     if not resume.path.is_file():
         return False
-    advice = "delete it, or start afresh without --resume"
-    with report_damage("checkpoint", resume.path, advice):
-        _restore(resume, method, progress)
-    return True
-
-
-def _restore(resume: Resume, method: OnlineMethod, progress: Progress) -> None:
-    state = load_tensors(resume.path)
+    state = _read(resume.path)
     if state.get("format") != FORMAT or state.get("identity") != resume.identity:
         raise CacheError(
             f"checkpoint {resume.path} belongs to run {state.get('identity')}, not to "
@@ -215,6 +208,18 @@ def _restore(resume: Resume, method: OnlineMethod, progress: Progress) -> None:
     cost.forward, cost.backward = state["cost"]["forward"], state["cost"]["backward"]
     for name, value in state["journal"].items():
         setattr(progress, name, value)
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise CacheError(
+            f"checkpoint {path} cannot be read ({reason_of(error)}); delete it, "
+            "or start afresh without --resume"
+        ) from error
+    return state
 
 
 def _random_state() -> dict[str, Any]:

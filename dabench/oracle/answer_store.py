@@ -24,6 +24,7 @@ log = logging.getLogger("dabench")
 _BATCH = 500
 #: seconds to wait for another process that is writing
 _PATIENCE = 60.0
+_READ_ONLY = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
 class AnswerStore:
@@ -115,8 +116,8 @@ class AnswerStore:
             self._connect(":memory:" if self.path is None else os.fspath(self.path))
             try:
                 self._prepare()
-            except sqlite3.OperationalError:
-                if self.path is None or os.access(self.path.parent, os.W_OK):
+            except sqlite3.OperationalError as error:
+                if self.path is None or _code(error) not in _READ_ONLY:
                     raise
                 # SQLite reads where it can put no journal only if told that nobody writes
                 self._file.close()
@@ -145,8 +146,8 @@ class AnswerStore:
             yield
         except sqlite3.DatabaseError as error:
             # SQLITE_ERROR: the tables are others than ours; all else of the kind passes, as a lock
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
+            passing = _code(error) != sqlite3.SQLITE_ERROR
+            if isinstance(error, sqlite3.OperationalError) and passing:
                 raise self._unusable(str(error)) from error
             self._set_aside()
             raise DamageError(
@@ -203,6 +204,11 @@ class AnswerStore:
         bad += [(d, a) for (d, a, _), fit in zip(whole, fits, strict=True) if not fit]
         good = zip(whole, answers, fits, strict=True)
         return {digest: answer for (digest, *_), answer, fit in good if fit}, bad
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    """Return SQLite's primary code; 0 where Python itself raised."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _check(digest: bytes, numbers: bytes) -> bytes:

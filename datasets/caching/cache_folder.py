@@ -31,14 +31,17 @@ STALE = 3600.0  # seconds without a write after which a temporary folder was lef
 #: bytes of a folder up to which all content is read whenever it is opened (about 0.1 s); beyond
 #: it, where size or time of an array is not as it was written
 SMALL = 2**28
-#: what reading a damaged folder may raise
-DAMAGE = (OSError, ValueError, EOFError, LookupError, TypeError, AttributeError)
+#: what reading a damaged folder may raise; any other ``OSError`` may pass, or be the disk's
+DAMAGE = (
+    *(ValueError, EOFError, LookupError, TypeError, AttributeError),
+    *(FileNotFoundError, NotADirectoryError, IsADirectoryError),
+)
 
 
 def write_whole(folder: Path, write: Callable[[Path], None], read: Callable[[], T | None]) -> T:
     """Write a folder under a temporary name, rename it and read it.
 
-    Where another process was quicker its work is kept; a damaged folder is replaced.
+    Where another process was quicker its work is kept. ``read`` removes a damaged folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     sweep(folder.parent)
@@ -52,10 +55,9 @@ def write_whole(folder: Path, write: Callable[[Path], None], read: Callable[[], 
             done = read()
             if done is not None:
                 return done
-            shutil.rmtree(folder, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    raise CacheError(f"image cache {folder} is damaged; delete it and run again")
+    raise CacheError(f"cache folder {folder} is damaged; delete it and run again")
 
 
 @contextmanager
@@ -71,7 +73,7 @@ def report_write_errors(what: str, cache_dir: Path) -> Iterator[None]:
     except OSError as error:
         advice = "free some space or give" if error.errno in (ENOSPC, EDQUOT) else "give"
         raise CacheError(
-            f"{what} in {cache_dir} cannot be written ({error.strerror or error}); {advice} "
+            f"{what} in {cache_dir} cannot be used ({error.strerror or error}); {advice} "
             "another --cache-dir"
         ) from error
 
@@ -103,7 +105,10 @@ def read_sealed(what: str, folder: Path, read: Callable[[dict[str, Any]], T]) ->
         read: opens the arrays; any ``ValueError`` of it says what is wrong.
 
     Returns:
-        None where the folder is absent or damaged (said once): it has to be made again.
+        None where the folder is absent, or was damaged: that is said, and it is removed.
+
+    Raises:
+        OSError: it cannot be read, and may be whole.
     """
     if not folder.exists():
         return None
@@ -111,7 +116,8 @@ def read_sealed(what: str, folder: Path, read: Callable[[dict[str, Any]], T]) ->
     try:
         return read(check_seal(folder))
     except DAMAGE as error:
-        warn_once(f"{what} {folder} cannot be used ({reason_of(error)}); building it again")
+        log.warning("%s %s cannot be used (%s); building it again", what, folder, reason_of(error))
+        shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
@@ -139,6 +145,8 @@ def verify_all(cache_dir: Path, dataset: str) -> tuple[int, list[str]]:
             shutil.rmtree(folder, ignore_errors=True)
             end = "cannot be removed: delete it" if folder.exists() else "removed"
             damaged.append(f"{folder}: {reason_of(error)}; {end}; the next run builds it again")
+        except OSError as error:
+            damaged.append(f"{folder}: cannot be read ({error.strerror})")
     return len(folders), damaged
 
 

@@ -53,7 +53,7 @@ def _check_room(build: FrameBuild, cache_dir: Path) -> None:
 
 
 def read_frames(folder: Path, build: FrameBuild) -> Frames | None:
-    """Return the cached frames, or None where the folder is absent or damaged (said once)."""
+    """Return the cached frames, or None where the folder is absent, or was damaged."""
 
     def read(facts: dict[str, Any]) -> Frames:
         images, masks = CachedImages(folder / "images.npy"), CachedImages(folder / "masks.npy")

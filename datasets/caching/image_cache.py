@@ -86,7 +86,7 @@ def load_images(
 
 
 def read_images(folder: Path, count: int, size: int) -> Labelled | None:
-    """Return the cached images, or None where the folder is absent or damaged (said once)."""
+    """Return the cached images, or None where the folder is absent, or was damaged."""
 
     def read(facts: dict[str, Any]) -> Labelled:
         images, labels = CachedImages(folder / "images.npy"), np.load(folder / "labels.npy")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dabench.contract.data import Labelled
-from dabench.datasets.caching.cache_folder import read_sealed, sweep, warn_once, write_whole
+from dabench.datasets.caching.cache_folder import log, read_sealed, sweep, write_whole
 from dabench.datasets.caching.image_build import ImageBuild, link_path
 from dabench.datasets.decoding.images import Pictures, decode
 
@@ -71,5 +72,6 @@ def _links_are_right(folder: Path, build: ImageBuild) -> bool:
     except OSError:
         right = False
     if not right:
-        warn_once(f"links to images {folder} cannot be used; making them again")
+        log.warning("links to images %s cannot be used; making them again", folder)
+        shutil.rmtree(folder, ignore_errors=True)
     return right

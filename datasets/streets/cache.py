@@ -45,7 +45,7 @@ def cached_frames(
 
 
 def _read(folder: Path, shape: tuple[int, int, int]) -> Frames | None:
-    """Return the frames, or None where the folder is absent or damaged (said once)."""
+    """Return the frames, or None where the folder is absent, or was damaged."""
 
     def read(facts: dict[str, Any]) -> Frames:
         images, masks = CachedImages(folder / "images.npy"), CachedImages(folder / "masks.npy")

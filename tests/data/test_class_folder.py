@@ -477,6 +477,21 @@ def test_verify_reads_a_large_cache(
     assert "use 'dabench data check'" in capsys.readouterr().err
 
 
+def test_a_cache_that_can_only_be_read(make_tree: Maker, frozen: Any) -> None:
+    root = make_tree(["a", "b"], ["x", "y"])
+    cache = root.parent / "cache"
+    first = load(ImageFolder(), root, "a", "b")
+    with frozen(cache):
+        assert load(ImageFolder(), root, "a", "b").digest == first.digest
+        with pytest.raises(CacheError, match=r"cannot be used \(Perm.*--cache-dir"):
+            load(ImageFolder(), root, "a", "b", size=24)
+    (folder,) = (cache / "images").glob("image-folder-a-*")
+    harm_pixels(folder)
+    with frozen(cache), pytest.raises(CacheError, match="cannot be used"):
+        load(ImageFolder(), root, "a", "b")
+    assert load(ImageFolder(), root, "a", "b").digest == first.digest
+
+
 def test_unwritable_cache(make_tree: Maker) -> None:
     root = make_tree(["a", "b"], ["x", "y"])
     (root.parent / "cache").write_text("a file where the folder should be")

@@ -397,6 +397,26 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         client(Fake(), tmp_path)
 
 
+def test_a_folder_that_can_only_be_read(tmp_path: Path, frozen: Any) -> None:
+    first = client(Fake(), tmp_path)
+    expected = first.ask(tensor(1, 2))
+    first.close()
+    with frozen(tmp_path):
+        fake = Fake()
+        oracle = client(fake, tmp_path)
+        assert torch.equal(oracle.ask(tensor(1, 2)), expected)
+        assert fake.asked == []
+        with pytest.raises(CacheError, match=r"model1-soft\.sqlite3 cannot be used.*--cache-dir"):
+            oracle.ask(tensor(3))
+        oracle.close()
+    stored(tmp_path).write_bytes(b"damaged")
+    with frozen(tmp_path), pytest.raises(CacheError, match=r"damaged, and Permission.*--cache-dir"):
+        client(Fake(), tmp_path)
+    stored(tmp_path).unlink()
+    with frozen(tmp_path), pytest.raises(CacheError, match=r"unable to open.*--cache-dir"):
+        client(Fake(), tmp_path)
+
+
 # --- budget
 
 

@@ -206,6 +206,35 @@ def test_what_a_killed_process_left_goes(
     assert alive.exists()
 
 
+def test_a_cache_that_can_only_be_read(
+    cached: tuple[Path, loading.SourceModel],
+    plan: Plan,
+    tmp_path: Path,
+    frozen: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache, path = saved_file(cached[0], plan, tmp_path)
+
+    def never(*args: Any) -> None:
+        raise AssertionError("trained, and nobody can keep it")
+
+    monkeypatch.setattr(loading, "_train", never)
+    with frozen(cache):
+        assert loading.load_or_train(RECIPE, plan, 0, cache, "cpu", False).id == cached[1].id
+        with pytest.raises(CacheError, match=r"cannot be written.*Permission.*--cache"):
+            loading.load_or_train(RECIPE, plan, 7, cache, "cpu", False)
+    path.write_bytes(b"")
+    with frozen(cache), pytest.raises(CacheError, match="damaged and cannot be replaced"):
+        loading.load_or_train(RECIPE, plan, 0, cache, "cpu", False)
+    path.chmod(0)
+    try:
+        with pytest.raises(CacheError, match=r"cannot be read \(Permission denied\)"):
+            loading.load_or_train(RECIPE, plan, 0, cache, "cpu", False)
+    finally:
+        path.chmod(0o644)
+    assert path.is_file()  # it may be whole: nothing is set aside
+
+
 def test_nothing_half_written_is_left(cached: tuple[Path, loading.SourceModel]) -> None:
     files = [p.name for p in cached[0].rglob("*") if p.is_file()]
     assert set(files) == {"model.pt"}
