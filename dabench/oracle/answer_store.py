@@ -190,20 +190,27 @@ class AnswerStore:
         self, rows: list[tuple[bytes, object]]
     ) -> tuple[dict[bytes, Float32], list[tuple[bytes, object]]]:
         """Unpack rows; they have to pass as fresh answers do."""
-        size, whole, damaged = 4 * self._length, [], []
+        size = 4 * self._length
+        whole: list[tuple[bytes, object, bytes]] = []
+        bad: list[tuple[bytes, object]] = []
         for digest, answer in rows:
             packed = answer if isinstance(answer, bytes) else b""
             numbers, check = packed[:size], packed[size:]
             # earlier versions kept no checksum
-            right = len(numbers) == size and check in (b"", _check(digest, numbers))
-            (whole if right else damaged).append((digest, answer, numbers))
+            if len(numbers) == size and check in (b"", _check(digest, numbers)):
+                whole.append((digest, answer, numbers))
+            else:
+                bad.append((digest, answer))
         joined = b"".join(numbers for *_, numbers in whole)
         answers = np.frombuffer(joined, dtype="<f4").reshape(len(whole), self._length)
+        found: dict[bytes, Float32] = {}
         fits = are_distributions(answers)
-        bad = [(digest, answer) for digest, answer, _ in damaged]
-        bad += [(d, a) for (d, a, _), fit in zip(whole, fits, strict=True) if not fit]
-        good = zip(whole, answers, fits, strict=True)
-        return {digest: answer for (digest, *_), answer, fit in good if fit}, bad
+        for (digest, answer, _), row, fit in zip(whole, answers, fits, strict=True):
+            if fit:
+                found[digest] = row
+            else:
+                bad.append((digest, answer))
+        return found, bad
 
 
 def _code(error: sqlite3.DatabaseError) -> int:
