@@ -32,6 +32,10 @@ class CacheError(DabenchError):
     """A cached artefact or a checkpoint that cannot be used."""
 
 
+class DamageError(CacheError):
+    """A cached artefact or a checkpoint whose content is not what was written."""
+
+
 class OracleError(DabenchError):
     """A source model behind an interface that gives no answer, or a useless one."""
 

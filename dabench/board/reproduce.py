@@ -8,13 +8,12 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dabench import registry
 from dabench.config.signature import signature_options
 from dabench.config.spec import RunSpec
 from dabench.errors import ConfigError, StoreError
 from dabench.store.records import Record, score_from_row
+from dabench.store.samples import read_arrays
 
 #: a name with its value then and now
 Change = tuple[str, Any, Any]
@@ -156,17 +155,16 @@ def _arrays(then_path: Path, then: Record, now_path: Path, now: Record) -> list[
     ]
     if len(kept) < 2 or not all(path.is_file() for path in kept):
         return None
-    with np.load(kept[0]) as left, np.load(kept[1]) as right:
-        names = sorted({*left.files, *right.files})
-        return [
-            name
-            for name in names
-            if name not in left.files
-            or name not in right.files
-            or left[name].dtype != right[name].dtype
-            or left[name].shape != right[name].shape
-            or left[name].tobytes() != right[name].tobytes()
-        ]
+    left, right = (read_arrays(path) for path in kept)
+    return [
+        name
+        for name in sorted({*left, *right})
+        if name not in left
+        or name not in right
+        or left[name].dtype != right[name].dtype
+        or left[name].shape != right[name].shape
+        or left[name].tobytes() != right[name].tobytes()
+    ]
 
 
 def _changes(then: Record, now: Record, part: str) -> list[Change]:

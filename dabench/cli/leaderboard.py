@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dabench.store.store import Store
 
 _FEW = "too few tasks"
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def add_options(leaderboard: argparse.ArgumentParser) -> None:
@@ -74,7 +76,6 @@ def leaderboard(args: argparse.Namespace) -> int:
         others = (args.csv, args.wide, args.markdown, args.latex, args.ranks, args.claims)
         if not any((*others, args.bootstrap)):
             return 0
-    from dabench.board.tables.csv_file import write_csv
     from dabench.board.tables.leaderboard import table
     from dabench.cli.table_output import show_table
     from dabench.registry.method_info import registered_info
@@ -89,10 +90,8 @@ def leaderboard(args: argparse.Namespace) -> int:
 
         by_id = {str(record["run_id"]): (path, record) for path, record in runs}
         frame = with_bootstrap(frame, by_id, info)
-    path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
-    write_csv(frame, path)
     show_table(frame)
-    print(f"table: {path}")
+    _write_csv(frame, args.csv, store.root / "leaderboard" / "leaderboard.csv")
     _export(args, frame, info)
     if args.ranks:
         _ranks(frame, info, args.against, Path(args.ranks))
@@ -103,7 +102,6 @@ def leaderboard(args: argparse.Namespace) -> int:
 
 def _selection(args: argparse.Namespace) -> int:
     """Write and print what every rule of ``--selection`` makes of the records."""
-    from dabench.board.tables.csv_file import write_csv
     from dabench.board.tables.selection import side_by_side
     from dabench.cli.table_output import show_rules
     from dabench.registry.method_info import registered_info
@@ -121,11 +119,25 @@ def _selection(args: argparse.Namespace) -> int:
     rules = list(dict.fromkeys(rule.strip() for rule in args.selection.split(",")))
     frame = side_by_side(records, rules, args.against, info)
     _check_against(frame, args.against)
-    path = Path(args.csv) if args.csv else store.root / "leaderboard" / "selection.csv"
-    write_csv(frame, path)
     show_rules(frame, rules)
-    print(f"table: {path}")
+    _write_csv(frame, args.csv, store.root / "leaderboard" / "selection.csv")
     return 0
+
+
+def _write_csv(frame: pd.DataFrame, given: str | None, usual: Path) -> None:
+    """Write the table; whoever may only read the results, and names no file, gets it printed."""
+    from dabench.board.tables.csv_file import write_csv
+
+    path = Path(given) if given else usual
+    try:
+        write_csv(frame, path)
+    except StoreError as error:
+        reason = error.__cause__
+        if given or not isinstance(reason, OSError) or reason.errno not in _READ_ONLY:
+            raise
+        print(f"note: {error}, with --csv FILE", file=sys.stderr)
+    else:
+        print(f"table: {path}")
 
 
 def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:

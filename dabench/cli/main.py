@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dabench import registry
 from dabench.cli.parser import COMMANDS, Parser, build_parsers, dotted_options, join_dotted
@@ -170,21 +170,9 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _data(args: argparse.Namespace) -> int:
-    import inspect
+    from dabench.cli.data import data
 
-    cls = registry.dataset(args.name)
-    if args.action == "info":
-        print(inspect.getdoc(cls) or f"{args.name} has no card")
-        return 0
-    root = args.data_root or os.environ.get("DABENCH_DATA")
-    problems: list[Any] = cls().check(Path(root).expanduser() if root else None)
-    for line in problems:
-        print(line)
-    if any(not str(line).startswith("optional") for line in problems):
-        print(f"{args.name}: not usable as it is (see above)", file=sys.stderr)
-        return EXIT_USER
-    print(f"{args.name}: {'usable (see above)' if problems else 'complete'}")
-    return 0
+    return data(args)
 
 
 def _weather(args: argparse.Namespace) -> int:

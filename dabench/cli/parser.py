@@ -76,7 +76,10 @@ def build_parsers() -> tuple[Parser, Parser]:
     diff.add_options(others["diff"])
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
-    others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])
+    for name in ("data-root", "cache-dir"):
+        others["data"].add_argument(f"--{name}", help=OPTIONS[name][2])
+    verify = "with 'check': read all of the set's cached pictures, and remove what is damaged"
+    others["data"].add_argument("--verify", action="store_true", help=verify)
     _add_page_options(others["leaderboard"], others["report"])
     _add_serve_options(others["serve-source"])
     _add_sweep_options(others["sweep"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ def reproduce(args: argparse.Namespace) -> int:
     from dabench.board.reproduce import compare, new_options, spec_of
     from dabench.config.settings import read_settings
     from dabench.store.reading import load_record
+    from dabench.store.scratch import scratch_folder
     from dabench.store.store import Store
 
     given = {key: value for key, value in vars(args).items() if key not in ("command", "run")}
@@ -43,7 +43,7 @@ def reproduce(args: argparse.Namespace) -> int:
     print(f"run {then['run_id']}: {_about(spec)}")
     for option in new_options(then):
         print(f"note: {option} did not exist when the record was made")
-    with tempfile.TemporaryDirectory(prefix="dabench-reproduce-") as folder:
+    with scratch_folder("reproduce") as folder:
         now_path = _again(spec, dataclasses.replace(settings, results=Path(folder)))
         found = compare(then, load_record(now_path), path, now_path)
     _report(found, then)

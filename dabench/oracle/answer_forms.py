@@ -179,6 +179,14 @@ class Answerer(Protocol):
         ...
 
 
+def are_distributions(answers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Say which of (n, K) answers are finite, not negative and sum to 1, rounding aside."""
+    values = answers.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        fits: npt.NDArray[np.bool_] = (values >= -1e-6).all(1) & (abs(values.sum(1) - 1) <= 1e-3)
+    return fits
+
+
 def check_fits_task(info: OracleInfo, task: Task) -> None:
     """Compare what an oracle says of itself with the task.
 

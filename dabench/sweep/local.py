@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dabench.config.settings import Settings
+from dabench.store.scratch import scratch_folder
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.plan import Job
 from dabench.sweep.worker import run_in_worker
@@ -70,7 +70,7 @@ class LocalExecutor:
         self._workers, self._function = workers, function
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
-        self._logs = tempfile.TemporaryDirectory(prefix="dabench-sweep-")
+        self._logs = scratch_folder("sweep")
         self._children: list[_Child] = []
         _start_server()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from dabench.datasets.caching.cache_folder import sync_to_disk
+from dabench.datasets.caching.cache_folder import seal, sync_to_disk
 from dabench.datasets.decoding.images import decode, hash_file
 from dabench.errors import DataError
 
@@ -91,15 +90,17 @@ class ImageBuild(NamedTuple):
 
     def write_digest(self, folder: Path) -> None:
         """Write ``meta.json`` (digest) into an empty folder."""
-        self._write_meta(folder, [sha for _, sha in self.map_paths(hash_file, "reading")])
+        hashes = []
+        for _, sha in self.map_paths(hash_file, "reading"):
+            hashes.append(sha)
+            os.utime(folder)  # nothing is written for long, and the folder must not look left over
+        self._write_meta(folder, hashes)
 
     def _write_meta(self, folder: Path, hashes: list[str]) -> None:
         digest = hashlib.sha256(f"size {self.size}\n".encode())
         for entry, sha in zip(self.entries, hashes, strict=True):
             digest.update(f"{sha} {entry.name}\n".encode(errors="surrogateescape"))
-        with (folder / "meta.json").open("wb") as file:
-            file.write(json.dumps({"digest": digest.hexdigest()}).encode())
-            sync_to_disk(file)
+        seal(folder, digest=digest.hexdigest())
 
 
 def link_path(folder: Path, row: int) -> Path:

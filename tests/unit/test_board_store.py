@@ -116,6 +116,25 @@ def board(store: Store, *words: str) -> int:
     return main(["leaderboard", "--results", str(store.root), "--against", "usd", *words])
 
 
+def test_results_that_can_only_be_read(
+    store: Store, frozen: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with frozen(store.root):
+        assert board(store) == 0
+        out, error = capsys.readouterr()
+        assert "usd" in out
+        assert "table:" not in out
+        assert "leaderboard.csv: Permission denied" in error
+        assert error.rstrip().endswith("with --csv FILE")
+        assert board(store, "--csv", str(store.root / "mine.csv")) == 2
+        assert main(["show", str(only(store))]) == 0
+        assert main(["run", "--method", "source", "--results", str(store.root)]) == 2
+        assert "cannot write there (Permission denied)" in capsys.readouterr().err
+    table = tmp_path.parent / f"{tmp_path.name}.csv"
+    assert board(store, "--csv", str(table)) == 0
+    assert table.is_file()
+
+
 def test_the_command_counts_what_it_leaves_out(
     store: Store, made_run: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
