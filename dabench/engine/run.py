@@ -117,8 +117,9 @@ def _execute(
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:
         budget = Budget(spec.epochs, spec.batch_size)
-        checkpoint = board / "checkpoint.pt"
-        resume = Resume(checkpoint, identity, settings.checkpoint_every, settings.resume)
+        resume = Resume(
+            board / "checkpoint.pt", identity, settings.checkpoint_every, settings.resume
+        )
         run = Run(
             *(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume),
             source_parts=maker,
@@ -142,7 +143,7 @@ def _execute(
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]
     path = store.write(record, outcome.arrays)
-    checkpoint.unlink(missing_ok=True)
+    resume.delete()
     return RunResult(identity, path, record, False, board)
 
 

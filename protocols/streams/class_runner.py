@@ -18,7 +18,6 @@ from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
 from dabench.engine.stream import StreamLog
 from dabench.errors import ConfigError
-from dabench.protocols.offline.upper_bound import UpperBound
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 from dabench.protocols.streams.runner import StreamProtocol, StreamRunner
 from dabench.protocols.streams.scores import (
@@ -62,10 +61,9 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
                 f"--protocol.also_after: {type(method).__name__} answers after its update anyway"
             )
 
-    def before_batch(self, rows: IntArray) -> None:
-        """Hand labels to the row that is allowed to see them."""
-        if isinstance(self.method, UpperBound):
-            self.method.reveal(self.plan.truth[rows])
+    def labels(self, rows: IntArray) -> np.ndarray:
+        """Return one class an image."""
+        return self.plan.truth[rows]
 
     def record_answer(self, batch: TargetBatch, logits: Tensor) -> None:
         """Keep the method's and the source model's classes."""
@@ -175,7 +173,7 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
         return Outcome(
             scores=scores,
             curves=curves,
-            extras=tuple(sorted(self.method.extras | after)),
+            extras=tuple(sorted(self.extras | after)),
             arrays=self.arrays(),
             cost=self.costs(),
         )

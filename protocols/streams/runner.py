@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dabench.contract.access import Online, TargetBatch, to_float
-from dabench.contract.cost import Cost
+from dabench.contract.cost import Cost, GrantedCost
 from dabench.contract.data import ImageArray
 from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
@@ -22,9 +22,12 @@ from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, Stre
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Kind
-from dabench.engine.stream import Progress, restore_checkpoint, run_stream, save_checkpoint
+from dabench.engine.stream import Progress, run_stream
 from dabench.errors import AccessError, ConfigError
+from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
+from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
+from dabench.protocols.streams.checkpoint import Checkpoint
 from dabench.protocols.streams.extras import granted_extras
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 from dabench.protocols.streams.recorder import StreamRecorder
@@ -92,12 +95,13 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             self.batches += [(segment, part) for part in parts]
             steps.append(SegmentSteps(segment.name, first, len(self.batches)))
         self.layout = self.make_layout(tuple(steps))
-        resume = run.resume if run.resume is not None and run.resume.wanted else None
-        if resume is None:
+        self.checkpoint = Checkpoint(run.resume, self.cost) if run.resume is not None else None
+        resumed = run.resume is not None and run.resume.wanted
+        if not resumed:
             self.recorder.begin(0)
         self.method = self.start_method(0)
-        if resume is not None:
-            found = restore_checkpoint(resume, self.method, self.stream_log)
+        if resumed and self.checkpoint is not None:
+            found = self.checkpoint.restore(self.method, self.stream_log, len(self.batches))
             log.info(
                 "going on at step %d%s", self.stream_log.steps, "" if found else ": no checkpoint"
             )
@@ -109,6 +113,10 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     @abstractmethod
     def images(self) -> ImageArray:
         """The target domain's clear pictures by position."""
+
+    @abstractmethod
+    def labels(self, rows: IntArray) -> np.ndarray:
+        """Return the truth of some positions, for the row that is allowed to see it."""
 
     @property
     def weather_seed(self) -> int:
@@ -144,9 +152,6 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     def show_segment(self, segment: SegmentSteps) -> None:
         """Write pictures of a segment that begins."""
 
-    def before_batch(self, rows: IntArray) -> None:
-        """Do what precedes the rendering of a batch."""
-
     def before_step(self, batch: TargetBatch) -> None:
         """Do what precedes the method's step on a batch."""
 
@@ -166,11 +171,12 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             )
         self.check_method(method)
         network = copy.deepcopy(self.source)
-        network.cost = self.cost
+        network.cost = GrantedCost(self.cost)
         extras = granted_extras(method, self.plan, self.context)
         task, size = self.plan.task, self.plan.stream.batch_size
         seed_everything(seed(self.context.seed, "adaptation", str(number)))
-        method.begin(Online(task, network, size, self.context.seed, self.recorder, extras))
+        recorder = GrantedRecorder(self.recorder)
+        method.begin(Online(task, network, size, self.context.seed, recorder, extras))
         return method.to(self.context.device)
 
     # -- the stream loop -------------------------------------------------------------------------
@@ -217,14 +223,20 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
         """Render the batches of some steps, each when its turn has come."""
         for segment, rows in self.batches[first:last]:
-            self.before_batch(rows)
+            if sees_labels(self.method):
+                self.method.reveal(self.labels(rows))
             yield to_float(render(self.images, rows, segment, self.weather_seed))
 
     def keep_checkpoint(self) -> None:
         """Write the state every few steps."""
-        resume = self.context.resume
-        if resume is not None and resume.every and self.stream_log.steps % resume.every == 0:
-            save_checkpoint(resume, self.method, self.stream_log)
+        every = self.context.resume.every if self.context.resume is not None else 0
+        if self.checkpoint is not None and every and self.stream_log.steps % every == 0:
+            self.checkpoint.save(self.method, self.stream_log)
+
+    @property
+    def extras(self) -> frozenset[str]:
+        """What the method was handed beyond the grant, by name."""
+        return self.method.extras | ({TARGET_LABELS} if sees_labels(self.method) else frozenset())
 
     def costs(self) -> dict[str, float]:
         """Return what the run cost."""

@@ -134,6 +134,14 @@ def test_what_a_line_came_from(made_run: Make) -> None:
     assert pd.isna(found["images_forward"])
 
 
+def test_target_labels_make_an_upper_bound_under_any_name(made_run: Make) -> None:
+    """Records of the bound itself that are older than the mark stand as they did."""
+    told = [made_run("shiny", seed, 0.99, extras=["target-labels"]) for seed in (0, 1)]
+    found = lines([*told, *runs(made_run, "usd", [0.7, 0.8]), made_run("target-supervised", 0)])
+    assert found["oracle"].to_dict() == {"shiny": True, "usd": False, "target-supervised": True}
+    assert found.loc["shiny", "extras"] == "target-labels"
+
+
 def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
     frame = table([])
     assert list(frame.columns) == COLUMNS
