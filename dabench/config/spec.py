@@ -18,8 +18,8 @@ from dabench.config.signature import signature_options, validate_options
 from dabench.errors import ConfigError, did_you_mean
 
 _SPEC_DEFAULTS: dict[str, Any] = {"freeze": 0}
-#: kind of task -> batch size where none is given, and the least
-_BATCH_SIZES = {"classification": (64, 2), "segmentation": (1, 1)}
+#: kind of task -> batch size where none is given
+_BATCH_SIZES = {"classification": 64, "segmentation": 1}
 _FROM_DATA = (
     *("source", "target", "backbone", "weights", "image_size"),
     *("epochs", "batch_size", "source_epochs", "freeze"),
@@ -76,7 +76,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     registry.check_data_kind(protocol, dataset, registry.DATASETS[dataset].kind)
     data = registry.dataset(dataset)
     _check_domains(protocol, dataset, data)
-    common = _fill(given, dataset, data, registry.kind_of(protocol))
+    common = _fill(given, protocol, dataset, data, registry.kind_of(protocol))
     method_class = registry.method(method)
     fields: dict[str, Any] = {
         "method": method,
@@ -149,9 +149,13 @@ def _with_prefix(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def _fill(given: Mapping[str, Any], dataset: str, data: type[Any], kind: str) -> dict[str, Any]:
+def _fill(
+    given: Mapping[str, Any], protocol: str, dataset: str, data: type[Any], kind: str
+) -> dict[str, Any]:
     """Fill in what data set and kind of task decide; check domains' names and batch size."""
-    usual, least = _BATCH_SIZES[kind]
+    usual = _BATCH_SIZES[kind]
+    # training normalises by its batches; on a stream no layer needs more than one image
+    least = 1 if protocol in registry.STREAMS else 2
     defaults = {**_SPEC_DEFAULTS, "batch_size": usual, **getattr(data, "defaults", {})}
     if given.get("batch-size", usual) < least:
         raise ConfigError(f"--batch-size {given['batch-size']}: expected {least} or more")

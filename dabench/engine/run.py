@@ -32,7 +32,7 @@ from dabench.oracle.open import open_source
 from dabench.source_models.classifier import Recipe
 from dabench.source_models.loading import load_or_train
 from dabench.source_models.parts import SourceParts
-from dabench.store.identity import run_digest
+from dabench.store.identity import id_versions, run_digest
 from dabench.store.reading import load_record
 from dabench.store.store import Store
 
@@ -219,7 +219,7 @@ def _init(spec: RunSpec) -> Any:
 
 def run_id(spec: RunSpec, parts: _Parts) -> str:
     """SHA-256 of the full spec with versions, digests, device and threads (first 16 digits)."""
-    versions = {"method": parts.method.version, "protocol": parts.protocol.version}
+    versions = id_versions(parts.method.version, parts.protocol.version, spec.init)
     return run_digest(spec.to_dict(), versions, parts.ids)
 
 
@@ -231,8 +231,7 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
         "ids": parts.ids,
         "versions": {
             "dabench": dabench.__version__,
-            "method": parts.method.version,
-            "protocol": parts.protocol.version,
+            **id_versions(parts.method.version, parts.protocol.version, spec.init),
             **package_versions(),
         },
         "environment": process_environment(spec.device, spec.threads),

@@ -17,8 +17,13 @@ from dabench.errors import ConfigError
 def reestimate_batchnorm(net: Network, batches: Iterable[Tensor]) -> None:
     """Replace BatchNorm statistics by their averages over unlabelled batches (``bn-target``).
 
-    Statistics are cumulative averages over the batches (momentum None), weights stay as they are;
-    frozen stages are included, because this is an initialisation and not training.
+    Statistics are cumulative averages over the images, so that a small last batch weighs little; a
+    batch of a single image has no variance where a channel is one value, and is left out unless it
+    is the first. Weights stay as they are; frozen stages are included, because this is an
+    initialisation and not training.
+
+    Raises:
+        ConfigError: the network has no BatchNorm.
     """
     layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not layers:
@@ -28,10 +33,15 @@ def reestimate_batchnorm(net: Network, batches: Iterable[Tensor]) -> None:
     net.eval()
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None
         layer.train()
+    seen = 0
     with torch.no_grad():
         for images in batches:
+            if seen and len(images) == 1:
+                continue
+            seen += len(images)
+            for layer in layers:
+                layer.momentum = len(images) / seen
             net(images)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

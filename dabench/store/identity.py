@@ -15,6 +15,15 @@ COLUMN_FIELDS = (
     *("epochs", "batch_size", "source_epochs", "freeze", "protocol_options"),
 )
 
+#: versions of the starts (``--init``) whose numbers have changed since they came
+INIT_VERSIONS = {"bn-target": "2"}
+
+
+def id_versions(method: str, protocol: str, init: str) -> dict[str, str]:
+    """Return the versions that are part of a run's id, by what they are of."""
+    own = {"init": INIT_VERSIONS[init]} if init in INIT_VERSIONS else {}
+    return {"method": method, "protocol": protocol} | own
+
 
 def column_key(spec: Mapping[str, Any]) -> str:
     """Return the key of a table's column: the protocol's side of a spec, without the seed.
@@ -32,9 +41,11 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
 
     Args:
         spec: the full spec.
-        versions: those of ``method`` and ``protocol``; others are left out.
+        versions: those of ``method``, ``protocol`` and ``init``, where it has one; others are
+            left out.
         ids: of data, stream and source model.
     """
-    kept = {name: versions[name] for name in ("method", "protocol")}
+    own = ("init",) if "init" in versions else ()
+    kept = {name: versions[name] for name in ("method", "protocol", *own)}
     text = json.dumps([spec, kept, ids], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

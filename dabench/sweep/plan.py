@@ -13,6 +13,7 @@ from typing import Any
 from dabench import registry
 from dabench.config.command import changed_protocol_options
 from dabench.config.spec import RunSpec, changed_options
+from dabench.store.identity import id_versions
 from dabench.store.records import Record
 from dabench.store.store import Store
 
@@ -116,15 +117,13 @@ def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool = False) ->
 
 def versions_of(spec: RunSpec) -> dict[str, str]:
     """Return the versions that are part of a run id."""
-    return {
-        "method": registry.method(spec.method).version,
-        "protocol": registry.protocol(spec.protocol).version,
-    }
+    method, protocol = registry.method(spec.method), registry.protocol(spec.protocol)
+    return id_versions(method.version, protocol.version, spec.init)
 
 
 def _identity(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
     """Return all of a run id that is known before data and source model are there."""
-    own = {name: versions.get(name) for name in ("method", "protocol")}
+    own = {name: versions.get(name) for name in ("method", "protocol", "init")}
     return json.dumps([dict(spec), own], sort_keys=True)
 
 

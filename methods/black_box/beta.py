@@ -46,6 +46,7 @@ class BETA(Branches):
         fine_tune: share of the epochs, the last ones, with information maximisation alone.
     """
 
+    version: ClassVar[str] = "2"
     needs_probabilities: ClassVar[bool] = True
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
     tau: Share = 0.8
@@ -84,11 +85,13 @@ class BETA(Branches):
         if self.distilling and epoch:
             found = self.survey_branches()
             if epoch in distillation.refresh_epochs(self.distillation_epochs):
-                mean = torch.stack(found).mean(0)
+                mean = distillation.mean_of_logits(found)
                 self.bank = self.memory * self.bank + (1 - self.memory) * mean
             if self.dividing:
                 for b, p in enumerate(found):
                     self._divide(b, p)
+                # until both splits have two parts nothing says which labels are doubtful
+                self.dividing = all(0 < int((q >= self.tau).sum()) < len(q) for q in self.posterior)
         self.train()
 
     def _divide(self, b: int, p: Tensor) -> None:

@@ -17,7 +17,7 @@ def centroid_labels(features: Tensor, p: Tensor, rows: Tensor | None = None) -> 
 
     z_i = normalise([f_i, 1]);  c_k = sum_i p_ik z_i / sum_i p_ik;  y_i = argmax_k cos(z_i, c_k);
     then the centroids are recomputed once from the hard labels. Classes that nobody is predicted
-    to be are no candidates.
+    to be are no candidates; nor, in the second round, are those that lost all their images.
 
     Args:
         features: (N, D) bottleneck features.
@@ -34,9 +34,9 @@ def centroid_labels(features: Tensor, p: Tensor, rows: Tensor | None = None) -> 
     use = torch.ones(len(p), dtype=torch.bool, device=p.device) if rows is None else rows
     if not bool(use.any()):
         return p.argmax(1)
-    candidates = torch.bincount(p[use].argmax(1), minlength=p.shape[1]) > 0
-    weight = p[use]
+    labels, weight = p.argmax(1), p[use]
     for _ in range(2):
+        candidates = torch.bincount(labels[use], minlength=p.shape[1]) > 0
         centroids = F.normalize(weight.T @ z[use] / (weight.sum(0)[:, None] + 1e-8), dim=1)
         similarity = (z @ centroids.T).masked_fill(~candidates, -2.0)
         labels = similarity.argmax(1)
@@ -51,8 +51,9 @@ def running_labels(
 
     S_k = memory * S_k(old) + sum_i p_ik z_i, y_i = argmax_k cos(z_i, S_k), then S is computed once
     more with the hard labels in place of p. Candidates are the classes that somebody in this batch
-    is predicted to be (argmax of p), and those that an earlier batch was labelled with, until their
-    mass has faded to 0. With a memory of 0 this is :func:`centroid_labels`.
+    is predicted to be (argmax of p; in the second round: was labelled with), and those that an
+    earlier batch was labelled with, until their mass has faded to 0. With a memory of 0 this is
+    :func:`centroid_labels`.
 
     Args:
         features: (B, D) bottleneck features.
@@ -68,9 +69,9 @@ def running_labels(
     """
     z = unit_features(features)
     old_sums, old_mass = memory * sums, memory * mass
-    candidates = old_mass + torch.bincount(p.argmax(1), minlength=p.shape[1]) > 0
-    weight = p
+    labels, weight = p.argmax(1), p
     for _ in range(2):
+        candidates = old_mass + torch.bincount(labels, minlength=p.shape[1]) > 0
         new_sums = old_sums + weight.T @ z
         similarity = (z @ F.normalize(new_sums, dim=1).T).masked_fill(~candidates, -2.0)
         labels = similarity.argmax(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +29,17 @@ def adaptive_smoothing(answers: Tensor, hard_mass: float | None = None) -> Tenso
         top = torch.full_like(top, hard_mass)
     others = (1 - top) / (answers.shape[1] - 1)
     return others.expand_as(answers).scatter(1, index, top)
+
+
+def mean_of_logits(found: Sequence[Tensor]) -> Tensor:
+    """Return softmax(mean of logits) of networks whose (N, K) probabilities are given.
+
+    It is their normalised geometric mean: logits are log-probabilities but for a constant a row.
+
+    Source: BETA's code (xyupeng/BETA), which answers and refreshes its memory so.
+    """
+    tiny = torch.finfo(found[0].dtype).tiny
+    return torch.stack(tuple(found)).clamp_min(tiny).log().mean(0).softmax(1)
 
 
 def refresh_epochs(epochs: int) -> frozenset[int]:

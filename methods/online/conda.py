@@ -58,6 +58,7 @@ class ConDA(OnlineMethod):
         max_norm: norm c of ``grad_norm``.
     """
 
+    version: ClassVar[str] = "2"
     reconstruction: ClassVar[bool] = True
     extras: ClassVar[frozenset[str]] = frozenset({"buffer"})
 

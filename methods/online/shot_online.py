@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,6 +37,7 @@ class ShotOnline(OnlineMethod):
         max_norm: norm c of ``grad_norm``.
     """
 
+    version: ClassVar[str] = "2"
     sums: Tensor
     mass: Tensor
 

@@ -45,6 +45,7 @@ class UCLGV(OnlineMethod):
         max_norm: norm c of ``grad_norm``.
     """
 
+    version: ClassVar[str] = "2"
     reconstruction: ClassVar[bool] = True
     extras: ClassVar[frozenset[str]] = frozenset({"buffer"})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -41,6 +41,7 @@ class Shot(OfflineMethod):
         im_weight: weight of information maximisation.
     """
 
+    version: ClassVar[str] = "2"
     lr: Annotated[float, Field(gt=0)] = 1e-2
     backbone_factor: Annotated[float, Field(ge=0)] = 0.1
     pseudo_weight: Annotated[float, Field(ge=0)] = 0.3

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dabench.methods.functional.centroids import centroid_labels
+from dabench.methods.functional.centroids import centroid_labels, running_labels
 
 
 def reference(features: np.ndarray, p: np.ndarray, use: np.ndarray) -> np.ndarray:
     z = np.hstack([features, np.ones((len(features), 1))])
     z /= np.linalg.norm(z, axis=1, keepdims=True)
-    present = sorted(set(p[use].argmax(1)))
-    weight = p.copy()
-    labels = np.zeros(len(p), dtype=int)
+    labels, weight = p.argmax(1), p.copy()
     for _ in range(2):
+        present = sorted(set(labels[use]))
         centroids = {}
         for k in present:
             c = sum(weight[i, k] * z[i] for i in np.flatnonzero(use))
@@ -42,3 +41,14 @@ def test_absent_class_is_no_candidate_and_empty_rows_fall_back_to_argmax() -> No
     assert int(centroid_labels(features, p).max()) < 2
     nobody = torch.zeros(3, dtype=torch.bool)
     assert centroid_labels(features, p, nobody).tolist() == p.argmax(1).tolist()
+
+
+def test_a_class_that_lost_its_images_attracts_nobody() -> None:
+    features = torch.tensor([[-1.0], [8.0], [-1.0], [-4.0], [-4.0]])
+    logits = [[-0.8, -3.7, 0.2], [0.5, 0.6, -0.3], [-0.6, -0.2, 2.5], [0.9, -2.3, -0.8]]
+    p = torch.tensor([*logits, [-0.5, 1.9, -1.0]]).softmax(1)
+    assert centroid_labels(features, p).tolist() == [2, 2, 2, 1, 1]
+    nothing = torch.zeros(3, 2), torch.zeros(3)
+    labels, _, mass = running_labels(features, p, *nothing, memory=0.5)
+    assert labels.tolist() == [2, 2, 2, 1, 1]
+    assert mass.tolist() == [0, 2, 3]

@@ -124,3 +124,12 @@ def test_distillation_never_vanishes():
     found = [distillation.distillation_epochs(20, share) for share in (0.0, 0.5, 0.97)]
     assert found == [20, 10, 1]
     assert distillation.distillation_epochs(1, 0.5) == 1
+
+
+def test_the_mean_of_logits_from_probabilities() -> None:
+    logits = torch.tensor([[[10.0, 0.0, 0.0]], [[0.0, 2.0, 0.0]]])
+    found = distillation.mean_of_logits(logits.softmax(2))
+    torch.testing.assert_close(found, torch.tensor([[0.976, 0.018, 0.007]]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found, logits.mean(0).softmax(1))
+    sure = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    assert distillation.mean_of_logits([sure, sure]).isfinite().all()

@@ -172,6 +172,15 @@ def test_reestimated_batchnorm_averages_over_batches_and_keeps_weights() -> None
     torch.testing.assert_close(first[1].running_mean, (means[0] + means[1]) / 2)
 
 
+def test_reestimated_batchnorm_weighs_batches_by_their_images() -> None:
+    model = net()
+    batches = [to_float(PICTURES[:24]), to_float(PICTURES[24:32]), to_float(PICTURES[32:])]
+    reestimate_batchnorm(model, batches)  # the last holds one image, which the bottleneck refuses
+    first = model.backbone.blocks[0]
+    means = [first[0]((b - model.mean) / model.std).mean(dim=(0, 2, 3)) for b in batches]
+    torch.testing.assert_close(first[1].running_mean, 0.75 * means[0] + 0.25 * means[1])
+
+
 def test_frozen_stages_are_reestimated_and_stay_in_eval() -> None:
     model = net()
     model.freeze_trunk(1)

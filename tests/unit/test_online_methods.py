@@ -21,6 +21,7 @@ from dabench.contract.network import Network
 from dabench.contract.types import Task
 from dabench.errors import AccessError, ConfigError
 from dabench.methods.functional.losses import entropy
+from dabench.methods.online.cotta import augment
 from dabench.methods.online.sar import below_top
 from dabench.networks.network import ClassifierNetwork, build_classifier
 
@@ -423,6 +424,34 @@ def test_cotta_restores_everything_with_certainty() -> None:
     start = copy.deepcopy(method.net.state_dict())
     push(method, 0)
     assert same(start, method.net.state_dict())
+
+
+def test_cottas_symmetric_loss_is_the_mean_of_both_directions() -> None:
+    logits, answer = torch.randn(5, K, requires_grad=True), torch.randn(5, K)
+    method, _ = begun("cotta", {"loss": "symmetric"})
+    p, q = logits.softmax(1), answer.softmax(1)
+    expected = -((q * p.log() + p * q.log()).sum(1) / 2).mean()
+    torch.testing.assert_close(method._loss(logits, answer), expected)
+    assert method._loss(logits, answer).requires_grad
+
+
+def test_cottas_views_shift_by_an_eighth() -> None:
+    torch.manual_seed(0)
+    images = torch.zeros(400, 3, 32, 32)
+    images[:, :, 16, 16] = 1.0
+    views = augment(images, flip=False).mean(1).flatten(1)
+    places = views.argmax(1)
+    shifts = torch.stack((places // 32 - 16, places % 32 - 16)).abs()
+    assert 3 <= int(shifts.max()) <= 5  # 4, and what a rotation about the middle adds
+
+
+@variants
+def test_one_image_a_batch(name: str, options: dict[str, Any]) -> None:
+    method, _ = begun(name, options)
+    for i in range(3):
+        answer = push(method, i, count=1)
+        assert answer.shape == (1, K)
+        assert bool(answer.isfinite().all())
 
 
 def normless() -> Network:
