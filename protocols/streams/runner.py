@@ -20,11 +20,13 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, StreamPlan
 from dabench.contract.seeding import seed, seed_everything
+from dabench.contract.signals import postponed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Kind
-from dabench.engine.stream import Progress, restore_checkpoint, run_stream, save_checkpoint
+from dabench.engine.stream import Progress, restore_checkpoint, run_stream
 from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.grants import check_grant
+from dabench.protocols.streams.checkpoints import Checkpoints
 from dabench.protocols.streams.extras import granted_extras
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 from dabench.protocols.streams.recorder import StreamRecorder
@@ -92,6 +94,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             self.batches += [(segment, part) for part in parts]
             steps.append(SegmentSteps(segment.name, first, len(self.batches)))
         self.layout = self.make_layout(tuple(steps))
+        self.checkpoints = Checkpoints(run.resume, len(self.batches))
         resume = run.resume if run.resume is not None and run.resume.wanted else None
         if resume is None:
             self.recorder.begin(0)
@@ -187,7 +190,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
                     self.stream_log.skipped += self.method.updates_skipped
                     self.method = self.start_method(number)
                 self.run_segment(segment, bar)
-            self.after_segment(number)
+            with self.checkpoints.last(self.method, self.stream_log):
+                self.after_segment(number)
         bar.close()
 
     def run_segment(self, segment: SegmentSteps, bar: tqdm[Any]) -> None:
@@ -195,36 +199,33 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         begin = self.stream_log.steps
         if begin == segment.first:
             self.show_segment(segment)
-        arrived = sum(len(rows) for _, rows in self.batches[:begin])
-        for batch, logits in run_stream(
+        steps = run_stream(
             self.method,
             self.render_batches(begin, segment.last),
             self.stream_log,
-            arrived,
+            sum(len(rows) for _, rows in self.batches[:begin]),
             num_classes=self.plan.task.num_classes,
             dense=self.protocol.kind == "segmentation",
             before_step=self.before_step,
-        ):
-            self.record_answer(batch, logits)
-            bar.set_description(f"{segment.name}: {self.progress_text(segment)}", refresh=False)
-            bar.update()
-            last = self.stream_log.steps - 1
-            if last % LIVE_EVERY == 0:
-                self.write_live_point(segment, last)
-            self.recorder.step = self.stream_log.steps
-            self.keep_checkpoint()
+        )
+        with postponed() as let_interrupt:  # in mid-step method and log do not fit each other
+            for batch, logits in steps:
+                self.record_answer(batch, logits)
+                bar.set_description(f"{segment.name}: {self.progress_text(segment)}", refresh=False)
+                bar.update()
+                last = self.stream_log.steps - 1
+                if last % LIVE_EVERY == 0:
+                    self.write_live_point(segment, last)
+                self.recorder.step = self.stream_log.steps
+                self.checkpoints.after_step(self.method, self.stream_log)
+                with self.checkpoints.last(self.method, self.stream_log):
+                    let_interrupt()
 
     def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
         """Render the batches of some steps, each when its turn has come."""
         for segment, rows in self.batches[first:last]:
             self.before_batch(rows)
             yield to_float(render(self.images, rows, segment, self.weather_seed))
-
-    def keep_checkpoint(self) -> None:
-        """Write the state every few steps."""
-        resume = self.context.resume
-        if resume is not None and resume.every and self.stream_log.steps % resume.every == 0:
-            save_checkpoint(resume, self.method, self.stream_log)
 
     def costs(self) -> dict[str, float]:
         """Return what the run cost."""
