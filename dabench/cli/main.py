@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from dabench import registry
 from dabench.cli.parser import COMMANDS, Parser, build_parsers, dotted_options, join_dotted
 from dabench.config.options import merge
+from dabench.contract.signals import end_of, terminable
 from dabench.errors import ConfigError, did_you_mean, explain
 
 if TYPE_CHECKING:
@@ -22,24 +23,30 @@ if TYPE_CHECKING:
     from dabench.config.spec import RunSpec
     from dabench.engine.run import RunResult
 
-EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
+EXIT_BUG, EXIT_USER, EXIT_PIPE = 1, 2, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0 (fine), 2 (user's error), 1 (bug), 130 (Ctrl-C), 141 (no reader)."""
+    """Run a command; return its exit code.
+
+    0 is fine, 2 a user's error, 1 a bug, 130 Ctrl-C, 143 SIGTERM, 141 a reader that went away.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one that lacks a character shows a sign for it
             stream.reconfigure(errors="replace")
     try:
-        code = _dispatch(argv)
+        with terminable():
+            code = _dispatch(argv)
         sys.stdout.flush()  # a reader that went away is noticed here, not at the interpreter's end
         return code
     except SystemExit as stop:  # argparse after --help or --version
         return int(stop.code or 0)
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        how, code = end_of(stop)
+        said = getattr(stop, "__notes__", ["nothing half-written; the same command starts again"])
+        print(f"{how}; {'; '.join(said)}", file=sys.stderr)
+        return code
     except BrokenPipeError:  # `dabench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_PIPE

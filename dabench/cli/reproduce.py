@@ -44,7 +44,9 @@ def reproduce(args: argparse.Namespace) -> int:
     for option in new_options(then):
         print(f"note: {option} did not exist when the record was made")
     with scratch_folder("reproduce") as folder:
-        now_path = _again(spec, dataclasses.replace(settings, results=Path(folder)))
+        # no checkpoints in a folder that goes away
+        again = dataclasses.replace(settings, results=Path(folder), checkpoint_every=0)
+        now_path = _again(spec, again)
         found = compare(then, load_record(now_path), path, now_path)
     _report(found, then)
     return 0 if found.identical else EXIT_DIFFERENT

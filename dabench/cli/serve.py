@@ -22,7 +22,7 @@ DEFAULT_PROTOCOL = "bb-uda"
 
 
 def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
-    """Serve until Ctrl-C.
+    """Serve until Ctrl-C or SIGTERM.
 
     Args:
         args: what the parser of ``serve-source`` found.
@@ -64,7 +64,11 @@ def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
             flush=True,
         )
 
-    serve(answerer, args.host, port, token, ready=ready)
+    try:
+        serve(answerer, args.host, port, token, ready=ready)
+    except KeyboardInterrupt as stop:
+        stop.add_note("the source model is served no longer")
+        raise
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dabench.cli.parser import AXES, dotted_options
+from dabench.contract.signals import end_of
 from dabench.errors import ConfigError
 from dabench.store.store import Store
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from dabench.sweep.loop import Tally
     from dabench.sweep.plan import SweepPlan
 
-EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_BUG, EXIT_USER = 1, 2
 _OWN = ("command", "help", "grid", "workers", "dry_run", *AXES)
 
 
@@ -144,16 +145,17 @@ def _run(plan: SweepPlan, settings: Settings, workers: int) -> int:
     view = ProgressView(plan.jobs, executor.slots, live=settings.progress)
     try:
         run_jobs(plan.jobs, executor, Store(settings.results), view, tally)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         view.close()
         executor.close()
+        how, code = end_of(stop)
         left = len(plan.jobs) - len(tally.done) - len(tally.failed)
         print(
-            f"interrupted: {len(tally.done)} done, {len(tally.failed)} failed, {left} left; "
-            "nothing half-written; the same command goes on from here",
+            f"{how}: {len(tally.done)} done, {len(tally.failed)} failed, {left} left; nothing "
+            "half-written; the same command goes on from here (--resume: streams in the middle)",
             file=sys.stderr,
         )
-        return EXIT_INTERRUPTED
+        return code
     finally:
         view.close()
         executor.close()

@@ -182,14 +182,14 @@ def build_trainer(epochs: int, device: str, callbacks: list[Callback]) -> lightn
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Undo what Lightning makes of Ctrl-C: ``sys.exit(1)`` and a SIGINT that is ignored."""
+    """Undo what Lightning makes of an interruption: ``sys.exit(1)``, and Ctrl-C that is ignored."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, handler)
-            raise KeyboardInterrupt from stop
+            raise stop.__context__ from None
         raise
 
 

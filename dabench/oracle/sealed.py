@@ -73,11 +73,8 @@ class Sealed:
         if pipe is not None:
             pipe.close()
         if child is not None:
-            child.terminate()
-            child.join(5)
-            if child.is_alive():
-                child.kill()
-                child.join()
+            child.kill()  # it is deaf to SIGTERM; its files are published whole or not at all
+            child.join()
             child.close()
 
     def _start(self) -> None:

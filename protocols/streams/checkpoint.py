@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Resume
 from dabench.engine.stream import Progress
 from dabench.errors import CacheError, reason_of
+from dabench.networks.tensor_files import load_tensors, report_damage
 
 FORMAT = 2
 #: bytes before every part of the journal that say how long it is
@@ -73,7 +73,8 @@ class Checkpoint:
         path, identity = self._resume.path, self._resume.identity
         if not path.is_file():
             return False
-        state = _read(path)
+        with report_damage("checkpoint", path, "delete it, or start afresh without --resume"):
+            state = load_tensors(path)
         if state.get("identity") != identity:
             raise CacheError(
                 f"checkpoint {path} belongs to run {state.get('identity')}, not to "
@@ -165,17 +166,6 @@ def _unpack(found: Any) -> list[Any]:
     flat, shapes = found
     sizes = [torch.Size(shape).numel() for shape in shapes]
     return [part.reshape(shape) for part, shape in zip(flat.split(sizes), shapes, strict=True)]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
-        raise CacheError(
-            f"checkpoint {path} cannot be read ({reason_of(error)}); delete it, "
-            "or start afresh without --resume"
-        ) from error
-    return state
 
 
 def _random_state() -> dict[str, Any]:

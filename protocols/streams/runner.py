@@ -20,6 +20,7 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, StreamPlan
 from dabench.contract.seeding import seed, seed_everything
+from dabench.contract.signals import postponed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Kind
 from dabench.engine.stream import Progress, run_stream
@@ -27,7 +28,7 @@ from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
 from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
-from dabench.protocols.streams.checkpoint import Checkpoint
+from dabench.protocols.streams.checkpoints import Checkpoints
 from dabench.protocols.streams.extras import granted_extras
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 from dabench.protocols.streams.recorder import StreamRecorder
@@ -95,13 +96,12 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             self.batches += [(segment, part) for part in parts]
             steps.append(SegmentSteps(segment.name, first, len(self.batches)))
         self.layout = self.make_layout(tuple(steps))
-        self.checkpoint = Checkpoint(run.resume, self.cost) if run.resume is not None else None
-        resumed = run.resume is not None and run.resume.wanted
-        if not resumed:
+        self.checkpoints = Checkpoints(run.resume, self.cost, len(self.batches))
+        if not self.checkpoints.wanted:
             self.recorder.begin(0)
         self.method = self.start_method(0)
-        if resumed and self.checkpoint is not None:
-            found = self.checkpoint.restore(self.method, self.stream_log, len(self.batches))
+        if self.checkpoints.wanted:
+            found = self.checkpoints.restore(self.method, self.stream_log)
             log.info(
                 "going on at step %d%s", self.stream_log.steps, "" if found else ": no checkpoint"
             )
@@ -193,7 +193,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
                     self.stream_log.skipped += self.method.updates_skipped
                     self.method = self.start_method(number)
                 self.run_segment(segment, bar)
-            self.after_segment(number)
+            with self.checkpoints.last(self.method, self.stream_log):
+                self.after_segment(number)
         bar.close()
 
     def run_segment(self, segment: SegmentSteps, bar: tqdm[Any]) -> None:
@@ -201,24 +202,27 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         begin = self.stream_log.steps
         if begin == segment.first:
             self.show_segment(segment)
-        arrived = sum(len(rows) for _, rows in self.batches[:begin])
-        for batch, logits in run_stream(
+        steps = run_stream(
             self.method,
             self.render_batches(begin, segment.last),
             self.stream_log,
-            arrived,
+            sum(len(rows) for _, rows in self.batches[:begin]),
             num_classes=self.plan.task.num_classes,
             dense=self.protocol.kind == "segmentation",
             before_step=self.before_step,
-        ):
-            self.record_answer(batch, logits)
-            bar.set_description(f"{segment.name}: {self.progress_text(segment)}", refresh=False)
-            bar.update()
-            last = self.stream_log.steps - 1
-            if last % LIVE_EVERY == 0:
-                self.write_live_point(segment, last)
-            self.recorder.step = self.stream_log.steps
-            self.keep_checkpoint()
+        )
+        with postponed() as let_interrupt:  # in mid-step method and log do not fit each other
+            for batch, logits in steps:
+                self.record_answer(batch, logits)
+                bar.set_description(f"{segment.name}: {self.progress_text(segment)}", refresh=False)
+                bar.update()
+                last = self.stream_log.steps - 1
+                if last % LIVE_EVERY == 0:
+                    self.write_live_point(segment, last)
+                self.recorder.step = self.stream_log.steps
+                self.checkpoints.after_step(self.method, self.stream_log)
+                with self.checkpoints.last(self.method, self.stream_log):
+                    let_interrupt()
 
     def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
         """Render the batches of some steps, each when its turn has come."""
@@ -226,12 +230,6 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             if sees_labels(self.method):
                 self.method.reveal(self.labels(rows))
             yield to_float(render(self.images, rows, segment, self.weather_seed))
-
-    def keep_checkpoint(self) -> None:
-        """Write the state every few steps."""
-        every = self.context.resume.every if self.context.resume is not None else 0
-        if self.checkpoint is not None and every and self.stream_log.steps % every == 0:
-            self.checkpoint.save(self.method, self.stream_log)
 
     @property
     def extras(self) -> frozenset[str]:

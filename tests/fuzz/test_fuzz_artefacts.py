@@ -106,9 +106,7 @@ def scores(place: Any, protocol: str) -> list[Any]:
     return found
 
 
-def run_once(
-    words: tuple[str, ...], workplace: Callable[..., Any], at: Path
-) -> Callable[[], Any]:
+def run_once(words: tuple[str, ...], workplace: Callable[..., Any], at: Path) -> Callable[[], Any]:
     """Return a maker of workplaces where a run has been made, once."""
 
     def get() -> Any:

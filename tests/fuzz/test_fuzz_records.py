@@ -94,9 +94,7 @@ def studied(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(
-    studied: Path, workplace: Callable[..., Any]
-) -> Any:
+def place(studied: Path, workplace: Callable[..., Any]) -> Any:
     """A workplace with three runs of three kinds, made once."""
     if not studied.exists():
         made = workplace()

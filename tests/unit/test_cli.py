@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -259,12 +260,25 @@ def test_disk_errors_name_the_path(run: Run, monkeypatch: pytest.MonkeyPatch, nu
     assert err.startswith(f"error: /disk/file: {os.strerror(number)}; ")
 
 
-def test_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("number", "code", "how"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_interrupt(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, how: str
+) -> None:
+    def interrupted(*_: Any) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            if number == signal.SIGTERM:  # to the group and by the parent: once is enough
+                os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(sys.modules["dabench.engine.run"], "execute", fail)
-    assert run() == (130, "", "interrupted; nothing half-written\n")
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys.modules["dabench.engine.run"], "execute", interrupted)
+    said = f"{how}; nothing half-written; the same command starts again\n"
+    assert run() == (code, "", said)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_show(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

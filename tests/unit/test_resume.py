@@ -42,19 +42,26 @@ def record(results: Path) -> tuple[dict[str, object], dict[str, np.ndarray]]:
 
 
 @pytest.mark.slow
-def test_a_killed_process_resumes_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGKILL, -9, ""), (signal.SIGTERM, 143, "the same command with --resume goes on")],
+)
+def test_a_killed_process_resumes_bit_for_bit(
+    tmp_path: Path, number: int, code: int, said: str
+) -> None:
     cache, killed, whole = tmp_path / "cache", tmp_path / "killed", tmp_path / "whole"
     subprocess.run(command(whole, cache), check=True, capture_output=True)
     process = subprocess.Popen(
-        command(killed, cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(killed, cache), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 200
     while not (found := list(killed.glob("runs/*/checkpoint.pt"))):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.kill(process.pid, number)
+    assert said in process.communicate()[1]
+    assert process.returncode == code
     assert found[0].is_file()
     assert not list(killed.glob("records/**/*.json"))
     subprocess.run(command(killed, cache, "--resume"), check=True, capture_output=True)

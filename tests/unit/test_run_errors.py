@@ -171,11 +171,16 @@ def test_a_failed_run_can_be_run_again(
 
 
 @pytest.mark.usefixtures("small")
-def test_ctrl_c_leaves_nothing_half_written(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_leaves_nothing_half_written(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    exit_code: int,
 ) -> None:
     def interrupt(*args: Any) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr(registry.method("usd"), "training_step", interrupt)
     before = signal.getsignal(signal.SIGINT)
@@ -184,7 +189,7 @@ def test_ctrl_c_leaves_nothing_half_written(
         assert signal.getsignal(signal.SIGINT) is before  # Lightning switches Ctrl-C off
     finally:
         signal.signal(signal.SIGINT, before)
-    assert code == 130
+    assert code == exit_code
     assert out == ""
     assert "Traceback" not in err
     assert not [p for p in (tmp_path / "results" / "records").rglob("*") if p.is_file()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,8 @@ class Scripted:
     def wait(self, seconds: float) -> list[Stage | Ended]:
         job = self.under_way.pop(0)
         fate = self.fates.get(f"seed{job.spec.seed}")
-        if fate is KeyboardInterrupt:
-            raise KeyboardInterrupt
+        if isinstance(fate, signal.Signals):
+            os.kill(os.getpid(), fate)
         if fate is not None:
             return [Ended(job, 1.0, **fate)]
         spec = job.spec
@@ -139,12 +141,18 @@ def test_what_the_run_itself_has_recorded_stays(tmp_path: Path) -> None:
     assert "its own traceback" in path.read_text()
 
 
-def test_ctrl_c_says_what_is_left_and_the_next_call_goes_on(command: Any) -> None:
+@pytest.mark.parametrize(
+    ("number", "exit_code", "how"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_an_interruption_says_what_is_left_and_the_next_call_goes_on(
+    command: Any, number: signal.Signals, exit_code: int, how: str
+) -> None:
     words = ("--methods", "source", "--seeds", "0-4", *WORDS)
-    code, _, err, executor = command(*words, seed2=KeyboardInterrupt)
-    assert code == 130
+    code, _, err, executor = command(*words, seed2=number)
+    assert code == exit_code
     assert executor.closed
-    assert "2 done, 0 failed, 3 left" in err
+    assert f"{how}: 2 done, 0 failed, 3 left" in err
     assert "the same command goes on" in err
     code, _, _, executor = command(*words)
     assert code == 0
