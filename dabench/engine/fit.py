@@ -165,11 +165,12 @@ def build_trainer(epochs: int, device: str, callbacks: list[Callback]) -> lightn
     The defaults cost about a millisecond a step; figures reach TensorBoard through the recorder.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    where = torch.device(device)
     return lightning.Trainer(
         max_epochs=epochs,
         default_root_dir=".",
-        accelerator="gpu" if device.startswith("cuda") else "cpu",
-        devices=1,
+        accelerator=where.type,
+        devices=1 if where.index is None else [where.index],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

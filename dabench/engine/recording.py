@@ -86,7 +86,7 @@ class BoardRecorder(Recorder):
 
 def class_histogram(counts: Tensor) -> dict[str, Any]:
     """Describe (K,) counts as a histogram whose bucket k, from k - 1/2 to k + 1/2, is class k."""
-    held = counts.detach().double().cpu().numpy()
+    held = counts.detach().cpu().double().numpy()
     number = np.arange(len(held))
     return {
         "min": -0.5,

@@ -146,4 +146,6 @@ def synchronised_clock(device: torch.device) -> float:
     """Read the clock when the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()

@@ -168,6 +168,20 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_device("cuda")
 
 
+def test_an_apple_gpu_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no Apple GPU here; use --device cpu"):
+        resolve_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("mps") == "mps"
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(ConfigError, match="cuda:N or mps"):
+        resolve_device("mps:0")
+
+
 @pytest.mark.parametrize(
     ("text", "seeds"), [("5-9", [5, 6, 7, 8, 9]), ("0,1,2", [0, 1, 2]), (3, [3]), ([1, 2], [1, 2])]
 )

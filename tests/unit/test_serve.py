@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gzip
 import http.server
 import importlib
 import json
@@ -449,7 +451,27 @@ ABOUT = INFO.to_dict() | {"batch_limit": 64}
     [
         ((200, {}, b"<html>"), OracleError, "no JSON"),
         ((200, {}, b"[1]"), OracleError, "no JSON object"),
-        ({k: v for k, v in ABOUT.items() if k != "classes"}, OracleError, "classes = 'None'"),
+        ({k: v for k, v in ABOUT.items() if k != "classes"}, OracleError, "classes = None"),
+        (ABOUT | {"classes": ["a", "a"]}, OracleError, r"classes = \['a', 'a'\]"),
+        (ABOUT | {"classes": ["a", ""]}, OracleError, "classes = "),
+        (ABOUT | {"classes": []}, OracleError, "classes = "),
+        (ABOUT | {"image_size": 0}, OracleError, "image_size = 0"),
+        (ABOUT | {"image_size": 2**20}, OracleError, "image_size = 1048576"),
+        (ABOUT | {"val_accuracy": 7}, OracleError, "val_accuracy = 7"),
+        (ABOUT | {"val_accuracy": -0.1}, OracleError, "val_accuracy = -0.1"),
+        (ABOUT | {"val_accuracy": float("nan")}, OracleError, "val_accuracy = nan"),
+        (ABOUT | {"train_seconds": -1}, OracleError, "train_seconds = -1"),
+        (ABOUT | {"train_seconds": 10**400}, OracleError, "train_seconds = 1000"),
+        (ABOUT | {"id": [[[[[[[[[[1]]]]]]]]]]}, OracleError, r"id = \[{7}\.\.\.\]"),
+        (ABOUT | {"batch_limit": [1] * 999}, OracleError, r"batch_limit is \[1, 1, .*\.\.\."),
+        ((200, {}, b"[" * 10**6), OracleError, "no JSON"),
+        ((200, {}, b'{"id":' * 10**5), OracleError, "no JSON"),
+        ((200, {}, b'{"batch_limit": ' + b"9" * 10**5 + b"}"), OracleError, "no JSON"),
+        ((200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 10**7)), OracleError, "no JSON"),
+        ((404, {}, b'{"detail": ' + b"[" * 10**5), OracleError, "404"),
+        ((404, {}, b'{"detail": [{"msg": "x"}]}'), OracleError, '404: {"detail"'),
+        ((200, {f"X-{i}": "a" for i in range(200)}, b"{}"), OracleError, "speak HTTP"),
+        ((200, {"X-Long": "a" * 70_000}, b"{}"), OracleError, "does not speak HTTP .LineTooLong"),
         (ABOUT | {"id": "../x"}, OracleError, "id = '../x'"),
         (ABOUT | {"batch_limit": 0}, OracleError, "batch_limit is 0"),
         ((403, {}, b""), OracleError, "refuses the token"),
@@ -484,6 +506,12 @@ ROW = np.array([0.5, 0.5], dtype="<f4").tobytes()
         ((200, {"X-Shape": "1,2"}, ROW + b"x"), OracleError, "longer than 8 bytes"),
         ((200, {"X-Shape": "2,1"}, ROW), OracleError, "'2,1'; expected float32 of shape '1,2'"),
         ((200, {}, ROW), OracleError, "of shape ''"),
+        ((200, {"Transfer-Encoding": "chunked"}, b"zz\r\n"), Unreachable, "IncompleteRead"),
+        (
+            (200, {"Transfer-Encoding": "chunked"}, b"-5\r\n" + b"x" * 10**6),
+            OracleError,
+            "longer than 8 bytes",
+        ),
         ((422, {}, b'{"detail": "pictures are 8"}'), OracleError, "422: pictures are 8"),
         ((503, {}, b'{"detail": "busy"}'), Unreachable, "503: busy"),
     ],
@@ -514,6 +542,40 @@ def test_a_silent_server() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(Unreachable, match=r"timed out|Timeout"):
             Http(url, TOKEN, timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
+def test_a_server_that_takes_its_time(begin: bytes, drip: bytes) -> None:
+    def serve_slowly() -> None:
+        client, _ = listener.accept()
+        with client, contextlib.suppress(OSError):
+            client.sendall(begin)
+            while time.monotonic() < start + 20:
+                client.sendall(drip)
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        start = time.monotonic()
+        threading.Thread(target=serve_slowly, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"no whole answer in 0\.4 s, timed out"):
+            Http(url, TOKEN, timeout=0.4)
+        assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/ä b", "http://a..b:1"])
+def test_an_address_that_cannot_be_sent(url: str) -> None:
+    with pytest.raises(OracleError, match="check the address"):
+        Http(url, TOKEN, timeout=1)
 
 
 @pytest.mark.parametrize(
