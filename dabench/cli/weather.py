@@ -70,10 +70,11 @@ def _picture(path: str | None, side: int) -> Pictures:
 
         image = Image.fromarray(load_sample_image("china.jpg")).crop((100, 0, 527, 427))
     else:
+        from dabench.datasets.decoding.images import read_picture
+
         try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
+            image, _ = read_picture(Path(path))
+        except DataError as error:
             raise DataError(f"--image {path}: not a readable image ({error})") from error
     return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS))
 

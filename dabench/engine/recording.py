@@ -13,6 +13,7 @@ from torch import Tensor
 from dabench.contract.access import Recorder
 from dabench.contract.protocol import DensePlan, Outcome, Plan, StreamPlan
 from dabench.contract.types import Separation
+from dabench.metrics.scoring import class_segments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +81,7 @@ class BoardRecorder(Recorder):
             images = plan.parts["adapt"].__getitems__(unknown.tolist()).images
             self._writer.add_images("called_unknown", images, 0)
         matrix = confusion(plan.truth["adapt"], decided, plan.task.num_classes + 1)
-        names = (*plan.task.classes, "unknown")
+        names = (*class_segments(plan.task.classes), "unknown")
         self._writer.add_figure("confusion", confusion_figure(matrix, names), 0)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dabench.contract.data import ClassSplit
 from dabench.datasets.class_folders.folder_tree import Tree, find_child, folders_in, scan
-from dabench.datasets.class_folders.splits import comparable_name
+from dabench.datasets.class_folders.splits import comparable_name, printable_name
 from dabench.errors import ConfigError, DataError, did_you_mean
 
 
@@ -91,4 +91,4 @@ class Spec:
         tree = scan(folder)
         if not tree:
             raise DataError(f"{self.name}: no class folders in {folder} ({self.advice()})")
-        return name, tree
+        return printable_name(name), tree

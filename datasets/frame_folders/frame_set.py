@@ -13,7 +13,7 @@ from dabench.datasets.caching.frame_build import FrameBuild
 from dabench.datasets.caching.frame_cache import load_frames
 from dabench.datasets.caching.image_build import QUIET
 from dabench.datasets.frame_folders.frame_domain import Domain
-from dabench.datasets.frame_folders.frame_files import ROLES, Pair, Role, frame_pairs
+from dabench.datasets.frame_folders.frame_files import ROLES, Pair, Role, frame_pairs, left_out
 from dabench.errors import ConfigError, DataError, did_you_mean
 
 
@@ -104,6 +104,10 @@ class FrameFolder:
                     f"optional: domain '{domain.name}', {part.images}: {len(every)} frames, the "
                     f"public set has {part.count}"
                 )
+            problems += [
+                f"optional: domain '{domain.name}', {role}: {line}"
+                for line in left_out(home, part, every)
+            ]
             frames |= {pair.name: pair for pair in every}
         build = FrameBuild(self.name, domain.name, list(frames.values()), self.classes, (32, 64))
         title = f"checking {domain.name}"

@@ -23,7 +23,7 @@ from dabench.cli import main as cli
 from dabench.contract.data import ClassSplit, DataRequest, DomainData, ImageArray, Labelled
 from dabench.datasets.caching import cache_folder, image_build, image_cache
 from dabench.datasets.caching.image_stream import StreamedImages
-from dabench.datasets.class_folders import folder_tree, splits
+from dabench.datasets.class_folders import splits
 from dabench.datasets.class_folders.class_folder import (
     ImageFolder,
     Office31,
@@ -129,8 +129,10 @@ def test_public_layouts(layout: str, make_tree: Maker) -> None:
         assert part.labels.dtype == np.int64
         assert sorted(part.labels) == list(range(len(classes)))
         assert pixels(part.images).shape == (len(classes), SIZE, SIZE, 3)
-    # nothing but the public counts can be wrong
-    assert [line for line in dataset.check(root) if "public set has" not in line] == []
+    # nothing but counts can be wrong
+    counts = ("public set has", "a single image")
+    lines = dataset.check(root)
+    assert [line for line in lines if not any(words in line for words in counts)] == []
 
 
 def test_pixels_belong_to_their_label(make_tree: Maker) -> None:
@@ -266,7 +268,7 @@ def test_check_counts_against_the_public_set(make_tree: Maker) -> None:
     root = make_tree(OFFICE, NAMES, per_class=1)
     lines = Office31().check(root)
     assert "domain 'amazon': 31 images, the public set has 2817" in lines
-    assert len(lines) == 3
+    assert len([line for line in lines if not line.startswith("optional")]) == 3
 
 
 # --- order and digest --------------------------------------------------------------------------
@@ -301,7 +303,6 @@ def test_modes_and_endings(tmp_path: Path, images_of: Callable[..., Labelled]) -
     grey.save(tmp_path / "grey.bmp")
     part = images_of("grey.PNG", "palette.png", "alpha.webp", "grey.bmp")
     assert set(np.unique(pixels(part.images))) == {100}
-    assert ".webp" in folder_tree.ENDINGS
 
 
 # --- the cache ---------------------------------------------------------------------------------
