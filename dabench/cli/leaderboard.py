@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dabench.cli.output import number, print_columns, printable, warn_of_damage
+from dabench.cli.output import number, print_columns, say, warn_of_damage
 from dabench.errors import ConfigError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def leaderboard(args: argparse.Namespace) -> int:
     path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
     write_csv(frame, path)
     show_table(frame)
-    print(f"table: {path}")
+    say(f"table: {path}")
     _export(args, frame, info)
     if args.ranks:
         _ranks(frame, info, args.against, Path(args.ranks))
@@ -124,7 +123,7 @@ def _selection(args: argparse.Namespace) -> int:
     path = Path(args.csv) if args.csv else store.root / "leaderboard" / "selection.csv"
     write_csv(frame, path)
     show_rules(frame, rules)
-    print(f"table: {path}")
+    say(f"table: {path}")
     return 0
 
 
@@ -134,7 +133,7 @@ def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
     warn_of_damage(store.problems, strict=strict)
     failed = len(store.failed())
     if failed:
-        print(f"warning: {failed} runs failed and have no scores", file=sys.stderr)
+        say(f"warning: {failed} runs failed and have no scores", error=True)
     if not runs:
         raise StoreError(f"no records in {store.records}; 'dabench run' makes them")
     return runs
@@ -144,7 +143,7 @@ def _check_against(frame: pd.DataFrame, against: str) -> None:
     """Refuse a row that is not there; the one that nobody asked for may be missing."""
     rows = set((frame["method"] + " " + frame["variant"]).str.strip())
     if against == "source" and against not in rows:
-        print("note: no run of source yet, so there are no differences to it", file=sys.stderr)
+        say("note: no run of source yet, so there are no differences to it", error=True)
     elif against not in rows:
         raise ConfigError(f"--against {against}: no such row{did_you_mean(against, rows)}")
 
@@ -167,7 +166,7 @@ def _write(path: Path, text: str) -> None:
     from dabench.store.files import write_bytes_atomically
 
     write_bytes_atomically(path, text.encode())
-    print(f"written: {path}")
+    say(f"written: {path}")
 
 
 def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) -> None:
@@ -178,25 +177,24 @@ def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) ->
     for protocol in sorted(frame["protocol"].unique()):
         grid = task_grid(frame, info, protocol)
         found = ranking(grid)
-        print(f"\n{protocol} · ranks over tasks")
+        say()
+        say(f"{protocol} · ranks over tasks")
         if found.note:
-            print(f"  {found.note}")
+            say(f"  {found.note}")
         else:
             rows = [["row", "mean rank"]]
-            rows += [
-                [printable(r), f"{k:.2f}"] for r, k in zip(found.rows, found.ranks, strict=True)
-            ]
+            rows += [[r, f"{k:.2f}"] for r, k in zip(found.rows, found.ranks, strict=True)]
             print_columns(rows)
-            print(f"critical difference {found.difference:.2f}, {describe_tasks(found.tasks)}")
+            say(f"critical difference {found.difference:.2f}, {describe_tasks(found.tasks)}")
         for row, reason in found.left_out.items():
             if not (found.note and reason.startswith(_FEW)):
-                print(f"  not ranked: {printable(row)}: {reason}")
+                say(f"  not ranked: {row}: {reason}")
         tests = [["row", f"mean − {against}", "tasks", "p (Holm)", ""]]
         for test in task_tests(grid, against):
             p = number(test.p_holm)
             tests.append(
                 [
-                    printable(test.row),
+                    test.row,
                     number(test.mean, signed=True),
                     str(test.tasks),
                     p,
@@ -212,12 +210,13 @@ def _claims(frame: pd.DataFrame, path: Path) -> None:
 
     found = claims(frame, read_claims(path))
     beside = found[found["row"] != ""]
-    print(f"\nreported by papers ({path}): {len(found)} numbers, {len(beside)} beside rows of ours")
+    say()
+    say(f"reported by papers ({path}): {len(found)} numbers, {len(beside)} beside rows of ours")
     if len(found) and not len(beside):
-        print("none of them has a row of ours on the same task; 'dabench sweep' can make some")
+        say("none of them has a row of ours on the same task; 'dabench sweep' can make some")
     rows = [["claim", "data", "metric", "reported", "measured", "our row", "differs"]]
     for line in beside.to_dict("records"):
         task = f"{line['dataset']} {line['source']}→{line['target']}"
         values = [number(line["value"]), number(line["measured"])]
         rows.append([line["claim"], task, line["metric"], *values, line["row"], line["differs"]])
-    print_columns([[printable(str(cell)) for cell in row] for row in rows] if len(rows) > 1 else [])
+    print_columns([list(map(str, row)) for row in rows] if len(rows) > 1 else [])

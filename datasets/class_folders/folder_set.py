@@ -14,7 +14,7 @@ from dabench.datasets.caching.image_cache import load_images
 from dabench.datasets.class_folders.folder_spec import Spec
 from dabench.datasets.class_folders.folder_tree import Tree, match
 from dabench.datasets.decoding.images import decode
-from dabench.errors import ConfigError, DataError
+from dabench.errors import ConfigError, DataError, one_line
 
 
 class ClassFolder:
@@ -97,7 +97,8 @@ class ClassFolder:
             problems.append(
                 f"{reduced}domain '{domain}': {len(files)} images, the public set has {public}"
             )
-        for path in tqdm(files, desc=f"checking {domain}", disable=len(files) <= QUIET or None):
+        title = one_line(f"checking {domain}")
+        for path in tqdm(files, desc=title, disable=len(files) <= QUIET or None):
             try:
                 decode(path, 32, self.spec.name)
             except DataError as error:
