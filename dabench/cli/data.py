@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import sys
 from typing import Any
 
 from dabench import registry
+from dabench.cli.output import say, say_lines
 from dabench.config.settings import read_settings
 from dabench.errors import ConfigError
 
@@ -27,27 +27,27 @@ def data(args: argparse.Namespace) -> int:
     if args.action == "info":
         if args.verify:
             raise ConfigError("--verify checks the cache: use 'dabench data check'")
-        print(inspect.getdoc(cls) or f"{args.name} has no card")
+        say_lines(inspect.getdoc(cls) or f"{args.name} has no card")
         return 0
     settings = read_settings({"data-root": args.data_root, "cache-dir": args.cache_dir})
     problems: list[Any] = cls().check(settings.data_root)
     for line in problems:
-        print(line)
+        say(line)
     wrong = any(not str(line).startswith("optional") for line in problems)
     if wrong:
-        print(f"{args.name}: not usable as it is (see above)", file=sys.stderr)
+        say(f"{args.name}: not usable as it is (see above)", error=True)
     else:
-        print(f"{args.name}: {'usable (see above)' if problems else 'complete'}")
+        say(f"{args.name}: {'usable (see above)' if problems else 'complete'}")
     if args.verify:
         from dabench.datasets.caching.cache_folder import verify_all
 
         count, damaged = verify_all(settings.cache_dir, args.name)
         for line in damaged:
-            print(line)
+            say(line)
         if damaged:
             text = f"{args.name}: {len(damaged)} of {count} cache folders were damaged"
-            print(text, file=sys.stderr)
+            say(text, error=True)
         else:
-            print(f"{args.name}: {count} cache folders are as they were written")
+            say(f"{args.name}: {count} cache folders are as they were written")
         wrong = wrong or bool(damaged)
     return EXIT_USER if wrong else 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dabench.cli.output import number, print_columns, printable
+from dabench.cli.output import number, print_columns, say
 
 if TYPE_CHECKING:
     from dabench.store.records import Record
@@ -34,15 +34,15 @@ def diff(args: argparse.Namespace) -> int:
     a, b = (load_checked_record(path) for path in paths)
     found = compare_runs(a, b)
     for name, text in zip("AB", found.names, strict=True):
-        print(f"{name}: {printable(text)}")
-    print("comparable" if found.comparable else "not comparable:")
+        say(f"{name}: {text}")
+    say("comparable" if found.comparable else "not comparable:")
     for line in found.reasons:
-        print(f"  {printable(line)}")
+        say(f"  {line}")
     for title, lines in (("compared", found.compared), ("differs besides", found.remarks)):
         if lines:
-            print(f"{title}:")
+            say(f"{title}:")
         for line in lines:
-            print(f"  {printable(line)}")
+            say(f"  {line}")
     if found.scores:
         label = ""
         rows = [["metric", "A", "B", "A − B", ""]]
@@ -52,7 +52,7 @@ def diff(args: argparse.Namespace) -> int:
             label = label or told
             rows.append([metric, number(x), number(y), number(gap, signed=True), interval])
         rows[0][-1] = label
-        print_columns([[printable(cell) for cell in row] for row in rows])
+        print_columns(rows)
     return 0
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dabench import registry
+from dabench.cli.output import print_columns, say, say_lines
 from dabench.cli.parser import COMMANDS, Parser, build_parsers, dotted_options, join_dotted
 from dabench.config.options import merge
 from dabench.contract.signals import end_of, terminable
-from dabench.errors import ConfigError, did_you_mean, explain
+from dabench.errors import ConfigError, did_you_mean, explain, one_line
 
 if TYPE_CHECKING:
     from dabench.config.settings import Settings
@@ -57,15 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report_error(error: Exception, *, debug: bool, where: str = "") -> int:
     """Print one line on stderr (with ``debug`` a traceback before it); return the exit code."""
     if debug:
-        traceback.print_exception(error, file=sys.stderr)
+        say_lines("".join(traceback.format_exception(error)), error=True)
     text, bug = explain(error)
     text += " (--debug shows the traceback)" if bug and not debug else ""
-    print(f"error: {where}{text}", file=sys.stderr)
+    say(f"error: {where}{text}", error=True)
     return EXIT_BUG if bug else EXIT_USER
 
 
 def _dispatch(argv: list[str]) -> int:
     """Parse the arguments and run the command that they name."""
+    for argument in argv:
+        if "\0" in argument:
+            raise ConfigError(f"'{one_line(argument, 100)}': an argument has no zero bytes")
     first = next((argument for argument in argv if not argument.startswith("-")), None)
     if first is not None and first not in COMMANDS:
         raise ConfigError(f"unknown command '{first}'{did_you_mean(first, COMMANDS)}")
@@ -115,15 +119,17 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
     from dabench.store.store import Store
 
     settings = read_settings(given)
-    as_json = bool(merge(given).get("json", False))
+    options = merge(given)
+    as_json = bool(options.get("json", False))
     with _own_stdout(as_json):
         specs = resolve(given)
         Store(settings.results).check_writable()
         results, code = _run_all(specs, settings)
-    if results:
+    listed = "seeds" in options if as_json else len(specs) > 1
+    if results or (as_json and listed):
         from dabench.cli.run_output import show_results
 
-        show_results(results, Store(settings.results), as_json, several=len(specs) > 1)
+        show_results(results, Store(settings.results), as_json, several=listed)
     return code
 
 
@@ -152,14 +158,12 @@ def _run_all(specs: list[RunSpec], settings: Settings) -> tuple[list[RunResult],
 
 
 def _list(args: argparse.Namespace) -> int:
-    from dabench.cli.output import print_columns
-
     for title, table in (
         ("methods", registry.METHODS),
         ("protocols", registry.PROTOCOLS),
         ("data sets", registry.DATASETS),
     ):
-        print(f"{title}:")
+        say(f"{title}:")
         print_columns([[f"  {name}", found.summary] for name, found in sorted(table.items())])
     return 0
 

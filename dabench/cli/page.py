@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dabench.cli.output import say, warn_of_damage
 from dabench.errors import StoreError
 
 
@@ -20,7 +21,6 @@ def leaderboard_page(args: argparse.Namespace) -> int:
     """
     from dabench.board.page.build import write_leaderboard
     from dabench.board.page.page_records import read_page_records
-    from dabench.cli.output import warn_of_damage
     from dabench.registry.method_info import registered_info
     from dabench.store.garbage import collector_paused
 
@@ -33,7 +33,7 @@ def leaderboard_page(args: argparse.Namespace) -> int:
             raise StoreError(f"no records in {root / 'records'}{chosen}; 'dabench run' makes them")
         path = write_leaderboard(gathered, Path(args.html), args.against, info)
     megabytes = path.stat().st_size / 1e6
-    print(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
+    say(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
     return 0
 
 
@@ -64,5 +64,5 @@ def report(args: argparse.Namespace) -> int:
     content = report_page(path, record, base, folder, registered_info())
     target = Path(args.html) if args.html else folder / "index.html"
     write_page(target, content)
-    print(f"report: {target}")
+    say(f"report: {target}")
     return 0

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dabench.cli.output import number, print_columns, say
+
 if TYPE_CHECKING:
     from dabench.board.reproduce import Comparison
     from dabench.config.settings import Settings
@@ -40,9 +42,9 @@ def reproduce(args: argparse.Namespace) -> int:
     path = named if named.suffix == ".json" else Store(settings.results).find(args.run)
     then = load_record(path)
     spec = _with_overrides(spec_of(then), given)
-    print(f"run {then['run_id']}: {_about(spec)}")
+    say(f"run {then['run_id']}: {_about(spec)}")
     for option in new_options(then):
-        print(f"note: {option} did not exist when the record was made")
+        say(f"note: {option} did not exist when the record was made")
     with scratch_folder("reproduce") as folder:
         # no checkpoints in a folder that goes away
         again = dataclasses.replace(settings, results=Path(folder), checkpoint_every=0)
@@ -77,8 +79,6 @@ def _about(spec: RunSpec) -> str:
 
 def _report(found: Comparison, then: Mapping[str, Any]) -> None:
     """Print what differs, and in one sentence how it ends."""
-    from dabench.cli.output import number, print_columns
-
     if found.scores:
         rows = [["score", "then", "now", "difference"]]
         for name, left, right in found.scores[:_SHOWN]:
@@ -87,7 +87,7 @@ def _report(found: Comparison, then: Mapping[str, Any]) -> None:
             rows.append([name, number(left), number(right), shown])
         print_columns(rows)
         if len(found.scores) > _SHOWN:
-            print(f"... and {len(found.scores) - _SHOWN} more")
+            say(f"... and {len(found.scores) - _SHOWN} more")
     parts = [f"{len(found.scores)} of {len(found.scores) + found.same} scores differ"]
     if found.scores:
         largest = found.largest
@@ -99,9 +99,9 @@ def _report(found: Comparison, then: Mapping[str, Any]) -> None:
     if found.arrays is not None:
         parts.append(f"predictions that differ: {', '.join(found.arrays) or 'none'}")
     for cause in found.causes:
-        print(f"differs: {cause}")
-    print("; ".join(parts))
-    print(_verdict(found, then))
+        say(f"differs: {cause}")
+    say("; ".join(parts))
+    say(_verdict(found, then))
 
 
 def _verdict(found: Comparison, then: Mapping[str, Any]) -> str:

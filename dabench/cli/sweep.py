@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dabench.cli.output import print_columns, say
 from dabench.cli.parser import AXES, dotted_options
 from dabench.contract.signals import end_of
 from dabench.errors import ConfigError
@@ -105,20 +106,19 @@ def _workers(text: str) -> int:
 def _say_what(grid: Grid, plan: SweepPlan) -> None:
     """Print what the grid comes to, and what a reader may not expect."""
     for problem in plan.problems:
-        print(f"warning: {problem}", file=sys.stderr)
+        say(f"warning: {problem}", error=True)
     budget = f" (budget: {grid.budget})" if grid.budget else ""
     repeated = f"; {grid.repeated} listed again, counted once" if grid.repeated else ""
     head = f"{grid.name or 'grid'}{budget}: {len(grid.specs)} runs{repeated}"
-    print(f"{head}; {plan.done} have a record, {len(plan.jobs)} to do")
+    say(f"{head}; {plan.done} have a record, {len(plan.jobs)} to do")
     if plan.other_threads:
-        print(
+        say(
             f"note: {plan.other_threads} of them have a record that differs in --threads alone; "
             "give --threads to have equal runs whatever --workers is"
         )
 
 
 def _list(plan: SweepPlan, workers: int) -> None:
-    from dabench.cli.output import print_columns
     from dabench.cli.sweep_view import duration
 
     known = [job.seconds for job in plan.jobs if job.seconds is not None]
@@ -132,9 +132,9 @@ def _list(plan: SweepPlan, workers: int) -> None:
     total = f"about {duration(sum(known) / workers)} with {workers} at a time" if known else "?"
     more = f", and {unknown} runs that nobody timed" if unknown and known else ""
     if not plan.jobs:
-        print("nothing to do")
+        say("nothing to do")
         return
-    print(f"time: {total}{more}; loading and source training come on top")
+    say(f"time: {total}{more}; loading and source training come on top")
 
 
 def _run(plan: SweepPlan, settings: Settings, workers: int) -> int:
@@ -167,13 +167,13 @@ def _end(tally: Tally, results: Path) -> int:
     from dabench.config.command import run_command
 
     where = "" if results == Path("results") else f" --results {results}"
-    print(
+    say(
         f"{len(tally.done)} done, {len(tally.failed)} failed; "
         f"'dabench leaderboard{where}' has the table"
     )
     for end in tally.failed:
-        print(f"failed: {end.job.name}: {end.error}", file=sys.stderr)
-        print(f"  again: {run_command(end.job.spec)}", file=sys.stderr)
+        say(f"failed: {end.job.name}: {end.error}", error=True)
+        say(f"  again: {run_command(end.job.spec)}", error=True)
     if tally.failed:
-        print("the same sweep tries them again", file=sys.stderr)
+        say("the same sweep tries them again", error=True)
     return max((EXIT_BUG if end.bug else EXIT_USER for end in tally.failed), default=0)

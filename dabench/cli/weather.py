@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dabench.cli.output import print_columns, say
 from dabench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ def weather(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from dabench.cli.output import print_columns
     from dabench.datasets.weather.apply import KINDS
 
     rows = [[kind.name, f"1-{kind.levels}", kind.standard] for kind in KINDS.values()]
@@ -50,7 +50,7 @@ def _preview(args: argparse.Namespace) -> int:
     names = args.kinds.split(",") if args.kinds else list(KINDS)
     kinds = [find_kind(name.strip()) for name in names]
     _sheet(_picture(args.image, side), kinds, seed).save(out, optimize=True)
-    print(f"{len(kinds)} kinds: {out}")
+    say(f"{len(kinds)} kinds: {out}")
     return 0
 
 

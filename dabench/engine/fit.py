@@ -55,7 +55,7 @@ def predict_all(
     ``cost`` is that of the run: what is asked here is none of it.
     """
     with _undisturbed(method, cost):
-        batches = tqdm(part.survey(), desc="evaluation", disable=not bar, leave=False)
+        batches = tqdm(part.survey(), desc="evaluation", disable=not bar or None, leave=False)
         answers = [_checked(method, batch.images.to(device)) for batch in batches]
         found = gather(answers)
         return replace(found, judged=label_free.scores(answers)) if judge else found
@@ -72,8 +72,8 @@ def _checked(method: OfflineMethod, images: Tensor) -> Prediction:
     if not isinstance(answer, Prediction) or tuple(answer.logits.shape) != expected:
         found = tuple(answer.logits.shape) if isinstance(answer, Prediction) else answer
         raise TrainingError(
-            f"{name}: predict returned {one_line(found)}; expected a Prediction with logits of "
-            f"{expected}"
+            f"{name}: predict returned {one_line(found, 200)}; expected a Prediction with logits "
+            f"of {expected}"
         )
     if not bool(torch.isfinite(answer.logits).all()):
         raise TrainingError(
@@ -146,7 +146,9 @@ class _Progress(Callback):
         self.title = title
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        self.bar = tqdm(total=int(trainer.estimated_stepping_batches), desc=self.title, leave=False)
+        steps = int(trainer.estimated_stepping_batches)
+        # None = on a terminal alone
+        self.bar = tqdm(total=steps, desc=self.title, leave=False, disable=None)
 
     def on_train_batch_end(self, *args: Any) -> None:
         self.bar.update()

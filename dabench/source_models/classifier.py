@@ -94,7 +94,8 @@ def fit_supervised(
     labels = torch.from_numpy(data.labels[rows])
     device = net.mean.device
     net.train()
-    bar = tqdm(total=recipe.epochs * len(batches), desc=title, disable=not progress, leave=False)
+    steps = recipe.epochs * len(batches)
+    bar = tqdm(total=steps, desc=title, disable=not progress or None, leave=False)
     for epoch in range(recipe.epochs):
         for batch in batches:
             logits = net(views.weak(batch.images.to(device), flip=flip))

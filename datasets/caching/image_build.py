@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from dabench.datasets.caching.cache_folder import seal, sync_to_disk
 from dabench.datasets.decoding.images import decode, hash_file
-from dabench.errors import DataError
+from dabench.errors import DataError, one_line
 
 FORMAT = "2"  # part of every key: raise it whenever the pixels or the files change
 CHUNK = 256  # images that are decoded ahead of the writer
@@ -113,7 +113,7 @@ def map_ahead(
 ) -> Iterator[Made]:
     """Yield ``make(item)`` in order, a few threads and at most ``chunk`` items ahead."""
     total = len(items)
-    bar = tqdm(total=total, desc=title, unit="img", disable=total <= QUIET or None)
+    bar = tqdm(total=total, desc=one_line(title), unit="img", disable=total <= QUIET or None)
     with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, total, chunk):
             for made in pool.map(make, items[start : start + chunk]):

@@ -80,7 +80,8 @@ class Spec:
             (d for d in known if comparable_name(d) == comparable_name(domain)), None
         )
         if name is None:
-            raise ConfigError(f"{self.name} has no domain '{domain}'{did_you_mean(domain, known)}")
+            near = did_you_mean(domain, known) if known else f": {home} has no folder of a domain"
+            raise ConfigError(f"{self.name} has no domain '{domain}'{near}")
         folder = home if self.single else find_child(home, (name, *self.domains.get(name, ())))
         if folder is None:
             raise DataError(

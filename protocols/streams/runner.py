@@ -186,7 +186,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.before_stream()
         begins = {episode.start for episode in self.layout.episodes} - {0}
         done = self.stream_log.steps
-        bar = tqdm(total=len(self.batches), initial=done, disable=not self.context.progress)
+        hidden = not self.context.progress or None  # None = shown on a terminal alone
+        bar = tqdm(total=len(self.batches), initial=done, disable=hidden)
         for number, segment in enumerate(self.layout.segments, start=1):
             if segment.last > self.stream_log.steps:
                 if segment.first in begins and segment.first == self.stream_log.steps:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 from dabench.board.tables.wide import Cell, WideRow, WideTable
+from dabench.errors import one_line
 
 #: characters that LaTeX reads as commands -> what prints them
 _LATEX = {
@@ -17,12 +18,6 @@ _LATEX = {
     **{"<": r"\textless{}", ">": r"\textgreater{}"},
 }
 _HOLE = "–"
-
-
-def one_line(text: str) -> str:
-    """Return text on one line without control characters; what cannot be encoded is spelt out."""
-    whole = text.encode("utf-8", "backslashreplace").decode()
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", whole)
 
 
 def to_csv(table: WideTable) -> str:
