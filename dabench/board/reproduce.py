@@ -14,6 +14,7 @@ from dabench import registry
 from dabench.config.signature import signature_options
 from dabench.config.spec import RunSpec
 from dabench.errors import ConfigError, StoreError
+from dabench.store.identity import run_digest
 from dabench.store.records import Record, score_from_row
 
 #: a name with its value then and now
@@ -34,6 +35,8 @@ class Comparison:
         ids: of data, stream and source model, where they differ.
         versions: of packages, method and protocol, where they differ.
         environment: device, threads, platform, commit, where they differ.
+        run_ids: of then and now, where they are two runs: other data, stream, source model, or
+            version of method or protocol. None where at most the spec was changed on purpose.
     """
 
     scores: list[Change]
@@ -43,11 +46,12 @@ class Comparison:
     ids: list[Change]
     versions: list[Change]
     environment: list[Change]
+    run_ids: tuple[str, str] | None
 
     @property
     def identical(self) -> bool:
-        """Whether all that both runs recorded of their results is equal bit for bit."""
-        return not (self.scores or self.curves or self.arrays)
+        """Whether this was the same run, and all that it recorded of its results is equal."""
+        return not (self.scores or self.curves or self.arrays or self.run_ids)
 
     @property
     def largest(self) -> float | None:
@@ -125,8 +129,17 @@ def compare(then: Record, now: Record, then_path: Path, now_path: Path) -> Compa
         same,
         curves,
         _arrays(then_path, then, now_path, now),
-        *(_changes(then, now, part) for part in ("ids", "versions", "environment")),
+        _changes(then, now, "ids"),
+        _changes(then, now, "versions"),
+        _changes(then, now, "environment"),
+        _run_ids(then, now),
     )
+
+
+def _run_ids(then: Record, now: Record) -> tuple[str, str] | None:
+    """Return both ids where they differ by more than the spec of the second run."""
+    due = run_digest(now["spec"], then["versions"], then["ids"])
+    return None if now["run_id"] == due else (then["run_id"], now["run_id"])
 
 
 def _rows(

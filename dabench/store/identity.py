@@ -15,6 +15,8 @@ COLUMN_FIELDS = (
     *("epochs", "batch_size", "source_epochs", "freeze", "protocol_options"),
 )
 
+_SORTED = json.JSONEncoder(sort_keys=True)
+
 
 def column_key(spec: Mapping[str, Any]) -> str:
     """Return the key of a table's column: the protocol's side of a spec, without the seed.
@@ -23,7 +25,7 @@ def column_key(spec: Mapping[str, Any]) -> str:
     """
     part = {name: spec[name] for name in COLUMN_FIELDS}
     part |= {name: spec[name] for name in OPTIONAL_FIELDS if spec.get(name) is not None}
-    digest = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(_SORTED.encode(part).encode()).hexdigest()[:12]
     return f"{spec['protocol']}/{spec['dataset']}/{spec['source']}-{spec['target']}/{digest}"
 
 
@@ -36,5 +38,4 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
         ids: of data, stream and source model.
     """
     kept = {name: versions[name] for name in ("method", "protocol")}
-    text = json.dumps([spec, kept, ids], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_SORTED.encode([spec, kept, ids]).encode()).hexdigest()[:16]
