@@ -35,6 +35,7 @@ class Comparison:
         ids: of data, stream and source model, where they differ.
         versions: of packages, method and protocol, where they differ.
         environment: device, threads, platform, commit, where they differ.
+        marks: variant, extras, reconstruction, where they differ.
         run_ids: of then and now, where they are two runs: other data, stream, source model, or
             version of method or protocol. None where at most the spec was changed on purpose.
     """
@@ -46,6 +47,7 @@ class Comparison:
     ids: list[Change]
     versions: list[Change]
     environment: list[Change]
+    marks: list[Change]
     run_ids: tuple[str, str] | None
 
     @property
@@ -64,7 +66,7 @@ class Comparison:
     @property
     def causes(self) -> list[str]:
         """What differs between then and now, as a sentence names it."""
-        found = [*self.ids, *self.versions, *self.environment]
+        found = [*self.ids, *self.versions, *self.environment, *self.marks]
         return [f"{_WORDS.get(name, name)} ({then} then, {now} now)" for name, then, now in found]
 
 
@@ -132,8 +134,14 @@ def compare(then: Record, now: Record, then_path: Path, now_path: Path) -> Compa
         _changes(then, now, "ids"),
         _changes(then, now, "versions"),
         _changes(then, now, "environment"),
+        _changes({"": _marks(then)}, {"": _marks(now)}, ""),
         _run_ids(then, now),
     )
+
+
+def _marks(record: Record) -> dict[str, Any]:
+    """Return what tables show of a run besides its scores, as far as its spec decides it."""
+    return {name: record.get(name) for name in ("variant", "extras", "reconstruction")}
 
 
 def _run_ids(then: Record, now: Record) -> tuple[str, str] | None:

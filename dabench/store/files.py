@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fnmatch
+import itertools
 import os
 import shutil
 import sys
@@ -91,6 +92,12 @@ def keep_copy(path: Path, target: Path) -> None:
         raise
     except OSError:
         shutil.copy2(path, target)
+
+
+def free_name(path: Path) -> Path:
+    """Return the path, with the first number before its ending with which there is no such file."""
+    numbered = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))
+    return next(found for found in itertools.chain([path], numbered) if not found.exists())
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:

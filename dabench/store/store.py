@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from dabench.errors import StoreError
 from dabench.store.checksum import sealed, text_of
 from dabench.store.files import (
+    free_name,
     keep_copy,
     listed,
     locked,
@@ -32,6 +34,7 @@ from dabench.store.files import (
 from dabench.store.garbage import collector_paused
 from dabench.store.reading import load_record
 from dabench.store.records import SCHEMA, Record, without_nan
+from dabench.store.schema import first_fault
 from dabench.store.soundness import check_place
 
 _LEAST_FREE = 10 * 2**20
@@ -100,13 +103,19 @@ class Store:
         Args:
             record: as in ``records``; ``schema``, ``predictions`` and checksums are filled in.
             arrays: per-sample predictions, written (compressed) before the record names them.
+
+        Raises:
+            StoreError: the disk refuses, or the record has a value with which nobody could read it.
         """
         path = self._path_of(record)
+        fault = first_fault(json.loads(text_of(without_nan(record))))
+        if fault:
+            raise StoreError(f"run {record['run_id']} makes no record: {fault.partition(';')[0]}")
         with locked(self.records):
             old, new = self._predictions(path), None
             if arrays:
                 content = dict(arrays)
-                new = next(p for p in _numbered(path.with_suffix(".npz")) if not p.exists())
+                new = free_name(path.with_suffix(".npz"))
                 write_atomically(
                     new, lambda file: np.savez_compressed(file, allow_pickle=False, **content)
                 )
@@ -234,13 +243,6 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot move {paths[0]} to {folder}: {error.strerror}") from error
         return targets[0]
-
-
-def _numbered(path: Path) -> Iterator[Path]:
-    """Yield the path, then the same with a number before its ending."""
-    yield path
-    for number in itertools.count(1):
-        yield path.with_suffix(f".{number}{path.suffix}")
 
 
 def _is_failed(path: Path) -> bool:

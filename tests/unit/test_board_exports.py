@@ -33,7 +33,8 @@ def records(made_run: Make) -> list[dict[str, Any]]:
             if (target, seed) != ("webcam", 2):
                 value = 0.6 + shift + seed / 100
                 found.append(made_run("usd", seed, value, reconstruction=True, **more))
-            found.append(made_run("usd", seed, 0.9, variant={"a_b": 1}, **more))
+            changed = {"variant": {"a_b": 1}, "options": {"a_b": 1}}
+            found.append(made_run("usd", seed, 0.9, **changed, **more))
     found += [made_run("shot", seed, 0.7, target="dslr") for seed in range(3)]
     return found
 

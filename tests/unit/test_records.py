@@ -101,6 +101,14 @@ def test_a_second_record_supersedes_the_first(tmp_path: Path) -> None:
     assert arrays == [[3, 3], [1, 1], [2, 2]]
 
 
+def test_what_nobody_could_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=f"run {ID} makes no record: HOS is 2.5, not between"):
+        Store(tmp_path).write(record(value=2.5))
+    assert files(tmp_path) == []
+    Store(tmp_path).write(record(value=np.float64(0.5)))
+    assert len(list(Store(tmp_path).all())) == 1
+
+
 def test_supersede(tmp_path: Path) -> None:
     store = Store(tmp_path)
     path = store.write(record())

@@ -168,6 +168,13 @@ def test_an_edited_record_is_not_run(
     assert message in capsys.readouterr().err
 
 
+def test_marks_that_the_code_would_not_give_are_named(again: Any) -> None:
+    code, out, _ = again(lambda record: record.update(reconstruction=True, extras=["buffer"]))
+    assert code == 0
+    assert "differs: extras (None then, ['buffer'] now)" in out
+    assert "differs: reconstruction (None then, True now)" in out
+
+
 def test_threads_of_the_command_line(again: Any, spec: RunSpec) -> None:
     code, out, asked = again(lambda record: None, "--threads", "2")
     assert code == 0
