@@ -12,6 +12,7 @@ from dabench import registry
 from dabench.config.signature import signature_options
 from dabench.config.spec import RunSpec
 from dabench.errors import ConfigError, StoreError
+from dabench.store.identity import run_digest
 from dabench.store.records import Record, score_from_row
 from dabench.store.samples import read_arrays
 
@@ -33,6 +34,9 @@ class Comparison:
         ids: of data, stream and source model, where they differ.
         versions: of packages, method and protocol, where they differ.
         environment: device, threads, platform, commit, where they differ.
+        marks: variant, extras, reconstruction, where they differ.
+        run_ids: of then and now, where they are two runs: other data, stream, source model, or
+            version of method or protocol. None where at most the spec was changed on purpose.
     """
 
     scores: list[Change]
@@ -42,11 +46,13 @@ class Comparison:
     ids: list[Change]
     versions: list[Change]
     environment: list[Change]
+    marks: list[Change]
+    run_ids: tuple[str, str] | None
 
     @property
     def identical(self) -> bool:
-        """Whether all that both runs recorded of their results is equal bit for bit."""
-        return not (self.scores or self.curves or self.arrays)
+        """Whether this was the same run, and all that it recorded of its results is equal."""
+        return not (self.scores or self.curves or self.arrays or self.run_ids)
 
     @property
     def largest(self) -> float | None:
@@ -59,7 +65,7 @@ class Comparison:
     @property
     def causes(self) -> list[str]:
         """What differs between then and now, as a sentence names it."""
-        found = [*self.ids, *self.versions, *self.environment]
+        found = [*self.ids, *self.versions, *self.environment, *self.marks]
         return [f"{_WORDS.get(name, name)} ({then} then, {now} now)" for name, then, now in found]
 
 
@@ -124,8 +130,23 @@ def compare(then: Record, now: Record, then_path: Path, now_path: Path) -> Compa
         same,
         curves,
         _arrays(then_path, then, now_path, now),
-        *(_changes(then, now, part) for part in ("ids", "versions", "environment")),
+        _changes(then, now, "ids"),
+        _changes(then, now, "versions"),
+        _changes(then, now, "environment"),
+        _changes({"": _marks(then)}, {"": _marks(now)}, ""),
+        _run_ids(then, now),
     )
+
+
+def _marks(record: Record) -> dict[str, Any]:
+    """Return what tables show of a run besides its scores, as far as its spec decides it."""
+    return {name: record.get(name) for name in ("variant", "extras", "reconstruction")}
+
+
+def _run_ids(then: Record, now: Record) -> tuple[str, str] | None:
+    """Return both ids where they differ by more than the spec of the second run."""
+    due = run_digest(now["spec"], then["versions"], then["ids"])
+    return None if now["run_id"] == due else (then["run_id"], now["run_id"])
 
 
 def _rows(

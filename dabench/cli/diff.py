@@ -26,12 +26,12 @@ def diff(args: argparse.Namespace) -> int:
         StoreError: a run is not there, fits several, or is damaged.
     """
     from dabench.board.tables.diff import compare_runs
-    from dabench.store.reading import load_checked_record
+    from dabench.store.reading import load_record
     from dabench.store.store import Store
 
     store = Store(Path(args.results))
     paths = [Path(run) if run.endswith(".json") else store.find(run) for run in (args.a, args.b)]
-    a, b = (load_checked_record(path) for path in paths)
+    a, b = (load_record(path) for path in paths)
     found = compare_runs(a, b)
     for name, text in zip("AB", found.names, strict=True):
         say(f"{name}: {text}")

@@ -89,6 +89,9 @@ def _dispatch(argv: list[str]) -> int:
         from dabench.cli.sweep import sweep
 
         return sweep(args, rest)
+    if args.command == "store":  # argparse takes an empty list before the first option
+        args.runs += [argument for argument in rest if not argument.startswith("-")]
+        rest = [argument for argument in rest if argument.startswith("-")]
     if rest:
         raise ConfigError(f"dabench {args.command}: unknown argument '{rest[0]}'")
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -100,6 +103,7 @@ def _dispatch(argv: list[str]) -> int:
         "report": _report,
         "weather": _weather,
         "reproduce": _reproduce,
+        "store": _store,
     }
     return commands[args.command](args)
 
@@ -150,11 +154,16 @@ def _run_all(specs: list[RunSpec], settings: Settings) -> tuple[list[RunResult],
     results, code = [], 0
     for spec in specs:
         try:
-            results.append(execute(spec, settings))
+            results.append(execute(spec, settings, _name_unusable))
         except Exception as error:  # noqa: BLE001 - reported, and the exit code tells
             where = f"seed {spec.seed}: " if len(specs) > 1 else ""
             code = max(code, report_error(error, debug=settings.debug, where=where))
     return results, code
+
+
+def _name_unusable(stage: str, why: str) -> None:
+    if stage == "unusable":
+        say(f"warning: {why} (now it is made again)", error=True)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -170,13 +179,12 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     from dabench.cli.run_output import show_record
-    from dabench.store.reading import load_checked_record, load_record
+    from dabench.store.reading import load_record
     from dabench.store.store import Store
 
     given = Path(args.run)
     path = given if given.suffix == ".json" else Store(Path(args.results)).find(args.run)
-    read = load_record if args.json else load_checked_record
-    show_record(path, read(path), args.json)
+    show_record(path, load_record(path), args.json)
     return 0
 
 
@@ -196,6 +204,12 @@ def _reproduce(args: argparse.Namespace) -> int:
     from dabench.cli.reproduce import reproduce
 
     return reproduce(args)
+
+
+def _store(args: argparse.Namespace) -> int:
+    from dabench.cli.store import store
+
+    return store(args)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -27,7 +27,8 @@ def reproduce(args: argparse.Namespace) -> int:
         args: what the parser of ``reproduce`` found.
 
     Raises:
-        DabenchError: no such run, one that failed, one that this version cannot run.
+        DabenchError: no such run, one that failed, one that was edited by hand, one that this
+            version cannot run.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     from dabench.board.reproduce import compare, new_options, spec_of
@@ -100,6 +101,8 @@ def _report(found: Comparison, then: Mapping[str, Any]) -> None:
         parts.append(f"predictions that differ: {', '.join(found.arrays) or 'none'}")
     for cause in found.causes:
         say(f"differs: {cause}")
+    if found.run_ids:
+        say("run id: {} then, {} now".format(*found.run_ids))
     say("; ".join(parts))
     say(_verdict(found, then))
 
@@ -116,6 +119,8 @@ def _verdict(found: Comparison, then: Mapping[str, Any]) -> str:
             f"not identical, as expected: the record is of version {old} of {name}, and this is "
             f"version {new}, whose results are others"
         )
+    if found.run_ids and not (found.scores or found.curves or found.arrays):
+        return f"another run with equal results; what differs: {'; '.join(found.causes)}"
     if found.causes:
         return f"not identical; the reason is among: {'; '.join(found.causes)}"
     return (

@@ -126,8 +126,9 @@ def test_a_default_that_moved_refuses_the_row(made_run: Make) -> None:
 
 
 def test_what_a_line_came_from(made_run: Make) -> None:
-    found = lines(runs(made_run, "usd", [0.7, 0.8])).loc["usd"]
-    assert found["runs"] == "usd-source-handwritten-0 usd-source-handwritten-1"
+    records = runs(made_run, "usd", [0.7, 0.8])
+    found = lines(records).loc["usd"]
+    assert found["runs"] == " ".join(record["run_id"] for record in records)
     assert (found["data_id"], found["stream_id"], found["source_id"]) == ("d", "t0 t1", "s0 s1")
     assert (found["selection"], found["dabench"]) == ("last", "0.1.0")
     assert (found["seconds"], found["peak_memory_bytes"]) == (10.5, 200.0)

@@ -16,6 +16,7 @@ from dabench.cli.main import main
 from dabench.cli.sweep_view import ProgressView, duration
 from dabench.config.settings import Settings
 from dabench.config.spec import resolve
+from dabench.store.identity import run_digest
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.loop import Tally, run_jobs
@@ -45,10 +46,14 @@ class Scripted:
         if fate is not None:
             return [Ended(job, 1.0, **fate)]
         spec = job.spec
-        record = {
-            "run_id": f"id{job.key[2:]}",
+        parts = {
             "spec": spec.to_dict(),
             "versions": versions_of(spec),
+            "ids": {"data": "d", "stream": "t", "source": "s"},
+        }
+        record = {
+            "run_id": run_digest(*parts.values()),
+            **parts,
             "cost": {"seconds": 7.0},
             "scores": [],
         }

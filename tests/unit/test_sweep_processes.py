@@ -34,7 +34,7 @@ def execute(spec, settings, notify):
     if spec.seed == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     notify("data", "d")
-    run_id = f"run-{spec.seed}"
+    run_id = f"{spec.seed:016x}"
     notify("run", run_id)
     if spec.seed == 1:
         raise TrainingError("loss is nan\\nat step 3")
@@ -53,7 +53,9 @@ def execute(spec, settings, notify):
             (settings.results / f"kept-{spec.seed}").write_text(type(stop).__name__)
             raise
     score = {"metric": "HOS", "value": 0.25, "n": 4, "segment": "all", "at": 0}
-    record = {"run_id": run_id, "spec": spec.to_dict(), "scores": [score]}
+    ids = {"data": "d", "stream": "t", "source": "s"}
+    record = {"run_id": run_id, "spec": spec.to_dict(), "scores": [score], "ids": ids}
+    record["versions"] = {"method": "1", "protocol": "1"}
     path = Store(settings.results).write(record)
     return SimpleNamespace(run_id=run_id, path=path, record=record, existed=False)
 """
@@ -108,8 +110,9 @@ def test_a_crash_stays_in_its_process_and_is_recorded(executor_of, tmp_path: Pat
     folder = results / "records" / "sf-osda" / "digits"
     unnamed = next(job.key for job in jobs if job.spec.seed == 3)
     assert {path.name for path in folder.iterdir()} == {
-        *("run-0.json", "run-5.json"),
-        *("run-1.failed.json", "run-2.failed.json", f"{unnamed}.failed.json"),
+        *(f"{seed:016x}.json" for seed in (0, 5)),
+        *(f"{seed:016x}.failed.json" for seed in (1, 2)),
+        f"{unnamed}.failed.json",
     }
 
 

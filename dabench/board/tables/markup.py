@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable
 
+from dabench.board.tables.csv_file import harmless
 from dabench.board.tables.wide import Cell, WideRow, WideTable
 from dabench.errors import one_line
 
@@ -25,12 +26,13 @@ def to_csv(table: WideTable) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heads = [name for task in table.tasks for name in (task, f"{task} sd", f"{task} n")]
-    writer.writerow(["method", "reconstruction", "oracle", *map(one_line, heads), "average"])
+    titles = [harmless(one_line(head)) for head in heads]
+    writer.writerow(["method", "reconstruction", "oracle", *titles, "average"])
     for row in table.rows:
         values: list[float | None] = []
         for cell in row.cells:
             values += [cell.mean, cell.sd, cell.n] if cell else [None] * 3
-        line = [one_line(row.name), row.reconstruction, row.oracle, *values, row.average]
+        line = [harmless(one_line(row.name)), row.reconstruction, row.oracle, *values, row.average]
         writer.writerow(line)
     return text.getvalue()
 
