@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         how, code = end_of(stop)
         said = getattr(stop, "__notes__", ["nothing half-written; the same command starts again"])
-        print(f"{how}; {'; '.join(said)}", file=sys.stderr)
+        say(f"{how}; {'; '.join(said)}", error=True)
         return code
     except BrokenPipeError:  # `dabench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dabench.cli.output import printable, warn_of_damage
+from dabench.cli.output import say, warn_of_damage
 from dabench.errors import ConfigError
 
 #: option -> the id of a record that it gives the beginning of
@@ -48,12 +48,12 @@ def store(args: argparse.Namespace) -> int:
     warn_of_damage(found.problems, strict=False)
     for path in paths:
         if args.dry_run:
-            print(f"would move {printable(str(path))}")
+            say(f"would move {path}")
         else:
             moved = found.supersede(path)
-            print(f"moved {printable(str(path))} to {printable(str(moved))}")
+            say(f"moved {path} to {moved}")
     said = "would be moved; nothing was" if args.dry_run else "moved; no table has them any more"
-    print(f"{len(paths)} record{'s' if len(paths) != 1 else ''} {said}")
+    say(f"{len(paths)} record{'s' if len(paths) != 1 else ''} {said}")
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,10 +149,10 @@ def _run(plan: SweepPlan, settings: Settings, workers: int) -> int:
         executor.close()
         how, code = end_of(stop)
         left = len(plan.jobs) - len(tally.done) - len(tally.failed)
-        print(
+        say(
             f"{how}: {len(tally.done)} done, {len(tally.failed)} failed, {left} left; nothing "
             "half-written; the same command goes on from here (--resume: streams in the middle)",
-            file=sys.stderr,
+            error=True,
         )
         return code
     finally:

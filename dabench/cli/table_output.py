@@ -23,7 +23,7 @@ def show_table(frame: pd.DataFrame) -> None:
         print_columns([[*row[:5], row[5][:width]] for row in rows])
         for name, *_, remark in rows:  # a refusal says what to do at its end
             if remark.startswith("refused") and len(remark) > width:
-                print(f"  {name}: {remark}")
+                say(f"  {name}: {remark}")
 
 
 def show_rules(frame: pd.DataFrame, rules: Sequence[str]) -> None:
