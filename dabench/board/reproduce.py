@@ -20,6 +20,7 @@ from dabench.store.samples import read_arrays
 Change = tuple[str, Any, Any]
 _WORDS = {"source": "source model", "method": "version of the method"}
 _WORDS |= {"protocol": "version of the protocol", "git_commit": "code (git commit)"}
+_WORDS |= {"init": "version of the start"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Comparison:
         curves: the same for scores on the way, by name and epoch.
         arrays: per-sample predictions that differ; None where one of the two kept none.
         ids: of data, stream and source model, where they differ.
-        versions: of packages, method and protocol, where they differ.
+        versions: of packages, method, protocol and start, where they differ.
         environment: device, threads, platform, commit, where they differ.
         marks: variant, extras, reconstruction, where they differ.
         run_ids: of then and now, where they are two runs: other data, stream, source model, or

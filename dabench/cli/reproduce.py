@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EXIT_DIFFERENT = 1
 _SHOWN = 20
+#: what has a version that run ids hold; a start without one is of version 1
+_VERSIONED = ("method", "protocol", "init")
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -111,13 +113,13 @@ def _verdict(found: Comparison, then: Mapping[str, Any]) -> str:
     if found.identical:
         what = "scores, curves and predictions" if found.arrays is not None else "scores and curves"
         return f"identical bit for bit: {what}"
-    version = [change for change in found.versions if change[0] in ("method", "protocol")]
+    version = [change for change in found.versions if change[0] in _VERSIONED]
     if version:
         kind, old, new = version[0]
         name = then["spec"][kind]
         return (
-            f"not identical, as expected: the record is of version {old} of {name}, and this is "
-            f"version {new}, whose results are others"
+            f"not identical, as expected: the record is of version {old or 1} of {name}, and "
+            f"this is version {new}, whose results are others"
         )
     if found.run_ids and not (found.scores or found.curves or found.arrays):
         return f"another run with equal results; what differs: {'; '.join(found.causes)}"

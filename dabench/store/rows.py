@@ -68,7 +68,9 @@ def row_of(record: Record, varying: Mapping[str, set[str]] | None = None) -> Row
         names = (varying or {}).get(spec["method"], set())
         shown = {k: v for k, v in spec["method_options"].items() if k in names}
     versions = record.get("versions", {})
-    version = f"{versions.get('method', '?')}/{versions.get('protocol', '?')}"
+    parts = [versions.get("method", "?"), versions.get("protocol", "?")]
+    parts += [versions["init"]] if "init" in versions else []
+    version = "/".join(map(str, parts))
     return Row(spec["method"], spec["init"], options_text(shown), version)
 
 

@@ -31,7 +31,10 @@ class BETA(Branches):
     network's posterior, is learned with mixup over the whole batch; a penalty keeps the class
     prior of the easy part uniform. Deviations: distillation and division are one step on one batch,
     where the code has two loops; one weak and one strong view; refinement looks at the weak one;
-    fine-tuning shares the epochs of the budget and trains both networks.
+    fine-tuning shares the epochs of the budget and trains both networks; the rate falls at every
+    step, from progress 0 (there: once an epoch, counted from 1); the memory is refreshed at most
+    nine times, after tenths of the run (there: ten times, an epoch earlier); mixed images move no
+    running statistics (there: they do); logarithms clamp p at 1e-10 (there: p + 1e-5).
 
     Args:
         warmup_epochs: epochs of distillation alone.
@@ -81,17 +84,16 @@ class BETA(Branches):
         epoch = self.current_epoch
         self.bank, self.named = self.bank.to(self.device), self.named.to(self.device)
         self.distilling = epoch < self.distillation_epochs
-        self.dividing = self.distilling and epoch >= self.warmup_epochs
+        self.divided = [False, False]
         if self.distilling and epoch:
             found = self.survey_branches()
             if epoch in distillation.refresh_epochs(self.distillation_epochs):
                 mean = distillation.mean_of_logits(found)
                 self.bank = self.memory * self.bank + (1 - self.memory) * mean
-            if self.dividing:
+            if epoch >= self.warmup_epochs:
                 for b, p in enumerate(found):
                     self._divide(b, p)
-                # until both splits have two parts nothing says which labels are doubtful
-                self.dividing = all(0 < int((q >= self.tau).sum()) < len(q) for q in self.posterior)
+                self.divided = [self._is_divided(b) for b in range(2)]
         self.train()
 
     def _divide(self, b: int, p: Tensor) -> None:
@@ -101,6 +103,11 @@ class BETA(Branches):
             self.posterior[b] = torch.from_numpy(split.posterior).float()
         easy = self.posterior[b].numpy() >= self.tau
         self.record_split(b, split, easy, self.named.cpu().numpy())
+
+    def _is_divided(self, b: int) -> bool:
+        """Whether network ``b`` has easy and hard images, and the other doubts to refine by."""
+        easy, doubted = self.posterior[b] >= self.tau, self.posterior[1 - b] < 1
+        return bool(easy.any() and not easy.all() and doubted.any())
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Distillation of both networks, and after the warm-up the division."""
@@ -120,7 +127,7 @@ class BETA(Branches):
                     )
                 total = total + distil + mixup
                 parts[f"distillation-{b + 1}"] = distil
-            if self.dividing:
+            if self.divided[b]:
                 easy = self._easy(b, batch, [each.detach() for each in logits])
                 total = total + easy
                 parts[f"easy-{b + 1}"] = easy

@@ -31,7 +31,10 @@ class DINE(OfflineMethod):
     tenth, with mixup consistency and information maximisation. Stage 2 (``fine_tune``) is
     information maximisation alone, with a decay of its own. Deviations: the two stages share the
     epochs of the budget, in place of 30 + 30, and stage 2 does not stop early; mixup and
-    distillation are one backward pass; views are the suite's weak policy.
+    distillation are one backward pass; views are the suite's weak policy; the rate's decay starts
+    at step 0 (there: 1); the memory is refreshed between epochs alone (there: within them too);
+    mixed images move no running statistics (there: they do); logarithms clamp p at 1e-10 (there:
+    p + 1e-5).
 
     Args:
         lr: learning rate of bottleneck and classifier.

@@ -36,8 +36,9 @@ class EATA(OnlineMethod):
     normalisation parameters near the source's. The Fisher matrix comes from unlabelled clear images
     of the source's hold-out or training part, as the protocol grants (an extra), with the model's
     own argmax as labels; they are used in ``begin`` and not kept.
-    Deviation: the margin scales with the number of classes. A batch with a chosen sample counts as
-    backwarded in full, since all its rows go through the same graph; one without, not at all.
+    Deviation: the margin scales with the number of classes, and the Fisher weight is ImageNet's
+    (ten classes are elsewhere run with margin .4 and weight 1). A batch with a chosen sample counts
+    as backwarded in full, since all its rows go through the same graph; one without, not at all.
 
     Args:
         lr: learning rate of SGD.

@@ -29,9 +29,10 @@ class SAR(OnlineMethod):
     threshold, weights and momentum go back to the start. Two forward passes a batch.
     Deviations: the top is the last quarter of the backbone's stages and whatever follows (layer4 of
     a ResNet, blocks 9-11 and the last norm of a ViT, as published; and the bottleneck); the rate
-    does not follow the batch size; after a reset the average starts anew; the threshold of a reset
-    is a share of log K: .2 nats, published for 1,000 classes, is more than a sure source model of
-    ten classes loses on clear images, so that it would be reset at every step.
+    does not follow the batch size; after a reset the average starts anew and momentum is dropped
+    (the authors' code keeps it); the threshold of a reset is a share of log K: .2 nats, published
+    for 1,000 classes, is more than a sure source model of ten classes loses on clear images, so
+    that it would be reset at every step.
 
     Args:
         lr: learning rate of SGD; 1e-3 is published for ViT at batch 64.

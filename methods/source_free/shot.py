@@ -32,7 +32,10 @@ class Shot(OfflineMethod):
     epoch; they are left out of the pseudo-label and entropy terms but stay in the diversity term.
     At the end the 2-means runs once more over the adapt set and its cut is frozen.
     Deviations: pseudo-labels are refreshed every epoch whatever the number of epochs; views come
-    from the suite's shared weak policy.
+    from the suite's shared weak policy; the rate's decay starts at step 0 (there: 1); logarithms
+    clamp p at 1e-10 (there: p + 1e-5); 2-means takes the best of ten starts, whatever
+    scikit-learn's default; a class that lost its images in the first round of centroids is no
+    candidate in the second (there: its distance is undefined).
 
     Args:
         lr: learning rate of the bottleneck.

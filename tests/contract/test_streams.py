@@ -137,6 +137,17 @@ def test_labels_do_not_matter(outcome_of: Any, streams: Any, name: str, protocol
     assert answers(blinded) == answers(outcome_of(name, protocol))
 
 
+@pytest.mark.parametrize("name", ["tent", "target-supervised"])
+def test_a_stream_of_single_images(streams: Any, data: DomainData, name: str) -> None:
+    here = streams("online-tta")
+    plan = here.protocol.plan(data, 1, 0)
+    kept = tuple((segment, rows[:6]) for segment, rows in plan.stream.segments)
+    short = dataclasses.replace(plan.stream, segments=kept)
+    outcome = here.run(build(name), dataclasses.replace(plan, stream=short))
+    assert outcome.arrays["stream.step"].tolist() == list(range(6 * len(kept)))
+    assert np.isfinite(outcome.arrays["stream.confidence"]).all()
+
+
 def test_the_upper_bound_sees_labels(outcome_of: Any, streams: Any) -> None:
     here = streams("gradual-weather")
     assert outcome_of("target-supervised", "gradual-weather").extras == ("target-labels",)

@@ -130,14 +130,15 @@ def test_curves_and_predictions_count_too(again: Any) -> None:
     assert "predictions that differ: adapt.prediction" in out
 
 
-def test_another_version_of_the_method_is_expected_to_differ(again: Any) -> None:
+@pytest.mark.parametrize(("kind", "name"), [("method", "shot"), ("init", "source")])
+def test_another_version_is_expected_to_differ(again: Any, kind: str, name: str) -> None:
     def edit(record: Record) -> None:
-        record["versions"]["method"] = "2"
+        record["versions"][kind] = "2"
         record["scores"][0]["value"] = 0.9
 
     code, out, _ = again(edit)
     assert code == 1
-    assert "as expected: the record is of version 1 of shot, and this is version 2" in out
+    assert f"as expected: the record is of version 1 of {name}, and this is version 2" in out
 
 
 def test_other_data_are_another_run_whatever_their_scores(again: Any) -> None:

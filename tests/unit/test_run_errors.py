@@ -54,6 +54,7 @@ def the_line(err: str) -> str:
 
 
 USD = ("--method", "usd", "--protocol", "sf-osda")
+TENT = ("--method", "tent", "--protocol", "online-tta")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,8 @@ USD = ("--method", "usd", "--protocol", "sf-osda")
         ((*USD, "--protocol.held-out", "1"), ("held",)),
         ((*USD, "--protocol.split", "r99"), ("split", "r99")),
         ((*USD, "--epochs", "many"), ("--epochs", "many")),
-        ((*USD, "--batch-size", "1"), ("--batch-size",)),
+        ((*USD, "--batch-size", "1"), ("--batch-size", "2 or more")),
+        ((*TENT, "--batch-size", "0"), ("--batch-size", "1 or more")),
         ((*USD, "--target", "handwriten"), ("handwriten", "did you mean 'handwritten'")),
         ((*USD, "--source", "handwritten"), ("source and target", "handwritten")),
         ((*USD, "--target", "mnist"), ("mnist8k.npz", "--data-root")),
