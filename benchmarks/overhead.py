@@ -62,7 +62,7 @@ def begin(target: Unlabelled, epochs: int, recorder: Recorder) -> Any:
 def with_dabench(method: Any, epochs: int, recorder: Recorder) -> float:
     """Return seconds of ``fit`` without curves."""
     run = Run("source", Budget(epochs, BATCH), 0, "cpu", recorder, False)
-    return fit(method, run)[1]
+    return fit(method, method.access.target, method.access.cost, run)[1]
 
 
 def bare(method: Any, epochs: int) -> float:

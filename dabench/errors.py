@@ -5,11 +5,17 @@ The command line prints such an error without a traceback (``--debug`` shows it)
 
 import difflib
 import errno
+import re
+import reprlib
 from collections.abc import Iterable
 
-#: characters that change the direction of what follows
-_TURNS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_RIGHTS = (errno.EROFS, errno.EACCES, errno.EPERM)
+#: a path that can be no file or folder
+_PATHS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST)
+#: how much of a value a message shows
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxlist, _SHOWN.maxdict, _SHOWN.maxstring, _SHOWN.maxother = 2, 4, 4, 90, 90
 
 
 class DabenchError(Exception):
@@ -32,6 +38,10 @@ class CacheError(DabenchError):
     """A cached artefact or a checkpoint that cannot be used."""
 
 
+class DamageError(CacheError):
+    """A cached artefact or a checkpoint whose content is not what was written."""
+
+
 class OracleError(DabenchError):
     """A source model behind an interface that gives no answer, or a useless one."""
 
@@ -44,15 +54,21 @@ class TrainingError(DabenchError):
     """Training went wrong (for example a loss that is not finite)."""
 
 
-def one_line(text: object, most: int = 200) -> str:
+def one_line(text: object, most: int | None = None) -> str:
     """Return foreign text as one line of printable characters, at most ``most`` of them.
 
-    Control characters, and signs that turn the direction of writing, appear as escapes: a name or
-    a message from outside must not steer a terminal.
+    Whatever may steer a terminal (control characters, signs that turn the direction of writing)
+    appears as an escape, line breaks and tabs as a space. All that is printed comes through here.
     """
-    words = " ".join(str(text).split())
-    shown = "".join(c if c.isprintable() and c not in _TURNS else ascii(c)[1:-1] for c in words)
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+    words = re.sub(r"[^\S ]\s*", " ", str(text))
+    if not words.isprintable():
+        words = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    return words if most is None or len(words) <= most else f"{words[: most - 3]}..."
+
+
+def shown(value: object) -> str:
+    """Return a value as a message quotes it, cut where it is long or deep."""
+    return one_line(_SHOWN.repr(value), 200)
 
 
 def reason_of(error: BaseException) -> str:
@@ -64,7 +80,10 @@ def reason_of(error: BaseException) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` or the list of known names, for an error message."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not names:
+        return "; there are none"
+    # the search takes the square of a name's length
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5) if len(name) < 200 else []
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"
 
 
@@ -73,12 +92,14 @@ def explain(error: Exception) -> tuple[str, bool]:
     name, bug = type(error).__name__, False
     if isinstance(error, DabenchError):
         text = str(error)
-    elif isinstance(error, OSError) and error.errno in _DISK:
-        text = f"{error.filename or 'a file'}: {error.strerror}; free the disk, or choose another "
-        text += "folder with --results or --cache-dir"
+    elif isinstance(error, OSError) and error.errno in (*_FULL, *_RIGHTS, *_PATHS):
+        text = f"{error.filename or 'a file'}: {error.strerror}; "
+        text += "free some space, or " if error.errno in _FULL else ""
+        text += "get the right to write there, or " if error.errno in _RIGHTS else ""
+        text += "choose another folder with --results or --cache-dir"
     elif isinstance(error, MemoryError) or name == "OutOfMemoryError":
         text = "out of memory; use a smaller --batch-size or --image-size"
     else:
         bug = True
         text = f"unexpected {name}: {error}; this is a bug in dabench or in the method"
-    return one_line(text, 10_000), bug
+    return one_line(text.strip(), 4_000), bug

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from dabench.contract.access import BlackBox, Recorder
-from dabench.contract.cost import Cost
+from dabench.contract.confined import Confined
+from dabench.contract.cost import Cost, GrantedCost
 from dabench.contract.data import ClassSplit, DomainData
 from dabench.contract.method import OfflineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import Build, Outcome, Plan, Remote, Run
 from dabench.contract.types import IntArray
 from dabench.errors import AccessError, ConfigError
+from dabench.protocols.common.granted import GrantedOracle
 from dabench.protocols.offline.protocol import OfflineProtocol
 
 
@@ -113,24 +116,24 @@ class BlackBoxClosedSet(OfflineProtocol):
 
         return super().run(checked, plan, source, run)
 
-    def make_grant(self, plan: Plan, source: Remote, run: Run, recorder: Recorder) -> BlackBox:
+    def make_grant(
+        self, plan: Plan, source: Remote, run: Run, recorder: Recorder, cost: Cost
+    ) -> BlackBox:
         """Open the oracle; every target network counts in one cost."""
-        cost = Cost()
-
-        # the builder and the device alone: a closure over the remote source would hand that out
+        granted = GrantedCost(cost)
         make, device = source.new_network, run.device
 
         def new_network(seed: int) -> Network:
             network = make(seed)
-            network.cost = cost
+            network.cost = granted
             return network.to(device)
 
         return BlackBox(
             task=plan.task,
-            target=plan.parts["adapt"],
-            oracle=source.oracle(cost),
-            new_network=new_network,
-            cost=cost,
+            target=copy.copy(plan.parts["adapt"]),
+            oracle=GrantedOracle(source.oracle(cost)),
+            new_network=Confined(new_network),
+            cost=granted,
             budget=run.budget,
             seed=run.seed,
             recorder=recorder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -59,6 +60,25 @@ class SourceFreeOpenSet(SourceFreeProtocol):
                 f"no image of the private classes ({', '.join(split.unknown)}) in '{data.target}': "
                 "UNK and HOS would be holes; use --protocol sf-uda for a closed set"
             )
+        return None if self.unknown_share is None else self._check_share(data, self.unknown_share)
+
+    def _check_share(self, data: DomainData, share: float) -> str | None:
+        """Return why the target cannot have this share of private images, or None."""
+        split, name = self.class_split(data), f"--protocol.unknown_share {share:g}"
+        names = np.array(data.classes)[data.target_all.labels]
+        known, private = (int(np.isin(names, part).sum()) for part in (split.known, split.unknown))
+        wanted = _private_beside(known, share)
+        if wanted > private:
+            most = math.floor(1e4 * private / (known + private)) / 1e4
+            return (
+                f"{name} takes {wanted} private images beside {known} known ones, and "
+                f"'{data.target}' has {private}; give {most:g} or less, or leave it out to keep all"
+            )
+        if wanted == 0 or not np.any(self.plan(data, 1, 0).truth["adapt"] == len(split.known)):
+            return (
+                f"{name} comes to {wanted} private images beside {known} known ones, none of them "
+                "to adapt on: UNK and HOS would be holes; give more"
+            )
         return None
 
     def choose_rows(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
@@ -67,7 +87,12 @@ class SourceFreeOpenSet(SourceFreeProtocol):
             return rows
         private = rows[truth[rows] == num_known]
         known = rows[truth[rows] < num_known]
-        wanted = round(len(known) * self.unknown_share / (1 - self.unknown_share))
+        wanted = _private_beside(len(known), self.unknown_share)
         rng = np.random.default_rng(seed(0, "target", "unknown-share"))
         kept = rng.permutation(private)[: min(wanted, len(private))]
         return np.sort(np.concatenate((known, kept)))
+
+
+def _private_beside(known: int, share: float) -> int:
+    """Return how many private images are ``share`` of all beside so many known ones."""
+    return round(known * share / (1 - share))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import importlib.util
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,6 +44,46 @@ def _private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DABENCH_CACHE", str(tmp_path / "private-cache"))
     monkeypatch.delenv("DABENCH_DATA", raising=False)
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def obeys_modes() -> Iterator[None]:
+    """Let the root user, too, be stopped by a folder's mode (for the thread that runs the test)."""
+    if getattr(os, "geteuid", lambda: 0)() != 0:
+        yield
+        return
+    if sys.platform != "linux":
+        pytest.skip("this user may write anywhere")
+    libc = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    before = (ctypes.c_uint32 * 6)()  # (effective, permitted, inheritable), low and high words
+    assert libc.capget(header, before) == 0
+    fewer = (ctypes.c_uint32 * 6)(*before)
+    fewer[0] &= ~0b1110  # DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
+    assert libc.capset(header, fewer) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Take every right to write from a folder and all in it."""
+    everything = [folder, *folder.rglob("*")]
+    for path in everything:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        yield
+    finally:
+        for path in everything:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.fixture
+def frozen(obeys_modes: None) -> Callable[[Path], AbstractContextManager[None]]:
+    """Return a context in which nobody writes to a folder."""
+    return read_only
 
 
 def thin(data: Labelled, per_class: int) -> Labelled:

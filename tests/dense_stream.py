@@ -70,9 +70,7 @@ class Net(nn.Module):
         self.cost = Cost()
 
     def features(self, images: Tensor) -> Tensor:
-        if not self.cost.paused:
-            self.cost.forward += len(images)
-            self.cost.backward += len(images) * int(torch.is_grad_enabled())
+        self.cost.count(len(images), backward=torch.is_grad_enabled())
         found: Tensor = self.backbone((images - self.mean) / self.std)
         return found
 

@@ -8,13 +8,13 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dabench import registry
 from dabench.config.signature import signature_options
 from dabench.config.spec import RunSpec
 from dabench.errors import ConfigError, StoreError
+from dabench.store.identity import run_digest
 from dabench.store.records import Record, score_from_row
+from dabench.store.samples import read_arrays
 
 #: a name with its value then and now
 Change = tuple[str, Any, Any]
@@ -35,6 +35,9 @@ class Comparison:
         ids: of data, stream and source model, where they differ.
         versions: of packages, method, protocol and start, where they differ.
         environment: device, threads, platform, commit, where they differ.
+        marks: variant, extras, reconstruction, where they differ.
+        run_ids: of then and now, where they are two runs: other data, stream, source model, or
+            version of method or protocol. None where at most the spec was changed on purpose.
     """
 
     scores: list[Change]
@@ -44,11 +47,13 @@ class Comparison:
     ids: list[Change]
     versions: list[Change]
     environment: list[Change]
+    marks: list[Change]
+    run_ids: tuple[str, str] | None
 
     @property
     def identical(self) -> bool:
-        """Whether all that both runs recorded of their results is equal bit for bit."""
-        return not (self.scores or self.curves or self.arrays)
+        """Whether this was the same run, and all that it recorded of its results is equal."""
+        return not (self.scores or self.curves or self.arrays or self.run_ids)
 
     @property
     def largest(self) -> float | None:
@@ -61,7 +66,7 @@ class Comparison:
     @property
     def causes(self) -> list[str]:
         """What differs between then and now, as a sentence names it."""
-        found = [*self.ids, *self.versions, *self.environment]
+        found = [*self.ids, *self.versions, *self.environment, *self.marks]
         return [f"{_WORDS.get(name, name)} ({then} then, {now} now)" for name, then, now in found]
 
 
@@ -126,8 +131,23 @@ def compare(then: Record, now: Record, then_path: Path, now_path: Path) -> Compa
         same,
         curves,
         _arrays(then_path, then, now_path, now),
-        *(_changes(then, now, part) for part in ("ids", "versions", "environment")),
+        _changes(then, now, "ids"),
+        _changes(then, now, "versions"),
+        _changes(then, now, "environment"),
+        _changes({"": _marks(then)}, {"": _marks(now)}, ""),
+        _run_ids(then, now),
     )
+
+
+def _marks(record: Record) -> dict[str, Any]:
+    """Return what tables show of a run besides its scores, as far as its spec decides it."""
+    return {name: record.get(name) for name in ("variant", "extras", "reconstruction")}
+
+
+def _run_ids(then: Record, now: Record) -> tuple[str, str] | None:
+    """Return both ids where they differ by more than the spec of the second run."""
+    due = run_digest(now["spec"], then["versions"], then["ids"])
+    return None if now["run_id"] == due else (then["run_id"], now["run_id"])
 
 
 def _rows(
@@ -157,17 +177,16 @@ def _arrays(then_path: Path, then: Record, now_path: Path, now: Record) -> list[
     ]
     if len(kept) < 2 or not all(path.is_file() for path in kept):
         return None
-    with np.load(kept[0]) as left, np.load(kept[1]) as right:
-        names = sorted({*left.files, *right.files})
-        return [
-            name
-            for name in names
-            if name not in left.files
-            or name not in right.files
-            or left[name].dtype != right[name].dtype
-            or left[name].shape != right[name].shape
-            or left[name].tobytes() != right[name].tobytes()
-        ]
+    left, right = (read_arrays(path) for path in kept)
+    return [
+        name
+        for name in sorted({*left, *right})
+        if name not in left
+        or name not in right
+        or left[name].dtype != right[name].dtype
+        or left[name].shape != right[name].shape
+        or left[name].tobytes() != right[name].tobytes()
+    ]
 
 
 def _changes(then: Record, now: Record, part: str) -> list[Change]:

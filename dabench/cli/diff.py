@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dabench.cli.output import number, print_columns, printable
+from dabench.cli.output import number, print_columns, say
 
 if TYPE_CHECKING:
     from dabench.store.records import Record
@@ -26,23 +26,23 @@ def diff(args: argparse.Namespace) -> int:
         StoreError: a run is not there, fits several, or is damaged.
     """
     from dabench.board.tables.diff import compare_runs
-    from dabench.store.reading import load_checked_record
+    from dabench.store.reading import load_record
     from dabench.store.store import Store
 
     store = Store(Path(args.results))
     paths = [Path(run) if run.endswith(".json") else store.find(run) for run in (args.a, args.b)]
-    a, b = (load_checked_record(path) for path in paths)
+    a, b = (load_record(path) for path in paths)
     found = compare_runs(a, b)
     for name, text in zip("AB", found.names, strict=True):
-        print(f"{name}: {printable(text)}")
-    print("comparable" if found.comparable else "not comparable:")
+        say(f"{name}: {text}")
+    say("comparable" if found.comparable else "not comparable:")
     for line in found.reasons:
-        print(f"  {printable(line)}")
+        say(f"  {line}")
     for title, lines in (("compared", found.compared), ("differs besides", found.remarks)):
         if lines:
-            print(f"{title}:")
+            say(f"{title}:")
         for line in lines:
-            print(f"  {printable(line)}")
+            say(f"  {line}")
     if found.scores:
         label = ""
         rows = [["metric", "A", "B", "A − B", ""]]
@@ -52,7 +52,7 @@ def diff(args: argparse.Namespace) -> int:
             label = label or told
             rows.append([metric, number(x), number(y), number(gap, signed=True), interval])
         rows[0][-1] = label
-        print_columns([[printable(cell) for cell in row] for row in rows])
+        print_columns(rows)
     return 0
 
 

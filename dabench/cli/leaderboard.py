@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dabench.cli.output import number, print_columns, printable, warn_of_damage
+from dabench.cli.output import number, print_columns, say, warn_of_damage
 from dabench.errors import ConfigError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dabench.store.store import Store
 
 _FEW = "too few tasks"
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def add_options(leaderboard: argparse.ArgumentParser) -> None:
@@ -74,7 +75,6 @@ def leaderboard(args: argparse.Namespace) -> int:
         others = (args.csv, args.wide, args.markdown, args.latex, args.ranks, args.claims)
         if not any((*others, args.bootstrap)):
             return 0
-    from dabench.board.tables.csv_file import write_csv
     from dabench.board.tables.leaderboard import table
     from dabench.cli.table_output import show_table
     from dabench.registry.method_info import registered_info
@@ -89,10 +89,8 @@ def leaderboard(args: argparse.Namespace) -> int:
 
         by_id = {str(record["run_id"]): (path, record) for path, record in runs}
         frame = with_bootstrap(frame, by_id, info)
-    path = Path(args.csv) if args.csv else store.root / "leaderboard" / "leaderboard.csv"
-    write_csv(frame, path)
     show_table(frame)
-    print(f"table: {path}")
+    _write_csv(frame, args.csv, store.root / "leaderboard" / "leaderboard.csv")
     _export(args, frame, info)
     if args.ranks:
         _ranks(frame, info, args.against, Path(args.ranks))
@@ -103,7 +101,6 @@ def leaderboard(args: argparse.Namespace) -> int:
 
 def _selection(args: argparse.Namespace) -> int:
     """Write and print what every rule of ``--selection`` makes of the records."""
-    from dabench.board.tables.csv_file import write_csv
     from dabench.board.tables.selection import side_by_side
     from dabench.cli.table_output import show_rules
     from dabench.registry.method_info import registered_info
@@ -121,11 +118,25 @@ def _selection(args: argparse.Namespace) -> int:
     rules = list(dict.fromkeys(rule.strip() for rule in args.selection.split(",")))
     frame = side_by_side(records, rules, args.against, info)
     _check_against(frame, args.against)
-    path = Path(args.csv) if args.csv else store.root / "leaderboard" / "selection.csv"
-    write_csv(frame, path)
     show_rules(frame, rules)
-    print(f"table: {path}")
+    _write_csv(frame, args.csv, store.root / "leaderboard" / "selection.csv")
     return 0
+
+
+def _write_csv(frame: pd.DataFrame, given: str | None, usual: Path) -> None:
+    """Write the table; whoever may only read the results, and names no file, gets it printed."""
+    from dabench.board.tables.csv_file import write_csv
+
+    path = Path(given) if given else usual
+    try:
+        write_csv(frame, path)
+    except StoreError as error:
+        reason = error.__cause__
+        if given or not isinstance(reason, OSError) or reason.errno not in _READ_ONLY:
+            raise
+        say(f"note: {error}, with --csv FILE", error=True)
+    else:
+        say(f"table: {path}")
 
 
 def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
@@ -134,7 +145,7 @@ def _records(store: Store, *, strict: bool) -> list[tuple[Path, Record]]:
     warn_of_damage(store.problems, strict=strict)
     failed = len(store.failed())
     if failed:
-        print(f"warning: {failed} runs failed and have no scores", file=sys.stderr)
+        say(f"warning: {failed} runs failed and have no scores", error=True)
     if not runs:
         raise StoreError(f"no records in {store.records}; 'dabench run' makes them")
     return runs
@@ -144,7 +155,7 @@ def _check_against(frame: pd.DataFrame, against: str) -> None:
     """Refuse a row that is not there; the one that nobody asked for may be missing."""
     rows = set((frame["method"] + " " + frame["variant"]).str.strip())
     if against == "source" and against not in rows:
-        print("note: no run of source yet, so there are no differences to it", file=sys.stderr)
+        say("note: no run of source yet, so there are no differences to it", error=True)
     elif against not in rows:
         raise ConfigError(f"--against {against}: no such row{did_you_mean(against, rows)}")
 
@@ -167,7 +178,7 @@ def _write(path: Path, text: str) -> None:
     from dabench.store.files import write_bytes_atomically
 
     write_bytes_atomically(path, text.encode())
-    print(f"written: {path}")
+    say(f"written: {path}")
 
 
 def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) -> None:
@@ -178,25 +189,24 @@ def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) ->
     for protocol in sorted(frame["protocol"].unique()):
         grid = task_grid(frame, info, protocol)
         found = ranking(grid)
-        print(f"\n{protocol} · ranks over tasks")
+        say()
+        say(f"{protocol} · ranks over tasks")
         if found.note:
-            print(f"  {found.note}")
+            say(f"  {found.note}")
         else:
             rows = [["row", "mean rank"]]
-            rows += [
-                [printable(r), f"{k:.2f}"] for r, k in zip(found.rows, found.ranks, strict=True)
-            ]
+            rows += [[r, f"{k:.2f}"] for r, k in zip(found.rows, found.ranks, strict=True)]
             print_columns(rows)
-            print(f"critical difference {found.difference:.2f}, {describe_tasks(found.tasks)}")
+            say(f"critical difference {found.difference:.2f}, {describe_tasks(found.tasks)}")
         for row, reason in found.left_out.items():
             if not (found.note and reason.startswith(_FEW)):
-                print(f"  not ranked: {printable(row)}: {reason}")
+                say(f"  not ranked: {row}: {reason}")
         tests = [["row", f"mean − {against}", "tasks", "p (Holm)", ""]]
         for test in task_tests(grid, against):
             p = number(test.p_holm)
             tests.append(
                 [
-                    printable(test.row),
+                    test.row,
                     number(test.mean, signed=True),
                     str(test.tasks),
                     p,
@@ -212,12 +222,13 @@ def _claims(frame: pd.DataFrame, path: Path) -> None:
 
     found = claims(frame, read_claims(path))
     beside = found[found["row"] != ""]
-    print(f"\nreported by papers ({path}): {len(found)} numbers, {len(beside)} beside rows of ours")
+    say()
+    say(f"reported by papers ({path}): {len(found)} numbers, {len(beside)} beside rows of ours")
     if len(found) and not len(beside):
-        print("none of them has a row of ours on the same task; 'dabench sweep' can make some")
+        say("none of them has a row of ours on the same task; 'dabench sweep' can make some")
     rows = [["claim", "data", "metric", "reported", "measured", "our row", "differs"]]
     for line in beside.to_dict("records"):
         task = f"{line['dataset']} {line['source']}→{line['target']}"
         values = [number(line["value"]), number(line["measured"])]
         rows.append([line["claim"], task, line["metric"], *values, line["row"], line["differs"]])
-    print_columns([[printable(str(cell)) for cell in row] for row in rows] if len(rows) > 1 else [])
+    print_columns([list(map(str, row)) for row in rows] if len(rows) > 1 else [])

@@ -10,36 +10,44 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dabench import registry
+from dabench.cli.output import print_columns, say, say_lines
 from dabench.cli.parser import COMMANDS, Parser, build_parsers, dotted_options, join_dotted
 from dabench.config.options import merge
-from dabench.errors import ConfigError, did_you_mean, explain
+from dabench.contract.signals import end_of, terminable
+from dabench.errors import ConfigError, did_you_mean, explain, one_line
 
 if TYPE_CHECKING:
     from dabench.config.settings import Settings
     from dabench.config.spec import RunSpec
     from dabench.engine.run import RunResult
 
-EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
+EXIT_BUG, EXIT_USER, EXIT_PIPE = 1, 2, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0 (fine), 2 (user's error), 1 (bug), 130 (Ctrl-C), 141 (no reader)."""
+    """Run a command; return its exit code.
+
+    0 is fine, 2 a user's error, 1 a bug, 130 Ctrl-C, 143 SIGTERM, 141 a reader that went away.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one that lacks a character shows a sign for it
             stream.reconfigure(errors="replace")
     try:
-        code = _dispatch(argv)
+        with terminable():
+            code = _dispatch(argv)
         sys.stdout.flush()  # a reader that went away is noticed here, not at the interpreter's end
         return code
     except SystemExit as stop:  # argparse after --help or --version
         return int(stop.code or 0)
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        how, code = end_of(stop)
+        said = getattr(stop, "__notes__", ["nothing half-written; the same command starts again"])
+        say(f"{how}; {'; '.join(said)}", error=True)
+        return code
     except BrokenPipeError:  # `dabench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_PIPE
@@ -50,15 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report_error(error: Exception, *, debug: bool, where: str = "") -> int:
     """Print one line on stderr (with ``debug`` a traceback before it); return the exit code."""
     if debug:
-        traceback.print_exception(error, file=sys.stderr)
+        say_lines("".join(traceback.format_exception(error)), error=True)
     text, bug = explain(error)
     text += " (--debug shows the traceback)" if bug and not debug else ""
-    print(f"error: {where}{text}", file=sys.stderr)
+    say(f"error: {where}{text}", error=True)
     return EXIT_BUG if bug else EXIT_USER
 
 
 def _dispatch(argv: list[str]) -> int:
     """Parse the arguments and run the command that they name."""
+    for argument in argv:
+        if "\0" in argument:
+            raise ConfigError(f"'{one_line(argument, 100)}': an argument has no zero bytes")
     first = next((argument for argument in argv if not argument.startswith("-")), None)
     if first is not None and first not in COMMANDS:
         raise ConfigError(f"unknown command '{first}'{did_you_mean(first, COMMANDS)}")
@@ -78,6 +89,9 @@ def _dispatch(argv: list[str]) -> int:
         from dabench.cli.sweep import sweep
 
         return sweep(args, rest)
+    if args.command == "store":  # argparse takes an empty list before the first option
+        args.runs += [argument for argument in rest if not argument.startswith("-")]
+        rest = [argument for argument in rest if argument.startswith("-")]
     if rest:
         raise ConfigError(f"dabench {args.command}: unknown argument '{rest[0]}'")
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -89,6 +103,7 @@ def _dispatch(argv: list[str]) -> int:
         "report": _report,
         "weather": _weather,
         "reproduce": _reproduce,
+        "store": _store,
     }
     return commands[args.command](args)
 
@@ -108,15 +123,17 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
     from dabench.store.store import Store
 
     settings = read_settings(given)
-    as_json = bool(merge(given).get("json", False))
+    options = merge(given)
+    as_json = bool(options.get("json", False))
     with _own_stdout(as_json):
         specs = resolve(given)
         Store(settings.results).check_writable()
         results, code = _run_all(specs, settings)
-    if results:
+    listed = "seeds" in options if as_json else len(specs) > 1
+    if results or (as_json and listed):
         from dabench.cli.run_output import show_results
 
-        show_results(results, Store(settings.results), as_json, several=len(specs) > 1)
+        show_results(results, Store(settings.results), as_json, several=listed)
     return code
 
 
@@ -137,54 +154,44 @@ def _run_all(specs: list[RunSpec], settings: Settings) -> tuple[list[RunResult],
     results, code = [], 0
     for spec in specs:
         try:
-            results.append(execute(spec, settings))
+            results.append(execute(spec, settings, _name_unusable))
         except Exception as error:  # noqa: BLE001 - reported, and the exit code tells
             where = f"seed {spec.seed}: " if len(specs) > 1 else ""
             code = max(code, report_error(error, debug=settings.debug, where=where))
     return results, code
 
 
-def _list(args: argparse.Namespace) -> int:
-    from dabench.cli.output import print_columns
+def _name_unusable(stage: str, why: str) -> None:
+    if stage == "unusable":
+        say(f"warning: {why} (now it is made again)", error=True)
 
+
+def _list(args: argparse.Namespace) -> int:
     for title, table in (
         ("methods", registry.METHODS),
         ("protocols", registry.PROTOCOLS),
         ("data sets", registry.DATASETS),
     ):
-        print(f"{title}:")
+        say(f"{title}:")
         print_columns([[f"  {name}", found.summary] for name, found in sorted(table.items())])
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
     from dabench.cli.run_output import show_record
-    from dabench.store.reading import load_checked_record, load_record
+    from dabench.store.reading import load_record
     from dabench.store.store import Store
 
     given = Path(args.run)
     path = given if given.suffix == ".json" else Store(Path(args.results)).find(args.run)
-    read = load_record if args.json else load_checked_record
-    show_record(path, read(path), args.json)
+    show_record(path, load_record(path), args.json)
     return 0
 
 
 def _data(args: argparse.Namespace) -> int:
-    import inspect
+    from dabench.cli.data import data
 
-    cls = registry.dataset(args.name)
-    if args.action == "info":
-        print(inspect.getdoc(cls) or f"{args.name} has no card")
-        return 0
-    root = args.data_root or os.environ.get("DABENCH_DATA")
-    problems: list[Any] = cls().check(Path(root).expanduser() if root else None)
-    for line in problems:
-        print(line)
-    if any(not str(line).startswith("optional") for line in problems):
-        print(f"{args.name}: not usable as it is (see above)", file=sys.stderr)
-        return EXIT_USER
-    print(f"{args.name}: {'usable (see above)' if problems else 'complete'}")
-    return 0
+    return data(args)
 
 
 def _weather(args: argparse.Namespace) -> int:
@@ -197,6 +204,12 @@ def _reproduce(args: argparse.Namespace) -> int:
     from dabench.cli.reproduce import reproduce
 
     return reproduce(args)
+
+
+def _store(args: argparse.Namespace) -> int:
+    from dabench.cli.store import store
+
+    return store(args)
 
 
 def _report(args: argparse.Namespace) -> int:

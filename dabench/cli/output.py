@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from dabench.errors import StoreError
+from dabench.errors import StoreError, one_line
 
 #: how many damaged files are named one by one
 _NAMED = 20
 
 
+def say(text: str = "", *, error: bool = False) -> None:
+    """Print one line on stdout, or with ``error`` on stderr; it cannot steer a terminal."""
+    print(one_line(text), file=sys.stderr if error else sys.stdout, flush=error)
+
+
+def say_lines(text: str, *, error: bool = False) -> None:
+    """Print a text that has lines of its own, such as a traceback."""
+    for line in text.splitlines():
+        say(line, error=error)
+
+
+def say_json(value: Any, indent: int | None = None) -> None:
+    """Print JSON in which letters of all languages stay, and the rest is ``\\u`` and digits."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    print(re.sub(r"[^\n -~]", _escaped, text))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    sign = found[0]
+    if sign.isprintable():
+        return sign
+    return json.dumps(sign)[1:-1] if ord(sign) > 0x7F else f"\\u{ord(sign):04x}"
+
+
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Print rows in aligned columns."""
+    rows = [[one_line(text) for text in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     for row in rows:
-        print(
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        )
-
-
-def printable(text: str) -> str:
-    """Return text of a record as it may go to a terminal: on one line, no control characters."""
-    from dabench.board.tables.markup import one_line
-
-    return one_line(text)
+        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def shortened(name: str, most: int = 60) -> str:
     """Return a name on one line, cut where it is longer than ``most``."""
-    text = printable(name)
+    text = one_line(name)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -56,6 +75,6 @@ def warn_of_damage(problems: Sequence[str], *, strict: bool, more: str = "") -> 
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise StoreError(problems[0] + others)
     for problem in problems[:_NAMED]:
-        print(f"warning: {printable(problem)}", file=sys.stderr)
+        say(f"warning: {problem}", error=True)
     if problems:
-        print(f"warning: {len(problems)} records left out{more}", file=sys.stderr)
+        say(f"warning: {len(problems)} records left out{more}", error=True)

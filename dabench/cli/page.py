@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dabench.cli.output import say, warn_of_damage
 from dabench.errors import StoreError
 
 
@@ -20,7 +21,6 @@ def leaderboard_page(args: argparse.Namespace) -> int:
     """
     from dabench.board.page.build import write_leaderboard
     from dabench.board.page.page_records import read_page_records
-    from dabench.cli.output import warn_of_damage
     from dabench.registry.method_info import registered_info
     from dabench.store.garbage import collector_paused
 
@@ -33,7 +33,7 @@ def leaderboard_page(args: argparse.Namespace) -> int:
             raise StoreError(f"no records in {root / 'records'}{chosen}; 'dabench run' makes them")
         path = write_leaderboard(gathered, Path(args.html), args.against, info)
     megabytes = path.stat().st_size / 1e6
-    print(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
+    say(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
     return 0
 
 
@@ -50,12 +50,12 @@ def report(args: argparse.Namespace) -> int:
     from dabench.board.page.report import report_page
     from dabench.board.tables.source_run import source_run
     from dabench.registry.method_info import registered_info
-    from dabench.store.reading import load_checked_record
+    from dabench.store.reading import load_record
     from dabench.store.store import Store
 
     store, given = Store(Path(args.results)), Path(args.run)
     path = given if given.suffix == ".json" else store.find(args.run)
-    record = load_checked_record(path)
+    record = load_record(path)
     spec = record.get("spec") or {}
     folder = store.root / "runs" / str(record.get("run_id", "")).replace("/", "_") / "report"
     others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
@@ -64,5 +64,5 @@ def report(args: argparse.Namespace) -> int:
     content = report_page(path, record, base, folder, registered_info())
     target = Path(args.html) if args.html else folder / "index.html"
     write_page(target, content)
-    print(f"report: {target}")
+    say(f"report: {target}")
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from dabench import __version__
-from dabench.cli import diff, leaderboard
+from dabench.cli import diff, leaderboard, store
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError, did_you_mean
 
@@ -21,6 +21,7 @@ COMMANDS = {
     "reproduce": "run a record's spec again and report the difference",
     "diff": "say why two runs are (not) comparable, and how their scores differ",
     "report": "write one run's report as a page that needs no network",
+    "store": "take records out of the tables: dabench store retire RUN",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
     "weather": "list the kinds of weather, or draw a contact sheet of them",
 }
@@ -68,15 +69,19 @@ def build_parsers() -> tuple[Parser, Parser]:
     }
     for other in others.values():
         other.add_argument("--debug", action="store_true", help=FLAGS["debug"])
-    for name in ("show", "leaderboard", "diff", "report"):
+    for name in ("show", "leaderboard", "diff", "report", "store"):
         others[name].add_argument("--results", default="results", help=OPTIONS["results"][2])
     others["show"].add_argument("run", metavar="RUN", help="a run id, its beginning, or a path")
     others["show"].add_argument("--json", action="store_true", help="print the record itself")
     leaderboard.add_options(others["leaderboard"])
     diff.add_options(others["diff"])
+    store.add_options(others["store"])
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
-    others["data"].add_argument("--data-root", help=OPTIONS["data-root"][2])
+    for name in ("data-root", "cache-dir"):
+        others["data"].add_argument(f"--{name}", help=OPTIONS[name][2])
+    verify = "with 'check': read all of the set's cached pictures, and remove what is damaged"
+    others["data"].add_argument("--verify", action="store_true", help=verify)
     _add_page_options(others["leaderboard"], others["report"])
     _add_serve_options(others["serve-source"])
     _add_sweep_options(others["sweep"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dabench.cli.output import number, print_columns, say
 
 if TYPE_CHECKING:
     from dabench.board.reproduce import Comparison
@@ -28,12 +29,14 @@ def reproduce(args: argparse.Namespace) -> int:
         args: what the parser of ``reproduce`` found.
 
     Raises:
-        DabenchError: no such run, one that failed, one that this version cannot run.
+        DabenchError: no such run, one that failed, one that was edited by hand, one that this
+            version cannot run.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     from dabench.board.reproduce import compare, new_options, spec_of
     from dabench.config.settings import read_settings
     from dabench.store.reading import load_record
+    from dabench.store.scratch import scratch_folder
     from dabench.store.store import Store
 
     given = {key: value for key, value in vars(args).items() if key not in ("command", "run")}
@@ -42,11 +45,13 @@ def reproduce(args: argparse.Namespace) -> int:
     path = named if named.suffix == ".json" else Store(settings.results).find(args.run)
     then = load_record(path)
     spec = _with_overrides(spec_of(then), given)
-    print(f"run {then['run_id']}: {_about(spec)}")
+    say(f"run {then['run_id']}: {_about(spec)}")
     for option in new_options(then):
-        print(f"note: {option} did not exist when the record was made")
-    with tempfile.TemporaryDirectory(prefix="dabench-reproduce-") as folder:
-        now_path = _again(spec, dataclasses.replace(settings, results=Path(folder)))
+        say(f"note: {option} did not exist when the record was made")
+    with scratch_folder("reproduce") as folder:
+        # no checkpoints in a folder that goes away
+        again = dataclasses.replace(settings, results=Path(folder), checkpoint_every=0)
+        now_path = _again(spec, again)
         found = compare(then, load_record(now_path), path, now_path)
     _report(found, then)
     return 0 if found.identical else EXIT_DIFFERENT
@@ -77,8 +82,6 @@ def _about(spec: RunSpec) -> str:
 
 def _report(found: Comparison, then: Mapping[str, Any]) -> None:
     """Print what differs, and in one sentence how it ends."""
-    from dabench.cli.output import number, print_columns
-
     if found.scores:
         rows = [["score", "then", "now", "difference"]]
         for name, left, right in found.scores[:_SHOWN]:
@@ -87,7 +90,7 @@ def _report(found: Comparison, then: Mapping[str, Any]) -> None:
             rows.append([name, number(left), number(right), shown])
         print_columns(rows)
         if len(found.scores) > _SHOWN:
-            print(f"... and {len(found.scores) - _SHOWN} more")
+            say(f"... and {len(found.scores) - _SHOWN} more")
     parts = [f"{len(found.scores)} of {len(found.scores) + found.same} scores differ"]
     if found.scores:
         largest = found.largest
@@ -99,9 +102,11 @@ def _report(found: Comparison, then: Mapping[str, Any]) -> None:
     if found.arrays is not None:
         parts.append(f"predictions that differ: {', '.join(found.arrays) or 'none'}")
     for cause in found.causes:
-        print(f"differs: {cause}")
-    print("; ".join(parts))
-    print(_verdict(found, then))
+        say(f"differs: {cause}")
+    if found.run_ids:
+        say("run id: {} then, {} now".format(*found.run_ids))
+    say("; ".join(parts))
+    say(_verdict(found, then))
 
 
 def _verdict(found: Comparison, then: Mapping[str, Any]) -> str:
@@ -116,6 +121,8 @@ def _verdict(found: Comparison, then: Mapping[str, Any]) -> str:
             f"not identical, as expected: the record is of version {old or 1} of {name}, and "
             f"this is version {new}, whose results are others"
         )
+    if found.run_ids and not (found.scores or found.curves or found.arrays):
+        return f"another run with equal results; what differs: {'; '.join(found.causes)}"
     if found.causes:
         return f"not identical; the reason is among: {'; '.join(found.causes)}"
     return (

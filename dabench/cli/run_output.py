@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dabench.cli.output import number, print_columns
+from dabench.cli.output import number, print_columns, say, say_json, say_lines
 from dabench.store.records import Record, score_map
 from dabench.store.store import Store
 
@@ -25,14 +24,14 @@ def show_results(
             {"run_id": r.run_id, "record": str(r.path), "scores": score_map(r.record)}
             for r in results
         ]
-        print(json.dumps(objects if several else objects[0], ensure_ascii=False))
+        say_json(objects if several else objects[0])
         return
     print_columns(_result_rows(results, store))
     for result in results:
         seed = f"seed {result.record['spec']['seed']} " if several else ""
         there = " (was already there; --force runs again)" if result.existed else ""
-        print(f"{seed}record: {result.path}{there}")
-        print(f"{seed}tensorboard: {result.board_dir}")
+        say(f"{seed}record: {result.path}{there}")
+        say(f"{seed}tensorboard: {result.board_dir}")
 
 
 def _result_rows(results: Sequence[RunResult], store: Store) -> list[list[str]]:
@@ -79,18 +78,20 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def show_record(path: Path, record: Record, as_json: bool) -> None:
     """Print a run: what it was, where it ran, what came out."""
     if as_json:
-        print(json.dumps(record, indent=1, ensure_ascii=False))
+        say_json(record, indent=1)
         return
-    print(f"run {record['run_id']}\nrecord: {path}")
+    say(f"run {record['run_id']}")
+    say(f"record: {path}")
     if record.get("failed"):
-        print(f"FAILED\n{record.get('traceback', '')}")
+        say("FAILED")
+        say_lines(str(record.get("traceback", "")))
     for title in ("spec", "ids", "versions", "environment", "cost"):
         part = record.get(title) or {}
         if part:
-            print(f"{title}:")
+            say(f"{title}:")
             print_columns([[f"  {name}", _plain(value)] for name, value in part.items()])
     if record.get("scores"):
-        print("scores:")
+        say("scores:")
         rows = [[f"  {key}", number(value)] for key, value in score_map(record).items()]
         print_columns(rows)
 

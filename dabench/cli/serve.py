@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dabench import registry
+from dabench.cli.output import say
 from dabench.cli.parser import dotted_options
 from dabench.config.options import merge
 from dabench.config.settings import Settings, read_settings
@@ -22,7 +23,7 @@ DEFAULT_PROTOCOL = "bb-uda"
 
 
 def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
-    """Serve until Ctrl-C.
+    """Serve until Ctrl-C or SIGTERM.
 
     Args:
         args: what the parser of ``serve-source`` found.
@@ -49,22 +50,28 @@ def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
     answerer = load_source_model(spec, settings)
     if not token:
         token = secrets.token_urlsafe(24)
-        print(f"token (clients set DABENCH_ORACLE_TOKEN to it): {token}", file=sys.stderr)
+        say(f"token (clients set DABENCH_ORACLE_TOKEN to it): {token}", error=True)
     if args.host not in ("127.0.0.1", "::1", "localhost"):
-        print("warning: plain HTTP; put a TLS proxy before it on open networks", file=sys.stderr)
+        say("warning: plain HTTP; put a TLS proxy before it on open networks", error=True)
     info = answerer.info
 
     def ready(url: str) -> None:
         known = "" if info.val_accuracy is None else f", accuracy {info.val_accuracy:.3f}"
-        print(
+        say(
             f"source model {info.id[:8]} ({info.form} answers, {len(info.classes)} classes{known}) "
-            f"at {url}; Ctrl-C ends it\n"
-            f"clients: dabench run --protocol bb-uda --protocol.oracle http --oracle-url {url}"
-            + _form_options(spec),
-            flush=True,
+            f"at {url}; Ctrl-C ends it"
         )
+        say(
+            f"clients: dabench run --protocol bb-uda --protocol.oracle http --oracle-url {url}"
+            + _form_options(spec)
+        )
+        sys.stdout.flush()
 
-    serve(answerer, args.host, port, token, ready=ready)
+    try:
+        serve(answerer, args.host, port, token, ready=ready)
+    except KeyboardInterrupt as stop:
+        stop.add_note("the source model is served no longer")
+        raise
     return 0
 
 

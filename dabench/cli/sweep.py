@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dabench.cli.output import print_columns, say
 from dabench.cli.parser import AXES, dotted_options
+from dabench.contract.signals import end_of
 from dabench.errors import ConfigError
 from dabench.store.store import Store
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from dabench.sweep.loop import Tally
     from dabench.sweep.plan import SweepPlan
 
-EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_BUG, EXIT_USER = 1, 2
 _OWN = ("command", "help", "grid", "workers", "dry_run", *AXES)
 
 
@@ -104,20 +105,19 @@ def _workers(text: str) -> int:
 def _say_what(grid: Grid, plan: SweepPlan) -> None:
     """Print what the grid comes to, and what a reader may not expect."""
     for problem in plan.problems:
-        print(f"warning: {problem}", file=sys.stderr)
+        say(f"warning: {problem}", error=True)
     budget = f" (budget: {grid.budget})" if grid.budget else ""
     repeated = f"; {grid.repeated} listed again, counted once" if grid.repeated else ""
     head = f"{grid.name or 'grid'}{budget}: {len(grid.specs)} runs{repeated}"
-    print(f"{head}; {plan.done} have a record, {len(plan.jobs)} to do")
+    say(f"{head}; {plan.done} have a record, {len(plan.jobs)} to do")
     if plan.other_threads:
-        print(
+        say(
             f"note: {plan.other_threads} of them have a record that differs in --threads alone; "
             "give --threads to have equal runs whatever --workers is"
         )
 
 
 def _list(plan: SweepPlan, workers: int) -> None:
-    from dabench.cli.output import print_columns
     from dabench.cli.sweep_view import duration
 
     known = [job.seconds for job in plan.jobs if job.seconds is not None]
@@ -131,9 +131,9 @@ def _list(plan: SweepPlan, workers: int) -> None:
     total = f"about {duration(sum(known) / workers)} with {workers} at a time" if known else "?"
     more = f", and {unknown} runs that nobody timed" if unknown and known else ""
     if not plan.jobs:
-        print("nothing to do")
+        say("nothing to do")
         return
-    print(f"time: {total}{more}; loading and source training come on top")
+    say(f"time: {total}{more}; loading and source training come on top")
 
 
 def _run(plan: SweepPlan, settings: Settings, workers: int) -> int:
@@ -144,16 +144,17 @@ def _run(plan: SweepPlan, settings: Settings, workers: int) -> int:
     view = ProgressView(plan.jobs, executor.slots, live=settings.progress)
     try:
         run_jobs(plan.jobs, executor, Store(settings.results), view, tally)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         view.close()
         executor.close()
+        how, code = end_of(stop)
         left = len(plan.jobs) - len(tally.done) - len(tally.failed)
-        print(
-            f"interrupted: {len(tally.done)} done, {len(tally.failed)} failed, {left} left; "
-            "nothing half-written; the same command goes on from here",
-            file=sys.stderr,
+        say(
+            f"{how}: {len(tally.done)} done, {len(tally.failed)} failed, {left} left; nothing "
+            "half-written; the same command goes on from here (--resume: streams in the middle)",
+            error=True,
         )
-        return EXIT_INTERRUPTED
+        return code
     finally:
         view.close()
         executor.close()
@@ -165,13 +166,13 @@ def _end(tally: Tally, results: Path) -> int:
     from dabench.config.command import run_command
 
     where = "" if results == Path("results") else f" --results {results}"
-    print(
+    say(
         f"{len(tally.done)} done, {len(tally.failed)} failed; "
         f"'dabench leaderboard{where}' has the table"
     )
     for end in tally.failed:
-        print(f"failed: {end.job.name}: {end.error}", file=sys.stderr)
-        print(f"  again: {run_command(end.job.spec)}", file=sys.stderr)
+        say(f"failed: {end.job.name}: {end.error}", error=True)
+        say(f"  again: {run_command(end.job.spec)}", error=True)
     if tally.failed:
-        print("the same sweep tries them again", file=sys.stderr)
+        say("the same sweep tries them again", error=True)
     return max((EXIT_BUG if end.bug else EXIT_USER for end in tally.failed), default=0)

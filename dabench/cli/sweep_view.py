@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from dabench.errors import one_line
 from dabench.registry import primary_metric
 from dabench.sweep.executor import Ended
 from dabench.sweep.plan import Job
@@ -62,7 +63,7 @@ class ProgressView:
             self._spent[_kind(end.job)].append(end.seconds)
             text = f"done    {end.job.name} · {_score(end)} · {duration(end.seconds)}"
             text += " (had a record)" if end.existed else ""
-        tqdm.write(text)
+        tqdm.write(one_line(text))
         self.tick()
 
     def tick(self) -> None:
@@ -75,7 +76,7 @@ class ProgressView:
         seconds = self.seconds_left()
         left = "" if seconds is None else f" | about {duration(seconds)} left"
         counts = f"{self._done} done, {self._failed} failed, {len(self._left)} left{left}"
-        self._line.set_description_str(f"{counts} | now: {', '.join(running) or '-'}")
+        self._line.set_description_str(one_line(f"{counts} | now: {', '.join(running) or '-'}"))
 
     def seconds_left(self) -> float | None:
         """Return a guess, from this sweep's runs before earlier records; None = no idea."""

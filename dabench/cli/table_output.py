@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dabench.cli.output import number, print_columns, shortened
+from dabench.cli.output import number, print_columns, say, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 def show_table(frame: pd.DataFrame) -> None:
     """Print the metric that ranks, a block for each column of the leaderboard."""
     for title, shown in _blocks(frame):
-        print(f"\n{title}")
+        say()
+        say(title)
         rows = [["method", "mean", "sd", "n", f"against {frame.iloc[0]['against']} [95 %]", ""]]
         rows += [_table_row(line) for _, line in shown.iterrows()]
         width = shutil.get_terminal_size((120, 24)).columns
         print_columns([[*row[:5], row[5][:width]] for row in rows])
+        for name, *_, remark in rows:  # a refusal says what to do at its end
+            if remark.startswith("refused") and len(remark) > width:
+                say(f"  {name}: {remark}")
 
 
 def show_rules(frame: pd.DataFrame, rules: Sequence[str]) -> None:
@@ -30,15 +34,16 @@ def show_rules(frame: pd.DataFrame, rules: Sequence[str]) -> None:
         by_row: dict[str, dict[str, float]] = {}
         for line in shown.to_dict("records"):
             by_row.setdefault(_row_name(line), {})[line["selection"]] = line["mean"]
-        print(f"\n{title}")
+        say()
+        say(title)
         rows = [["method", *rules]]
         rows += [[name, *(number(found.get(r)) for r in rules)] for name, found in by_row.items()]
         print_columns(rows)
-    print()
+    say()
     for reason in sorted({*frame.loc[frame["n"] == 0, "note"]} - {""}):
-        print(f"a hole: {reason}")
+        say(f"a hole: {reason}")
     if "oracle" in rules:
-        print("oracle: the target's labels chose the epoch; an optimistic bound, no result")
+        say("oracle: the target's labels chose the epoch; an optimistic bound, no result")
 
 
 def _blocks(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

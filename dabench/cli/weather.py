@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dabench.cli.output import print_columns, say
 from dabench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ def weather(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from dabench.cli.output import print_columns
     from dabench.datasets.weather.apply import KINDS
 
     rows = [[kind.name, f"1-{kind.levels}", kind.standard] for kind in KINDS.values()]
@@ -50,7 +50,7 @@ def _preview(args: argparse.Namespace) -> int:
     names = args.kinds.split(",") if args.kinds else list(KINDS)
     kinds = [find_kind(name.strip()) for name in names]
     _sheet(_picture(args.image, side), kinds, seed).save(out, optimize=True)
-    print(f"{len(kinds)} kinds: {out}")
+    say(f"{len(kinds)} kinds: {out}")
     return 0
 
 
@@ -70,10 +70,11 @@ def _picture(path: str | None, side: int) -> Pictures:
 
         image = Image.fromarray(load_sample_image("china.jpg")).crop((100, 0, 527, 427))
     else:
+        from dabench.datasets.decoding.images import read_picture
+
         try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
+            image, _ = read_picture(Path(path))
+        except DataError as error:
             raise DataError(f"--image {path}: not a readable image ({error})") from error
     return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS))
 

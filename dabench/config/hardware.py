@@ -16,13 +16,20 @@ def available_cores() -> int:
 
 
 def resolve_device(name: str) -> str:
-    """Turn ``auto`` into a device and check that a named one is there."""
+    """Turn ``auto`` into a device and check that a named one is there.
+
+    ``auto`` never chooses ``mps``: runs on it need not repeat bit for bit, and it has no float64.
+    """
     if name == "cpu":
         return name
-    if not re.fullmatch(r"auto|cuda(:\d+)?", name):
-        raise ConfigError(f"--device '{name}': expected auto, cpu, cuda or cuda:N")
+    if not re.fullmatch(r"auto|mps|cuda(:\d+)?", name):
+        raise ConfigError(f"--device '{name}': expected auto, cpu, cuda, cuda:N or mps")
     import torch
 
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise ConfigError(f"--device {name}: torch sees no Apple GPU here; use --device cpu")
+        return name
     there = torch.cuda.is_available()
     if name == "auto":
         return "cuda" if there else "cpu"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dabench.errors import ConfigError, did_you_mean
+from dabench.errors import ConfigError, did_you_mean, one_line, shown
 
 #: options that take a value: long name -> (type, least value, help)
 OPTIONS: dict[str, tuple[type, int | None, str]] = {
@@ -46,6 +46,24 @@ FLAGS: dict[str, str] = {
     "no-progress": "no progress bars",
     "debug": "show the traceback of an error",
 }
+MOST_SEEDS = 10_000
+_DIGITS = "0|[1-9][0-9]{0,19}"
+_SEEDS = "a range like 5-9 or a list like 0,1,2"
+#: the largest values, where memory or libraries set a limit (numpy's seeds have 32 bits)
+_MOST = {
+    **{"seed": 2**32 - 1, "source-seed": 2**32 - 1},
+    **{"image-size": 16_384, "batch-size": 1_000_000, "threads": 4_096},
+}
+_FLAG_WORDS = {
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+}
+_WHAT = {
+    **dict.fromkeys(("results", "data-root", "cache-dir"), "a path"),
+    **{"oracle-url": "an address", "weights": "none, pretrained or a path"},
+}
+#: characters of a name or path; the longest path that systems allow
+_LONGEST = 4_095
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -54,24 +72,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: missing or invalid file, unknown key.
     """
-    import yaml
+    from dabench.config.yaml_file import read_mapping
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise ConfigError(f"--config {path}: not valid YAML: {where}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"--config {path}: expected lines like 'method: usd'")
+    content = read_mapping(path, "--config", "method: usd") or {}
     known = set(OPTIONS) | set(FLAGS)
     for key in content:
-        if key not in known and not re.match(r"(method|protocol)\.\w", str(key)):
+        if key not in known and not re.match(r"(method|protocol)\.\w", key):
             raise ConfigError(
-                f"--config {path}: unknown key '{key}'{did_you_mean(str(key), known)}"
+                f"--config {path}: unknown key {shown(key)}{did_you_mean(key, known)}"
             )
     return content
 
@@ -98,34 +106,79 @@ def merge(args: Mapping[str, Any]) -> dict[str, Any]:
 def _typed(key: str, value: Any) -> Any:
     """Check a common option's type and range; method and protocol options pass."""
     if key in FLAGS:
-        if not isinstance(value, bool):
-            raise ConfigError(f"--{key} {value!r}: expected true or false")
-        return value
+        flag = value if isinstance(value, bool) else _FLAG_WORDS.get(str(value).lower())
+        if flag is None:
+            raise ConfigError(f"--{key} {shown(value)}: expected true or false")
+        return flag
     kind, least, _ = OPTIONS.get(key, (object, None, ""))
     if kind is int:
-        try:
-            number = int(str(value))
-        except ValueError:
-            raise ConfigError(f"--{key} {value!r}: expected a whole number") from None
-        if least is not None and number < least:
-            raise ConfigError(f"--{key} {number}: expected {least} or more")
-        return number
-    if (
-        kind is str
-        and key != "seeds"
-        and (not isinstance(value, str | int) or isinstance(value, bool) or value == "")
-    ):
-        raise ConfigError(f"--{key} {value!r}: expected a name")
-    return str(value) if kind is str and key != "seeds" else value
+        return _whole_number(key, value, least or 0)
+    if key == "seeds" or kind is object:
+        return value
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        raise ConfigError(f"--{key} {shown(value)}: expected {_WHAT.get(key, 'a name')}")
+    if "\0" in str(value) or len(str(value)) > _LONGEST:
+        raise ConfigError(
+            f"--{key} {shown(value)}: expected {_WHAT.get(key, 'a name')} of at most {_LONGEST} "
+            "characters, none of them a zero byte"
+        )
+    return str(value)
+
+
+def _whole_number(key: str, value: Any, least: int) -> int:
+    most = _MOST.get(key, 2**31 - 1)
+    number = int(str(value)) if is_number(value, whole=True) else None
+    if number is None:
+        raise ConfigError(f"--{key} {shown(value)}: expected a whole number")
+    if number < least:
+        raise ConfigError(f"--{key} {shown(number)}: expected {least} or more")
+    if number > most:
+        raise ConfigError(f"--{key} {shown(number)}: expected {most} or less")
+    return number
+
+
+def is_number(value: Any, *, whole: bool = False) -> bool:
+    """Return whether text is a number as options are given: ``12``, ``-0.5``, ``1e-3``.
+
+    Python reads more as a number: ``1_0``, other scripts' digits, ``010``, spaces around it, nan.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return False
+    text, digits = str(value), "(0|[1-9][0-9]*)"
+    pattern = digits if whole else rf"({digits}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"
+    return len(text) <= 100 and re.fullmatch(f"[-+]?{pattern}", text) is not None
 
 
 def parse_seeds(value: Any) -> list[int]:
-    """Read ``5-9``, ``0,1,2``, ``3`` or a list of numbers."""
-    parts = value if isinstance(value, list) else str(value).split(",")
-    seeds: list[int] = []
+    """Read ``5-9``, ``0,1,2``, ``3`` or a list of numbers.
+
+    Raises:
+        ConfigError: no seeds or too many of them, no numbers, or one that is too large.
+    """
+    parts = value if isinstance(value, list) else _word(value).split(",")
+    seeds: dict[int, None] = {}
     for part in parts:
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(part).strip())
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise ConfigError(f"--seeds {value}: expected a range like 5-9 or a list like 0,1,2")
-        seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return list(dict.fromkeys(seeds))
+        match = re.fullmatch(rf"({_DIGITS})(?:-({_DIGITS}))?", _word(part))
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise ConfigError(f"--seeds {_seed_text(value)}: expected {_SEEDS}")
+        if last > _MOST["seed"]:
+            raise ConfigError(
+                f"--seeds {_seed_text(value)}: a seed is a number from 0 to {_MOST['seed']}"
+            )
+        if len(seeds) + last - first >= MOST_SEEDS:
+            raise ConfigError(
+                f"--seeds {_seed_text(value)}: more than {MOST_SEEDS} seeds; give them in parts"
+            )
+        seeds |= dict.fromkeys(range(first, last + 1))
+    if not seeds:
+        raise ConfigError(f"--seeds {_seed_text(value)}: no seed; expected {_SEEDS}")
+    return list(seeds)
+
+
+def _word(part: Any) -> str:
+    return str(part).strip() if isinstance(part, str | int) else ""
+
+
+def _seed_text(value: Any) -> str:
+    return one_line(value, 60) if isinstance(value, str | int) else shown(value)

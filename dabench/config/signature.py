@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dabench.errors import ConfigError, did_you_mean
+from dabench.config.options import is_number
+from dabench.errors import ConfigError, did_you_mean, shown
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,13 @@ def _convert(annotation: Any, value: Any, flag: str) -> Any:
         return None
     try:
         adapter = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
-        return adapter.validate_python(value)
+        found = adapter.validate_python(value)
     except ValidationError as error:
         expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-        raise ConfigError(f"{flag} {value!r}: expected {expected}") from None
+        raise ConfigError(f"{flag} {shown(value)}: expected {expected}") from None
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        # pydantic takes true, '1_0' and ' 010' for numbers
+        if isinstance(value, bool) or (isinstance(value, str) and not is_number(value)):
+            raise ConfigError(f"{flag} {shown(value)}: expected a number")
+        return found + 0  # -0.0 would be another run than 0.0
+    return found

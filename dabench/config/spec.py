@@ -166,6 +166,8 @@ def _fill(
         if flag not in given and name not in defaults:
             raise ConfigError(f"--{flag} is needed: {dataset} has no default for it")
         values[name] = given.get(flag, defaults.get(name))
+        if name in ("source", "target") and values[name]:  # bytes that are no UTF-8, from argv
+            values[name] = str(values[name]).encode(errors="backslashreplace").decode()
         if name in ("source", "target") and domains and values[name] not in domains:
             near = did_you_mean(values[name], domains)
             raise ConfigError(f"--{name} '{values[name]}': {dataset} has no such domain{near}")

@@ -1,6 +1,7 @@
 """What a protocol grants to a method. There is no label field anywhere in this file.
 
-In Python this prevents mistakes, not malice: a determined method can walk frames and open files.
+What a grant holds shows, by attributes, closures and the like, nothing but what it grants. Frames
+and files are another matter: a determined method can walk the ones and open the others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from dabench.contract.cost import Cost
+from dabench.contract.confined import Confined
+from dabench.contract.cost import Counter
 from dabench.contract.data import ImageArray
 from dabench.contract.network import Network
 from dabench.contract.types import IntArray, Separation, Task
@@ -56,18 +58,19 @@ class Unlabelled(Dataset[TargetBatch]):
     def __init__(self, images: ImageArray, rows: IntArray) -> None:
         if len(rows) < 2:
             raise DataError(f"the target part has {len(rows)} image(s); at least 2 are needed")
-        self._images = images
-        self._rows = rows
+        # the array holds the held-out pictures as well, and knows the path of its file
+        self._pictures = Confined(lambda positions: images[rows[positions]])
+        self._count = len(rows)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._count
 
     def __getitem__(self, index: int) -> TargetBatch:
         return self.__getitems__([index])
 
     def __getitems__(self, index: list[int]) -> TargetBatch:
         position = np.asarray(index, dtype=np.int64)
-        return TargetBatch(to_float(self._images[self._rows[position]]), torch.from_numpy(position))
+        return TargetBatch(to_float(self._pictures(position)), torch.from_numpy(position))
 
     def loader(
         self, batch_size: int, *, shuffle: bool = False, seed: int = 0
@@ -89,7 +92,7 @@ class Unlabelled(Dataset[TargetBatch]):
 
         They hold ``most`` images up to 64 px, and fewer of larger ones, for the memory's sake.
         """
-        return self.loader(survey_size(self._images[self._rows[:1]].shape[1], most))
+        return self.loader(survey_size(self._pictures(np.array([0])).shape[1], most))
 
 
 def survey_size(side: int, most: int = 256) -> int:
@@ -160,7 +163,7 @@ class SourceFree:
     recorder: Recorder
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> Counter:
         """What the method's networks have done so far."""
         return self.source_model.cost
 
@@ -206,7 +209,7 @@ class BlackBox:
     target: Unlabelled
     oracle: Oracle
     new_network: Callable[[int], Network]
-    cost: Cost
+    cost: Counter
     budget: Budget
     seed: int
     recorder: Recorder
@@ -229,6 +232,6 @@ class Online:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> Counter:
         """What the method's networks have done so far."""
         return self.source_model.cost

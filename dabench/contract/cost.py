@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from dabench.contract.confined import Confined
+from dabench.errors import AccessError
 
 
 @dataclass
 class Cost:
-    """Images that went through networks, and questions to an oracle; copies share one counter."""
+    """Images that went through networks, and questions to an oracle; copies share one counter.
+
+    Whoever made it may pause it; networks that are granted carry a :class:`GrantedCost`.
+    """
 
     forward: int = 0
     backward: int = 0
     queries: int = 0
     scoring_queries: int = 0
     paused: bool = False
+    #: images of the last pass that a backward pass was charged for
+    _charged: int = field(default=0, repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Cost:
         return self
@@ -29,3 +37,87 @@ class Cost:
             yield
         finally:
             self.paused = before
+
+    def count(self, images: int, *, backward: bool) -> None:
+        """Count images that pass a network, where ``backward`` with gradients switched on.
+
+        Raises:
+            AccessError: a negative number.
+        """
+        if images < 0:
+            raise AccessError(f"{images} images cannot have passed a network")
+        if not self.paused:
+            self._charged = images if backward else 0
+            self.forward += images
+            self.backward += self._charged
+
+    def uncount_backward(self, images: int) -> None:
+        """Take back what the last pass was charged for a backward pass that did not follow."""
+        if not self.paused:
+            taken = min(max(images, 0), self._charged)
+            self._charged -= taken
+            self.backward -= taken
+
+
+class GrantedCost:
+    """A cost as a method reaches it: its networks count, and nothing is paused or set back.
+
+    Args:
+        cost: of the run; it cannot be reached from here.
+    """
+
+    __slots__ = ("_ask",)
+    _ask: Confined[..., int]
+
+    def __init__(self, cost: Cost) -> None:
+        def ask(name: str, images: int = 0, backward: bool = False) -> int:
+            if name == "count":
+                cost.count(images, backward=backward)
+            elif name == "uncount_backward":
+                cost.uncount_backward(images)
+            return {
+                "forward": cost.forward,
+                "backward": cost.backward,
+                "queries": cost.queries,
+                "paused": int(cost.paused),
+            }.get(name, 0)
+
+        object.__setattr__(self, "_ask", Confined(ask))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AccessError(f"cost.{name}: a method reads its cost, and changes nothing of it")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GrantedCost:
+        return self
+
+    @property
+    def forward(self) -> int:
+        """Images that passed so far."""
+        return self._ask("forward")
+
+    @property
+    def backward(self) -> int:
+        """Images among them that a backward pass was charged for."""
+        return self._ask("backward")
+
+    @property
+    def queries(self) -> int:
+        """Questions to the oracle."""
+        return self._ask("queries")
+
+    @property
+    def paused(self) -> bool:
+        """Whether the protocol is scoring."""
+        return bool(self._ask("paused"))
+
+    def count(self, images: int, *, backward: bool) -> None:
+        """As in :class:`Cost`."""
+        self._ask("count", images, backward)
+
+    def uncount_backward(self, images: int) -> None:
+        """As in :class:`Cost`: never more than the last pass was charged."""
+        self._ask("uncount_backward", images)
+
+
+#: what a network carries
+Counter = Cost | GrantedCost

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dabench.contract.cost import Cost
+from dabench.contract.cost import Counter, GrantedCost
+from dabench.errors import AccessError
 
 
 class Network(nn.Module, ABC):
@@ -29,8 +30,13 @@ class Network(nn.Module, ABC):
     backbone: nn.Module
     bottleneck: nn.Module
     classifier: Any
-    cost: Cost
+    cost: Counter
     pretrained: bool
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "cost" and isinstance(self.__dict__.get("cost"), GrantedCost):
+            raise AccessError("the cost of a granted network cannot be replaced")
+        super().__setattr__(name, value)
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:

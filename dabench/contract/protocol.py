@@ -123,7 +123,7 @@ class Resume:
     """Where an online run keeps what a killed one goes on from.
 
     Attributes:
-        path: the checkpoint file; written whole or not at all.
+        path: the checkpoint file; written whole or not at all. Its journal lies beside it.
         identity: the run's id; a checkpoint of another run is refused.
         every: steps between two checkpoints; 0 = none.
         wanted: whether to go on from the file where there is one.
@@ -133,6 +133,21 @@ class Resume:
     identity: str
     every: int
     wanted: bool
+
+    @property
+    def journal(self) -> Path:
+        """What is known of every step so far; it only grows."""
+        return self.path.with_suffix(".journal")
+
+    @property
+    def draft(self) -> Path:
+        """Where the checkpoint file is written before it is renamed."""
+        return self.path.with_suffix(".draft")
+
+    def delete(self) -> None:
+        """Forget the run."""
+        for path in (self.path, self.journal, self.draft):
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

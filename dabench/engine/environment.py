@@ -48,7 +48,7 @@ def process_environment(device: str, threads: int) -> dict[str, Any]:
 
 
 def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def resource_usage(seconds: float, device: str) -> dict[str, float]:

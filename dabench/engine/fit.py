@@ -7,18 +7,19 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dabench.contract.access import Unlabelled
+from dabench.contract.access import TargetBatch, Unlabelled
+from dabench.contract.confined import Confined
 from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Run
@@ -26,7 +27,7 @@ from dabench.contract.seeding import seed
 from dabench.contract.types import Prediction
 from dabench.errors import TrainingError, one_line
 from dabench.metrics import label_free
-from dabench.metrics.predictions import Predictions
+from dabench.metrics.predictions import Predictions, gather
 
 
 @contextlib.contextmanager
@@ -41,13 +42,22 @@ def _undisturbed(method: OfflineMethod, cost: Cost) -> Iterator[None]:
 
 
 def predict_all(
-    method: OfflineMethod, part: Unlabelled, device: str, bar: bool, *, judge: bool = False
+    method: OfflineMethod,
+    part: Unlabelled,
+    device: str,
+    cost: Cost,
+    *,
+    bar: bool = False,
+    judge: bool = False,
 ) -> Predictions:
-    """Collect a method's predictions over a part, in position order; ``judge`` without labels."""
-    with _undisturbed(method, method.access.cost):
-        batches = tqdm(part.survey(), desc="evaluation", disable=not bar, leave=False)
+    """Collect a method's predictions over a part, in position order; ``judge`` without labels.
+
+    ``cost`` is that of the run: what is asked here is none of it.
+    """
+    with _undisturbed(method, cost):
+        batches = tqdm(part.survey(), desc="evaluation", disable=not bar or None, leave=False)
         answers = [_checked(method, batch.images.to(device)) for batch in batches]
-        found = _gather(answers)
+        found = gather(answers)
         return replace(found, judged=label_free.scores(answers)) if judge else found
 
 
@@ -62,8 +72,8 @@ def _checked(method: OfflineMethod, images: Tensor) -> Prediction:
     if not isinstance(answer, Prediction) or tuple(answer.logits.shape) != expected:
         found = tuple(answer.logits.shape) if isinstance(answer, Prediction) else answer
         raise TrainingError(
-            f"{name}: predict returned {one_line(found)}; expected a Prediction with logits of "
-            f"{expected}"
+            f"{name}: predict returned {one_line(found, 200)}; expected a Prediction with logits "
+            f"of {expected}"
         )
     if not bool(torch.isfinite(answer.logits).all()):
         raise TrainingError(
@@ -80,48 +90,53 @@ def _checked(method: OfflineMethod, images: Tensor) -> Prediction:
     return answer
 
 
-def predict_also(method: OfflineMethod, part: Unlabelled, device: str) -> dict[str, Predictions]:
+def predict_also(
+    method: OfflineMethod, part: Unlabelled, device: str, cost: Cost
+) -> dict[str, Predictions]:
     """Collect the further answers of a method (``OfflineMethod.also``) by name."""
-    with _undisturbed(method, method.access.cost):
+    with _undisturbed(method, cost):
         answers = [method.also(batch.images.to(device)) for batch in part.survey()]
-    return {name: _gather([answer[name] for answer in answers]) for name in answers[0]}
-
-
-def _gather(answers: list[Prediction]) -> Predictions:
-    found: list[tuple[Any, Any, Any, Any]] = []
-    for answer in answers:
-        top = answer.logits.softmax(1).max(1)
-        found.append((top.indices, top.values, answer.unknown_score, answer.is_unknown))
-    known, confidence, score, unknown = (
-        None if column[0] is None else torch.cat(column).cpu().numpy()
-        for column in zip(*found, strict=True)
-    )
-    return Predictions(
-        np.asarray(known, dtype=np.int64),
-        np.asarray(confidence, dtype=np.float64),
-        None if score is None else score.astype(np.float64),
-        unknown,
-    )
+    return {name: gather([answer[name] for answer in answers]) for name in answers[0]}
 
 
 class _Curves(Callback):
-    """Record predictions (never truth) on the adapt set every few epochs."""
+    """Say that an epoch is over; what is then taken stays out of the method's reach."""
 
-    def __init__(self, part: Unlabelled, every: int, device: str) -> None:
-        self.part, self.every, self.device = part, every, device
-        self.taken: dict[int, Predictions] = {}
-        self.seconds = 0.0
+    def __init__(self, take: Callable[[], None]) -> None:
+        self._take = Confined(take)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        epoch = trainer.current_epoch + 1
-        if epoch % self.every == 0 and epoch < int(trainer.max_epochs or 0):
-            start = time.perf_counter()
-            with _undisturbed(pl_module, pl_module.access.cost):
-                pl_module.calibrate()
-            self.taken[epoch] = predict_all(
-                pl_module, self.part, self.device, bar=False, judge=True
-            )
-            self.seconds += time.perf_counter() - start
+        self._take()
+
+
+class _Budgeted(DataLoader[TargetBatch]):
+    """The batches of as many epochs as the protocol allows, whatever the trainer is told.
+
+    Iterating draws from the generators when a ``DataLoader`` would, and counts an epoch with its
+    first batch.
+
+    Args:
+        batches: the loader itself; its sampler cannot be reached from here.
+        epoch: called when an epoch begins; it raises where none is left.
+    """
+
+    def __init__(self, batches: DataLoader[TargetBatch], epoch: Callable[[], None]) -> None:
+        super().__init__(batches.dataset, batch_size=None)
+
+        def begin() -> Iterator[TargetBatch]:
+            return hand_out(iter(batches))
+
+        def hand_out(found: Iterator[TargetBatch]) -> Iterator[TargetBatch]:
+            epoch()
+            yield from found
+
+        self._begin, self._steps = Confined(begin), len(batches)
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Any:
+        return self._begin()
 
 
 class _Progress(Callback):
@@ -131,7 +146,9 @@ class _Progress(Callback):
         self.title = title
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        self.bar = tqdm(total=int(trainer.estimated_stepping_batches), desc=self.title, leave=False)
+        steps = int(trainer.estimated_stepping_batches)
+        # None = on a terminal alone
+        self.bar = tqdm(total=steps, desc=self.title, leave=False, disable=None)
 
     def on_train_batch_end(self, *args: Any) -> None:
         self.bar.update()
@@ -150,10 +167,12 @@ def build_trainer(epochs: int, device: str, callbacks: list[Callback]) -> lightn
     The defaults cost about a millisecond a step; figures reach TensorBoard through the recorder.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    where = torch.device(device)
     return lightning.Trainer(
         max_epochs=epochs,
-        accelerator="gpu" if device.startswith("cuda") else "cpu",
-        devices=1,
+        default_root_dir=".",
+        accelerator=where.type,
+        devices=1 if where.index is None else [where.index],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -166,28 +185,61 @@ def build_trainer(epochs: int, device: str, callbacks: list[Callback]) -> lightn
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Undo what Lightning makes of Ctrl-C: ``sys.exit(1)`` and a SIGINT that is ignored."""
+    """Undo what Lightning makes of an interruption: ``sys.exit(1)``, and Ctrl-C that is ignored."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, handler)
-            raise KeyboardInterrupt from stop
+            raise stop.__context__ from None
         raise
 
 
-def fit(method: OfflineMethod, run: Run) -> tuple[dict[int, Predictions], float]:
-    """Train a method for its budget; return predictions per curve epoch and seconds spent."""
-    part = method.access.target
+def fit(
+    method: OfflineMethod, target: Unlabelled, cost: Cost, run: Run
+) -> tuple[dict[int, Predictions], float]:
+    """Train a method for its budget; return predictions per curve epoch and seconds spent.
+
+    Args:
+        method: after ``begin``.
+        target: what it adapts on, as it was granted.
+        cost: paused while curves are made.
+        run: budget, seed and device.
+
+    Raises:
+        TrainingError: it was made to train for longer than the budget allows.
+    """
     method.to(run.device)
     if not method.trains:
         return {}, 0.0
-    curves = _Curves(part, max(1, run.budget.epochs // 10), run.device)
-    callbacks: list[Callback] = [curves]
+    allowed, every = run.budget.epochs, max(1, run.budget.epochs // 10)
+    taken: dict[int, Predictions] = {}
+    begun, outside = 0, 0.0
+
+    def begin_epoch() -> None:
+        nonlocal begun
+        begun += 1
+        if begun > allowed:
+            raise TrainingError(
+                f"{type(method).__name__} goes on after the {allowed} epochs of its budget; a "
+                "method trains as long as the trainer was told, and leaves the trainer as it is"
+            )
+
+    def take_curves() -> None:
+        nonlocal outside
+        if begun % every == 0 and begun < allowed:
+            start = time.perf_counter()
+            with _undisturbed(method, cost):
+                method.calibrate()
+            taken[begun] = predict_all(method, target, run.device, cost, bar=False, judge=True)
+            outside += time.perf_counter() - start
+
+    callbacks: list[Callback] = [_Curves(take_curves)]
     if run.progress:
         callbacks.append(_Progress(f"{type(method).__name__} adaptation"))
-    batches = part.loader(run.budget.batch_size, shuffle=True, seed=seed(run.seed, "batches"))
+    loader = target.loader(run.budget.batch_size, shuffle=True, seed=seed(run.seed, "batches"))
+    batches = _Budgeted(loader, begin_epoch)
     method.train()  # Lightning keeps the modes it finds, and source models arrive in eval mode
     start = time.perf_counter()
     with warnings.catch_warnings():
@@ -195,6 +247,6 @@ def fit(method: OfflineMethod, run: Run) -> tuple[dict[int, Predictions], float]
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
         warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode.*")
         with _interruptible():
-            build_trainer(run.budget.epochs, run.device, callbacks).fit(method, batches)
+            build_trainer(allowed, run.device, callbacks).fit(method, batches)
     method.to(run.device)
-    return curves.taken, time.perf_counter() - start - curves.seconds
+    return taken, time.perf_counter() - start - outside

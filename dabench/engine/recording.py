@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from torch import Tensor
 from dabench.contract.access import Recorder
 from dabench.contract.protocol import DensePlan, Outcome, Plan, StreamPlan
 from dabench.contract.types import Separation
+from dabench.errors import one_line
+from dabench.metrics.scoring import class_segments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +47,13 @@ class BoardRecorder(Recorder):
         # figures are drawn now, so that no method pays for them in its adaptation time
         for name, step, value in self._separations:
             self._writer.add_histogram(name, value.values, step)
-            self._writer.add_figure(f"{name}/mixture", separation_figure(value), step)
+            self._draw(f"{name}/mixture", separation_figure(value), step)
         self._writer.close()
+
+    def _draw(self, name: str, figure: Figure, step: int) -> None:
+        with warnings.catch_warnings():  # a class name in signs that the font lacks shows boxes
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            self._writer.add_figure(name, figure, step)
 
     def put(self, name: str, step: int, value: float | Separation | Tensor) -> None:
         """Write a value; keep a separation, drawn with its mixture's densities at the end."""
@@ -67,12 +75,12 @@ class BoardRecorder(Recorder):
             for timing in ("before", "after"):
                 counts = outcome.arrays[f"segment.{timing}"].sum(0)
                 figure = confusion_figure(counts, plan.task.classes)
-                self._writer.add_figure(f"confusion/{timing}", figure, 0)
+                self._draw(f"confusion/{timing}", figure, 0)
             return
         if isinstance(plan, StreamPlan):
             found = outcome.arrays["stream.prediction"]
             matrix = confusion(outcome.arrays["stream.truth"], found, plan.task.num_classes)
-            self._writer.add_figure("confusion", confusion_figure(matrix, plan.task.classes), 0)
+            self._draw("confusion", confusion_figure(matrix, plan.task.classes), 0)
             return
         decided = outcome.arrays["adapt.prediction"]
         unknown = np.flatnonzero(decided == plan.task.num_classes)[:64]
@@ -80,13 +88,13 @@ class BoardRecorder(Recorder):
             images = plan.parts["adapt"].__getitems__(unknown.tolist()).images
             self._writer.add_images("called_unknown", images, 0)
         matrix = confusion(plan.truth["adapt"], decided, plan.task.num_classes + 1)
-        names = (*plan.task.classes, "unknown")
-        self._writer.add_figure("confusion", confusion_figure(matrix, names), 0)
+        names = (*class_segments(plan.task.classes), "unknown")
+        self._draw("confusion", confusion_figure(matrix, names), 0)
 
 
 def class_histogram(counts: Tensor) -> dict[str, Any]:
     """Describe (K,) counts as a histogram whose bucket k, from k - 1/2 to k + 1/2, is class k."""
-    held = counts.detach().double().cpu().numpy()
+    held = counts.detach().cpu().double().numpy()
     number = np.arange(len(held))
     return {
         "min": -0.5,
@@ -131,8 +139,9 @@ def confusion_figure(matrix: np.ndarray, names: tuple[str, ...]) -> Figure:
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names)), names, fontsize=7)
+    labels = [one_line(name, 30) for name in names]  # longer ones leave no room for the matrix
+    axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7, parse_math=False)
+    axes.set_yticks(range(len(names)), labels, fontsize=7, parse_math=False)
     axes.set(xlabel="predicted", ylabel="truth")
     figure.colorbar(image)
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,17 @@ from dabench.engine.environment import (
     resource_usage,
 )
 from dabench.engine.recording import BoardRecorder
-from dabench.errors import ConfigError, DataError
+from dabench.errors import ConfigError, DataError, StoreError
 from dabench.oracle.open import open_source
 from dabench.source_models.classifier import Recipe
 from dabench.source_models.loading import load_or_train
 from dabench.source_models.parts import SourceParts
 from dabench.store.identity import id_versions, run_digest
-from dabench.store.reading import load_record
 from dabench.store.store import Store
 
-#: called to tell how far a run is: ("data", digest), then with all parts there ("run", run id)
+#: called to tell how far a run is: ("data", digest), then with all parts there ("run", run id), and
+#: ("unusable", why) where there is a record of the run that no table would take
 ProgressCallback = Callable[[str, str], None]
-
-
-def _no_progress(stage: str, identity: str) -> None:
-    """Ignore how far a run is."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,9 @@ class RunResult:
 
 @dataclass(frozen=True)
 class _Parts:
-    """The four parts of a run, loaded and checked against each other."""
+    """The four parts of a run, loaded and checked against each other, and its final spec."""
 
+    spec: RunSpec
     protocol: Any
     method: Any
     plan: Plan | StreamPlan | DensePlan
@@ -69,15 +66,14 @@ class _Parts:
 
 
 def execute(
-    spec: RunSpec, settings: Settings, progress: ProgressCallback = _no_progress
+    spec: RunSpec, settings: Settings, progress: ProgressCallback = lambda stage, name: None
 ) -> RunResult:
     """Run a spec, or return its record where it was run before.
 
     Args:
         spec: what decides the numbers.
         settings: what does not.
-        progress: called with "data" and their digest once they are loaded, and with "run" and the
-            run id once the source model is there too.
+        progress: see ``ProgressCallback``.
 
     Raises:
         DabenchError: bad input, refused access, a damaged cache, a failed training; a run that
@@ -90,35 +86,38 @@ def execute(
     keep_freed_memory()
     parts = _load(spec, settings, progress)
     try:
-        identity = run_id(spec, parts)
-        progress("run", identity)
-        return _execute(spec, settings, store, parts, identity)
+        progress("run", identity := run_id(parts))
+        return _execute(settings, store, parts, identity, progress)
     finally:
         parts.close()
 
 
 def _execute(
-    spec: RunSpec, settings: Settings, store: Store, parts: _Parts, identity: str
+    settings: Settings, store: Store, parts: _Parts, identity: str, progress: ProgressCallback
 ) -> RunResult:
-    board = settings.results / "runs" / identity
-    if store.exists(spec.protocol, spec.dataset, identity) and not settings.force:
-        path = store.path(spec.protocol, spec.dataset, identity)
-        record = load_record(path)
-        if settings.target_tuned and not record.get("target_tuned"):
+    spec, board = parts.spec, settings.results / "runs" / identity
+    try:
+        earlier = None if settings.force else store.finished(spec.protocol, spec.dataset, identity)
+    except StoreError as error:  # what no table would take is no run
+        progress("unusable", str(error))
+        earlier = None
+    if earlier is not None:
+        if settings.target_tuned and not earlier.get("target_tuned"):
             raise ConfigError(
                 f"run {identity} has a record without the mark 'target-tuned'; give --force as "
                 "well to run it again with the mark, or leave --target-tuned away"
             )
-        return RunResult(identity, path, record, True, board)
+        path = store.path(spec.protocol, spec.dataset, identity)
+        return RunResult(identity, path, earlier, True, board)
     record = _record(spec, parts, identity)
-    if settings.target_tuned:
-        record["target_tuned"] = True
+    record |= {"target_tuned": True} if settings.target_tuned else {}
     maker = _source_parts(spec, settings, parts)
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:
         budget = Budget(spec.epochs, spec.batch_size)
-        checkpoint = board / "checkpoint.pt"
-        resume = Resume(checkpoint, identity, settings.checkpoint_every, settings.resume)
+        resume = Resume(
+            board / "checkpoint.pt", identity, settings.checkpoint_every, settings.resume
+        )
         run = Run(
             *(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume),
             source_parts=maker,
@@ -142,7 +141,7 @@ def _execute(
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]
     path = store.write(record, outcome.arrays)
-    checkpoint.unlink(missing_ok=True)
+    resume.delete()
     return RunResult(identity, path, record, False, board)
 
 
@@ -172,6 +171,8 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
             spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
         )
     )
+    # as the data set spells them: "Art" and "art" are one run
+    spec = replace(spec, source=data.source, target=data.target)
     progress("data", data.digest)
     registry.check_data_kind(spec.protocol, spec.dataset, data.kind)
     protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
@@ -187,11 +188,11 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
         opened = open_source(spec, settings, protocol, plan, recipe, seed)
         found = opened.about | {"id": opened.answerer.info.id}
         ids["source"] = found["id"]
-        return _Parts(protocol, method, plan, opened.remote, found, ids, opened.close)
+        return _Parts(spec, protocol, method, plan, opened.remote, found, ids, opened.close)
     model = load_or_train(recipe, plan, seed, settings.cache_dir, spec.device, settings.progress)
     about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
     ids["source"] = model.id
-    return _Parts(protocol, method, plan, model.network, about, ids, lambda: None)
+    return _Parts(spec, protocol, method, plan, model.network, about, ids, lambda: None)
 
 
 def source_recipe(spec: RunSpec, *, black_box: bool) -> Recipe:
@@ -216,10 +217,10 @@ def _init(spec: RunSpec) -> Any:
     return spec.init
 
 
-def run_id(spec: RunSpec, parts: _Parts) -> str:
+def run_id(parts: _Parts) -> str:
     """SHA-256 of the full spec with versions, digests, device and threads (first 16 digits)."""
-    versions = id_versions(parts.method.version, parts.protocol.version, spec.init)
-    return run_digest(spec.to_dict(), versions, parts.ids)
+    versions = id_versions(parts.method.version, parts.protocol.version, parts.spec.init)
+    return run_digest(parts.spec.to_dict(), versions, parts.ids)
 
 
 def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:

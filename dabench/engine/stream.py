@@ -1,23 +1,17 @@
-"""The loop that drives an online method along a stream, and what a killed run goes on from."""
+"""The loop that drives an online method along a stream, and what is known of the stream so far."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dabench.contract.access import TargetBatch
 from dabench.contract.method import OnlineMethod
-from dabench.contract.protocol import Resume
-from dabench.errors import CacheError, TrainingError, reason_of
-
-FORMAT = 1
+from dabench.errors import TrainingError
 
 
 @dataclass
@@ -152,85 +146,6 @@ def synchronised_clock(device: torch.device) -> float:
     """Read the clock when the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
-
-
-def save_checkpoint(resume: Resume, method: OnlineMethod, progress: Progress) -> None:
-    """Write the checkpoint under a temporary name, then rename it: it is whole or absent."""
-    cost = method.access.cost
-    state: dict[str, Any] = {
-        "format": FORMAT,
-        "identity": resume.identity,
-        "torch": str(torch.__version__),
-        "method": method.state_dict(),
-        "rng": _random_state(),
-        "cost": {"forward": cost.forward, "backward": cost.backward},
-        # the key is part of the format: files written before keep their meaning
-        "journal": vars(progress),
-    }
-    resume.path.parent.mkdir(parents=True, exist_ok=True)
-    draft = resume.path.with_suffix(".draft")
-    with draft.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, resume.path)
-
-
-def restore_checkpoint(resume: Resume, method: OnlineMethod, progress: Progress) -> bool:
-    """Go on from the checkpoint; False where there is none.
-
-    Raises:
-        CacheError: a damaged file, or one that another run wrote.
-    """
-    if not resume.path.is_file():
-        return False
-    state = _read(resume.path)
-    if state.get("format") != FORMAT or state.get("identity") != resume.identity:
-        raise CacheError(
-            f"checkpoint {resume.path} belongs to run {state.get('identity')}, not to "
-            f"{resume.identity}; delete it, or start afresh without --resume"
-        )
-    if state["torch"] != str(torch.__version__):
-        raise CacheError(
-            f"checkpoint {resume.path} was written by torch {state['torch']}, this is "
-            f"{torch.__version__}; go on with that version, or start afresh without --resume"
-        )
-    try:
-        method.load_state_dict(state["method"])
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise CacheError(
-            f"checkpoint {resume.path} does not fit {type(method).__name__} any more "
-            f"({reason_of(error)}); start afresh without --resume"
-        ) from error
-    _restore_random_state(state["rng"])
-    cost = method.access.cost
-    cost.forward, cost.backward = state["cost"]["forward"], state["cost"]["backward"]
-    for name, value in state["journal"].items():
-        setattr(progress, name, value)
-    return True
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
-        raise CacheError(
-            f"checkpoint {path} cannot be read ({reason_of(error)}); delete it, "
-            "or start afresh without --resume"
-        ) from error
-    return state
-
-
-def _random_state() -> dict[str, Any]:
-    """Return the state of torch's generators (methods draw from nothing else)."""
-    state: dict[str, Any] = {"cpu": torch.random.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def _restore_random_state(state: dict[str, Any]) -> None:
-    torch.random.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
-from dabench.contract.types import FloatArray, IntArray, Score
+from dabench.contract.types import FloatArray, IntArray, Prediction, Score
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,21 @@ class Predictions:
         if self.is_unknown is None:
             return self.known
         return np.where(self.is_unknown, num_known, self.known)
+
+
+def gather(answers: Sequence[Prediction]) -> Predictions:
+    """Put the answers to batches one after the other."""
+    found: list[tuple[Any, Any, Any, Any]] = []
+    for answer in answers:
+        top = answer.logits.softmax(1).max(1)
+        found.append((top.indices, top.values, answer.unknown_score, answer.is_unknown))
+    known, confidence, score, unknown = (
+        None if column[0] is None else torch.cat(column).cpu().numpy()
+        for column in zip(*found, strict=True)
+    )
+    return Predictions(
+        np.asarray(known, dtype=np.int64),
+        np.asarray(confidence, dtype=np.float64),
+        None if score is None else score.astype(np.float64),
+        unknown,
+    )

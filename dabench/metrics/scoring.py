@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,6 +14,22 @@ from dabench.errors import DataError
 from dabench.metrics.classification import ClosedSetAccuracy, ExpectedCalibrationError
 from dabench.metrics.open_set import OpenSetAccuracy, UnknownScoreMetrics
 from dabench.metrics.predictions import Predictions
+
+#: words that tables and readers of records know as parts of a set, and not as classes
+_WORDS = frozenset({"all", "unknown", "held-out", "final"})
+_MARK = " (class)"
+
+
+def class_segments(classes: Sequence[str]) -> list[str]:
+    """Return what classes are called in scores: their names, or ``unknown (class)`` and so on.
+
+    A class called like a part of a set is marked, and so is one called like a marked class: no two
+    scores share a name.
+    """
+    return [
+        name + _MARK if re.sub(rf"({re.escape(_MARK)})*$", "", name).casefold() in _WORDS else name
+        for name in classes
+    ]
 
 
 class Scorer:
@@ -50,7 +68,7 @@ class Scorer:
         rows = [Score(name, value, n, self._segment, at) for name, value in values.items()]
         if self._segment == "all":
             counts = np.bincount(self._truth, minlength=len(per_class))
-            names = [*self._classes, "unknown"][: len(per_class)]
+            names = [*class_segments(self._classes), "unknown"][: len(per_class)]
             rows += [
                 Score("class_accuracy", value, int(count), name, at)
                 for name, value, count in zip(names, per_class, counts, strict=True)

@@ -6,10 +6,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dabench.errors import CacheError, ConfigError, did_you_mean, reason_of
+from dabench.networks.tensor_files import load_tensors, report_damage
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 #: (x - 127) / 128 on 0..255 pixels, the input of the EfficientNet-Lite family
@@ -202,13 +202,11 @@ def load_weights(backbone: nn.Module, path: Path) -> None:
         CacheError: it cannot be read, or tensors are missing.
     """
     state = read_state(path)
-    try:
+    with report_damage("--weights", path, "give another file"):
         own = backbone.state_dict()
         state = {k.removeprefix("backbone."): v for k, v in state.items()}
         missing = [k for k in own if k not in state]
         backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
-    except Exception as error:
-        raise CacheError(f"--weights {path}: cannot be loaded ({str(error)[:120]})") from error
     if missing:
         raise CacheError(f"--weights {path}: {len(missing)} tensors missing, first '{missing[0]}'")
 
@@ -222,9 +220,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ConfigError(f"--weights {path}: no such file (use none, pretrained or a path)")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    with report_damage("--weights", path, "give another file"):
+        state = load_tensors(path)
         state = state.get("state_dict", state)
         return {k.removeprefix("module."): v for k, v in state.items()}
-    except Exception as error:
-        raise CacheError(f"--weights {path}: cannot be loaded ({str(error)[:120]})") from error

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from dabench.contract.cost import Cost
+from dabench.contract.cost import Cost, Counter
 from dabench.contract.network import Network
 from dabench.errors import ConfigError
 from dabench.networks import backbones
@@ -55,16 +55,14 @@ class ClassifierNetwork(Network):
             width = bottleneck
         head = nn.Linear(width, num_classes)
         self.classifier = parametrizations.weight_norm(head) if weight_norm else head
-        self.cost = Cost()
+        self.cost: Counter = Cost()
         #: whether the backbone started from trained weights
         self.pretrained = False
         self._frozen: list[nn.Module] = []
 
     def features(self, images: Tensor) -> Tensor:
         """Return (B, D) bottleneck features of (B, 3, S, S) images in [0, 1]."""
-        if not self.cost.paused:
-            self.cost.forward += len(images)
-            self.cost.backward += len(images) * int(torch.is_grad_enabled())
+        self.cost.count(len(images), backward=torch.is_grad_enabled())
         out: Tensor = self.bottleneck(self.backbone((images - self.mean) / self.std))
         return out
 

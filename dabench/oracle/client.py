@@ -19,13 +19,14 @@ from torch import Tensor
 from dabench.contract.access import Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.types import Task
-from dabench.errors import AccessError, OracleError
+from dabench.errors import AccessError, CacheError, DamageError, OracleError
 from dabench.oracle.answer_forms import (
     BATCH_SIZE,
     Answerer,
     Float32,
     Pictures,
     Unreachable,
+    are_distributions,
     check_fits_task,
 )
 from dabench.oracle.answer_store import AnswerStore
@@ -51,7 +52,7 @@ class OracleClient:
 
     Raises:
         OracleError: the oracle's classes or image size are not the task's.
-        CacheError: the file of stored answers is damaged.
+        CacheError: the file of stored answers cannot be read or written.
     """
 
     def __init__(
@@ -152,11 +153,14 @@ class OracleClient:
         first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
         known = self._store.known(list(first))
         wanted = sorted(row for digest, row in first.items() if digest not in known)
-        for start in range(0, len(wanted), BATCH_SIZE):
-            rows = wanted[start : start + BATCH_SIZE]
-            answers = self._asked(fetch(rows), len(known) + start, len(first))
-            self._store.add([digests[row] for row in rows], self._valid(answers, rows))
-        return torch.from_numpy(self._store.get(digests))
+        try:
+            for start in range(0, len(wanted), BATCH_SIZE):
+                rows = wanted[start : start + BATCH_SIZE]
+                answers = self._asked(fetch(rows), len(known) + start, len(first))
+                self._store.add([digests[row] for row in rows], self._valid(answers, rows))
+            return torch.from_numpy(self._store.get(digests))
+        except DamageError as error:
+            raise CacheError(f"{error}; run the same command again") from error
 
     def _asked(self, pictures: Pictures, kept: int, needed: int) -> object:
         """Ask until there is an answer; ``kept`` of ``needed`` are for the message."""
@@ -197,21 +201,22 @@ class OracleClient:
                 f"the oracle answered {len(rows)} pictures from position {rows[0]} on with "
                 f"{found.dtype} of {found.shape}; expected float32 of {expected}"
             )
-        for row, values in zip(rows, found.astype(np.float64), strict=True):
-            # finite first: a sum with NaN in it would be the less telling message
-            bad = [v for v in values if not math.isfinite(v) or v < -1e-6]
-            if bad:
-                raise OracleError(
-                    f"the oracle's answer to picture {row} holds {bad[0]:g}; expected a "
-                    "distribution (softmax, no logits)"
-                )
-            if abs(values.sum() - 1) > 1e-3:
-                raise OracleError(
-                    f"the oracle's answer to picture {row} sums to {values.sum():g}; expected 1 "
-                    "(a distribution over the classes)"
-                )
-        clean: Float32 = np.maximum(found, 0).astype(np.float32)
-        return clean
+        with np.errstate(over="ignore", invalid="ignore"):
+            clean: Float32 = np.maximum(found, 0).astype(np.float32)
+        # what is kept has to pass as well: it is checked again whenever it is read
+        fits = are_distributions(found) & are_distributions(clean)
+        if fits.all():
+            return clean
+        first = int(fits.argmin())
+        values = found[first].astype(np.float64)
+        # a sum with NaN in it would be the less telling message
+        bad = [v for v in values if not math.isfinite(v) or v < -1e-6]
+        reason = (
+            f"holds {bad[0]:g}; expected a distribution (softmax, no logits)"
+            if bad
+            else f"sums to {values.sum():g}; expected 1 (a distribution over the classes)"
+        )
+        raise OracleError(f"the oracle's answer to picture {rows[first]} {reason}")
 
 
 def _digests(pictures: Pictures) -> list[bytes]:

@@ -9,6 +9,8 @@ import contextlib
 import http.client
 import json
 import re
+import reprlib
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,9 +18,10 @@ import numpy as np
 
 from dabench.errors import ConfigError, OracleError
 from dabench.oracle.answer_forms import Float32, OracleInfo, Pictures, Unreachable
+from dabench.oracle.deadline import Deadline
 
 #: the most that an oracle may say of itself, or of an error
-_MAX_TEXT_BYTES = 16 * 2**20
+_MAX_TEXT_BYTES = 2 * 2**20
 
 
 class Http:
@@ -30,7 +33,7 @@ class Http:
     Args:
         url: ``http://HOST:PORT`` or ``https://...``, with a path before ``/v1`` if there is one.
         token: of the server.
-        timeout: seconds that the server may be silent.
+        timeout: seconds that connecting may take, and then a question with its whole answer.
 
     Raises:
         ConfigError: the URL is none, or the token cannot stand in a header.
@@ -63,7 +66,7 @@ class Http:
         body, _ = self._call("GET", "/v1/source", b"", {}, _MAX_TEXT_BYTES)
         try:
             fields = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the second: nested too deeply
             raise OracleError(
                 f"{self._url}/v1/source answered with no JSON; is this a 'dabench serve-source'?"
             ) from error
@@ -71,7 +74,7 @@ class Http:
         limit = fields.get("batch_limit")
         if type(limit) is not int or limit < 1:
             raise OracleError(
-                f"{self._url}/v1/source: batch_limit is {limit!r}; expected 1 or more"
+                f"{self._url}/v1/source: batch_limit is {reprlib.repr(limit)}; expected 1 or more"
             )
         self._limit = limit
 
@@ -99,31 +102,43 @@ class Http:
         """Return the body of a 200 answer, ``most`` bytes at most, and its X-Shape."""
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=self._timeout)
+        # the connection's own time-out is one of every read: a byte now and then would be enough
+        timer = Deadline(self._timeout, lambda: _hang_up(line))
         try:
             connection.connect()
-            # refused before the body was read: the reason may be waiting
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.request(verb, self._path + path, body or None, self._headers | headers)
-            response = connection.getresponse()
-            most = most if response.status == 200 else _MAX_TEXT_BYTES
-            said = response.read(most + 1)
-            if len(said) > most:
-                raise OracleError(f"{self._url}: an answer longer than {most} bytes; check the URL")
-            if response.length:  # promised, but it did not come
-                raise http.client.IncompleteRead(said, response.length)
-        except (OSError, http.client.IncompleteRead) as error:
-            raise Unreachable(
-                f"{self._url} does not answer ({type(error).__name__}: {_line(str(error))}); check "
-                "the address and that 'dabench serve-source' runs there"
-            ) from error
-        except http.client.HTTPException as error:
-            raise OracleError(
-                f"{self._url} does not speak HTTP ({type(error).__name__}); check the address"
-            ) from error
+            line = connection.sock  # the connection may let go of it before the answer is read
+            with timer:
+                # refused before the body was read: the reason may be waiting
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    path = self._path + path
+                    connection.request(verb, path, body or None, self._headers | headers)
+                response = connection.getresponse()
+                most = most if response.status == 200 else _MAX_TEXT_BYTES
+                said = _read(response, most)
+            if timer.passed:  # an end that is none
+                raise TimeoutError
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._reason(error, timer.passed) from error
         finally:
             connection.close()
+        if len(said) > most:
+            raise OracleError(f"{self._url}: an answer longer than {most} bytes; check the URL")
         self._check(response.status, said)
         return said, response.getheader("X-Shape", "")
+
+    def _reason(self, error: Exception, late: bool) -> OracleError:
+        """Return what went wrong with a connection."""
+        if late or isinstance(error, OSError | http.client.IncompleteRead):
+            what = f"no whole answer in {self._timeout:g} s, timed out"
+            if not late:
+                what = f"{type(error).__name__}: {_line(str(error))}"
+            return Unreachable(
+                f"{self._url} does not answer ({what}); check the address and that "
+                "'dabench serve-source' runs there"
+            )
+        return OracleError(
+            f"{self._url} does not speak HTTP ({type(error).__name__}); check the address"
+        )
 
     def _check(self, status: int, said: bytes) -> None:
         if status == 200:
@@ -142,6 +157,24 @@ class Http:
         )
 
 
+def _hang_up(line: socket.socket) -> None:
+    """End what another thread waits for; a TLS socket's own ``shutdown`` is not for two threads."""
+    with contextlib.suppress(OSError):  # closed in the meantime
+        socket.socket.shutdown(line, socket.SHUT_RDWR)
+
+
+def _read(response: http.client.HTTPResponse, most: int) -> bytes:
+    """Read an answer's body, and little more than ``most`` bytes of a longer one."""
+    # read() takes a chunk of negative length for one without an end
+    part = response.read1 if response.chunked else response.read
+    said = bytearray()
+    while len(said) <= most and (found := part(most + 1 - len(said))):
+        said += found
+    if response.length and len(said) <= most:  # promised, but it did not come
+        raise http.client.IncompleteRead(bytes(said), response.length)
+    return bytes(said)
+
+
 def _parts(url: str) -> tuple[bool, str, int | None, str]:
     """Split a URL into (https?, host, port, path before /v1)."""
     try:
@@ -156,10 +189,12 @@ def _parts(url: str) -> tuple[bool, str, int | None, str]:
 
 def _detail(said: bytes) -> str:
     """Return the server's reason in one short line."""
+    text: Any
     try:
-        fields: Any = json.loads(said)
-        text = str(fields["detail"])
-    except (ValueError, TypeError, LookupError):
+        text = json.loads(said)["detail"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        text = None
+    if not isinstance(text, str):
         text = said[:200].decode("utf-8", "replace")
     return _line(text) or "no reason given"
 

@@ -7,7 +7,6 @@ process finds none; files are another matter (the cache folder lies where the us
 from __future__ import annotations
 
 import multiprocessing
-import threading
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from dabench import errors
 from dabench.errors import DabenchError, OracleError
 from dabench.oracle.answer_forms import Float32, OracleInfo, Pictures, Unreachable
+from dabench.oracle.deadline import Deadline
 from dabench.oracle.sealed_child import SealedRequest, pack, run_child, unpack
 
 
@@ -73,11 +73,8 @@ class Sealed:
         if pipe is not None:
             pipe.close()
         if child is not None:
-            child.terminate()
-            child.join(5)
-            if child.is_alive():
-                child.kill()
-                child.join()
+            child.kill()  # it is deaf to SIGTERM; its files are published whole or not at all
+            child.join()
             child.close()
 
     def _start(self) -> None:
@@ -107,7 +104,7 @@ class Sealed:
         if pipe is None or child is None:
             raise Unreachable("the process of the source model is not running")
         # a timer, and not a poll: to send can block as well
-        timer = _Deadline(timeout, child)
+        timer = Deadline(timeout, child.kill)
         try:
             with timer:
                 pipe.send_bytes(pack(header, body))
@@ -122,29 +119,6 @@ class Sealed:
         if found["kind"] == "error":
             raise _revived(str(found["error"]), str(found["message"]))
         return found, answer
-
-
-class _Deadline:
-    """Kill a process that takes longer than this block may."""
-
-    def __init__(self, seconds: float | None, child: SpawnProcess) -> None:
-        self.passed = False
-        self._child = child
-        self._timer = None if seconds is None else threading.Timer(seconds, self._kill)
-        if self._timer:
-            self._timer.daemon = True
-
-    def __enter__(self) -> None:
-        if self._timer:
-            self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer:
-            self._timer.cancel()
-
-    def _kill(self) -> None:
-        self.passed = True
-        self._child.kill()
 
 
 def _revived(name: str, message: str) -> DabenchError:

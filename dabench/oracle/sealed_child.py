@@ -81,7 +81,8 @@ def unpack(message: bytes) -> tuple[dict[str, Any], bytes]:
 
 def run_child(request: SealedRequest, pipe: Connection) -> None:
     """Run the child: make the source model, then answer until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends this process
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are the parent's, who ends this process
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     # tqdm's own lock is a semaphore between processes, reported as leaked when this one is ended
     tqdm.set_lock(threading.RLock())

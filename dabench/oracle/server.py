@@ -1,15 +1,16 @@
 """A source model as a web service: ``dabench serve-source``.
 
 Two routes, both behind a token: who the model is, and its answers to raw pictures. Bodies are
-bounded before they are read, and nothing is unpickled.
+bounded before they are read, nothing is unpickled, and no client can keep others out or the server
+from ending.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +20,11 @@ from dabench.errors import ConfigError, OracleError
 from dabench.oracle.answer_forms import BATCH_SIZE, Answerer, Float32, Pictures
 
 try:
-    import uvicorn
     from fastapi import Depends, FastAPI, HTTPException, Request, Response
     from fastapi.concurrency import run_in_threadpool
+    from starlette.requests import ClientDisconnect
+
+    from dabench.oracle.connections import Server
 except ImportError as _missing:
     raise ConfigError(
         f"serving a source model needs {_missing.name}; pip install 'dabench[serve]'"
@@ -48,7 +51,7 @@ def create_app(
         raise ConfigError("an empty token would let everybody in; set DABENCH_ORACLE_TOKEN")
     size = answerer.info.image_size
     limit = max(1, min(max_batch, max_bytes // (3 * size * size)))
-    turn = threading.Lock()
+    turn = asyncio.Lock()
 
     async def authorised(request: Request) -> None:
         given = request.headers.get("authorization", "")
@@ -58,10 +61,10 @@ def create_app(
                 401, "a valid bearer token is needed", headers={"WWW-Authenticate": "Bearer"}
             )
 
-    def evaluate(images: Pictures) -> Float32:
-        with turn:
-            parts = range(0, len(images), BATCH_SIZE)
-            return np.concatenate([answerer.answer(images[i : i + BATCH_SIZE]) for i in parts])
+    async def evaluate(images: Pictures) -> Float32:
+        parts = [images[i : i + BATCH_SIZE] for i in range(0, len(images), BATCH_SIZE)]
+        async with turn:
+            return np.concatenate([await run_in_threadpool(answerer.answer, p) for p in parts])
 
     # no pages of documentation: they would be open to everybody
     app = FastAPI(
@@ -73,7 +76,7 @@ def create_app(
     )
 
     @app.get("/v1/source")
-    def source() -> dict[str, Any]:
+    async def source() -> dict[str, Any]:
         return answerer.info.to_dict() | {"batch_limit": limit}
 
     @app.post("/v1/answers")
@@ -85,9 +88,11 @@ def create_app(
             raise HTTPException(422, f"{len(body)} bytes do not fill the shape {shape}")
         images = np.frombuffer(body, dtype=np.uint8).reshape(shape)
         try:
-            found = await run_in_threadpool(evaluate, images)
+            found = await evaluate(images)
         except OracleError as error:
             raise HTTPException(503, str(error)) from error
+        except asyncio.CancelledError as error:
+            raise HTTPException(503, "the server ends") from error
         return Response(
             found.astype("<f4").tobytes(),
             media_type="application/octet-stream",
@@ -124,10 +129,13 @@ def _shape(text: str, size: int, limit: int) -> tuple[int, int, int, int]:
 async def _body(request: Request, max_bytes: int) -> bytes:
     """Read the body, giving up as soon as it is too long, whatever its header promised."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > max_bytes:
-            raise HTTPException(413, f"the body may have {max_bytes} bytes at most")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > max_bytes:
+                raise HTTPException(413, f"the body may have {max_bytes} bytes at most")
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the body ends too early") from error
     return bytes(body)
 
 
@@ -139,7 +147,7 @@ def serve(
     *,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until Ctrl-C.
+    """Serve until Ctrl-C or SIGTERM; then end within seconds, whatever clients do.
 
     Args:
         answerer: who evaluates the source model.
@@ -164,4 +172,4 @@ def serve(
         shown = f"[{host}]" if family == socket.AF_INET6 else host
         if ready is not None:
             ready(f"http://{shown}:{listener.getsockname()[1]}")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+        Server(app).run(sockets=[listener])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from dabench.registry.lookup import primary_metric
 from dabench.registry.methods import METHODS
+
+#: among the extras of a record: the protocol handed labels of the target to the method
+TARGET_LABELS = "target-labels"
 
 
 def _accuracy(protocol: str, dataset: str) -> str:
@@ -32,6 +36,12 @@ class MethodInfo:
     upper_bound: str = "target-supervised"
     primary: Callable[[str, str], str] = _accuracy
     task_options: frozenset[str] = frozenset({"split", "weather", "shifts", "conditions"})
+
+    def is_bound(self, method: str, runs: Iterable[Mapping[str, Any]]) -> bool:
+        """Return whether a row was trained with target labels, whatever it is called."""
+        return method == self.upper_bound or any(
+            TARGET_LABELS in (run.get("extras") or ()) for run in runs
+        )
 
 
 #: what holds where a caller knows nothing of the registry

@@ -16,7 +16,7 @@ from dabench.contract.method import DecayingSGD
 from dabench.contract.network import Network
 from dabench.contract.seeding import seed
 from dabench.contract.types import IntArray
-from dabench.errors import TrainingError
+from dabench.errors import DataError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,24 @@ def training_rows(data: Labelled, val: Labelled | None) -> IntArray:
 
 
 def hold_out(data: Labelled, share: float = 0.1) -> tuple[IntArray, IntArray]:
-    """Split rows per class: (train, val), each in increasing order."""
+    """Split rows per class: (train, val), each in increasing order.
+
+    A class with a single image keeps it for training.
+
+    Raises:
+        DataError: no class has two images, so that nothing is left for validation.
+    """
     rng = np.random.default_rng(seed(0, "source", "hold-out"))
     val = [
-        rng.permutation(rows)[: max(1, round(share * len(rows)))]
+        rng.permutation(rows)[: min(max(1, round(share * len(rows))), len(rows) - 1)]
         for rows in (np.flatnonzero(data.labels == c) for c in np.unique(data.labels))
     ]
     held = np.sort(np.concatenate(val))
+    if not len(held):
+        raise DataError(
+            "no class of the source has more than one image, so none can be held out to validate "
+            "the source model; add source images"
+        )
     return np.setdiff1d(np.arange(len(data.labels)), held), held
 
 
@@ -83,7 +94,8 @@ def fit_supervised(
     labels = torch.from_numpy(data.labels[rows])
     device = net.mean.device
     net.train()
-    bar = tqdm(total=recipe.epochs * len(batches), desc=title, disable=not progress, leave=False)
+    steps = recipe.epochs * len(batches)
+    bar = tqdm(total=steps, desc=title, disable=not progress or None, leave=False)
     for epoch in range(recipe.epochs):
         for batch in batches:
             logits = net(views.weak(batch.images.to(device), flip=flip))

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import logging
-import os
-import tempfile
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, Plan, StreamPlan
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import Task
-from dabench.errors import CacheError, ConfigError, reason_of
+from dabench.errors import ConfigError, DamageError
 from dabench.networks.dense import build_segmenter
 from dabench.networks.network import build_classifier
 from dabench.source_models import segmenter
+from dabench.source_models.artefacts import Artefact, load_or_make, load_whole
 from dabench.source_models.classifier import (
     Recipe,
     fit_supervised,
@@ -35,7 +31,6 @@ from dabench.source_models.classifier import (
 from dabench.source_models.segmenter import DenseRecipe
 
 AnyPlan = Plan | StreamPlan | DensePlan
-log = logging.getLogger("dabench")
 
 
 @dataclass(frozen=True)
@@ -63,19 +58,22 @@ def load_or_train(
     In segmentation ``segmenter`` trains it, by a recipe of its own with the backbone, weights,
     epochs and frozen stages of this one.
 
+    A cached file that is damaged is named, set aside and made again.
+
     Raises:
-        CacheError: the cached file is damaged or was made by something else.
+        CacheError: the cached file cannot be read, or the cache cannot be written.
     """
     key = _key(recipe, plan, base_seed)
     path = cache / "sources" / key / "model.pt"
-    if not path.is_file():
+
+    def make() -> Artefact:
         if isinstance(plan, DensePlan):
-            artefact = _train_dense(recipe, plan, base_seed, device, progress)
-        else:
-            artefact = _train(recipe, plan, base_seed, device, progress)
-        if publish(artefact | {"key": key}, path):
-            log.info("source model saved to %s", path)
-    return _load(path, recipe, plan, key)
+            return _train_dense(recipe, plan, base_seed, device, progress)
+        return _train(recipe, plan, base_seed, device, progress)
+
+    return load_or_make(
+        *("source model", path, key, make), lambda saved: _open(saved, recipe, plan, key)
+    )
 
 
 def _key(recipe: Recipe, plan: AnyPlan, base_seed: int) -> str:
@@ -102,46 +100,12 @@ def _build(recipe: Recipe, task: Task, weights: str) -> Network:
     return build_classifier(recipe.backbone, weights, task.num_classes, plain=recipe.plain)
 
 
-def _umask() -> int:
-    """Return the process's umask (it can be read by setting it alone)."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def publish(artefact: dict[str, Any], path: Path) -> bool:
-    """Write atomically; the first of several processes wins, so that all use the same weights."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        torch.save(artefact, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o666 & ~_umask())  # temporary files are private: others share the cache
-    try:
-        os.link(file.name, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links
-        os.replace(file.name, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(file.name)
-    return True
-
-
-def _load(path: Path, recipe: Recipe, plan: AnyPlan, key: str) -> SourceModel:
+def _open(saved: Artefact, recipe: Recipe, plan: AnyPlan, key: str) -> SourceModel:
     net = _build(recipe, plan.task, "none")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["key"] != key:
-            raise CacheError("it belongs to another recipe")
-        net.load_state_dict(saved["state_dict"])
-        accuracy, seconds = float(saved["val_accuracy"]), float(saved["seconds"])
-    except Exception as error:
-        raise CacheError(
-            f"cached source model {path} cannot be used ({reason_of(error)}); "
-            "delete the file and run again"
-        ) from error
+    load_whole(net, saved["state_dict"])
+    accuracy, seconds = float(saved["val_accuracy"]), float(saved["seconds"])
+    if not (math.isfinite(accuracy) and math.isfinite(seconds)):
+        raise DamageError(f"accuracy {accuracy} and {seconds} seconds")
     sha = state_hash(net, key)
     net.freeze_trunk(recipe.freeze)
     return SourceModel(net.eval(), sha, accuracy, seconds)
@@ -157,7 +121,7 @@ def state_hash(net: nn.Module, key: str = "") -> str:
 
 def _train(
     recipe: Recipe, plan: Plan | StreamPlan, base_seed: int, device: str, progress: bool
-) -> dict[str, Any]:
+) -> Artefact:
     val, train = plan.source_val, training_rows(plan.source, plan.source_val)
     seed_everything(seed(base_seed, "source"))
     net = _build(recipe, plan.task, recipe.weights).to(device)
@@ -176,7 +140,7 @@ def _train(
 
 def _train_dense(
     recipe: Recipe, plan: DensePlan, base_seed: int, device: str, progress: bool
-) -> dict[str, Any]:
+) -> Artefact:
     seed_everything(seed(base_seed, "source"))
     start = time.perf_counter()
     net = segmenter.train(_dense(recipe), plan.task, plan.source, base_seed, device, progress)
@@ -184,6 +148,6 @@ def _train_dense(
     return _artefact(net, miou, time.perf_counter() - start)
 
 
-def _artefact(net: Network, accuracy: float, seconds: float) -> dict[str, Any]:
+def _artefact(net: Network, accuracy: float, seconds: float) -> Artefact:
     state = {k: v.detach().cpu() for k, v in net.state_dict().items()}
     return {"state_dict": state, "val_accuracy": accuracy, "seconds": seconds}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,11 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, StreamPlan
 from dabench.contract.seeding import seed, seeded
-from dabench.errors import CacheError, TrainingError, reason_of
+from dabench.errors import TrainingError
+from dabench.source_models.artefacts import Artefact, load_or_make, load_whole
 from dabench.source_models.classifier import Recipe, training_rows
-from dabench.source_models.loading import publish, state_hash
+from dabench.source_models.loading import state_hash
 from dabench.source_models.segmenter import DenseRecipe, augmented_batches, shuffled_batches
-
-log = logging.getLogger("dabench")
 
 
 @dataclass
@@ -63,7 +62,7 @@ class SourceParts:
 
         Raises:
             TrainingError: training went wrong, or changed the source model.
-            CacheError: the cached file is damaged or was made by something else.
+            CacheError: the cached file cannot be read, or the cache cannot be written.
         """
         start = time.perf_counter()
         key = parts_key(method, self.source_id, self.options, self.plan)
@@ -73,11 +72,14 @@ class SourceParts:
         network.cost = Cost(paused=True)
         with seeded(self._seed("model")), torch.enable_grad():
             parts = twin.source_parts(network, self.plan.task).to(self.device)
-            if not path.is_file():
-                artefact = self._train(twin, parts, network)
-                if publish(artefact | {"key": key}, path):
-                    log.info("source parts of %s saved to %s", type(method).__name__, path)
-            trained = _load(parts, path, key)
+
+            def use(saved: Artefact) -> float:
+                load_whole(parts, saved["state_dict"])
+                return float(saved["seconds"])
+
+            what = f"source parts of {type(method).__name__}"
+            make = partial(self._train, twin, parts, network)
+            trained = load_or_make(what, path, key, make, use)
         self.about = {"key": key, "train_seconds": trained}
         self.spent += time.perf_counter() - start
         return parts.eval()
@@ -86,7 +88,7 @@ class SourceParts:
         """Seed by the source model: variants of a method that train parts see the same batches."""
         return seed(int(self.source_id[:8], 16), "source-parts", name)
 
-    def _train(self, method: OnlineMethod, parts: nn.Module, network: Network) -> dict[str, Any]:
+    def _train(self, method: OnlineMethod, parts: nn.Module, network: Network) -> Artefact:
         start = time.perf_counter()
         before = state_hash(network)
         batches = source_batches(self.plan, self._seed("batches"), self.device)
@@ -97,12 +99,6 @@ class SourceParts:
                 "or BatchNorm statistics); train copies, and leave the network in eval mode"
             )
         state = {name: value.detach().cpu() for name, value in parts.state_dict().items()}
-        broken = [n for n, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
-        if broken:
-            raise TrainingError(
-                f"{type(method).__name__}: source parts are not finite after training, first "
-                f"'{broken[0]}'; lower the rate that they are trained at"
-            )
         return {"state_dict": state, "seconds": time.perf_counter() - start}
 
 
@@ -151,18 +147,3 @@ def _classified(
         rows = train[chosen]
         images = views.weak(to_float(data.images[rows]).to(device), flip=plan.task.flip)
         yield images, torch.from_numpy(data.labels[rows]).to(device)
-
-
-def _load(parts: nn.Module, path: Path, key: str) -> float:
-    """Load the state into ``parts``; return the seconds that training took."""
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["key"] != key:
-            raise CacheError("they belong to other options")
-        parts.load_state_dict(saved["state_dict"])
-        return float(saved["seconds"])
-    except Exception as error:
-        raise CacheError(
-            f"cached source parts {path} cannot be used ({reason_of(error)}); "
-            "delete the file and run again"
-        ) from error

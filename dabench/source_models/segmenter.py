@@ -90,7 +90,7 @@ def fit(
         frames, task, recipe.batch_size, batches_seed, net.mean.device, recipe.scale, recipe.jitter
     )
     net.train()
-    bar = tqdm(total=steps, desc="source training", disable=not progress, leave=False)
+    bar = tqdm(total=steps, desc="source training", disable=not progress or None, leave=False)
     for step, (images, masks) in zip(range(steps), batches, strict=False):
         loss = pixel_loss(net(images), masks)
         if not torch.isfinite(loss):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fnmatch
+import itertools
 import os
+import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,6 +57,63 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
     write_atomically(path, fill)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process at a time; whoever dies lets it go.
+
+    Where a system or a file system has no such locks, nobody waits.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror}; choose another") from error
+    try:
+        if sys.platform != "win32":
+            import fcntl
+
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def keep_copy(path: Path, target: Path) -> None:
+    """Give a file a second name, or make a copy where the file system has no such names."""
+    try:
+        os.link(path, target)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:
+        shutil.copy2(path, target)
+
+
+def free_name(path: Path) -> Path:
+    """Return the path, with the first number before its ending with which there is no such file."""
+    numbered = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))
+    return next(found for found in itertools.chain([path], numbered) if not found.exists())
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """Return what is in a folder, by name, hidden files left out; nothing where there is none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(f"cannot read {folder}: {error.strerror}") from error
+    found = names if pattern == "*" else fnmatch.filter(names, pattern)
+    return [folder / name for name in sorted(found) if name[0] != "."]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ COLUMN_FIELDS = (
 
 #: versions of the starts (``--init``) whose numbers have changed since they came
 INIT_VERSIONS = {"bn-target": "2"}
+_SORTED = json.JSONEncoder(sort_keys=True)
 
 
 def id_versions(method: str, protocol: str, init: str) -> dict[str, str]:
@@ -32,7 +33,7 @@ def column_key(spec: Mapping[str, Any]) -> str:
     """
     part = {name: spec[name] for name in COLUMN_FIELDS}
     part |= {name: spec[name] for name in OPTIONAL_FIELDS if spec.get(name) is not None}
-    digest = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(_SORTED.encode(part).encode()).hexdigest()[:12]
     return f"{spec['protocol']}/{spec['dataset']}/{spec['source']}-{spec['target']}/{digest}"
 
 
@@ -47,5 +48,4 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
     """
     own = ("init",) if "init" in versions else ()
     kept = {name: versions[name] for name in ("method", "protocol", *own)}
-    text = json.dumps([spec, kept, ids], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_SORTED.encode([spec, kept, ids]).encode()).hexdigest()[:16]

@@ -3,18 +3,18 @@
 Layout: ``<results>/records/<protocol>/<dataset>/<run_id>.json``, per-sample predictions beside it
 as ``<run_id>.npz``, a failed run as ``<run_id>.failed.json``, replaced ones in
 ``records/superseded/``. Files are written to a temporary name, fsynced and renamed, so a reader
-never sees half a file and many processes may write at once.
+never sees half a file; those who write take turns (``files.locked``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fnmatch
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,20 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.errors import StoreError
-from dabench.store.files import write_atomically, write_bytes_atomically
+from dabench.store.checksum import sealed, text_of
+from dabench.store.files import (
+    free_name,
+    keep_copy,
+    listed,
+    locked,
+    write_atomically,
+    write_bytes_atomically,
+)
 from dabench.store.garbage import collector_paused
 from dabench.store.reading import load_record
 from dabench.store.records import SCHEMA, Record, without_nan
-from dabench.store.soundness import check_record
+from dabench.store.schema import first_fault
+from dabench.store.soundness import check_place
 
 _LEAST_FREE = 10 * 2**20
 
@@ -51,9 +60,18 @@ class Store:
         """Return where a run's record lies, or will lie."""
         return self.records / protocol / dataset / f"{run_id}.json"
 
-    def exists(self, protocol: str, dataset: str, run_id: str) -> bool:
-        """Return whether the run is finished."""
-        return self.path(protocol, dataset, run_id).is_file()
+    def finished(self, protocol: str, dataset: str, run_id: str) -> Record | None:
+        """Return a run's record if it is finished, None where it has none.
+
+        Raises:
+            StoreError: there is one that no table would take.
+        """
+        path = self.path(protocol, dataset, run_id)
+        if not path.is_file():
+            return None
+        record = load_record(path)
+        check_place(path, record, {})
+        return record
 
     def check_writable(self) -> None:
         """Try a small file now, before hours of work.
@@ -79,23 +97,44 @@ class Store:
     def write(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]] | None = None) -> Path:
         """Write a finished run; an earlier record of the same id is superseded, never overwritten.
 
+        The earlier record stays in its place, beside its own predictions, until the new one is
+        whole and takes it: whenever this is interrupted, there is one of the two.
+
         Args:
-            record: as in the module's docstring; ``schema`` and ``predictions`` are filled in.
+            record: as in ``records``; ``schema``, ``predictions`` and checksums are filled in.
             arrays: per-sample predictions, written (compressed) before the record names them.
+
+        Raises:
+            StoreError: the disk refuses, or the record has a value with which nobody could read it.
         """
         path = self._path_of(record)
-        if path.exists():
-            self._set_aside([path, path.with_suffix(".npz")])
-        name = f"{record['run_id']}.npz" if arrays else None
-        if arrays and name:
-            content = dict(arrays)
-            write_atomically(
-                path.with_name(name),
-                lambda file: np.savez_compressed(file, allow_pickle=False, **content),
-            )
-        self._dump(path, {**record, "schema": SCHEMA, "predictions": name})
-        self.retire_failed(path)
+        fault = first_fault(json.loads(text_of(without_nan(record))))
+        if fault:
+            raise StoreError(f"run {record['run_id']} makes no record: {fault.partition(';')[0]}")
+        with locked(self.records):
+            old, new = self._predictions(path), None
+            if arrays:
+                content = dict(arrays)
+                new = free_name(path.with_suffix(".npz"))
+                write_atomically(
+                    new, lambda file: np.savez_compressed(file, allow_pickle=False, **content)
+                )
+            if path.exists():
+                self._set_aside([path, old], keep_copy)
+            name = new.name if new else None
+            self._dump(path, {**record, "schema": SCHEMA, "predictions": name})
+            if old != new:
+                old.unlink(missing_ok=True)
+            self._retire_failed(path)
         return path
+
+    def _predictions(self, path: Path) -> Path:
+        """Return the file of predictions of a record, whether or not there is one."""
+        try:
+            name = load_record(path, curves=False).get("predictions")
+        except StoreError:  # none there, or a useless one
+            name = None
+        return path.with_name(name) if name else path.with_suffix(".npz")
 
     def retire_failed(self, path: Path) -> None:
         """Move what is known of a run's failed attempt to ``records/superseded/``, if anything.
@@ -103,9 +142,13 @@ class Store:
         Args:
             path: where the finished run's record lies, or would lie.
         """
+        with locked(self.records):
+            self._retire_failed(path)
+
+    def _retire_failed(self, path: Path) -> None:
         failed = path.with_suffix(".failed.json")
         if failed.exists():
-            self._set_aside([failed])
+            self._set_aside([failed], os.replace)
 
     def write_failed(self, record: Record, traceback: str) -> Path:
         """Keep what is known of a failed run as ``<run_id>.failed.json``."""
@@ -113,10 +156,11 @@ class Store:
         self._dump(path, {**record, "schema": SCHEMA, "failed": True, "traceback": traceback})
         return path
 
-    def supersede(self, run_id: str) -> Path:
+    def supersede(self, run: str | Path) -> Path:
         """Move a record and its predictions to ``records/superseded/``; return the new path."""
-        path = self.find(run_id)
-        return self._set_aside([path, path.with_suffix(".npz")])
+        path = run if isinstance(run, Path) else self.find(run)
+        with locked(self.records):
+            return self._set_aside([path, self._predictions(path)], os.replace)
 
     def find(self, run: str) -> Path:
         """Return the record of a run id or of an unambiguous beginning of one.
@@ -147,7 +191,7 @@ class Store:
                 continue
             try:
                 record = load_record(path, curves=self._curves)
-                check_record(path, record, seen)
+                check_place(path, record, seen)
             except StoreError as error:
                 self.problems.append(str(error))
                 continue
@@ -165,54 +209,41 @@ class Store:
 
     def _files(self, protocol: str = "*", dataset: str = "*") -> list[Path]:
         """Return the files of records in a fixed order (listed by hand: globs are slow)."""
-        folders = [f for f in _listed(self.records, protocol) if f.name != "superseded"]
-        inner = [folder for outer in folders for folder in _listed(outer, dataset)]
-        return [file for folder in inner for file in _listed(folder, "*.json")]
+        folders = [f for f in listed(self.records, protocol) if f.name != "superseded"]
+        inner = [folder for outer in folders for folder in listed(outer, dataset)]
+        return [file for folder in inner for file in listed(folder, "*.json")]
 
     def _path_of(self, record: Record) -> Path:
         spec = record["spec"]
         return self.path(spec["protocol"], spec["dataset"], record["run_id"])
 
     def _dump(self, path: Path, record: Record) -> None:
-        text = json.dumps(without_nan(record), indent=1, ensure_ascii=False, allow_nan=False)
-        write_bytes_atomically(path, (text + "\n").encode())
+        write_bytes_atomically(path, text_of(sealed(without_nan(record))))
 
-    def _set_aside(self, paths: list[Path]) -> Path:
-        """Move files under one free name (a counter is added where one is taken)."""
+    def _set_aside(self, paths: list[Path], move: Callable[[Path, Path], object]) -> Path:
+        """Move or copy files to ``records/superseded/`` under one name that none of them has there.
+
+        Args:
+            paths: the record, then what lies beside it and may be missing.
+            move: ``os.replace`` or ``keep_copy``.
+        """
         folder = self.records / "superseded"
         stem, _, ending = paths[0].name.partition(".")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            number = 0
-            while True:
-                new = stem if number == 0 else f"{stem}.{number}"
-                try:
-                    # reserve the name: two processes may be here at once
-                    os.close(os.open(folder / f"{new}.{ending}", os.O_CREAT | os.O_EXCL))
+            for number in itertools.count():
+                new = folder / (stem if number == 0 else f"{stem}.{number}")
+                targets = [new.with_name(f"{new.name}.{ending}")]
+                targets += [new.with_name(new.name + path.suffix) for path in paths[1:]]
+                if not any(target.exists() for target in targets):
                     break
-                except FileExistsError:
-                    number += 1
-            for path in paths:
-                with contextlib.suppress(FileNotFoundError):  # another process was quicker
-                    os.replace(path, folder / f"{new}.{path.name.partition('.')[2]}")
-            if (folder / f"{new}.{ending}").stat().st_size == 0:
-                (folder / f"{new}.{ending}").unlink()
+            for path, target in zip(paths, targets, strict=True):
+                with contextlib.suppress(FileNotFoundError):
+                    move(path, target)
         except OSError as error:
             raise StoreError(f"cannot move {paths[0]} to {folder}: {error.strerror}") from error
-        return folder / f"{new}.{ending}"
+        return targets[0]
 
 
 def _is_failed(path: Path) -> bool:
     return path.name.endswith(".failed.json")
-
-
-def _listed(folder: Path, pattern: str) -> list[Path]:
-    """Return what is in a folder, by name; nothing where there is no such folder."""
-    try:
-        names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise StoreError(f"cannot read {folder}: {error.strerror}") from error
-    found = names if pattern == "*" else fnmatch.filter(names, pattern)
-    return [folder / name for name in sorted(found) if name[0] != "."]

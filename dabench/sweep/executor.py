@@ -64,5 +64,5 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """End what is under way, at once, and leave nothing behind; more than once is fine."""
+        """End what is under way and leave nothing behind; the second time without patience."""
         ...

@@ -17,7 +17,7 @@ from typing import Any
 from dabench import registry
 from dabench.config.options import FLAGS, OPTIONS, parse_seeds
 from dabench.config.spec import RunSpec, resolve
-from dabench.errors import ConfigError, DabenchError, did_you_mean
+from dabench.errors import ConfigError, DabenchError, did_you_mean, shown
 
 #: options that decide no number: they belong to the command, not to a grid
 _NOT_IN_GRIDS = {*FLAGS, "results", "data-root", "cache-dir", "oracle-url", "checkpoint-every"}
@@ -49,17 +49,13 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: missing, not YAML, or no mapping.
     """
-    import yaml
+    from dabench.config.yaml_file import read_mapping
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"grid {path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"grid {path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"grid {path}: expected lines like 'method: [source, shot]'")
-    return content
+    example = "method: [source, shot]"
+    found = read_mapping(path, "grid", example)
+    if found is None:
+        raise ConfigError(f"grid {path}: it is empty; expected lines like '{example}'")
+    return found
 
 
 def expand(tree: Options, name: str, usual: Options, over: Options) -> Grid:
@@ -79,7 +75,7 @@ def expand(tree: Options, name: str, usual: Options, over: Options) -> Grid:
     budget = top.pop("budget", None)
     where = f"grid {name}" if name else ""
     if budget is not None and not isinstance(budget, str):
-        raise ConfigError(f"{where}: budget {budget!r}: expected a word such as smoke")
+        raise ConfigError(f"{where}: budget {shown(budget)}: expected a word such as smoke")
     found: dict[str, RunSpec] = {}
     count = 0
     for place, options in _leaves(top, {}, where, ""):
@@ -158,12 +154,14 @@ def _check(key: Any, value: Any, place: str) -> None:
         raise ConfigError(f"{before}{key} decides no number; give it to the command: --{key}")
     if key not in _KNOWN and not re.match(r"(method|protocol)\.\w", str(key)):
         near = did_you_mean(str(key), _KNOWN)
-        raise ConfigError(f"{before}unknown key '{key}'{near}")
+        raise ConfigError(f"{before}unknown key {shown(key)}{near}")
     if value == []:
         raise ConfigError(f"{before}{key} is an empty list; give it values, or leave it out")
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, list | dict) for item in items):
-        raise ConfigError(f"{before}{key}: expected a value or a list of values, got {value!r}")
+        raise ConfigError(
+            f"{before}{key}: expected a value or a list of values, got {shown(value)}"
+        )
 
 
 def _product(options: Options, place: str, usual: Options, over: Options) -> Iterator[RunSpec]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dabench.config.settings import Settings
+from dabench.store.scratch import scratch_folder
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.plan import Job
 from dabench.sweep.worker import run_in_worker
@@ -25,6 +25,9 @@ EXECUTE = "dabench.engine.run:execute"
 PRELOAD = ("torch", "torchvision", "lightning", "dabench.engine.run", "dabench.sweep.worker")
 #: seconds that a process may take to go when its run is over
 _LINGER = 30.0
+#: seconds in which a process may keep a checkpoint when the sweep ends early; schedulers that send
+#: SIGTERM wait for about thirty themselves
+_GRACE = 20.0
 _TAIL = 4000
 
 
@@ -70,8 +73,9 @@ class LocalExecutor:
         self._workers, self._function = workers, function
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
-        self._logs = tempfile.TemporaryDirectory(prefix="dabench-sweep-")
+        self._logs = scratch_folder("sweep")
         self._children: list[_Child] = []
+        self._closing = False
         _start_server()
 
     @property
@@ -111,7 +115,14 @@ class LocalExecutor:
         return events
 
     def close(self) -> None:
-        """Kill every process: each file of theirs is written whole or not at all."""
+        """Ask every process to end, and kill those that do not: files are whole or not there."""
+        deadline = time.monotonic() + (0.0 if self._closing else _GRACE)
+        self._closing = True
+        alive = [child.process for child in self._children]
+        while time.monotonic() < deadline and (alive := [p for p in alive if p.is_alive()]):
+            for process in alive:
+                process.terminate()  # again and again: in its first moments it is deaf
+            wait([process.sentinel for process in alive], 0.5)
         for child in self._children:
             child.process.kill()
         for child in self._children:
@@ -151,6 +162,7 @@ def _listen(child: _Child) -> Iterator[Stage]:
 
 
 def _death(code: int | None) -> str:
+    code = -signal.SIGTERM if code == 128 + signal.SIGTERM else code
     if code is not None and code < 0:
         try:
             name = signal.Signals(-code).name
@@ -171,12 +183,17 @@ def _tail(log: Path) -> str:
 
 
 def _start_server() -> None:
-    """Start the process that the others are forked from, deaf to Ctrl-C from its first moment."""
+    """Start the process that the others are forked from, deaf from its first moment.
+
+    Ctrl-C and SIGTERM reach the whole group; without this process nobody could wait for the others.
+    """
     if threading.current_thread() is not threading.main_thread():
         forkserver.ensure_running()
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    deaf = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in deaf]
     try:
         forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(deaf, before, strict=True):
+            signal.signal(number, handler)

@@ -92,13 +92,13 @@ def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool = False) ->
     """Compare specs and versions with the records: what fits has been run.
 
     Images, source models and weights are not looked at: a record of other images under the same
-    names counts as done. ``force`` takes no record for done.
+    names counts as done. A record that no table would take does not. ``force`` takes none for done.
     """
     wanted = list(specs)
     places = sorted({(spec.protocol, spec.dataset) for spec in wanted})
     records, problems = [], []
     for place in places:
-        records += [r for _, r in store.all(*place) if isinstance(r.get("spec"), dict)]
+        records += [record for _, record in store.all(*place)]
         problems += store.problems
     known = {_identity(r["spec"], r.get("versions", {})) for r in records}
     loose = {_identity({**r["spec"], "threads": 0}, r.get("versions", {})) for r in records}

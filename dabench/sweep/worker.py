@@ -18,6 +18,7 @@ from typing import Any
 
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
+from dabench.contract.signals import end_of, terminable
 from dabench.errors import explain
 from dabench.registry import primary_metric
 from dabench.store.records import score_map
@@ -35,11 +36,16 @@ def run_in_worker(
         pipe: to the parent; messages are (kind, plain value).
         log: file that takes stdout and stderr.
     """
-    _detach(log)
-    # the parent went away: nobody is left to tell, and the record is written
-    with contextlib.suppress(BrokenPipeError):
-        pipe.send(("ended", _attempt(function, spec, settings, pipe)))
-    pipe.close()
+    try:
+        with terminable():
+            _detach(log)
+            # the parent went away: nobody is left to tell, and the record is written
+            with contextlib.suppress(BrokenPipeError):
+                pipe.send(("ended", _attempt(function, spec, settings, pipe)))
+    except KeyboardInterrupt as stop:
+        sys.exit(end_of(stop)[1])
+    finally:
+        pipe.close()
 
 
 def _attempt(function: str, spec: RunSpec, settings: Settings, pipe: Connection) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dabench.contract.types import IGNORE
-from dabench.datasets.caching.cache_folder import sync_to_disk
+from dabench.datasets.caching.cache_folder import seal, sync_to_disk
 from dabench.datasets.caching.image_build import map_ahead
 from dabench.datasets.decoding.images import Pictures, decode_sized
 from dabench.datasets.decoding.masks import decode_mask
@@ -100,7 +99,4 @@ class FrameBuild(NamedTuple):
                 digest.update(line.encode(errors="surrogateescape"))
             sync_to_disk(images)
             sync_to_disk(masks)
-        with (folder / "meta.json").open("wb") as file:
-            meta = {"digest": digest.hexdigest(), "unlabelled": unlabelled}
-            file.write(json.dumps(meta).encode())
-            sync_to_disk(file)
+        seal(folder, digest=digest.hexdigest(), unlabelled=unlabelled)

@@ -6,15 +6,14 @@ size, map of numbers) and is complete or absent, like those of ``image_cache``.
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from dabench.contract.data import Frames
 from dabench.datasets.caching.cache_folder import (
+    check_array,
     free_bytes,
+    read_sealed,
     report_write_errors,
     warn_once,
     write_whole,
@@ -54,25 +53,18 @@ def _check_room(build: FrameBuild, cache_dir: Path) -> None:
 
 
 def read_frames(folder: Path, build: FrameBuild) -> Frames | None:
-    """Return the cached frames, or None where the folder is absent or damaged (said once)."""
-    if not folder.exists():
-        return None
-    with suppress(OSError, ValueError, EOFError, KeyError, TypeError):
+    """Return the cached frames, or None where the folder is absent, or was damaged."""
+
+    def read(facts: dict[str, Any]) -> Frames:
         images, masks = CachedImages(folder / "images.npy"), CachedImages(folder / "masks.npy")
-        meta = json.loads((folder / "meta.json").read_text())
-        digest, unlabelled = str(meta["digest"]), int(meta["unlabelled"])
-        count = len(build.frames)
-        if _has(images, (count, *build.shape, 3)) and _has(masks, (count, *build.shape)):
-            if unlabelled:
-                warn_once(
-                    f"{build.dataset}/{build.domain}: {unlabelled} of {count} frames have no "
-                    "labelled pixel; they are kept, and no score counts them"
-                )
-            return Frames(images, masks, digest)
-    warn_once(f"frame cache {folder} is damaged; building it again")
-    return None
+        count, unlabelled = len(build.frames), int(facts["unlabelled"])
+        check_array("images.npy", images, (count, *build.shape, 3))
+        check_array("masks.npy", masks, (count, *build.shape))
+        if unlabelled:
+            warn_once(
+                f"{build.dataset}/{build.domain}: {unlabelled} of {count} frames have no "
+                "labelled pixel; they are kept, and no score counts them"
+            )
+        return Frames(images, masks, str(facts["digest"]))
 
-
-def _has(array: CachedImages, shape: tuple[int, ...]) -> bool:
-    none = array[:0]
-    return (len(array), *none.shape[1:]) == shape and none.dtype == np.uint8
+    return read_sealed("frame cache", folder, read)

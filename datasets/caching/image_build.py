@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from dabench.datasets.caching.cache_folder import sync_to_disk
+from dabench.datasets.caching.cache_folder import seal, sync_to_disk
 from dabench.datasets.decoding.images import decode, hash_file
-from dabench.errors import DataError
+from dabench.errors import DataError, one_line
 
 FORMAT = "2"  # part of every key: raise it whenever the pixels or the files change
 CHUNK = 256  # images that are decoded ahead of the writer
@@ -91,15 +90,17 @@ class ImageBuild(NamedTuple):
 
     def write_digest(self, folder: Path) -> None:
         """Write ``meta.json`` (digest) into an empty folder."""
-        self._write_meta(folder, [sha for _, sha in self.map_paths(hash_file, "reading")])
+        hashes = []
+        for _, sha in self.map_paths(hash_file, "reading"):
+            hashes.append(sha)
+            os.utime(folder)  # nothing is written for long, and the folder must not look left over
+        self._write_meta(folder, hashes)
 
     def _write_meta(self, folder: Path, hashes: list[str]) -> None:
         digest = hashlib.sha256(f"size {self.size}\n".encode())
         for entry, sha in zip(self.entries, hashes, strict=True):
             digest.update(f"{sha} {entry.name}\n".encode(errors="surrogateescape"))
-        with (folder / "meta.json").open("wb") as file:
-            file.write(json.dumps({"digest": digest.hexdigest()}).encode())
-            sync_to_disk(file)
+        seal(folder, digest=digest.hexdigest())
 
 
 def link_path(folder: Path, row: int) -> Path:
@@ -112,7 +113,7 @@ def map_ahead(
 ) -> Iterator[Made]:
     """Yield ``make(item)`` in order, a few threads and at most ``chunk`` items ahead."""
     total = len(items)
-    bar = tqdm(total=total, desc=title, unit="img", disable=total <= QUIET or None)
+    bar = tqdm(total=total, desc=one_line(title), unit="img", disable=total <= QUIET or None)
     with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, total, chunk):
             for made in pool.map(make, items[start : start + chunk]):

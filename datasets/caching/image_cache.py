@@ -4,7 +4,7 @@ The order is that of the hashed relative paths: folder order is sorted by class,
 position would be a label. Labels lie in a file of their own, and no path with a class name is
 handed out. A cache folder is named after what it was made from (names, sizes and times of the
 files), is written under a temporary name and renamed whole: it is complete or absent, and never
-changed afterwards.
+changed afterwards: one that was is named and built again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ import numpy as np
 
 from dabench.contract.data import Labelled
 from dabench.datasets.caching.cache_folder import (
+    check_array,
     free_bytes,
-    read_digest,
+    read_sealed,
     report_write_errors,
     warn_once,
     write_whole,
@@ -86,14 +86,13 @@ def load_images(
 
 
 def read_images(folder: Path, count: int, size: int) -> Labelled | None:
-    """Return the cached images, or None where the folder is absent or damaged (said once)."""
-    if not folder.exists():
-        return None
-    with suppress(OSError, ValueError, EOFError):
+    """Return the cached images, or None where the folder is absent, or was damaged."""
+
+    def read(facts: dict[str, Any]) -> Labelled:
         images, labels = CachedImages(folder / "images.npy"), np.load(folder / "labels.npy")
-        digest, none = read_digest(folder), images[:0]
-        whole = none.shape == (0, size, size, 3) and none.dtype == np.uint8 and len(images) == count
-        if whole and labels.shape == (count,) and digest is not None:
-            return Labelled(images, labels.astype(np.int64), digest)
-    warn_once(f"image cache {folder} is damaged; building it again")
-    return None
+        check_array("images.npy", images, (count, size, size, 3))
+        if labels.shape != (count,):
+            raise ValueError(f"labels.npy holds {labels.shape} labels, and should hold {count}")
+        return Labelled(images, labels.astype(np.int64), str(facts["digest"]))
+
+    return read_sealed("image cache", folder, read)

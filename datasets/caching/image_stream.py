@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dabench.contract.data import Labelled
-from dabench.datasets.caching.cache_folder import read_digest, write_whole
+from dabench.datasets.caching.cache_folder import log, read_sealed, sweep, write_whole
 from dabench.datasets.caching.image_build import ImageBuild, link_path
 from dabench.datasets.decoding.images import Pictures, decode
 
@@ -40,15 +41,37 @@ class StreamedImages:
 
 def stream_images(cache_dir: Path, build: ImageBuild) -> Labelled:
     """Make (once) the links, and the digest, which lies elsewhere than the links."""
-    count = len(build.entries)
     place = hashlib.sha256(os.fsencode(build.entries[0].path.absolute())).hexdigest()[:8]
     links = cache_dir / "links" / f"{build.key()}-{place}"
     meta = cache_dir / "digests" / build.key()
 
     def complete() -> bool | None:
-        return (links.is_dir() and len(os.listdir(links)) == count) or None
+        return _links_are_right(links, build) or None
+
+    def digest() -> str | None:
+        return read_sealed("digest of images", meta, lambda facts: str(facts["digest"]))
 
     if not complete():
         write_whole(links, build.write_links, complete)
-    digest = read_digest(meta) or write_whole(meta, build.write_digest, lambda: read_digest(meta))
-    return Labelled(StreamedImages(links, count, build.size, build.dataset), build.labels, digest)
+    found = digest() or write_whole(meta, build.write_digest, digest)
+    return Labelled(
+        StreamedImages(links, len(build.entries), build.size, build.dataset), build.labels, found
+    )
+
+
+def _links_are_right(folder: Path, build: ImageBuild) -> bool:
+    """Say whether every link leads to its image; warn where a folder is there and one does not."""
+    if not folder.exists():
+        return False
+    sweep(folder.parent)
+    try:
+        right = len(os.listdir(folder)) == len(build.entries) and all(
+            os.readlink(link_path(folder, i)) == os.fspath(entry.path.absolute())
+            for i, entry in enumerate(build.entries)
+        )
+    except OSError:
+        right = False
+    if not right:
+        log.warning("links to images %s cannot be used; making them again", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    return right

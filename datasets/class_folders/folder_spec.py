@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dabench.contract.data import ClassSplit
 from dabench.datasets.class_folders.folder_tree import Tree, find_child, folders_in, scan
-from dabench.datasets.class_folders.splits import comparable_name
+from dabench.datasets.class_folders.splits import comparable_name, printable_name
 from dabench.errors import ConfigError, DataError, did_you_mean
 
 
@@ -80,7 +80,8 @@ class Spec:
             (d for d in known if comparable_name(d) == comparable_name(domain)), None
         )
         if name is None:
-            raise ConfigError(f"{self.name} has no domain '{domain}'{did_you_mean(domain, known)}")
+            near = did_you_mean(domain, known) if known else f": {home} has no folder of a domain"
+            raise ConfigError(f"{self.name} has no domain '{domain}'{near}")
         folder = home if self.single else find_child(home, (name, *self.domains.get(name, ())))
         if folder is None:
             raise DataError(
@@ -91,4 +92,4 @@ class Spec:
         tree = scan(folder)
         if not tree:
             raise DataError(f"{self.name}: no class folders in {folder} ({self.advice()})")
-        return name, tree
+        return printable_name(name), tree

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dabench.datasets.class_folders.splits import comparable_name
+from dabench.datasets.class_folders.splits import comparable_name, printable_name
+from dabench.datasets.decoding.picture_files import is_picture
 from dabench.errors import DataError
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-Tree = dict[str, list[Path]]  # class -> its image files
+Tree = dict[str, list[Path]]  # class folder -> its image files
 
 
 def folders_in(parent: Path) -> list[Path]:
@@ -27,7 +27,7 @@ def _visible(parent: Path) -> list[Path]:
 
 
 def find_child(parent: Path, names: Iterable[str]) -> Path | None:
-    """Return the first folder that has one of the names: exactly, or else as ``same`` compares."""
+    """Return the first folder of one of the names: exactly, or else by its comparable form."""
     there = folders_in(parent)
     for name in names:
         for exactly in (True, False):
@@ -43,10 +43,19 @@ def find_child(parent: Path, names: Iterable[str]) -> Path | None:
 
 def scan(folder: Path) -> Tree:
     """Return class folder name -> sorted image files."""
-    return {
-        sub.name: [p for p in _visible(sub) if p.suffix.lower() in ENDINGS]
-        for sub in folders_in(folder)
-    }
+    return {sub.name: [p for p in _visible(sub) if is_picture(p)] for sub in folders_in(folder)}
+
+
+def class_names(*trees: Tree) -> tuple[str, ...]:
+    """Return the classes of domains: what the first one has, and what the others have beside.
+
+    In alphabetical order, case ignored. Folders of one domain may differ in case only.
+    """
+    found: list[str] = []
+    for tree in trees:
+        known = {comparable_name(name) for name in found}
+        found += [printable_name(name) for name in tree if comparable_name(name) not in known]
+    return tuple(sorted(dict.fromkeys(found), key=lambda c: (c.lower(), c)))
 
 
 def match(classes: tuple[str, ...], tree: Tree) -> tuple[Tree, list[str]]:
@@ -54,7 +63,8 @@ def match(classes: tuple[str, ...], tree: Tree) -> tuple[Tree, list[str]]:
     canonical = {comparable_name(name): name for name in classes}
     matched: Tree = {}
     extra, double = [], []
-    for folder, files in tree.items():
+    for raw, files in tree.items():
+        folder = printable_name(raw)
         # an exact name wins: discovered classes may differ in case only
         name = folder if folder in classes else canonical.get(comparable_name(folder))
         if name is None:

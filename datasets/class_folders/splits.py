@@ -1,10 +1,12 @@
 """Classes, domains, public image counts and open-set class splits of the real sets, by name.
 
-Names are canonical: folders are compared with :func:`same` (no case, no spaces, ``_`` or ``-``).
+Names are canonical: folders are compared by :func:`comparable_name` (no case, no spaces, ``_`` or
+``-``, one form of Unicode).
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 
 from dabench.contract.data import ClassSplit
@@ -32,10 +34,26 @@ _UCM = """agricultural airplane baseballdiamond beach buildings chaparral denser
 freeway golfcourse harbor intersection mediumresidential mobilehomepark overpass parkinglot river
 runway sparseresidential storagetanks tenniscourt"""
 
+#: categories of control characters, and characters that change the direction of what follows
+_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_TURNS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable_name(name: str) -> str:
+    """Return a folder's name as it stands in records: composed Unicode, no control character.
+
+    Control characters become escapes, and so do bytes that are no UTF-8: E9 is ``\\udce9``, as the
+    terminal shows it.
+    """
+    composed = unicodedata.normalize("NFC", name)
+    unsafe = {c for c in composed if c in _TURNS or unicodedata.category(c) in _CONTROL}
+    return composed.translate({ord(c): ascii(c)[1:-1] for c in unsafe})
+
 
 def comparable_name(name: str) -> str:
     """Return the form in which names of classes, domains and folders are compared."""
-    return "".join(c for c in name.lower() if c not in " _-")
+    folded = unicodedata.normalize("NFC", printable_name(name).casefold())
+    return "".join(c for c in folded if c not in " _-")
 
 
 def _names(text: str, count: int) -> tuple[str, ...]:

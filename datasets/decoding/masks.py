@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dabench.datasets.decoding.images import upright
 from dabench.datasets.frame_folders.dense_ids import MaskIds
 from dabench.errors import DataError
 
@@ -56,7 +57,11 @@ def decode_mask(
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read mask {path}: {error.strerror}; mend the folder") from error
-    numbers = (_first_of_16_bit if ids.storage == "rgb16" else _one_channel)(data, path, ids)
+    numbers: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    if ids.storage == "rgb16":
+        numbers, turned = _first_of_16_bit(data, path, ids), False
+    else:
+        numbers, turned = _one_channel(data, path, ids)
     found = np.flatnonzero(np.bincount(numbers.ravel(), minlength=256))
     outside = [int(value) for value in found if int(value) not in ids.names]
     if outside:
@@ -69,10 +74,13 @@ def decode_mask(
     height, width = shape
     small = Image.fromarray(table[numbers]).resize((width, height), Image.Resampling.NEAREST)
     size = (numbers.shape[0], numbers.shape[1])
-    return Mask(np.asarray(small, dtype=np.uint8), size, hashlib.sha256(data).hexdigest())
+    # the digest stands for the pixels: earlier versions did not turn masks
+    digest = hashlib.sha256(data + (b"upright " if turned else b"")).hexdigest()
+    return Mask(np.asarray(small, dtype=np.uint8), size, digest)
 
 
-def _one_channel(data: bytes, path: Path, ids: MaskIds) -> npt.NDArray[np.uint8]:
+def _one_channel(data: bytes, path: Path, ids: MaskIds) -> tuple[npt.NDArray[np.uint8], bool]:
+    """Return the numbers, upright as the frame is, and whether they were turned."""
     from PIL import Image
 
     try:
@@ -80,8 +88,11 @@ def _one_channel(data: bytes, path: Path, ids: MaskIds) -> npt.NDArray[np.uint8]
             if image.mode not in _MODES[ids.storage]:
                 found = _FOUND.get(image.mode, f"an image of mode {image.mode}")
                 raise _other_layout(path, found, ids)
-            return np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            whole, turned = upright(image)
+            return np.array(whole, dtype=np.uint8), turned
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
         raise DataError(
             f"cannot decode mask {path}; expected {ids.layout}; replace the file"
         ) from error

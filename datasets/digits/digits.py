@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dabench.contract.data import ClassSplit, DataRequest, DomainData, Labelled
 from dabench.datasets.caching.drawn_cache import drawn_once
 from dabench.datasets.digits.printed import render_domain
-from dabench.errors import ConfigError, DataError, did_you_mean
+from dabench.errors import ConfigError, DataError, did_you_mean, reason_of
 
 DRAWING = "1"  # part of the cache folder's name: raise it whenever a printed digit changes
 SIDE = 32
@@ -150,9 +150,12 @@ def _mnist(root: Path | None) -> Labelled:
             "digits: domain 'mnist' needs <data root>/mnist/mnist8k.npz (arrays x_train, y_train, "
             "x_test, y_test; uint8 28 x 28); give --data-root or DABENCH_DATA, or use 'handwritten'"
         )
-    with np.load(path) as file:
-        images = np.concatenate([file["x_train"], file["x_test"]])
-        labels = np.concatenate([file["y_train"], file["y_test"]])
+    try:
+        with np.load(path) as file:
+            images = np.concatenate([file["x_train"], file["x_test"]])
+            labels = np.concatenate([file["y_train"], file["y_test"]])
+    except Exception as error:  # zip, zlib and NumPy's headers raise some ten kinds
+        raise DataError(f"digits: {path} cannot be read ({reason_of(error)})") from error
     return labelled(_rgb(np.pad(images, ((0, 0), (2, 2), (2, 2)))), labels)
 
 

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dabench.datasets.caching.cache_folder import warn_once
 from dabench.datasets.class_folders.folder_tree import find_child
-from dabench.datasets.frame_folders.frame_files import Layout, Pair, Role, frame_pairs, image_files
+from dabench.datasets.frame_folders.frame_files import (
+    Layout,
+    Pair,
+    Role,
+    frame_pairs,
+    image_files,
+    left_out,
+)
 from dabench.errors import ConfigError, DataError
 
 
@@ -72,7 +80,10 @@ class Domain:
         part = layout.part(role)
         if part is None:
             raise ConfigError(f"domain '{self.name}' has no frames for {role}")
-        kept = part.keep(frame_pairs(home, part, layout))
+        every = frame_pairs(home, part, layout)
+        for line in left_out(home, part, every):
+            warn_once(f"domain '{self.name}', {role}: {line}")
+        kept = part.keep(every)
         if not kept:
             raise DataError(
                 f"domain '{self.name}': no frames for {role} in {home}; expected {part.images} "

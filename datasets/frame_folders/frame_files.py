@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dabench.datasets.class_folders.folder_tree import ENDINGS
+from dabench.datasets.decoding.picture_files import describe_left_out, is_picture
 from dabench.datasets.frame_folders.dense_ids import MaskIds
 from dabench.errors import DataError
 
@@ -76,7 +76,12 @@ class Layout:
 def image_files(home: Path, part: Part) -> list[Path]:
     """Return the image files of a part, sorted by their paths."""
     found = (path for path in home.glob(part.images) if not path.name.startswith("."))
-    return sorted(path for path in found if path.suffix.lower() in ENDINGS)
+    return sorted(path for path in found if is_picture(path))
+
+
+def left_out(home: Path, part: Part, pairs: Sequence[Pair]) -> list[str]:
+    """Return a line for each reason why files where a part's images lie are not read."""
+    return describe_left_out(home, (pair.image for pair in pairs), home.glob(part.images))
 
 
 def frame_pairs(home: Path, part: Part, layout: Layout) -> list[Pair]:

@@ -13,8 +13,8 @@ from dabench.datasets.caching.frame_build import FrameBuild
 from dabench.datasets.caching.frame_cache import load_frames
 from dabench.datasets.caching.image_build import QUIET
 from dabench.datasets.frame_folders.frame_domain import Domain
-from dabench.datasets.frame_folders.frame_files import ROLES, Pair, Role, frame_pairs
-from dabench.errors import ConfigError, DataError, did_you_mean
+from dabench.datasets.frame_folders.frame_files import ROLES, Pair, Role, frame_pairs, left_out
+from dabench.errors import ConfigError, DataError, did_you_mean, one_line
 
 
 class FrameFolder:
@@ -104,9 +104,13 @@ class FrameFolder:
                     f"optional: domain '{domain.name}', {part.images}: {len(every)} frames, the "
                     f"public set has {part.count}"
                 )
+            problems += [
+                f"optional: domain '{domain.name}', {role}: {line}"
+                for line in left_out(home, part, every)
+            ]
             frames |= {pair.name: pair for pair in every}
         build = FrameBuild(self.name, domain.name, list(frames.values()), self.classes, (32, 64))
-        title = f"checking {domain.name}"
+        title = one_line(f"checking {domain.name}")
         for pair in tqdm(build.frames, desc=title, disable=len(frames) <= QUIET or None):
             try:
                 build.decode(pair)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from dabench.contract.data import Frames
 from dabench.datasets.caching.cache_folder import (
-    read_digest,
+    check_array,
+    read_sealed,
     report_write_errors,
-    warn_once,
     write_arrays,
     write_whole,
 )
@@ -45,17 +45,15 @@ def cached_frames(
 
 
 def _read(folder: Path, shape: tuple[int, int, int]) -> Frames | None:
-    """Return the frames, or None where the folder is absent or damaged (said once)."""
-    if not folder.exists():
-        return None
-    with suppress(OSError, ValueError, EOFError):
+    """Return the frames, or None where the folder is absent, or was damaged."""
+
+    def read(facts: dict[str, Any]) -> Frames:
         images, masks = CachedImages(folder / "images.npy"), CachedImages(folder / "masks.npy")
-        digest, count = read_digest(folder), shape[0]
-        found = (len(images), *images[:0].shape[1:]), (len(masks), *masks[:0].shape[1:])
-        if found == ((*shape, 3), (count, *shape[1:])) and digest is not None:
-            return Frames(images, masks, digest)
-    warn_once(f"image cache {folder} is damaged; building it again")
-    return None
+        check_array("images.npy", images, (*shape, 3))
+        check_array("masks.npy", masks, shape)
+        return Frames(images, masks, str(facts["digest"]))
+
+    return read_sealed("image cache", folder, read)
 
 
 def _write(folder: Path, drawn: Drawn) -> None:

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 class Counter(Protocol):
     """The part of the engine's cost counter that a method may correct."""
 
-    backward: int
-    paused: bool
+    def uncount_backward(self, images: int) -> None:
+        """Take back what the last pass was charged."""
+        ...
 
 
 def uncount_backward(cost: Counter, count: int) -> None:
@@ -26,8 +27,7 @@ def uncount_backward(cost: Counter, count: int) -> None:
     A network charges when an image passes with gradients switched on; whether a backward pass
     follows is known only afterwards where samples are selected.
     """
-    if not cost.paused:
-        cost.backward -= count
+    cost.uncount_backward(count)
 
 
 def reliability_weights(entropy: Tensor, limit: float) -> Tensor:

@@ -21,7 +21,6 @@ from dabench.metrics.segmentation import mean_iou, pixel_confusion
 from dabench.protocols.dense import strips
 from dabench.protocols.dense.outcome import COUNTED, Timing, dense_outcome
 from dabench.protocols.dense.scores import DenseStreamLayout, ScoreGroups
-from dabench.protocols.offline.upper_bound import UpperBound
 from dabench.protocols.streams.layout import SegmentSteps
 from dabench.protocols.streams.runner import StreamProtocol, StreamRunner
 
@@ -88,10 +87,9 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
 
     # -- a step ---------------------------------------------------------------------------------
 
-    def before_batch(self, rows: IntArray) -> None:
-        """Hand labels to the row that is allowed to see them."""
-        if isinstance(self.method, UpperBound):
-            self.method.reveal(np.ascontiguousarray(self.plan.frames.masks[rows]))
+    def labels(self, rows: IntArray) -> np.ndarray:
+        """Return one class a pixel."""
+        return np.ascontiguousarray(self.plan.frames.masks[rows])
 
     def before_step(self, batch: TargetBatch) -> None:
         """Answer before the step, for a method that answers after its update."""
@@ -142,7 +140,7 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
             DataError: they have another size than the picture.
         """
         _, rows = self.batches[self.stream_log.steps]
-        masks = np.ascontiguousarray(self.plan.frames.masks[rows])
+        masks = self.labels(rows)
         if masks.shape[1:] != tuple(batch.images.shape[2:]):
             raise DataError(
                 f"frame {rows[0]}: labels of {masks.shape[1:]} pixels for a picture of "
@@ -216,5 +214,5 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
         found.cost = self.costs()
         if self.stream_log.seconds > 0:
             found.cost["frames_per_second"] = self.stream_log.steps / self.stream_log.seconds
-        found.extras = tuple(sorted(self.method.extras))
+        found.extras = tuple(sorted(self.extras))
         return found

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from dabench.contract.access import Recorder, Unlabelled
+from dabench.contract.cost import Cost
 from dabench.contract.data import ClassSplit, DomainData, Labelled
 from dabench.contract.protocol import Build, Outcome, Plan, Run
 from dabench.contract.seeding import seed, seed_everything
@@ -19,10 +20,11 @@ from dabench.engine.fit import fit, predict_all, predict_also
 from dabench.errors import ConfigError, did_you_mean
 from dabench.metrics.predictions import Predictions
 from dabench.metrics.scoring import Scorer, check_order
+from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
 from dabench.protocols.common.rows import RowView
 from dabench.protocols.offline.separations import SeparationRecorder
-from dabench.protocols.offline.upper_bound import UpperBound
+from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
 
 #: part of the target -> segment of its scores
 SEGMENTS = {"adapt": "all", "held-out": "held-out"}
@@ -51,8 +53,12 @@ class OfflineProtocol(ABC):
         self.held_out = held_out
 
     @abstractmethod
-    def make_grant(self, plan: Plan, source: Any, run: Run, recorder: Recorder) -> Any:
-        """Return the grant: the one object that a method receives."""
+    def make_grant(self, plan: Plan, source: Any, run: Run, recorder: Recorder, cost: Cost) -> Any:
+        """Return the grant: the one object that a method receives.
+
+        What its networks do counts in ``cost``, which it does not hold itself; the target set is
+        a copy, so that nothing a method does to it reaches what is scored.
+        """
 
     @abstractmethod
     def class_split(self, data: DomainData) -> ClassSplit:
@@ -104,16 +110,18 @@ class OfflineProtocol(ABC):
         method = build()
         check_grant(method, self.grant)
         kept = SeparationRecorder(run.recorder)
-        access = self.make_grant(plan, source, run, kept)
+        cost = Cost()
+        access = self.make_grant(plan, source, run, GrantedRecorder(kept), cost)
         seed_everything(seed(run.seed, "adaptation"))
-        if isinstance(method, UpperBound):
+        extras: tuple[str, ...] = ()
+        if sees_labels(method):
             method.reveal(plan.truth["adapt"])
+            extras = (TARGET_LABELS,)
         method.begin(access)
-        curve, seconds = fit(method, run)
+        curve, seconds = fit(method, plan.parts["adapt"], cost, run)
         method.calibrate()
-        cost = access.cost
         spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
-        outcome = Outcome(scores=[], cost=spent | {"adapt_seconds": seconds})
+        outcome = Outcome(scores=[], cost=spent | {"adapt_seconds": seconds}, extras=extras)
         outcome.cost["parameters"] = float(sum(p.numel() for p in method.parameters()))
         scorers = {
             name: Scorer(truth, plan.task.classes, open_set=self.open_set, segment=SEGMENTS[name])
@@ -125,12 +133,14 @@ class OfflineProtocol(ABC):
         outcome.curves += kept.scores(plan.truth["adapt"], plan.task.num_classes)
         last = run.budget.epochs if method.trains else 0
         for name, part in plan.parts.items():
-            found = predict_all(method, part, run.device, run.progress, judge=name == "adapt")
+            found = predict_all(
+                method, part, run.device, cost, bar=run.progress, judge=name == "adapt"
+            )
             outcome.scores += scorers[name](found, last)
             outcome.curves += [replace(score, at=last) for score in found.judged]
             outcome.arrays |= _arrays(name, found, plan)
         outcome.curves += _without_classes([s for s in outcome.scores if s.segment == "all"])
-        for name, found in predict_also(method, plan.parts["adapt"], run.device).items():
+        for name, found in predict_also(method, plan.parts["adapt"], run.device, cost).items():
             also = Scorer(
                 plan.truth["adapt"], plan.task.classes, open_set=self.open_set, segment=name
             )

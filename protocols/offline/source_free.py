@@ -6,7 +6,7 @@ import copy
 from typing import ClassVar
 
 from dabench.contract.access import Recorder, SourceFree
-from dabench.contract.cost import Cost
+from dabench.contract.cost import Cost, GrantedCost
 from dabench.contract.network import Network
 from dabench.contract.protocol import Plan, Run
 from dabench.networks.batchnorm import reestimate_batchnorm
@@ -18,14 +18,16 @@ class SourceFreeProtocol(OfflineProtocol):
 
     grant: ClassVar[type] = SourceFree
 
-    def make_grant(self, plan: Plan, source: Network, run: Run, recorder: Recorder) -> SourceFree:
+    def make_grant(
+        self, plan: Plan, source: Network, run: Run, recorder: Recorder, cost: Cost
+    ) -> SourceFree:
         """Copy the source model; with ``--init bn-target`` re-estimate its BatchNorm statistics."""
         network = copy.deepcopy(source)
-        network.cost = Cost()
+        network.cost = GrantedCost(cost)
         network.to(run.device)
         if run.init == "bn-target":
             images = (batch.images.to(run.device) for batch in plan.parts["adapt"].survey(128))
-            with network.cost.pause():
+            with cost.pause():
                 reestimate_batchnorm(network, images)
-        target = plan.parts["adapt"]
+        target = copy.copy(plan.parts["adapt"])
         return SourceFree(plan.task, target, network, run.budget, run.seed, recorder)

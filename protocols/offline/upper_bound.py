@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeGuard
 
 import torch
 from pydantic import Field
@@ -16,18 +16,8 @@ from dabench.contract.method import DecayingSGD, OfflineMethod, OnlineMethod
 from dabench.contract.types import IGNORE, IntArray, Kind, Prediction
 from dabench.networks.batchnorm import batch_statistics
 
-
-class UpperBound(OfflineMethod, OnlineMethod):
-    """A row that is allowed to see labels; it stands beside the protocols."""
-
-    grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox, Online)
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
-
-    def reveal(self, truth: IntArray) -> None:
-        """Receive (N,) truth, K = private: of the adapt set before ``begin``, or of a stream's
-        next batch before it is pushed; for segmentation (N, H, W) masks.
-        """
-        self.truth = torch.from_numpy(truth)
+#: what the record of a run says whose method was handed labels of the target, among its extras
+TARGET_LABELS = "target-labels"
 
 
 class _Learn(nn.Module):
@@ -52,7 +42,7 @@ class _Learn(nn.Module):
         self.optimiser.load_state_dict(copy.deepcopy(state))
 
 
-class TargetSupervised(UpperBound):
+class TargetSupervised(OfflineMethod, OnlineMethod):
     """Upper bound: the source model fine-tuned with the target labels of the adapt set.
 
     A (K+1)-way network in open sets; cross-entropy on the strong view, same epochs and batches as
@@ -65,6 +55,9 @@ class TargetSupervised(UpperBound):
         label_smoothing: share of the target mass spread over all classes.
     """
 
+    grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox, Online)
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
+
     def __init__(
         self,
         *,
@@ -76,6 +69,12 @@ class TargetSupervised(UpperBound):
         self.lr = lr
         self.backbone_factor = backbone_factor
         self.label_smoothing = label_smoothing
+
+    def reveal(self, truth: IntArray) -> None:
+        """Receive (N,) truth, K = private: of the adapt set before ``begin``, or of a stream's
+        next batch before it is pushed; for segmentation (N, H, W) masks.
+        """
+        self.truth = torch.from_numpy(truth)
 
     def begin(self, access: SourceFree | BlackBox | Online) -> None:
         """Take the source model (black box: a fresh network); a node for "unknown" in open sets."""
@@ -132,6 +131,11 @@ class TargetSupervised(UpperBound):
         with batch_statistics(self.net, images, dense=self.dense):
             logits: Tensor = self.net(images)
         return logits
+
+
+def sees_labels(method: OfflineMethod | OnlineMethod) -> TypeGuard[TargetSupervised]:
+    """Return whether a method is handed labels: this class, and none that inherits from it."""
+    return type(method) is TargetSupervised
 
 
 def split_unknown(logits: Tensor, num_known: int) -> Prediction:

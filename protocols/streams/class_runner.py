@@ -18,7 +18,6 @@ from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
 from dabench.engine.stream import StreamLog
 from dabench.errors import ConfigError
-from dabench.protocols.offline.upper_bound import UpperBound
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 from dabench.protocols.streams.runner import StreamProtocol, StreamRunner
 from dabench.protocols.streams.scores import (
@@ -62,10 +61,9 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
                 f"--protocol.also_after: {type(method).__name__} answers after its update anyway"
             )
 
-    def before_batch(self, rows: IntArray) -> None:
-        """Hand labels to the row that is allowed to see them."""
-        if isinstance(self.method, UpperBound):
-            self.method.reveal(self.plan.truth[rows])
+    def labels(self, rows: IntArray) -> np.ndarray:
+        """Return one class an image."""
+        return self.plan.truth[rows]
 
     def record_answer(self, batch: TargetBatch, logits: Tensor) -> None:
         """Keep the method's and the source model's classes."""
@@ -133,9 +131,11 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
         probed = [Segment(CLEAR, CLEAR), *named]
         rng = np.random.default_rng(seed(0, "target", "held-out"))
         rows = rng.permutation(self.plan.held_out)
-        for condition in {each.name: each for each in probed}.values():
-            value = self._accuracy(rows, condition, answer)
-            self.stream_log.probes.append((number, condition.name, value))
+        # all at once: a checkpoint may come between, and half of them would count as done
+        self.stream_log.probes += [
+            (number, condition.name, self._accuracy(rows, condition, answer))
+            for condition in {each.name: each for each in probed}.values()
+        ]
 
     @staticmethod
     def _without_round(condition: Segment) -> Segment:
@@ -175,7 +175,7 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
         return Outcome(
             scores=scores,
             curves=curves,
-            extras=tuple(sorted(self.method.extras | after)),
+            extras=tuple(sorted(self.extras | after)),
             arrays=self.arrays(),
             cost=self.costs(),
         )

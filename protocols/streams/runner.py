@@ -14,17 +14,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dabench.contract.access import Online, TargetBatch, to_float
-from dabench.contract.cost import Cost
+from dabench.contract.cost import Cost, GrantedCost
 from dabench.contract.data import ImageArray
 from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, StreamPlan
 from dabench.contract.seeding import seed, seed_everything
+from dabench.contract.signals import postponed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Kind
-from dabench.engine.stream import Progress, restore_checkpoint, run_stream, save_checkpoint
+from dabench.engine.stream import Progress, run_stream
 from dabench.errors import AccessError, ConfigError
+from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
+from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
+from dabench.protocols.streams.checkpoints import Checkpoints
 from dabench.protocols.streams.extras import granted_extras
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 from dabench.protocols.streams.recorder import StreamRecorder
@@ -92,12 +96,12 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             self.batches += [(segment, part) for part in parts]
             steps.append(SegmentSteps(segment.name, first, len(self.batches)))
         self.layout = self.make_layout(tuple(steps))
-        resume = run.resume if run.resume is not None and run.resume.wanted else None
-        if resume is None:
+        self.checkpoints = Checkpoints(run.resume, self.cost, len(self.batches))
+        if not self.checkpoints.wanted:
             self.recorder.begin(0)
         self.method = self.start_method(0)
-        if resume is not None:
-            found = restore_checkpoint(resume, self.method, self.stream_log)
+        if self.checkpoints.wanted:
+            found = self.checkpoints.restore(self.method, self.stream_log)
             log.info(
                 "going on at step %d%s", self.stream_log.steps, "" if found else ": no checkpoint"
             )
@@ -109,6 +113,10 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     @abstractmethod
     def images(self) -> ImageArray:
         """The target domain's clear pictures by position."""
+
+    @abstractmethod
+    def labels(self, rows: IntArray) -> np.ndarray:
+        """Return the truth of some positions, for the row that is allowed to see it."""
 
     @property
     def weather_seed(self) -> int:
@@ -144,9 +152,6 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     def show_segment(self, segment: SegmentSteps) -> None:
         """Write pictures of a segment that begins."""
 
-    def before_batch(self, rows: IntArray) -> None:
-        """Do what precedes the rendering of a batch."""
-
     def before_step(self, batch: TargetBatch) -> None:
         """Do what precedes the method's step on a batch."""
 
@@ -166,11 +171,12 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             )
         self.check_method(method)
         network = copy.deepcopy(self.source)
-        network.cost = self.cost
+        network.cost = GrantedCost(self.cost)
         extras = granted_extras(method, self.plan, self.context)
         task, size = self.plan.task, self.plan.stream.batch_size
         seed_everything(seed(self.context.seed, "adaptation", str(number)))
-        method.begin(Online(task, network, size, self.context.seed, self.recorder, extras))
+        recorder = GrantedRecorder(self.recorder)
+        method.begin(Online(task, network, size, self.context.seed, recorder, extras))
         return method.to(self.context.device)
 
     # -- the stream loop -------------------------------------------------------------------------
@@ -180,14 +186,16 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.before_stream()
         begins = {episode.start for episode in self.layout.episodes} - {0}
         done = self.stream_log.steps
-        bar = tqdm(total=len(self.batches), initial=done, disable=not self.context.progress)
+        hidden = not self.context.progress or None  # None = shown on a terminal alone
+        bar = tqdm(total=len(self.batches), initial=done, disable=hidden)
         for number, segment in enumerate(self.layout.segments, start=1):
             if segment.last > self.stream_log.steps:
                 if segment.first in begins and segment.first == self.stream_log.steps:
                     self.stream_log.skipped += self.method.updates_skipped
                     self.method = self.start_method(number)
                 self.run_segment(segment, bar)
-            self.after_segment(number)
+            with self.checkpoints.last(self.method, self.stream_log):
+                self.after_segment(number)
         bar.close()
 
     def run_segment(self, segment: SegmentSteps, bar: tqdm[Any]) -> None:
@@ -195,36 +203,39 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         begin = self.stream_log.steps
         if begin == segment.first:
             self.show_segment(segment)
-        arrived = sum(len(rows) for _, rows in self.batches[:begin])
-        for batch, logits in run_stream(
+        steps = run_stream(
             self.method,
             self.render_batches(begin, segment.last),
             self.stream_log,
-            arrived,
+            sum(len(rows) for _, rows in self.batches[:begin]),
             num_classes=self.plan.task.num_classes,
             dense=self.protocol.kind == "segmentation",
             before_step=self.before_step,
-        ):
-            self.record_answer(batch, logits)
-            bar.set_description(f"{segment.name}: {self.progress_text(segment)}", refresh=False)
-            bar.update()
-            last = self.stream_log.steps - 1
-            if last % LIVE_EVERY == 0:
-                self.write_live_point(segment, last)
-            self.recorder.step = self.stream_log.steps
-            self.keep_checkpoint()
+        )
+        with postponed() as let_interrupt:  # in mid-step method and log do not fit each other
+            for batch, logits in steps:
+                self.record_answer(batch, logits)
+                bar.set_description(f"{segment.name}: {self.progress_text(segment)}", refresh=False)
+                bar.update()
+                last = self.stream_log.steps - 1
+                if last % LIVE_EVERY == 0:
+                    self.write_live_point(segment, last)
+                self.recorder.step = self.stream_log.steps
+                self.checkpoints.after_step(self.method, self.stream_log)
+                with self.checkpoints.last(self.method, self.stream_log):
+                    let_interrupt()
 
     def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
         """Render the batches of some steps, each when its turn has come."""
         for segment, rows in self.batches[first:last]:
-            self.before_batch(rows)
+            if sees_labels(self.method):
+                self.method.reveal(self.labels(rows))
             yield to_float(render(self.images, rows, segment, self.weather_seed))
 
-    def keep_checkpoint(self) -> None:
-        """Write the state every few steps."""
-        resume = self.context.resume
-        if resume is not None and resume.every and self.stream_log.steps % resume.every == 0:
-            save_checkpoint(resume, self.method, self.stream_log)
+    @property
+    def extras(self) -> frozenset[str]:
+        """What the method was handed beyond the grant, by name."""
+        return self.method.extras | ({TARGET_LABELS} if sees_labels(self.method) else frozenset())
 
     def costs(self) -> dict[str, float]:
         """Return what the run cost."""

@@ -1,46 +1,90 @@
-"""What attributes, closures, partials and bound methods of a black-box grant lead to."""
+"""What attribute chains lead to, from a grant and from all else that a method is handed."""
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import functools
+import io
+import sys
 import types
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from dabench.contract.access import Budget, Recorder
-from dabench.contract.method import OfflineMethod
-from dabench.contract.protocol import Run
+from dabench import registry
+from dabench.config.settings import Settings
+from dabench.contract.access import BlackBox, Budget, Recorder, SourceFree
+from dabench.contract.data import DataRequest, DomainData, Labelled
+from dabench.contract.method import OfflineMethod, OnlineMethod
+from dabench.contract.protocol import Resume, Run
 from dabench.contract.types import Prediction
-from dabench.errors import TrainingError
+from dabench.datasets.caching.image_cache import CachedImages
+from dabench.engine.recording import BoardRecorder
+from dabench.errors import AccessError, TrainingError
+from dabench.networks.network import build_classifier
 from dabench.oracle import open as opening
-from dabench.oracle.in_process import InProcess
+from dabench.oracle.answer_forms import OracleInfo
+from dabench.oracle.http import Http
+from dabench.oracle.sealed import Sealed
+from dabench.protocols.offline.upper_bound import TARGET_LABELS, TargetSupervised
+from dabench.registry import method_info
+from dabench.source_models.loading import SourceModel
 
-LEAVES = (str, bytes, int, float, bool, type, types.ModuleType, np.ndarray, torch.Tensor)
+LEAVES = (str, bytes, int, float, bool, types.ModuleType, torch.Generator)
+#: where what a method is handed may come from; everything else of dabench is the protocol's own
+ALLOWED = (
+    "dabench.api",
+    "dabench.contract.access",
+    "dabench.contract.confined",
+    "dabench.contract.cost",
+    "dabench.contract.method",
+    "dabench.contract.network",
+    "dabench.contract.options",
+    "dabench.contract.types",
+    "dabench.engine.fit",  # callbacks and loader of the trainer
+    "dabench.networks",
+    "dabench.protocols.common.granted",
+)
 
 
 def children(value: Any) -> Iterator[Any]:
     """Yield what one step from a value reaches: no frames, no garbage collector, no globals."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         yield from (*value.keys(), *value.values())
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, list | tuple | set | frozenset | collections.deque):
         yield from value
     if isinstance(value, types.MethodType):
         yield from (value.__self__, value.__func__)
+    elif isinstance(value, types.BuiltinMethodType):
+        yield value.__self__
     if isinstance(value, functools.partial):
         yield from (value.func, value.args, value.keywords)
     if isinstance(value, types.FunctionType):
         for cell in value.__closure__ or ():
             yield cell.cell_contents
         yield from (value.__defaults__, value.__kwdefaults__)
-    yield getattr(value, "__dict__", None)
+    if isinstance(value, weakref.ref):
+        yield value()
+    if isinstance(value, property):
+        yield from (value.fget, value.fset)
+    if isinstance(value, torch.Tensor):
+        yield from (value._base, value.grad)
+    if isinstance(value, np.ndarray):
+        yield value.base
+    if not isinstance(value, type) or value.__module__.startswith("dabench."):
+        yield from dict(getattr(value, "__dict__", None) or {}).values()
+    yield type(value)
     for cls in type(value).__mro__:
-        for slot in getattr(cls, "__slots__", ()):
-            yield getattr(value, slot, None) if isinstance(slot, str) else None
+        slots = cls.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            yield getattr(value, slot, None)
 
 
 def reached(start: Any) -> dict[int, Any]:
@@ -57,63 +101,276 @@ def reached(start: Any) -> dict[int, Any]:
     return found
 
 
-@pytest.fixture
-def opened(bench: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Open an oracle as a run does, but for the source model, which is the bench's."""
-    made = bench("bb-uda")
-    probe = made.remote.oracle(SimpleNamespace(paused=False))
-    answerer = probe._answerer
-    assert isinstance(answerer, InProcess)
-    monkeypatch.setattr(opening, "_in_process", lambda *a: answerer)
-    protocol = made.protocol
-    monkeypatch.setattr(protocol, "oracle", "in-process")
-    spec = SimpleNamespace(
-        device="cpu", threads=1, backbone="small-cnn", weights="none", freeze=0, seed=0
+def complaint(value: Any, side: int) -> str | None:
+    """Return what a method must not reach, or None; ``side`` is the pictures' height."""
+    if isinstance(value, PurePath | io.IOBase | np.memmap) and value is not sys.stderr:
+        return f"path: {value!r}"
+    if isinstance(value, str) and value.startswith("/"):
+        return f"path: {value}"
+    if isinstance(value, np.ndarray | torch.Tensor):
+        shape = tuple(value.shape)
+        *_, one, two, three = (0, 0, 0, *shape)
+        if (one, two) == (3, side) or (one == side and two > 3 == three):
+            return f"pictures: {shape}"
+        if "int" in str(value.dtype) and np.prod(shape) > 1:
+            return f"whole numbers: {shape}"
+    module = type(value).__module__
+    if module.startswith("dabench.") and not module.startswith(ALLOWED):
+        return f"the protocol's own: {type(value).__name__}"
+    return None
+
+
+def complaints(start: Any, side: int, given: Any) -> list[str]:
+    """Return everything that a method must not reach, but for the batch that it is given."""
+    own = (given.images, given.index)
+    found = [v for v in reached(start).values() if not any(v is part for part in own)]
+    return [text for value in found if (text := complaint(value, side))]
+
+
+class Seen(Exception):
+    """The method has looked around."""
+
+
+class Spy(OfflineMethod):
+    """Looks at all that it is handed."""
+
+    grant: ClassVar[Any] = (SourceFree, BlackBox)
+
+    def begin(self, access: Any) -> None:
+        super().begin(access)
+        self.net = access.new_network(0) if hasattr(access, "oracle") else access.source_model
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        assert self.trainer.callbacks
+        raise Seen(self, batch)
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        return Prediction(self.net(images))
+
+
+class OnlineSpy(OnlineMethod):
+    """The same on a stream."""
+
+    kinds: ClassVar[Any] = frozenset({"classification", "segmentation"})
+
+    def begin(self, access: Any) -> None:
+        super().begin(access)
+        self.net = access.source_model
+
+    def step(self, batch: Any) -> torch.Tensor:
+        raise Seen(self, batch)
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        return Prediction(self.net(images))
+
+
+def surroundings(folder: Path, recorder: Recorder) -> Run:
+    """Return a run with everything that names a path."""
+    resume = Resume(folder / "checkpoint.pt", "a", 1, False)
+    return Run(
+        *("source", Budget(1, 32), 0, "cpu", recorder, True, resume),  # type: ignore[arg-type]
+        report=folder / "report",
     )
-    settings = SimpleNamespace(cache_dir=None, oracle_url=None)
-    remote = opening.open_source(spec, settings, protocol, made.plan, None, 0).remote  # type: ignore[arg-type]
-    run = Run("source", Budget(1, 32), 0, "cpu", Recorder(), False)
-    grant = protocol.make_grant(made.plan, remote, run, Recorder())
-    return SimpleNamespace(grant=grant, plan=made.plan, spec=spec, settings=settings, remote=remote)
 
 
-def test_a_black_box_grant_reaches_no_truth_no_source_data_no_settings(
-    opened: SimpleNamespace,
+def opened(name: str, plan: Any, protocol: Any, folder: Path, patch: pytest.MonkeyPatch) -> Any:
+    """Open an oracle as a run does, but that nobody trains or serves a source model."""
+    info = OracleInfo("a" * 16, plan.task.classes, plan.task.image_size, "soft", True, 0.5, 1.0)
+    patch.setattr(Sealed, "_start", lambda self: setattr(self, "info", info))
+    patch.setattr(Http, "restart", lambda self: setattr(self, "info", info))
+    network = build_classifier("small-cnn", "none", plan.task.num_classes, plain=True)
+    model = SourceModel(network, "a" * 16, 0.5, 1.0)
+    patch.setattr(opening, "load_or_train", lambda *a: model)
+    patch.setattr(protocol, "oracle", name)
+    weights = folder / "weights.pt"
+    torch.save(build_classifier("small-cnn", "none", 2).backbone.state_dict(), weights)
+    spec = SimpleNamespace(
+        **{"device": "cpu", "threads": 1, "backbone": "small-cnn", "weights": str(weights)},
+        **{"freeze": 0, "seed": 0, "dataset": "digits", "source": "a", "target": "b"},
+        **{"image_size": 32, "protocol": "bb-uda", "protocol_options": {}, "batch_size": 32},
+    )
+    settings = SimpleNamespace(
+        **{"cache_dir": folder, "data_root": folder, "progress": False},
+        **{"oracle_url": "http://127.0.0.1:1", "oracle_token": "secret"},
+    )
+    return opening.open_source(spec, settings, protocol, plan, None, 0)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def mapped(tiny: DomainData, tmp_path: Path) -> DomainData:
+    """The tiny data with the target's pictures in a memory map, as public sets have them."""
+    np.save(tmp_path / "images.npy", tiny.target_all.images[np.arange(len(tiny.target_all.labels))])
+    images = CachedImages(tmp_path / "images.npy")
+    return dataclasses.replace(
+        tiny, target_all=Labelled(images, tiny.target_all.labels, tiny.target_all.digest)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "oracle"),
+    [
+        *(("sf-uda", ""), ("sf-osda", "")),
+        *(("bb-uda", "sealed"), ("bb-uda", "http"), ("bb-uda", "in-process")),
+    ],
+)
+def test_an_offline_method_reaches_what_is_granted_and_no_more(
+    name: str, oracle: str, mapped: DomainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = reached(opened.grant)
-    assert id(opened.grant.target) in found
-    assert id(opened.grant.oracle) in found
-    plan = opened.plan
-    forbidden = {
-        "the plan": plan,
-        **{f"truth of {name}": truth for name, truth in plan.truth.items()},
-        "source data": plan.source,
-        "source labels": plan.source.labels,
-        "source images": plan.source.images,
-        "the spec": opened.spec,
-        "settings": opened.settings,
-    }
-    assert [name for name, value in forbidden.items() if id(value) in found] == []
+    protocol = registry.protocol(name)()
+    plan = protocol.plan(mapped, 32, 0)
+    source: Any = build_classifier("small-cnn", "none", plan.task.num_classes)
+    found = None
+    if oracle:
+        found = opened(oracle, plan, protocol, tmp_path, monkeypatch)
+        source = found.remote
+    with BoardRecorder(tmp_path) as recorder, pytest.raises(Seen) as seen:
+        protocol.run(Spy, plan, source, surroundings(tmp_path, recorder))
+    method, batch = seen.value.args
+    assert id(method.trainer) in reached(method)
+    assert complaints((method, batch), plan.task.image_size, batch) == []
+    assert len(method.access.target) == len(plan.truth["adapt"])
+    with pytest.raises(IndexError):
+        method.access.target[len(plan.truth["adapt"])]
+    if found is not None:
+        found.close()
 
 
-@pytest.mark.parametrize("way", ["closure", "partial", "bound method", "attribute", "default"])
-def test_a_planted_leak_is_found(way: str) -> None:
-    secret = np.arange(5)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("online-tta", {"shifts": "fog:5"}),
+        ("continual-tta", {"shifts": "fog:5"}),
+        ("gradual-weather", {"weather": "fog"}),
+        ("online-seg", {}),
+    ],
+)
+def test_a_method_on_a_stream_reaches_what_is_granted_and_no_more(
+    name: str, options: dict[str, Any], mapped: DomainData, tmp_path: Path, dense: Any
+) -> None:
+    protocol = registry.protocol(name)(**options)
+    same = {"source": "handwritten", "target": "handwritten", "source_train": mapped.target_all}
+    data = dense.data() if name == "online-seg" else dataclasses.replace(mapped, **same)
+    plan = protocol.plan(data, 16, 0)
+    network = dense.Net() if name == "online-seg" else build_classifier("small-cnn", "none", 10)
+    with BoardRecorder(tmp_path) as recorder, pytest.raises(Seen) as seen:
+        protocol.run(OnlineSpy, plan, network, surroundings(tmp_path, recorder))
+    method, batch = seen.value.args
+    assert id(method.net) in reached(method)
+    assert complaints((method, batch), plan.task.image_size, batch) == []
 
-    class Holder:
-        def __init__(self) -> None:
-            self.kept = secret
 
-        def ask(self) -> None: ...
+SECRETS: dict[str, Callable[[DomainData, Path], Any]] = {
+    "labels": lambda data, folder: data.target_all.labels,
+    "pictures": lambda data, folder: data.source_train.images[np.arange(1)],
+    "path": lambda data, folder: str(folder),
+    "path of a map": lambda data, folder: data.target_all.images,
+    "settings": lambda data, folder: Settings(folder, None, folder),
+    "request": lambda data, folder: DataRequest("a", "b", 32, None, folder),
+    "held-out picture": lambda data, folder: torch.zeros(3, 32, 32),
+}
 
-    leaks: dict[str, Any] = {
-        "closure": lambda: secret,
-        "partial": functools.partial(print, secret),
-        "bound method": Holder().ask,
-        "attribute": Holder(),
-        "default": lambda x=secret: x,
-    }
-    assert id(secret) in reached(SimpleNamespace(new_network=leaks[way]))
+
+class Holder:
+    """Holds a secret."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self, kept: Any) -> None:
+        self.kept = kept
+
+    def ask(self) -> None: ...
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "closure": lambda secret: lambda: secret,
+    "partial": lambda secret: functools.partial(print, secret),
+    "bound method": lambda secret: Holder(secret).ask,
+    "slot": Holder,
+    "attribute": lambda secret: SimpleNamespace(kept=[{"a": (secret,)}]),
+    "default": lambda secret: lambda x=secret: x,
+    "builtin method": lambda secret: [secret].append,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", SECRETS)
+def test_a_planted_leak_is_found(kind: str, way: str, mapped: DomainData, tmp_path: Path) -> None:
+    given = SimpleNamespace(images=torch.zeros(1), index=torch.zeros(1))
+    start = SimpleNamespace(new_network=WAYS[way](SECRETS[kind](mapped, tmp_path)))
+    assert complaints(start, 32, given)
+
+
+def test_the_target_set_hands_out_granted_rows(mapped: DomainData) -> None:
+    plan = registry.protocol("sf-uda")().plan(mapped, 32, 0)
+    (_, rows), _ = plan.stream.segments
+    target = plan.parts["adapt"]
+    wanted = mapped.target_all.images[rows[[3, 0]]]
+    found = (target.__getitems__([3, 0]).images * 255).round().permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(found.numpy(), wanted)
+
+
+class Hostile(Spy):
+    """Does to trainer and cost what ``deed`` says, then trains as usual."""
+
+    deed: ClassVar[Callable[[Any], None]]
+
+    def on_train_start(self) -> None:
+        type(self).deed(self)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss: torch.Tensor = self.net(batch.images).logsumexp(1).mean()
+        return loss
+
+
+DEEDS: dict[str, Any] = {
+    "max_epochs": lambda m: setattr(m.trainer.fit_loop, "max_epochs", 20),
+    "paused": lambda m: setattr(m.access.cost, "paused", True),
+    "forward": lambda m: setattr(m.access.cost, "forward", 0),
+    "another cost": lambda m: setattr(m.net, "cost", m.net.cost),
+    "negative": lambda m: m.net.cost.count(-5, backward=True),
+}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_neither_budget_nor_cost_is_the_methods(deed: str, bench: Any) -> None:
+    method = type("Hostile", (Hostile,), {"deed": staticmethod(DEEDS[deed])})
+    with pytest.raises((TrainingError, AccessError)) as error:
+        bench("sf-uda").run(method)
+    if deed == "max_epochs":
+        assert "Hostile goes on after the 2 epochs of its budget" in str(error.value)
+
+
+def test_labels_are_handed_to_the_bound_alone_and_go_on_record(bench: Any) -> None:
+    class Heir(Spy, TargetSupervised):
+        """Inherits from the upper bound."""
+
+        trains: ClassVar[bool] = False
+
+        def reveal(self, truth: Any) -> None:
+            raise AssertionError("labels were handed over")
+
+    assert bench("sf-uda").run(Heir).extras == ()
+    assert bench("sf-uda").run(TargetSupervised).extras == (TARGET_LABELS,)
+    assert method_info.TARGET_LABELS == TARGET_LABELS  # what tables look for
+
+
+def test_cost_is_what_passed(bench: Any) -> None:
+    class Thief(Hostile):
+        @staticmethod
+        def deed(method: Any) -> None:
+            for name in ("paused", "pause", "_Cost__paused"):
+                method.access.cost._ask(name)
+            method.net.cost.uncount_backward(10**6)  # no more than the last pass
+            method.trainer.callbacks.clear()
+            method.trainer.train_dataloader.__dict__["_steps"] = 10**6
+            method.access.target.__dict__["_count"] = 2
+
+    steps = 2 * len(bench("sf-uda").plan.truth["adapt"])
+    spent = bench("sf-uda").run(Thief).cost
+    assert spent["images_forward"] == spent["images_backward"] == steps
 
 
 WRONG: dict[str, Callable[[int], Any]] = {

@@ -28,12 +28,18 @@ class Talkative(Unlabelled):
     labels: np.ndarray
 
 
+def plan_images(part: Unlabelled) -> np.ndarray:
+    """Return a part's pictures as (N, H, W, 3) uint8."""
+    found = part.__getitems__(list(range(len(part)))).images.permute(0, 2, 3, 1)
+    return (found * 255).round().to(torch.uint8).numpy()
+
+
 class AttributeLeak(SourceFreeClosedSet):
     """Hands labels out in an attribute of the target set."""
 
     def run(self, build: Any, plan: Any, source: Any, run: Any) -> Any:
         part = plan.parts["adapt"]
-        told = Talkative(part._images, part._rows)
+        told = Talkative(plan_images(part), np.arange(len(part)))
         told.labels = plan.truth["adapt"]
         parts = {**plan.parts, "adapt": told}
         return super().run(build, dataclasses.replace(plan, parts=parts), source, run)
@@ -45,7 +51,7 @@ class PixelLeak(SourceFreeClosedSet):
     def run(self, build: Any, plan: Any, source: Any, run: Any) -> Any:
         parts = {}
         for name, part in plan.parts.items():
-            images = np.array(part._images[part._rows])
+            images = plan_images(part)
             images[:, 0, 0, :] = plan.truth[name][:, None]
             parts[name] = Unlabelled(images, np.arange(len(images)))
         return super().run(build, dataclasses.replace(plan, parts=parts), source, run)
@@ -157,7 +163,7 @@ def test_the_digest_covers_the_split(tiny: DomainData, name: str) -> None:
 
 def test_a_target_set_shows_images_and_positions_only(tiny: DomainData) -> None:
     target = registry.protocol("sf-osda")().plan(tiny, 32, 0).parts["adapt"]
-    assert set(vars(target)) == {"_images", "_rows"}
+    assert set(vars(target)) == {"_pictures", "_count"}
     batch = target[3]
     assert set(vars(batch)) == {"images", "index"}
     assert batch.index.tolist() == [3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -18,10 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dabench.cli import main as cli
 from dabench.contract.data import ClassSplit, DataRequest, DomainData, ImageArray, Labelled
 from dabench.datasets.caching import cache_folder, image_build, image_cache
 from dabench.datasets.caching.image_stream import StreamedImages
-from dabench.datasets.class_folders import folder_tree, splits
+from dabench.datasets.class_folders import splits
 from dabench.datasets.class_folders.class_folder import (
     ImageFolder,
     Office31,
@@ -127,8 +129,10 @@ def test_public_layouts(layout: str, make_tree: Maker) -> None:
         assert part.labels.dtype == np.int64
         assert sorted(part.labels) == list(range(len(classes)))
         assert pixels(part.images).shape == (len(classes), SIZE, SIZE, 3)
-    # nothing but the public counts can be wrong
-    assert [line for line in dataset.check(root) if "public set has" not in line] == []
+    # nothing but counts can be wrong
+    counts = ("public set has", "a single image")
+    lines = dataset.check(root)
+    assert [line for line in lines if not any(words in line for words in counts)] == []
 
 
 def test_pixels_belong_to_their_label(make_tree: Maker) -> None:
@@ -264,7 +268,7 @@ def test_check_counts_against_the_public_set(make_tree: Maker) -> None:
     root = make_tree(OFFICE, NAMES, per_class=1)
     lines = Office31().check(root)
     assert "domain 'amazon': 31 images, the public set has 2817" in lines
-    assert len(lines) == 3
+    assert len([line for line in lines if not line.startswith("optional")]) == 3
 
 
 # --- order and digest --------------------------------------------------------------------------
@@ -299,7 +303,6 @@ def test_modes_and_endings(tmp_path: Path, images_of: Callable[..., Labelled]) -
     grey.save(tmp_path / "grey.bmp")
     part = images_of("grey.PNG", "palette.png", "alpha.webp", "grey.bmp")
     assert set(np.unique(pixels(part.images))) == {100}
-    assert ".webp" in folder_tree.ENDINGS
 
 
 # --- the cache ---------------------------------------------------------------------------------
@@ -328,6 +331,13 @@ def test_memory_map_travels_as_a_path(make_tree: Maker) -> None:
     assert pixels(images).any()
 
 
+def edit_array(path: Path, change: Callable[[np.ndarray], None]) -> None:
+    """Change an array where it lies: size and header stay as they are."""
+    array = np.load(path, mmap_mode="r+")
+    change(array)
+    array.flush()
+
+
 def harm_truncate(folder: Path) -> None:
     with (folder / "images.npy").open("r+b") as file:
         file.truncate(500)
@@ -337,17 +347,62 @@ def harm_empty(folder: Path) -> None:
     (folder / "images.npy").write_bytes(b"")
 
 
+def harm_pixels(folder: Path) -> None:
+    edit_array(folder / "images.npy", lambda images: images[1:3].fill(0))
+
+
+def harm_a_bit(folder: Path) -> None:
+    """Change one bit, and leave the file's time as it was."""
+    path = folder / "images.npy"
+    stat, content = path.stat(), bytearray(path.read_bytes())
+    content[-100] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 def harm_labels(folder: Path) -> None:
     (folder / "labels.npy").unlink()
+
+
+def change_labels(folder: Path) -> None:
+    edit_array(folder / "labels.npy", lambda labels: labels.__isub__(1).__imul__(-1))
 
 
 def harm_meta(folder: Path) -> None:
     (folder / "meta.json").write_text("{")
 
 
-@pytest.mark.parametrize("harm", [harm_truncate, harm_empty, harm_labels, harm_meta])
-def test_damaged_cache_is_rebuilt(
-    harm: Callable[[Path], None], make_tree: Maker, caplog: pytest.LogCaptureFixture
+def change_digest(folder: Path) -> None:
+    path = folder / "meta.json"
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps(meta | {"digest": "0" * 64}))
+
+
+def forget_checksums(folder: Path) -> None:
+    """Leave what older versions wrote."""
+    path = folder / "meta.json"
+    path.write_text(json.dumps({"digest": json.loads(path.read_text())["digest"]}))
+
+
+HARMS: list[tuple[Callable[[Path], None], str]] = [
+    (harm_truncate, "images.npy has 500 bytes, and had "),
+    (harm_empty, "images.npy has 0 bytes, and had "),
+    (harm_pixels, "images.npy is not as it was written"),
+    (harm_a_bit, "images.npy is not as it was written"),
+    (harm_labels, "[Errno 2] No such file"),
+    (change_labels, "labels.npy is not as it was written"),
+    (harm_meta, "meta.json is not as it was written"),
+    (change_digest, "meta.json is not as it was written"),
+    (forget_checksums, "a version of dabench wrote it that kept no checksums"),
+]
+
+
+@pytest.mark.parametrize(("harm", "reason"), HARMS)
+def test_damaged_cache_is_named_and_rebuilt(
+    harm: Callable[[Path], None],
+    reason: str,
+    make_tree: Maker,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     root = make_tree(["a", "b"], ["x", "y"])
     first = load(ImageFolder(), root, "a", "b").source_train
@@ -356,11 +411,86 @@ def test_damaged_cache_is_rebuilt(
     harm(folder)
     with caplog.at_level(logging.WARNING, "dabench"):
         second = load(ImageFolder(), root, "a", "b").source_train
-    assert [r.message for r in caplog.records] == [
-        f"image cache {folder} is damaged; building it again"
-    ]
+        load(ImageFolder(), root, "a", "b")
+    (said,) = [r.message for r in caplog.records]
+    assert said.startswith(f"image cache {folder} cannot be used ({reason}")
+    assert said.endswith("); building it again")
     assert second.digest == first.digest
     np.testing.assert_array_equal(pixels(second.images), expected)
+    np.testing.assert_array_equal(second.labels, first.labels)
+
+
+def test_a_large_cache_is_read_where_its_time_is_another(
+    make_tree: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_tree(["a", "b"], ["x", "y"])
+    expected = pixels(load(ImageFolder(), root, "a", "b").source_train.images)
+    monkeypatch.setattr(cache_folder, "SMALL", 0)
+    read: list[str] = []
+    checksum = cache_folder._checksum
+
+    def spy(path: Path) -> int:
+        read.append(path.name)
+        return checksum(path)
+
+    monkeypatch.setattr(cache_folder, "_checksum", spy)
+    load(ImageFolder(), root, "a", "b")
+    assert read == []
+    (folder,) = (root.parent / "cache" / "images").glob("image-folder-a-*")
+    os.utime(folder / "images.npy", (1, 1))  # as a copy of the cache has it
+    load(ImageFolder(), root, "a", "b")
+    load(ImageFolder(), root, "a", "b")
+    assert read == ["images.npy"]  # once: then its time is as it was
+    harm_pixels(folder)
+    found = load(ImageFolder(), root, "a", "b").source_train
+    np.testing.assert_array_equal(pixels(found.images), expected)
+
+
+def test_verify_reads_a_large_cache(
+    make_tree: Maker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_tree(["a", "b"], ["x", "y"])
+    expected = pixels(load(ImageFolder(), root, "a", "b").source_train.images)
+    monkeypatch.setattr(cache_folder, "SMALL", 0)
+    images = root.parent / "cache" / "images"
+    (folder,) = images.glob("image-folder-a-*")
+    command = [
+        "data",
+        "check",
+        "image-folder",
+        "--verify",
+        "--cache-dir",
+        str(root.parent / "cache"),
+    ]
+    command += ["--data-root", str(root)]
+    assert cli.main(command) == 0
+    assert "image-folder: 2 cache folders are as they were written" in capsys.readouterr().out
+    harm_a_bit(folder)  # nothing else notices it in a large cache
+    assert cli.main(command) == 2
+    out, error = capsys.readouterr()
+    assert f"{folder}: images.npy is not as it was written; removed" in out
+    assert "1 of 2 cache folders were damaged" in error
+    assert not folder.exists()
+    found = load(ImageFolder(), root, "a", "b").source_train
+    np.testing.assert_array_equal(pixels(found.images), expected)
+    assert cli.main(command) == 0
+    assert cli.main(["data", "info", "image-folder", "--verify"]) == 2
+    assert "use 'dabench data check'" in capsys.readouterr().err
+
+
+def test_a_cache_that_can_only_be_read(make_tree: Maker, frozen: Any) -> None:
+    root = make_tree(["a", "b"], ["x", "y"])
+    cache = root.parent / "cache"
+    first = load(ImageFolder(), root, "a", "b")
+    with frozen(cache):
+        assert load(ImageFolder(), root, "a", "b").digest == first.digest
+        with pytest.raises(CacheError, match=r"cannot be used \(Perm.*--cache-dir"):
+            load(ImageFolder(), root, "a", "b", size=24)
+    (folder,) = (cache / "images").glob("image-folder-a-*")
+    harm_pixels(folder)
+    with frozen(cache), pytest.raises(CacheError, match="cannot be used"):
+        load(ImageFolder(), root, "a", "b")
+    assert load(ImageFolder(), root, "a", "b").digest == first.digest
 
 
 def test_unwritable_cache(make_tree: Maker) -> None:
@@ -395,8 +525,12 @@ def test_leftovers_of_a_killed_process_go(make_tree: Maker) -> None:
     old = time.time() - 2 * cache_folder.STALE
     for path in (*(images / f".{folder.name}.dead").iterdir(), images / f".{folder.name}.dead"):
         os.utime(path, (old, old))
-    load(ImageFolder(), root, "a", "b")
+    other = images / ".other-images.dead"  # of files that have changed since: never asked for again
+    shutil.copytree(images / f".{folder.name}.dead", other)
+    os.utime(other, (old, old))
+    load(ImageFolder(), root, "b", "b")  # whose cache is good
     assert not (images / f".{folder.name}.dead").exists()
+    assert not other.exists()
     assert fresh.exists()
 
 
@@ -477,6 +611,25 @@ def test_second_streaming_load_hashes_nothing(
     first = load(ImageFolder(), root, "a", "b")
     monkeypatch.delattr(image_build, "hash_file")
     assert load(ImageFolder(), root, "a", "b").digest == first.digest
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_damaged_links_are_made_again(make_tree: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_tree(["a", "b"], ["x", "y"])
+    expected = pixels(load(ImageFolder(), root, "a", "b").target_all.images)
+    (links,) = (root.parent / "cache" / "links").glob("image-folder-b-*")
+    first, second = sorted(links.iterdir())[:2]
+    aim = os.readlink(second)
+    first.unlink()
+    first.symlink_to(aim)
+    with caplog.at_level(logging.WARNING, "dabench"):
+        images = load(ImageFolder(), root, "a", "b").target_all.images
+    assert f"links to images {links} cannot be used" in caplog.text
+    np.testing.assert_array_equal(pixels(images), expected)
+    (meta,) = (root.parent / "cache" / "digests").glob("image-folder-b-*")
+    digest = json.loads((meta / "meta.json").read_text())["digest"]
+    change_digest(meta)
+    assert load(ImageFolder(), root, "a", "b").target_all.digest == digest
 
 
 @pytest.mark.usefixtures("full_disk")

@@ -11,6 +11,7 @@ import pytest
 
 from dabench.contract.data import DataRequest, DomainData
 from dabench.datasets.digits import digits
+from dabench.errors import DataError
 
 
 @pytest.fixture
@@ -55,3 +56,12 @@ def test_other_versions_do_not_read_it(
     monkeypatch.setattr(digits, "version", lambda name: "0.0")
     load(tmp_path)
     assert rendered == [600, 100] * 2
+
+
+@pytest.mark.parametrize("content", [b"", b"PK half a file"])
+def test_a_damaged_file_of_mnist_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mnist" / "mnist8k.npz"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"mnist8k\.npz cannot be read"):
+        digits._mnist(tmp_path)

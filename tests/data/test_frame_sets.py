@@ -307,11 +307,17 @@ def test_a_second_load_decodes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_damaged_cache_is_built_again(tmp_path: Path) -> None:
     root = camvid(tmp_path / "data")
     first = load("camvid", root)
-    for path in (tmp_path / "cache" / "frames").glob("*target_all*/masks.npy"):
-        path.write_bytes(path.read_bytes()[:-10])
-    again = load("camvid", root)
-    assert again.digest == first.digest
-    assert (masks(again.target_all) == masks(first.source_train)).all()
+    expected = masks(first.target_all).copy()
+    paths = list((tmp_path / "cache" / "frames").glob("camvid-*/masks.npy"))
+    assert len(paths) == 3
+    whole = [path.read_bytes() for path in paths]
+    for harm in (lambda content: content[:-10], lambda content: content[:-3] + b"\0\1\2"):
+        for path, content in zip(paths, whole, strict=True):
+            path.write_bytes(harm(content))
+        again = load("camvid", root)
+        assert again.digest == first.digest
+        assert (masks(again.target_all) == expected).all()
+        assert [path.read_bytes() for path in paths] == whole
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,9 +136,14 @@ def test_drawn_once_then_read(tmp_path: Path, drawn: list[int], few: Labelled) -
 def test_damaged_cache_is_drawn_again(tmp_path: Path, drawn: list[int], few: Labelled) -> None:
     load(tmp_path)
     (folder,) = (tmp_path / "images").iterdir()
+    labels = np.load(folder / "labels.npy")
+    np.save(folder / "labels.npy", labels[::-1])
+    again = load(tmp_path).target_all
+    np.testing.assert_array_equal(again.labels, few.labels)
+    assert again.digest == few.digest
     (folder / "images.npy").write_bytes(b"")
     assert load(tmp_path).target_all.digest == few.digest
-    assert drawn == [64, 64]
+    assert drawn == [64, 64, 64]
 
 
 def test_unwritable_cache(tmp_path: Path, drawn: list[int]) -> None:

@@ -207,9 +207,12 @@ def test_damaged_cache_is_drawn_again(
 ) -> None:
     digest = load(tmp_path).digest
     (folder,) = (tmp_path / "images").glob("streets-oldtown-target-*")
-    (folder / name).write_bytes(b"")
-    assert load(tmp_path).digest == digest
-    assert len(drawn) == 4
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    for harmed in (content, b""):
+        (folder / name).write_bytes(harmed)
+        assert load(tmp_path).digest == digest
+    assert len(drawn) == 5
 
 
 def test_unwritable_cache(tmp_path: Path, drawn: list[tuple[str, range, int]]) -> None:

@@ -578,7 +578,11 @@ def test_ema_update_and_restoration():
 
 def test_take_back() -> None:
     cost = Cost(backward=10)
-    online.uncount_backward(cost, 4)
+    cost.count(4, backward=True)
     with cost.pause():
         online.uncount_backward(cost, 4)
-    assert cost.backward == 6
+    assert cost.backward == 14
+    online.uncount_backward(cost, 4)
+    assert cost.backward == 10
+    online.uncount_backward(cost, 4)  # no more than the last pass was charged
+    assert cost.backward == 10

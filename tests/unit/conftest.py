@@ -16,6 +16,7 @@ from dabench.contract.data import DenseData, Frames
 from dabench.contract.protocol import DensePlan
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IGNORE, Task
+from dabench.store.identity import run_digest
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -40,7 +41,7 @@ def tables() -> ModuleType:
 def made_run() -> Callable[..., dict[str, Any]]:
     """Return a maker of records: ``made_run("usd", 3, 0.7, target="dslr", scores={"UNK": 0.1})``.
 
-    Names of a spec change it; anything else changes the record.
+    Names of a spec change it; anything else changes the record. Its id is that of what it holds.
     """
 
     def make(method: str, seed: int, value: float | None = 0.5, **changes: Any) -> dict[str, Any]:
@@ -66,9 +67,8 @@ def made_run() -> Callable[..., dict[str, Any]]:
         }
         spec |= {name: changes.pop(name) for name in list(changes) if name in spec}
         found = {"HOS": value} | changes.pop("scores", {})
-        return {
+        record = {
             "schema": 1,
-            "run_id": f"{method}-{spec['init']}-{spec['target']}-{seed}",
             "spec": spec,
             "variant": {},
             "ids": {"data": "d", "stream": f"t{seed}", "source": f"s{seed}"},
@@ -80,6 +80,7 @@ def made_run() -> Callable[..., dict[str, Any]]:
             ],
             "curves": [],
         } | changes
+        return {"run_id": run_digest(*(record[n] for n in ("spec", "versions", "ids")))} | record
 
     return make
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dabench.board.tables.csv_file import write_csv
 from dabench.board.tables.leaderboard import table
 from dabench.board.tables.markup import to_csv, to_latex, to_markdown
 from dabench.board.tables.wide import WideTable, wide_tables
@@ -32,7 +33,8 @@ def records(made_run: Make) -> list[dict[str, Any]]:
             if (target, seed) != ("webcam", 2):
                 value = 0.6 + shift + seed / 100
                 found.append(made_run("usd", seed, value, reconstruction=True, **more))
-            found.append(made_run("usd", seed, 0.9, variant={"a_b": 1}, **more))
+            changed = {"variant": {"a_b": 1}, "options": {"a_b": 1}}
+            found.append(made_run("usd", seed, 0.9, **changed, **more))
     found += [made_run("shot", seed, 0.7, target="dslr") for seed in range(3)]
     return found
 
@@ -116,6 +118,24 @@ def test_csv_keeps_full_precision(only: WideTable) -> None:
     assert lines[2][6:] == ["", "", "", ""]
 
 
+@pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1", "\nx"])
+def test_no_text_is_a_formula_in_a_spreadsheet(made_run: Make, tmp_path: Path, start: str) -> None:
+    """In no CSV that is written; numbers stay numbers."""
+    runs = [made_run(start, seed, 0.4, source=start) for seed in (0, 1)]
+    frame = table([*runs, *(made_run("source", s, 0.5, source=start) for s in (0, 1))], info=ROSTER)
+    write_csv(frame, tmp_path / "tidy.csv")
+    with (tmp_path / "tidy.csv").open(newline="") as file:
+        (line,) = (row for row in csv.DictReader(file) if row["method"] != "source")
+    assert (line["method"], line["task"]) == (f"'{start}", f"'{start}→handwritten")
+    assert float(line["diff_mean"]) == pytest.approx(-0.1)
+    (found,) = wide_tables(frame, ROSTER)
+    head, *lines = csv.reader(io.StringIO(to_csv(found)))
+    shown = start.replace("\t", " ").replace("\r", " ").replace("\n", " ")
+    mark = "" if start == "\nx" else "'"  # a line break within is a blank
+    assert head[3] == f"{mark}{shown}→handwritten"
+    assert sorted(row[0] for row in lines) == sorted(["source", f"{mark}{shown.strip()}"])
+
+
 def test_markdown(only: WideTable) -> None:
     lines = to_markdown(only).splitlines()
     assert lines[2] == "| method | print→dslr | print→webcam | average |"
@@ -149,8 +169,8 @@ def test_the_command_writes_them(
     from dabench.store.store import Store
 
     store = Store(tmp_path / "results")
-    for number, record in enumerate(records):
-        store.write(record | {"run_id": f"r{number:02}"})
+    for record in records:
+        store.write(record)
     out = tmp_path / "out"
     words = ["--wide", str(out), "--markdown", str(out), "--latex", str(out)]
     words += ["--ranks", str(out), "--claims", "--bootstrap"]
@@ -176,7 +196,7 @@ def test_rules_of_selection_from_the_command_line(
         last = record["scores"][0]
         early = last | {"value": 0.95, "at": 0}
         curves = [early, last, *({**early, "metric": "im", "at": at} for at in (0, last["at"]))]
-        store.write(record | {"run_id": f"r{number:02}", "curves": curves if number else []})
+        store.write(record | {"curves": curves if number else []})
     words = ["leaderboard", "--results", str(store.root)]
     assert main([*words, "--selection", "last,oracle,im"]) == 0
     printed = capsys.readouterr().out
@@ -244,16 +264,10 @@ def test_options_that_another_would_ignore_are_refused(
 def test_one_record_is_judged_as_in_a_table(
     made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    from dabench.store.identity import run_digest
     from dabench.store.store import Store
 
-    def stored(seed: int) -> Path:
-        record = made_run("source", seed, 0.5)
-        parts = (record["spec"], record["versions"], record["ids"])
-        return store.write(record | {"run_id": run_digest(*parts)})
-
     store = Store(tmp_path / "results")
-    good, edited = stored(0), stored(1)
+    good, edited = (store.write(made_run("source", seed, 0.5)) for seed in (0, 1))
     edited.write_text(edited.read_text().replace('"epochs": 2', '"epochs": 21'))
     second = [str(good)] if command == "diff" else []
     assert main([command, str(good), *second, "--results", str(store.root)]) == 0

@@ -15,8 +15,9 @@ from dabench.board.statistics.bootstrap_table import with_bootstrap
 from dabench.board.tables.leaderboard import table
 from dabench.errors import StoreError
 from dabench.registry.method_info import MethodInfo
+from dabench.store.identity import run_digest
 from dabench.store.reading import load_record
-from dabench.store.samples import SamplingUnits, sampling_units
+from dabench.store.samples import SamplingUnits, read_arrays, sampling_units
 from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
@@ -127,6 +128,7 @@ def test_frames_pool_their_pixels(made_run: Make, tmp_path: Path) -> None:
     counts = np.array([[[3, 1], [0, 4]], [[1, 1], [2, 0]]], np.uint32)
     record = made_run("tent", 0)
     record["spec"]["protocol_options"]["timing"] = "after"
+    record["run_id"] = run_digest(record["spec"], record["versions"], record["ids"])
     arrays = {"stream.row": np.arange(2), "stream.after": counts, "stream.before": 0 * counts}
     path = Store(tmp_path).write(record, arrays)
     found = sampling_units(path, load_record(path), "mIoU")
@@ -172,6 +174,22 @@ def test_the_table_gets_intervals_where_predictions_are(made_run: Make, tmp_path
 def test_damaged_predictions_are_named(made_run: Make, tmp_path: Path) -> None:
     truth = np.arange(30) % 3
     path, record = kept(tmp_path, closed(made_run, "usd"), truth > 0, truth)
-    path.with_suffix(".npz").write_bytes(b"PK half a file")
-    with pytest.raises(StoreError, match=r"-0\.npz: predictions cannot be read"):
+    file = path.with_suffix(".npz")
+    whole = file.read_bytes()
+    damages = [b"", b"PK half a file", whole[: len(whole) // 2]]
+    for place in range(0, len(whole), 7):  # a flipped bit, where it may matter
+        flipped = bytearray(whole)
+        flipped[place] ^= 4
+        damages.append(bytes(flipped))
+    said = []
+    for content in damages:
+        file.write_bytes(content)
+        try:
+            read_arrays(file)
+        except StoreError as error:
+            said.append(str(error))
+    assert len(said) > len(damages) // 2
+    assert all(text.startswith(f"{file}: predictions cannot be read (") for text in said)
+    file.write_bytes(damages[2])
+    with pytest.raises(StoreError, match=rf"{path.stem}\.npz: predictions cannot be read"):
         sampling_units(path, record, "accuracy")

@@ -134,12 +134,21 @@ def test_a_start_of_another_version_is_a_row_of_its_own(made_run: Make) -> None:
 
 
 def test_what_a_line_came_from(made_run: Make) -> None:
-    found = lines(runs(made_run, "usd", [0.7, 0.8])).loc["usd"]
-    assert found["runs"] == "usd-source-handwritten-0 usd-source-handwritten-1"
+    records = runs(made_run, "usd", [0.7, 0.8])
+    found = lines(records).loc["usd"]
+    assert found["runs"] == " ".join(record["run_id"] for record in records)
     assert (found["data_id"], found["stream_id"], found["source_id"]) == ("d", "t0 t1", "s0 s1")
     assert (found["selection"], found["dabench"]) == ("last", "0.1.0")
     assert (found["seconds"], found["peak_memory_bytes"]) == (10.5, 200.0)
     assert pd.isna(found["images_forward"])
+
+
+def test_target_labels_make_an_upper_bound_under_any_name(made_run: Make) -> None:
+    """Records of the bound itself that are older than the mark stand as they did."""
+    told = [made_run("shiny", seed, 0.99, extras=["target-labels"]) for seed in (0, 1)]
+    found = lines([*told, *runs(made_run, "usd", [0.7, 0.8]), made_run("target-supervised", 0)])
+    assert found["oracle"].to_dict() == {"shiny": True, "usd": False, "target-supervised": True}
+    assert found.loc["shiny", "extras"] == "target-labels"
 
 
 def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def test_runs_of_a_column_and_seed_are_comparable(made_run: Make) -> None:
     assert found.comparable
     assert found.compared == ["method usd against source"]
     assert found.scores == {"HOS": (0.7, 0.5), "UNK": (None, None), "OS": (None, 0.1)}
-    assert found.names[0].startswith("usd, seed 0, sf-osda on digits print→handwritten (usd-")
+    where = "sf-osda on digits print→handwritten"
+    assert found.names[0] == f"usd, seed 0, {where} ({ours['run_id']})"
 
 
 def test_what_differs_in_the_column_is_named(made_run: Make) -> None:
@@ -83,17 +84,17 @@ def test_a_failed_run_compares_with_nothing(made_run: Make) -> None:
 
 def test_the_command(made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path / "results")
-    for record in (made_run("usd", 0, 0.7), made_run("source", 0, 0.5), made_run("usd", 1)):
-        store.write(record)
+    runs = (made_run("usd", 0, 0.7), made_run("source", 0, 0.5), made_run("usd", 1))
+    usd, source, other = (store.write(record).stem for record in runs)
     where = ["--results", str(store.root)]
-    assert main(["diff", "usd-source-handwritten-0", "source-", *where]) == 0
+    assert main(["diff", usd, source, *where]) == 0
     out = capsys.readouterr().out
     assert "\ncomparable\ncompared:\n  method usd against source\n" in out
     assert "HOS     0.7000  0.5000  +0.2000" in out
-    assert main(["diff", "usd-source-handwritten-0", "usd-source-handwritten-1", *where]) == 0
+    assert main(["diff", usd, other, *where]) == 0
     assert "not comparable:\n  seed 0 against 1" in capsys.readouterr().out
-    assert main(["diff", "usd", "source-", *where]) == 2
-    assert "fits 2 runs" in capsys.readouterr().err
+    assert main(["diff", "nothing", source, *where]) == 2
+    assert "no run 'nothing'" in capsys.readouterr().err
 
 
 HEAD = "claim,method,protocol,dataset,source,target,metric,percent,backbone,image_size,weights,"

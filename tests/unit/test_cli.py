@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -21,7 +22,7 @@ from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
 from dabench.contract.types import Score
 from dabench.errors import ConfigError, TrainingError, explain
-from dabench.store.identity import column_key
+from dabench.store.identity import column_key, run_digest
 from dabench.store.records import score_to_row
 from dabench.store.store import Store
 
@@ -90,7 +91,7 @@ class FakeResult:
     board_dir: Path
 
 
-def fake_execute(spec: RunSpec, settings: Settings) -> FakeResult:
+def fake_execute(spec: RunSpec, settings: Settings, progress: object) -> FakeResult:
     """Write a record; seed 13 fails as a user's error, seed 14 as a bug."""
     sys.stdout.write("a library's chatter\n")
     if spec.seed == 13:
@@ -98,16 +99,19 @@ def fake_execute(spec: RunSpec, settings: Settings) -> FakeResult:
     if spec.seed == 14:
         raise IndexError("out of\nrange")
     value = 0.5 + (0.2 if spec.method == "fake" else 0.0) + spec.seed / 100
-    run_id = f"{spec.method}-{spec.seed}-{spec.init}"
+    parts = {
+        "spec": spec.to_dict(),
+        "versions": {"method": "1", "protocol": "1"},
+        "ids": {"data": "d", "stream": "t", "source": "s", "column": column_key(spec.to_dict())},
+    }
+    run_id = run_digest(*parts.values())
     store = Store(settings.results)
-    existed = store.exists(spec.protocol, spec.dataset, run_id)
+    existed = store.finished(spec.protocol, spec.dataset, run_id) is not None
     record = {
         "schema": 1,
         "run_id": run_id,
-        "spec": spec.to_dict(),
+        **parts,
         "variant": {},
-        "ids": {"data": "d", "stream": "t", "source": "s", "column": column_key(spec.to_dict())},
-        "versions": {"method": "1", "protocol": "1"},
         "environment": {"device": spec.device},
         "scores": [
             score_to_row(Score("HOS", value, 9)),
@@ -157,8 +161,9 @@ def test_a_run_ends_with_a_table_and_paths(run: Run) -> None:
     assert "HOS           0.7000" in out
     assert "UNK/held-out  -" in out
     assert "against source" not in out
-    assert f"record: {Path('results/records/fake-protocol/fake-data/fake-0-source.json')}" in out
-    assert "tensorboard: results/runs/fake-0-source" in out
+    (path,) = Path("results/records/fake-protocol/fake-data").iterdir()
+    assert f"record: {path}" in out
+    assert f"tensorboard: results/runs/{path.stem}" in out
     assert "already there" in run()[1]
 
 
@@ -179,22 +184,31 @@ def test_the_table_compares_with_source(run: Run) -> None:
     assert "HOS           0.7100           +0.2000" in out
 
 
+def spec_of(found: dict[str, Any]) -> tuple[str, int, str]:
+    """Return method, seed and start of the run whose record ``--json`` names."""
+    record = json.loads(Path(found["record"]).read_text())
+    assert record["run_id"] == found["run_id"]
+    return record["spec"]["method"], record["spec"]["seed"], record["spec"]["init"]
+
+
 def test_json_is_alone_on_stdout(run: Run) -> None:
     code, out, err = run("--json", "--seed", "1")
     assert code == 0
     found = json.loads(out)
-    assert found["run_id"] == "fake-1-source"
+    assert spec_of(found) == ("fake", 1, "source")
     assert found["scores"] == {"HOS": 0.71, "UNK/held-out": None}
     assert Path(found["record"]).is_file()
     assert "chatter" in err
-    several = json.loads(run("--json", "--seeds", "0,1")[1])
-    assert [one["run_id"] for one in several] == ["fake-0-source", "fake-1-source"]
+    for seeds in ("0,1", "0", "13"):  # --seeds gives a list, whatever comes out
+        several = json.loads(run("--json", "--seeds", seeds)[1])
+        expected = [("fake", int(seed), "source") for seed in seeds.split(",") if seed != "13"]
+        assert [spec_of(one) for one in several] == expected
 
 
 def test_a_failed_seed_does_not_stop_the_others(run: Run) -> None:
     code, out, err = run("--seeds", "12-15", "--json")
     assert code == 2
-    assert [one["run_id"] for one in json.loads(out)] == ["fake-12-source", "fake-15-source"]
+    assert [spec_of(one)[1] for one in json.loads(out)] == [12, 15]
     assert "error: seed 13: loss is nan at step 3\n" in err
     assert "error: seed 14: unexpected IndexError: out of range; this is a bug" in err
     assert "Traceback" not in err
@@ -259,22 +273,35 @@ def test_disk_errors_name_the_path(run: Run, monkeypatch: pytest.MonkeyPatch, nu
     assert err.startswith(f"error: /disk/file: {os.strerror(number)}; ")
 
 
-def test_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("number", "code", "how"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_interrupt(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, how: str
+) -> None:
+    def interrupted(*_: Any) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            if number == signal.SIGTERM:  # to the group and by the parent: once is enough
+                os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(sys.modules["dabench.engine.run"], "execute", fail)
-    assert run() == (130, "", "interrupted; nothing half-written\n")
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys.modules["dabench.engine.run"], "execute", interrupted)
+    said = f"{how}; nothing half-written; the same command starts again\n"
+    assert run() == (code, "", said)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_show(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run()
-    assert main(["show", "fake-0"]) == 0
+    (path,) = Path("results/records/fake-protocol/fake-data").iterdir()
+    assert main(["show", path.stem[:6]]) == 0
     out = capsys.readouterr().out
-    assert all(part in out for part in ("run fake-0-source", "method_options", "HOS", "device"))
-    path = "results/records/fake-protocol/fake-data/fake-0-source.json"
-    assert main(["show", path, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["run_id"] == "fake-0-source"
+    assert all(part in out for part in (f"run {path.stem}", "method_options", "HOS", "device"))
+    assert main(["show", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run_id"] == path.stem
     assert main(["show", "nothing"]) == 2
     assert main(["show", "absent.json"]) == 2
 

@@ -40,6 +40,20 @@ def test_preview_of_ones_own_picture(tmp_path: Path) -> None:
     assert (np.asarray(Image.open(out))[14:38, :24] == (10, 200, 30)).all()
 
 
+def test_preview_reads_pictures_as_data_sets_do(tmp_path: Path) -> None:
+    given, out = tmp_path / "mine.png", tmp_path / "sheet.png"
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    pixels = np.full((24, 24), 20_000, dtype=np.uint16)
+    pixels[:12] = 40_000
+    Image.fromarray(pixels).save(given, exif=exif)
+    words = ["--image", str(given), "--kinds", "rain", "--size", "24", "--out", str(out)]
+    assert main(["weather", "preview", *words]) == 0
+    shown = np.asarray(Image.open(out))[14:38, :24]
+    assert (shown[:12] == 78).all()
+    assert (shown[12:] == 156).all()
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

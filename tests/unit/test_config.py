@@ -121,12 +121,21 @@ def test_values_are_converted_from_words() -> None:
         ({"criterion": "jds"}, ["--method.criterion 'jds'", "'jsd' or 'ce'"]),
         ({"criterium": "ce"}, ["--method.criterium", "did you mean 'criterion'"]),
         ({"cap": "1.5"}, ["--method.cap '1.5'", "integer"]),
+        ({"cap": "1_0"}, ["--method.cap '1_0'", "number"]),
+        ({"cap": "010"}, ["--method.cap '010'", "number"]),
+        ({"cap": True}, ["--method.cap True", "number"]),
+        ({"lr": True}, ["--method.lr True", "number"]),
+        ({"lr": "٣"}, ["--method.lr '٣'", "number"]),
+        ({"lr": "1e999"}, ["--method.lr '1e999'"]),
+        ({"lr": "inf"}, ["--method.lr 'inf'"]),
+        ({"lr": "x" * 5000}, ["--method.lr 'xxx", "number"]),
     ],
 )
-def test_bad_options_name_the_flag(given: dict[str, str], parts: list[str]) -> None:
+def test_bad_options_name_the_flag(given: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         validate_options(FakeMethod, given, "method")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
     assert all(part in str(caught.value) for part in parts)
 
 
@@ -151,6 +160,14 @@ def test_meanings_come_from_the_docstring() -> None:
         ({"seed": 1, "seeds": "1-2"}, "not both"),
         ({"device": "gpu"}, "--device 'gpu'"),
         ({"protocol.spilt": "r3"}, "did you mean 'split'"),
+        ({"seed": "4294967296"}, "expected 4294967295 or less"),
+        ({"source-seed": 2**64}, "expected 4294967295 or less"),
+        ({"epochs": "1_0"}, "--epochs '1_0': expected a whole number"),
+        ({"epochs": "٣"}, "--epochs '٣': expected a whole number"),
+        ({"epochs": 2.0}, "--epochs 2.0: expected a whole number"),
+        ({"weights": "x" * 5000}, "at most 4095 characters"),
+        ({"backbone": ""}, "--backbone '': expected a name"),
+        ({"threads": "99999"}, "expected 4096 or less"),
     ],
 )
 def test_bad_common_options(given: dict[str, Any], part: str) -> None:
@@ -168,6 +185,20 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_device("cuda")
 
 
+def test_an_apple_gpu_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no Apple GPU here; use --device cpu"):
+        resolve_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("mps") == "mps"
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(ConfigError, match="cuda:N or mps"):
+        resolve_device("mps:0")
+
+
 @pytest.mark.parametrize(
     ("text", "seeds"), [("5-9", [5, 6, 7, 8, 9]), ("0,1,2", [0, 1, 2]), (3, [3]), ([1, 2], [1, 2])]
 )
@@ -175,10 +206,31 @@ def test_seeds(text: Any, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["9-5", "a", "", "1,,2", "-1"])
-def test_bad_seeds(text: str) -> None:
-    with pytest.raises(ConfigError, match="--seeds"):
+BAD_SEEDS = ["9-5", "a", "", "1,,2", "-1", "1_0", "٣", "007", "1" * 5000, "1.5", None, True, {}]
+
+
+@pytest.mark.parametrize("text", BAD_SEEDS)
+def test_bad_seeds(text: Any) -> None:
+    with pytest.raises(ConfigError, match=r"\A--seeds .{0,250}expected a range like"):
         parse_seeds(text)
+
+
+def test_seeds_have_32_bits_and_there_is_a_limit_to_them() -> None:
+    assert parse_seeds("4294967290-4294967295")[-1] == 2**32 - 1
+    with pytest.raises(ConfigError, match="a seed is a number from 0 to 4294967295"):
+        parse_seeds("4294967296")
+    assert len(parse_seeds("0-9999")) == 10_000
+    for text in ("0-10000", "0-99999999", "0-9999,10000"):
+        with pytest.raises(ConfigError, match="more than 10000 seeds; give them in parts"):
+            parse_seeds(text)
+
+
+def test_zero_has_one_sign() -> None:
+    class Shifted:
+        def __init__(self, *, by: float = 1.0) -> None:
+            self.by = by
+
+    assert str(validate_options(Shifted, {"by": "-0.0"}, "method")["by"]) == "0.0"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +239,28 @@ def test_bad_seeds(text: str) -> None:
         ("epoch: 3\n", "did you mean 'epochs'"),
         ("- a\n", "expected lines like"),
         ("a: [\n", "not valid YAML"),
-        ("force: 3\n", "--force 3"),
+        ("force: 3\n", "--force '3': expected true or false"),
+        ("seeds: []\n", "--seeds []: no seed"),
+        ("epochs: 3\nmethod: fake\nepochs: 4\n", "'epochs' stands twice, in lines 1 and 3"),
+        ("epochs: 010\n", "--epochs '010': expected a whole number"),
+        ("epochs: 1:30\n", "--epochs '1:30'"),
+        ("epochs: 1_0\n", "--epochs '1_0'"),
+        ("epochs: 2001-01-01\n", "--epochs '2001-01-01'"),
+        ("epochs: true\n", "--epochs 'true'"),
+        ("epochs: !!binary aGk=\n", "the tag !!binary has no meaning here"),
+        ("epochs: [3, 4]\n", "--epochs ['3', '4']"),
+        ("method.lr: true\n", "--method.lr 'true': expected"),
+        ("method.lr: .inf\n", "--method.lr '.inf'"),
+        ("method.lr: 1_0.5\n", "--method.lr '1_0.5': expected a number"),
+        ("source: 010\n", "--source '010': fake-data has no such domain"),
+        ("source: no\n", "--source 'no': fake-data has no such domain"),
+        ("source: null\nsource:\n", "'source' stands twice"),
+        ("? [a, b]\n: 3\n", "a key is one word"),
+        ("<<: 3\n", "'<<' takes a block"),
+        ("a: &a [*a]\n", "aliases make more than"),
+        ("[" * 100, "nested more than 40 deep"),
+        ("epochs: " + "9" * 5000 + "\n", "expected a whole number"),
+        ("#" + "x" * 1_000_001, "more than 1000 kB"),
     ],
 )
 def test_bad_files(tmp_path: Path, content: str, part: str) -> None:
@@ -198,6 +271,33 @@ def test_bad_files(tmp_path: Path, content: str, part: str) -> None:
     assert part in str(caught.value)
     with pytest.raises(ConfigError, match="cannot be read"):
         spec(config=str(tmp_path / "absent.yaml"))
+
+
+def test_aliases_of_aliases_cost_neither_memory_nor_a_long_line(tmp_path: Path) -> None:
+    lines = ["epochs:", "- &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"- &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    file = tmp_path / "bomb.yaml"
+    file.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="aliases make more than 100000") as caught:
+        spec(config=str(file))
+    assert len(str(caught.value)) < 500
+    with pytest.raises(ConfigError, match="--epochs") as caught:
+        spec(epochs=[["x" * 1000] * 1000] * 1000)
+    assert len(str(caught.value)) < 1000
+
+
+def test_words_of_a_file_are_read_as_on_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "method: fake\ndevice: cpu\nforce: yes\nmethod.teacher: off\nmethod.cap: null\n"
+        "method.lr: 1e-3\n'epochs': \"7\"\nseeds: [3, 1]\nsource:\ntarget: ~\n"
+        "protocol.split: 3\n<<: {epochs: 9, batch-size: 16}\n"
+    )
+    found = resolve({"config": str(file)})
+    words = {"method.teacher": "off", "method.cap": "none", "method.lr": "1e-3", "epochs": "7"}
+    words |= {"protocol.split": "3", "batch-size": "16", "seeds": "3,1"}
+    assert found == resolve({"method": "fake", "device": "cpu", **words})
+    assert read_settings({"config": str(file)}).force is True
 
 
 def test_only_changed_options_make_a_variant() -> None:

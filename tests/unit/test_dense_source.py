@@ -15,7 +15,7 @@ import torch
 from dabench.contract.data import Frames
 from dabench.contract.protocol import DensePlan
 from dabench.contract.types import IGNORE
-from dabench.errors import CacheError, ConfigError, DataError
+from dabench.errors import ConfigError, DataError
 from dabench.networks.dense import DenseNetwork
 from dabench.source_models import classifier, loading, segmenter
 
@@ -76,14 +76,18 @@ def test_the_key_of_classification_is_what_it_was() -> None:
     assert loading._key(recipe, plan, 5) == "310a5a862927645f52e17400b5acbfd2"
 
 
-def test_a_damaged_file_is_named(
-    cached: tuple[Path, loading.SourceModel], dense_plan: DensePlan, tmp_path: Path
+def test_a_damaged_file_is_named_and_made_again(
+    cached: tuple[Path, loading.SourceModel],
+    dense_plan: DensePlan,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = tmp_path / "sources" / loading._key(RECIPE, dense_plan, 0) / "model.pt"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"noise" * 99)
-    with pytest.raises(CacheError, match="delete the file"):
-        loading.load_or_train(RECIPE, dense_plan, 0, tmp_path, "cpu", False)
+    again = loading.load_or_train(RECIPE, dense_plan, 0, tmp_path, "cpu", False)
+    assert f"cached source model {path} cannot be used" in caplog.text
+    assert (again.id, again.val_accuracy) == (cached[1].id, cached[1].val_accuracy)
 
 
 def test_augmented_images_and_masks_stay_together(dense_plan: DensePlan) -> None:

@@ -12,6 +12,7 @@ import pytest
 import dabench
 from dabench.contract.types import Score
 from dabench.errors import ConfigError, StoreError
+from dabench.store.identity import run_digest
 from dabench.store.store import Store
 
 SPEC = {
@@ -38,14 +39,16 @@ FINAL = [Score("HOS", 0.5, 10, at=2), Score("UNK", None, 4, at=2), Score("HOS", 
 ON_THE_WAY = [Score("HOS", 0.3, 10, at=1), Score("im", 1.2, 10, at=1), *FINAL[:1]]
 
 
-def write(store: Store, run_id: str, **spec: Any) -> Path:
+def write(store: Store, **spec: Any) -> Path:
+    versions = {"method": "2", "protocol": "1"}
+    ids = {"data": "d", "stream": "s", "source": "m"}
     return store.write(
         {
-            "run_id": run_id,
+            "run_id": run_digest(SPEC | spec, versions, ids),
             "spec": SPEC | spec,
             "variant": {"lr": 0.1},
-            "versions": {"method": "2", "protocol": "1"},
-            "ids": {"data": "d", "stream": "s", "source": "m"},
+            "versions": versions,
+            "ids": ids,
             "cost": {"adapt_seconds": 7.5},
             "scores": [vars(score) for score in FINAL],
             "curves": [vars(score) for score in ON_THE_WAY],
@@ -57,17 +60,18 @@ def write(store: Store, run_id: str, **spec: Any) -> Path:
 def results(tmp_path: Path) -> Path:
     """Two runs of sf-osda on digits, one of another protocol."""
     store = Store(tmp_path)
-    write(store, "run-a")
-    write(store, "run-b", seed=4)
-    write(store, "run-c", protocol="sf-uda", protocol_options={}, init="source")
+    write(store)
+    write(store, seed=4)
+    write(store, protocol="sf-uda", protocol_options={}, init="source")
     return tmp_path
 
 
 def test_one_line_a_run_metric_and_segment(results: Path) -> None:
     frame = dabench.load_results(results)
     assert len(frame) == 9
-    assert list(frame["run_id"].unique()) == ["run-a", "run-b", "run-c"]
-    line = frame[(frame["run_id"] == "run-a") & (frame["segment"] == "held-out")].iloc[0]
+    assert frame["run_id"].nunique() == 3
+    line = frame[(frame["method"] == "usd+bn") & (frame["segment"] == "held-out")]
+    line = line[line["seed"] == 3].iloc[0]
     assert (line["metric"], line["value"], line["n"], line["seed"]) == ("HOS", 0.4, 5, 3)
     assert (line["method"], line["variant"], line["version"]) == ("usd+bn", "lr=0.1", "2/1")
     assert (line["task"], line["adapt_seconds"]) == ("print→handwritten", 7.5)
@@ -94,7 +98,7 @@ def test_curves(results: Path) -> None:
     assert len(frame) == 6
     hos = dabench.load_curves(results, metrics=["HOS"])
     assert set(hos["metric"]) == {"HOS"}
-    assert hos.groupby("run_id")["at"].apply(list).to_dict()["run-a"] == [1, 2]
+    assert hos.groupby("run_id")["at"].apply(list).tolist() == [[1, 2]] * 3
 
 
 def test_damaged_records_are_counted(results: Path) -> None:

@@ -131,7 +131,13 @@ def test_errors_name_the_block(text: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("- a\n- b\n", "expected lines like"), ("a: [1", "not valid YAML"), (None, "cannot be read")],
+    [
+        ("- a\n- b\n", "expected lines like"),
+        ("", "it is empty; expected lines like"),
+        ("a: [1", "not valid YAML"),
+        (None, "cannot be read"),
+        ("seeds: 1\nblocks:\n- {method: a}\nseeds: 2\n", "'seeds' stands twice, in lines 1 and 4"),
+    ],
 )
 def test_files_that_are_no_grids(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "g.yaml"
@@ -164,6 +170,12 @@ def test_the_quick_grid_has_every_method_under_every_protocol_of_its() -> None:
     assert len(found.specs) == 3 * len(pairs)
     assert {spec.dataset for spec in found.specs} == {"digits", "overhead", "streets"}
     assert {(spec.threads, spec.device) for spec in found.specs} == {(1, "cpu")}
+
+
+@pytest.mark.parametrize("name", ["quick.yaml", "full.yaml"])
+def test_words_give_the_runs_that_typed_values_give(name: str) -> None:
+    typed = yaml.safe_load((ROOT / "grids" / name).read_text())
+    assert committed(name) == expand(typed, name, USUAL, {})
 
 
 def test_the_full_grid_says_what_the_committed_records_were_run_with() -> None:

@@ -16,6 +16,7 @@ from dabench.contract.access import Unlabelled, survey_size, to_float
 from dabench.contract.network import Network
 from dabench.engine import environment
 from dabench.errors import CacheError, ConfigError, DataError
+from dabench.networks.backbones import read_state
 from dabench.networks.batchnorm import reestimate_batchnorm
 from dabench.networks.network import ClassifierNetwork, build_classifier, trunk_stages
 
@@ -236,6 +237,22 @@ def test_weights_by_path(tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(1)}, path)
     with pytest.raises(CacheError, match="missing"):
         build_classifier("small-cnn", str(path), 3)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "one bit", "a list"])
+def test_damaged_weights_are_named_in_one_line(tmp_path: Path, damage: str) -> None:
+    """A flipped bit, too: torch itself takes it for a weight."""
+    path = tmp_path / "weights.pt"
+    torch.save({"x": torch.full((64,), 0.5)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.find(torch.full((64,), 0.5).numpy().tobytes()) + 7] ^= 1
+    if damage == "a list":
+        torch.save([1], path)
+    else:
+        path.write_bytes({"empty": b"", "cut": content[:200], "one bit": content}[damage])
+    with pytest.raises(CacheError, match=r"weights\.pt cannot be used \(.*give another") as caught:
+        read_state(path)
+    assert "\n" not in str(caught.value)
 
 
 # -- target batches ------------------------------------------------------------------------------

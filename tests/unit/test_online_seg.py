@@ -20,7 +20,7 @@ from dabench.contract.types import IGNORE, Prediction
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, DataError, TrainingError
 from dabench.protocols.dense import strips
-from dabench.protocols.offline.upper_bound import UpperBound
+from dabench.protocols.offline.upper_bound import TargetSupervised
 from dabench.protocols.online_seg import OnlineSegmentation
 from dabench.protocols.streams.shifts import render
 
@@ -286,19 +286,38 @@ def test_labels_do_not_matter(dense: Any) -> None:
     assert one.scores != two.scores
 
 
-def test_the_upper_bound_is_shown_the_labels_of_the_present_frame(dense: Any) -> None:
-    class Seer(dense.Still, UpperBound):  # type: ignore[name-defined,misc]
-        seen: ClassVar[list[np.ndarray]] = []
+def test_the_upper_bound_is_shown_the_labels_of_the_present_frame(
+    dense: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
 
-        def step(self, batch: Any) -> Tensor:
-            self.seen.append(self.truth.numpy())
-            return super().step(batch)
+    def begin(self: Any, access: Any) -> None:
+        self.access, self.net = access, access.source_model.eval()
 
+    def step(self: Any, batch: Any) -> Tensor:
+        seen.append(self.truth.numpy())
+        return self.net(batch.images).detach()
+
+    monkeypatch.setattr(TargetSupervised, "begin", begin)
+    monkeypatch.setattr(TargetSupervised, "step", step)
+    monkeypatch.setattr(TargetSupervised, "predict", lambda self, x: Prediction(self.net(x)))
     protocol = OnlineSegmentation(conditions="fog:3")
     plan = protocol.plan(dense.data(), 1, 0)
-    found = dense.run(Seer, protocol, plan)
+    found = dense.run(TargetSupervised, protocol, plan)
     rows = found.arrays["stream.row"]
-    np.testing.assert_array_equal(np.concatenate(Seer.seen), plan.frames.masks[rows])
+    np.testing.assert_array_equal(np.concatenate(seen), plan.frames.masks[rows])
+    assert found.extras == ("target-labels",)
+
+
+def test_who_inherits_from_the_upper_bound_is_shown_no_labels(dense: Any) -> None:
+    class Heir(dense.Still, TargetSupervised):  # type: ignore[name-defined,misc]
+        def begin(self, access: Any) -> None:
+            self.access, self.net = access, access.source_model.eval()
+
+        def reveal(self, truth: Any) -> None:
+            raise AssertionError("labels were handed over")
+
+    assert dense.run(Heir, OnlineSegmentation(conditions="fog:3")).extras == ()
 
 
 def test_the_future_does_not_matter(dense: Any) -> None:

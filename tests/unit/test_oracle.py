@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import hashlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -273,33 +273,147 @@ def test_resume_asks_only_the_rest(tmp_path: Path) -> None:
     assert torch.equal(found, client(Fake()).ask_all(target(*range(200))))
 
 
+def stored(cache: Path) -> Path:
+    return cache / "answers" / "model1-soft.sqlite3"
+
+
+def execute(path: Path, command: str, *values: Any) -> None:
+    """Change a file of answers behind the back of dabench."""
+    other = sqlite3.connect(path)
+    other.execute(command, values)
+    other.commit()
+    other.close()
+
+
 @pytest.mark.parametrize(
     "garbage", [b"this is no database" * 100, b"SQLite format 3\0" + b"x" * 99]
 )
-def test_a_damaged_file_is_named(tmp_path: Path, garbage: bytes) -> None:
-    path = tmp_path / "answers" / "model1-soft.sqlite3"
+def test_a_damaged_file_is_named_and_asked_anew(
+    tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = stored(tmp_path)
     path.parent.mkdir()
     path.write_bytes(garbage)
-    with pytest.raises(CacheError, match=f"{re.escape(str(path))}.*delete"):
-        client(Fake(), tmp_path)
+    fake = Fake()
+    oracle = client(fake, tmp_path)
+    assert torch.equal(oracle.ask(tensor(1, 2)), client(Fake()).ask(tensor(1, 2)))
+    assert fake.asked == [1, 2]
+    assert f"stored answers {path} are damaged (file is not a database)" in caplog.text
+    assert Path(f"{path}.damaged").read_bytes() == garbage
+    again = Fake()
+    client(again, tmp_path).ask(tensor(1, 2))
+    assert again.asked == []
+
+
+def test_a_file_that_is_damaged_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = client(Fake(), tmp_path)
+    expected = first.ask_all(target(*range(200)))
+    first.close()
+    path = stored(tmp_path)
+    content = bytearray(path.read_bytes())
+    for start in range(4096, len(content), 4096):
+        content[start : start + 200] = b"\xff" * 200
+    path.write_bytes(content)
+    fake = Fake()
+    assert torch.equal(client(fake, tmp_path).ask_all(target(*range(200))), expected)
+    assert fake.asked == list(range(200))
+    assert "are damaged (database disk image is malformed) and were set aside" in caplog.text
+
+
+NAN = np.array([np.nan, 0.5, 0.25, 0.25], dtype="<f4").tobytes()
+EVEN = np.full(4, 0.25, dtype="<f4").tobytes()
+TWO = np.full(4, 0.5, dtype="<f4").tobytes()
+
+
+@pytest.mark.parametrize("answer", [NAN, TWO, EVEN + b"1234", EVEN[:-4], b"\0", b"", "text", 7])
+def test_a_damaged_answer_is_asked_anew(
+    tmp_path: Path, answer: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = client(Fake(), tmp_path)
+    expected = first.ask(tensor(1, 2, 3))
+    first.close()
+    one = hashlib.sha256(pictures(2)[0].tobytes()).digest()
+    execute(stored(tmp_path), "UPDATE answers SET answer = ? WHERE digest = ?", answer, one)
+    fake, cost = Fake(), Cost()
+    assert torch.equal(client(fake, tmp_path, cost=cost).ask(tensor(1, 2, 3)), expected)
+    assert (fake.asked, cost.queries) == ([2], 3)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == f"stored answers {stored(tmp_path)}: 1 of 3 are damaged; asking anew"
+    again = Fake()
+    assert torch.equal(client(again, tmp_path).ask(tensor(1, 2, 3)), expected)
+    assert again.asked == []
+
+
+def test_one_flipped_bit_of_an_answer(tmp_path: Path) -> None:
+    first = client(Fake(), tmp_path)
+    expected = first.ask(tensor(1, 2, 3))
+    first.close()
+    content = bytearray(stored(tmp_path).read_bytes())
+    content[content.find(Fake.row(pictures(2)[0]).tobytes())] ^= 1  # still a distribution
+    stored(tmp_path).write_bytes(content)
+    fake = Fake()
+    assert torch.equal(client(fake, tmp_path).ask(tensor(1, 2, 3)), expected)
+    assert fake.asked == [2]
+
+
+def test_answers_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They have no checksum."""
+    first = client(Fake(), tmp_path)
+    expected = first.ask(tensor(1, 2))
+    first.close()
+    execute(stored(tmp_path), "UPDATE answers SET answer = substr(answer, 1, 16)")
+    fake = Fake()
+    assert torch.equal(client(fake, tmp_path).ask(tensor(1, 2)), expected)
+    assert fake.asked == []
 
 
 @pytest.mark.parametrize("change", ["UPDATE answers SET answer = x'00'", "DROP TABLE answers"])
-def test_a_file_with_other_things_in_it(tmp_path: Path, change: str) -> None:
+def test_a_file_that_changes_while_it_is_open(tmp_path: Path, change: str) -> None:
     client(Fake(), tmp_path).ask(tensor(1))
-    oracle = client(Fake(), tmp_path)
-    path = tmp_path / "answers" / "model1-soft.sqlite3"
-    other = sqlite3.connect(path)
-    other.execute(change)
-    other.commit()
-    other.close()
-    with pytest.raises(CacheError, match=r"model1-soft\.sqlite3.*delete"):
+    fake = Fake()
+    oracle = client(fake, tmp_path)
+    execute(stored(tmp_path), change)
+    assert torch.equal(oracle.ask(tensor(1)), client(Fake()).ask(tensor(1)))
+    assert fake.asked == [1]
+
+
+def test_damage_between_asking_and_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake()
+    oracle = client(fake, tmp_path)
+    answer = fake.answer
+
+    def late(images: np.ndarray) -> np.ndarray:
+        execute(stored(tmp_path), "DROP TABLE answers")
+        return answer(images)
+
+    monkeypatch.setattr(fake, "answer", late)
+    with pytest.raises(CacheError, match=r"model1-soft\.sqlite3 are damaged.*run the same command"):
         oracle.ask(tensor(1))
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "answers" / "model1-soft.sqlite3").mkdir(parents=True)
     with pytest.raises(CacheError, match="cannot be used"):
+        client(Fake(), tmp_path)
+
+
+def test_a_folder_that_can_only_be_read(tmp_path: Path, frozen: Any) -> None:
+    first = client(Fake(), tmp_path)
+    expected = first.ask(tensor(1, 2))
+    first.close()
+    with frozen(tmp_path):
+        fake = Fake()
+        oracle = client(fake, tmp_path)
+        assert torch.equal(oracle.ask(tensor(1, 2)), expected)
+        assert fake.asked == []
+        with pytest.raises(CacheError, match=r"model1-soft\.sqlite3 cannot be used.*--cache-dir"):
+            oracle.ask(tensor(3))
+        oracle.close()
+    stored(tmp_path).write_bytes(b"damaged")
+    with frozen(tmp_path), pytest.raises(CacheError, match=r"damaged, and Permission.*--cache-dir"):
+        client(Fake(), tmp_path)
+    stored(tmp_path).unlink()
+    with frozen(tmp_path), pytest.raises(CacheError, match=r"unable to open.*--cache-dir"):
         client(Fake(), tmp_path)
 
 

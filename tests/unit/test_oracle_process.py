@@ -168,9 +168,10 @@ def test_same_bits_as_in_process(
     torch.testing.assert_close(answers, direct)
 
 
-def test_ctrl_c_and_wrong_questions_do_not_end_it(sealed: Sealed) -> None:
+def test_signals_and_wrong_questions_do_not_end_it(sealed: Sealed) -> None:
     assert sealed.pid is not None
-    os.kill(sealed.pid, signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, for the parent
+        os.kill(sealed.pid, number)
     with pytest.raises(OracleError, match=r"pictures of \[1, 8, 8, 3\]"):
         sealed.answer(np.zeros((1, 8, 8, 3), dtype=np.uint8))
     with pytest.raises(OracleError, match=r"expected \(1\.\.64"):

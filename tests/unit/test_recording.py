@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dabench.contract.access import Recorder
-from dabench.engine.recording import BoardRecorder, class_histogram
+from dabench.engine.recording import BoardRecorder, class_histogram, confusion_figure
 from dabench.protocols.streams.recorder import StreamRecorder
 
 
@@ -84,3 +86,11 @@ def test_a_method_records_at_the_streams_step() -> None:
     recorder.put("loss", 35, 3.0)
     assert notes.begun == [12]
     assert notes.kept == [("loss", 12, 2.0), ("loss", 20, 3.0)]
+
+
+def test_class_names_in_any_script_and_of_any_length_are_drawn_in_silence(tmp_path: Path) -> None:
+    names = ("猫", "x" * 500, "$\\frac{$", "a\x1b[31m", "unknown")
+    with warnings.catch_warnings(), BoardRecorder(tmp_path) as recorder:
+        warnings.simplefilter("error")
+        recorder._draw("confusion", confusion_figure(np.eye(5), names), 0)
+    assert [path.stat().st_size > 1000 for path in tmp_path.iterdir()] == [True]

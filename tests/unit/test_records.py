@@ -6,9 +6,10 @@ import errno
 import gc
 import json
 import os
-import subprocess
-import sys
 import tempfile
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,11 @@ import pytest
 
 from dabench.contract.types import Score
 from dabench.errors import StoreError
-from dabench.store.identity import column_key
+from dabench.store.identity import column_key, run_digest
 from dabench.store.reading import load_record
 from dabench.store.records import score_map, score_to_row
 from dabench.store.store import Store
 
-ROOT = Path(__file__).parents[2]
 SPEC = {
     "method": "usd",
     "protocol": "sf-osda",
@@ -45,28 +45,39 @@ SPEC = {
 }
 
 
-def record(run_id: str = "abc123", value: float | None = 0.5) -> dict[str, Any]:
+def record(name: str = "a", value: float | None = 0.5, **spec: Any) -> dict[str, Any]:
     rows = [score_to_row(Score("HOS", value, 10)), score_to_row(Score("HOS", None, 5, "held-out"))]
-    return {"run_id": run_id, "spec": SPEC, "scores": rows, "curves": []}
+    parts = {
+        "spec": SPEC | spec,
+        "versions": {"method": "1", "protocol": "1"},
+        "ids": {"data": name, "stream": "t", "source": "s"},
+    }
+    return {"run_id": run_digest(*parts.values()), **parts, "scores": rows, "curves": []}
+
+
+ID = record()["run_id"]
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="other processes are forks")
 
 
 def files(root: Path) -> list[str]:
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+    """Return what lies there, without the lock."""
+    paths = [p for p in root.rglob("*") if p.is_file() and p.name != ".lock"]
+    return sorted(str(p.relative_to(root)) for p in paths)
 
 
 def test_write_and_read_back(tmp_path: Path) -> None:
     store = Store(tmp_path)
     path = store.write(record(), {"adapt/id": np.arange(3), "held-out/id": np.arange(2)})
-    assert path == store.path("sf-osda", "digits", "abc123")
-    assert store.exists("sf-osda", "digits", "abc123")
+    assert path == store.path("sf-osda", "digits", ID)
     found = load_record(path)
-    assert (found["schema"], found["predictions"]) == (1, "abc123.npz")
+    assert store.finished("sf-osda", "digits", ID) == found
+    assert (found["schema"], found["predictions"]) == (1, f"{ID}.npz")
     assert score_map(found) == {"HOS": 0.5, "HOS/held-out": None}
     with np.load(path.with_name(found["predictions"])) as arrays:
         assert arrays["adapt/id"].tolist() == [0, 1, 2]
     assert files(tmp_path) == [
-        "records/sf-osda/digits/abc123.json",
-        "records/sf-osda/digits/abc123.npz",
+        f"records/sf-osda/digits/{ID}.json",
+        f"records/sf-osda/digits/{ID}.npz",
     ]
 
 
@@ -79,45 +90,56 @@ def test_full_precision_and_holes(tmp_path: Path) -> None:
 
 def test_a_second_record_supersedes_the_first(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for value in (0.1, 0.2, 0.3):
-        store.write(record(value=value), {"id": np.arange(2)})
+    for number in (1, 2, 3):
+        path = store.write(record(value=number / 10), {"id": np.full(2, number)})
     assert [score_map(found)["HOS"] for _, found in store.all()] == [0.3]
-    old = [
-        load_record(tmp_path / "records/superseded" / n) for n in ("abc123.json", "abc123.1.json")
-    ]
-    assert [score_map(found)["HOS"] for found in old] == [0.1, 0.2]
-    assert (tmp_path / "records/superseded/abc123.1.npz").is_file()
+    folder = tmp_path / "records/superseded"
+    assert sorted(p.name for p in path.parent.iterdir()) == [f"{ID}.json", f"{ID}.npz"]
+    places = [path, folder / f"{ID}.json", folder / f"{ID}.1.json"]
+    assert [score_map(load_record(p))["HOS"] for p in places] == [0.3, 0.1, 0.2]
+    arrays = [np.load(p.with_suffix(".npz"))["id"].tolist() for p in places]
+    assert arrays == [[3, 3], [1, 1], [2, 2]]
+
+
+def test_what_nobody_could_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=f"run {ID} makes no record: HOS is 2.5, not between"):
+        Store(tmp_path).write(record(value=2.5))
+    assert files(tmp_path) == []
+    Store(tmp_path).write(record(value=np.float64(0.5)))
+    assert len(list(Store(tmp_path).all())) == 1
 
 
 def test_supersede(tmp_path: Path) -> None:
     store = Store(tmp_path)
     path = store.write(record())
-    moved = store.supersede("abc123")
-    assert moved == tmp_path / "records" / "superseded" / "abc123.json"
+    moved = store.supersede(ID)
+    assert moved == tmp_path / "records" / "superseded" / f"{ID}.json"
     assert not path.exists()
     assert list(store.all()) == []
     with pytest.raises(StoreError, match="no run"):
-        store.find("abc123")
+        store.find(ID)
 
 
 def test_failed_runs_never_look_like_results(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    path = store.write_failed({"run_id": "abc123", "spec": SPEC}, "Traceback …")
-    assert path.name == "abc123.failed.json"
+    path = store.write_failed({"run_id": ID, "spec": SPEC}, "Traceback …")
+    assert path.name == f"{ID}.failed.json"
     assert list(store.all()) == []
-    assert not store.exists("sf-osda", "digits", "abc123")
-    assert store.find("abc") == path
+    assert store.finished("sf-osda", "digits", ID) is None
+    assert store.find(ID[:5]) == path
     done = store.write(record())
-    assert store.find("abc") == done
+    assert store.find(ID[:5]) == done
     assert not path.exists()
 
 
 def test_find_by_prefix(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    paths = [store.write(record(name)) for name in ("abc1", "abc2")]
-    assert store.find("abc2") == paths[1]
-    with pytest.raises(StoreError, match="fits 2 runs"):
-        store.find("abc")
+    paths = [store.write(record(str(number))) for number in range(17)]
+    assert store.find(paths[1].stem[:12]) == paths[1]
+    first = [path.name[0] for path in paths]
+    twice = next(sign for sign in first if first.count(sign) > 1)
+    with pytest.raises(StoreError, match=f"fits {first.count(twice)} runs"):
+        store.find(twice)
     with pytest.raises(StoreError, match="no run ''"):
         store.find("")
 
@@ -165,15 +187,13 @@ def test_reading_at_once_leaves_the_collector_as_it_was(tmp_path: Path) -> None:
 
 def test_files_come_in_a_fixed_order(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for name in ("b2", "a1", "c3"):
-        store.write(record(name))
-        store.write(record(f"{name}-x") | {"spec": SPEC | {"dataset": "alpha"}})
-    store.supersede(store.write(record("d4")).stem)
+    names = sorted(store.write(record(name)).name for name in "abc")
+    others = sorted(store.write(record(name, dataset="alpha")).name for name in "abc")
+    store.supersede(store.write(record("d")).stem)
     (store.records / ".hidden").mkdir()
     (store.records / "notes.txt").write_text("no folder")
     found = [path.relative_to(store.records / "sf-osda").as_posix() for path, _ in store.all()]
-    first = [f"alpha/{name}-x.json" for name in ("a1", "b2", "c3")]
-    assert found == [*first, *(f"digits/{name}.json" for name in ("a1", "b2", "c3"))]
+    assert found == [*(f"alpha/{name}" for name in others), *(f"digits/{name}" for name in names)]
     assert len(list(store.all("sf-*", "digits"))) == 3
     assert list(store.all("sf-uda")) == []
 
@@ -223,41 +243,100 @@ def test_column_ignores_method_and_seed() -> None:
         assert column_key(SPEC | {name: value}) != column_key(SPEC)
 
 
-WRITER = """
-import json, sys
-import numpy as np
-from pathlib import Path
-from dabench.store.store import Store
-store, spec, who = Store(Path(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3]
-for i in range(40):
-    big = {"note": who * 20000, "spec": spec, "scores": [], "who": who}
-    store.write({"run_id": f"own-{who}-{i}", **big}, {"id": np.arange(2000)})
-    store.write({"run_id": f"shared-{i}", **big}, {"id": np.arange(2000)})
-"""
+WRITERS = "abcdefgh"
 
 
+def fork(work: Callable[[], None]) -> int:
+    """Do something in a process of its own; return its id."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def write_many(root: Path, who: str) -> None:
+    """Write eight runs of one's own, and four that all write, twice."""
+    for i in range(8):
+        for name in (f"own-{who}-{i}", f"shared-{i % 4}"):
+            mine = {"note": who * 20000, "who": who}
+            Store(root).write(record(name) | mine, {"who": np.full(2000, ord(who))})
+
+
+@needs_fork
 @pytest.mark.timeout(120)
-def test_two_processes_at_once_stay_whole(tmp_path: Path) -> None:
+def test_eight_processes_at_once_lose_nothing(tmp_path: Path) -> None:
+    """What any of them wrote is in its place or superseded, each beside its own predictions."""
     store = Store(tmp_path)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), json.dumps(SPEC), who], env=environment
-        )
-        for who in "ab"
-    ]
-    while any(writer.poll() is None for writer in writers):
+    writers = [fork(partial(write_many, tmp_path, who)) for who in WRITERS]
+    codes: dict[int, int] = {}
+    while len(codes) < len(writers):
         for path, found in store.all():
             assert found["note"] == found["who"] * 20000
             assert found["run_id"] == path.stem
-        assert [p for p in store.problems if "damaged" in p] == []
-    assert [writer.returncode for writer in writers] == [0, 0]
-    found = {path.stem: one for path, one in store.all()}
-    assert len(found) == 120
-    for path in tmp_path.rglob("*"):
-        assert path.suffix in ("", ".json", ".npz")
-        if path.suffix == ".npz":
-            with np.load(path) as arrays:
-                assert len(arrays["id"]) == 2000
-        elif path.suffix == ".json":
-            assert json.loads(path.read_text())["schema"] == 1
+        assert store.problems == []
+        ended = [os.waitpid(child, os.WNOHANG) for child in writers if child not in codes]
+        codes |= {child: os.waitstatus_to_exitcode(status) for child, status in ended if child}
+    assert set(codes.values()) == {0}
+    assert len(list(store.all())) == 8 * 8 + 4
+    superseded = list((store.records / "superseded").glob("*.json"))
+    assert len(superseded) == 8 * 8 - 4
+    written: Counter[tuple[str, str]] = Counter()
+    for path in [*superseded, *(path for path, _ in store.all())]:
+        found = load_record(path)
+        written[found["who"], found["ids"]["data"]] += 1
+        moved = path.parent.name == "superseded"
+        beside = path.with_suffix(".npz") if moved else path.with_name(found["predictions"])
+        with np.load(beside) as arrays:
+            assert arrays["who"].tolist() == [ord(found["who"])] * 2000
+    shared = {(who, f"shared-{i}"): 2 for who in WRITERS for i in range(4)}
+    assert written == {(w, f"own-{w}-{i}"): 1 for w in WRITERS for i in range(8)} | shared
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {"", ".json", ".npz"}
+
+
+def killed_at(step: int, root: Path) -> bool:
+    """Write a second record in a process that dies at that step; return whether it died."""
+    left = step
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os._exit(9)
+            return real(*args, **kwargs)
+
+        return call
+
+    def work() -> None:
+        for name in ("replace", "link", "unlink", "fsync", "mkdir", "open", "chmod"):
+            setattr(os, name, counted(getattr(os, name)))
+        Store(root).write(record(value=0.2), {"id": np.full(3, 2)})
+
+    return os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1]) == 9
+
+
+@needs_fork
+def test_a_run_keeps_its_place_wherever_a_second_write_is_killed(tmp_path: Path) -> None:
+    """The table has one of the two, beside its own predictions, and the next write works."""
+    seen = []
+    for step in range(100):
+        root = tmp_path / str(step)
+        Store(root).write(record(value=0.1), {"id": np.full(3, 1)})
+        died = killed_at(step, root)
+        ((path, found),) = Store(root).all()
+        number = round(10 * (score_map(found)["HOS"] or 0))
+        with np.load(path.with_name(found["predictions"])) as arrays:
+            assert arrays["id"].tolist() == [number] * 3
+        seen.append(number)
+        if not died:
+            break
+        Store(root).write(record(value=0.3), {"id": np.full(3, 3)})
+        assert [score_map(found)["HOS"] for _, found in Store(root).all()] == [0.3]
+    assert seen == sorted(seen)
+    assert set(seen) == {1, 2}
+    assert 10 < len(seen) < 100

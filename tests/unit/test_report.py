@@ -134,7 +134,7 @@ def test_damaged_files_cost_charts_and_not_the_report(
     assert "Confusion" not in text
     path.write_text(path.read_text().replace('"init"', '"other"'))
     assert main(["report", str(path), "--results", str(tmp_path)]) == 2
-    assert "its spec lacks init; delete it and run again" in capsys.readouterr().err
+    assert "it has no spec.init; delete it and run again" in capsys.readouterr().err
 
 
 def png() -> bytes:

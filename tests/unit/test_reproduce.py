@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from dabench.cli.main import main
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec, resolve
 from dabench.errors import StoreError
+from dabench.store.identity import run_digest
 from dabench.store.reading import load_record
 from dabench.store.records import Record
 from dabench.store.store import Store
@@ -27,11 +30,13 @@ Edit = Callable[[Record], None]
 
 def record_of(spec: RunSpec) -> Record:
     rows = [{"metric": m, "value": v, "n": 4, "segment": s, "at": 0} for m, v, s in SCORES]
+    ids = {"data": "d", "stream": "t", "source": "s"}
+    versions = {"dabench": "1", "method": "1", "protocol": "1", "torch": "2.15.0"}
     return {
-        "run_id": "aa11",
+        "run_id": run_digest(spec.to_dict(), versions, ids),
         "spec": spec.to_dict(),
-        "ids": {"data": "d", "stream": "t", "source": "s"},
-        "versions": {"dabench": "1", "method": "1", "protocol": "1", "torch": "2.15.0"},
+        "ids": ids,
+        "versions": versions,
         "environment": {"device": "cpu", "threads": spec.threads, "git_commit": "abc"},
         "scores": rows,
         "curves": [{**rows[0], "at": epoch} for epoch in (1, 2)],
@@ -64,12 +69,17 @@ def again(
             seen.append(asked)
             record = copy.deepcopy(record_of(asked))
             edit(record)
+            parts = (record[name] for name in ("spec", "versions", "ids"))
+            record["run_id"] = run_digest(*parts)
             return Store(chosen.results).write(record, arrays | changed)
 
         monkeypatch.setattr(dabench.cli.reproduce, "_again", run)
-        code = main(["reproduce", "aa", "--results", str(store.root), *words])
+        code = main(["reproduce", path.stem[:6], "--results", str(store.root), *words])
         assert path.read_bytes() == before
-        assert sorted(p.name for p in path.parent.iterdir()) == ["aa11.json", "aa11.npz"]
+        assert sorted(p.name for p in path.parent.iterdir()) == [
+            f"{path.stem}.json",
+            f"{path.stem}.npz",
+        ]
         return code, capsys.readouterr().out, seen[0]
 
     return call
@@ -131,6 +141,41 @@ def test_another_version_is_expected_to_differ(again: Any, kind: str, name: str)
     assert f"as expected: the record is of version 1 of {name}, and this is version 2" in out
 
 
+def test_other_data_are_another_run_whatever_their_scores(again: Any) -> None:
+    code, out, _ = again(lambda record: record["ids"].update(data="e"))
+    assert code == 1
+    assert "0 of 3 scores differ" in out
+    assert "another run with equal results; what differs: data (d then, e now)" in out
+    assert re.search(r"^run id: [0-9a-f]{16} then, [0-9a-f]{16} now$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda r: r["spec"].update(epochs="x"), "its spec.epochs is 'x', not a whole number"),
+        (lambda r: r["spec"].update(batch_size=-5), "its spec.batch_size is -5"),
+        (lambda r: r["spec"].update(batch_size=9), "do not give its run id: edited by hand"),
+        (lambda r: r["scores"][0].update(value=0.9), "its checksum is not that"),
+    ],
+)
+def test_an_edited_record_is_not_run(
+    spec: RunSpec, tmp_path: Path, edit: Edit, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Store(tmp_path).write(record_of(spec))
+    record = json.loads(path.read_text())
+    edit(record)
+    path.write_text(json.dumps(record))
+    assert main(["reproduce", path.stem, "--results", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_marks_that_the_code_would_not_give_are_named(again: Any) -> None:
+    code, out, _ = again(lambda record: record.update(reconstruction=True, extras=["buffer"]))
+    assert code == 0
+    assert "differs: extras (None then, ['buffer'] now)" in out
+    assert "differs: reconstruction (None then, True now)" in out
+
+
 def test_threads_of_the_command_line(again: Any, spec: RunSpec) -> None:
     code, out, asked = again(lambda record: None, "--threads", "2")
     assert code == 0
@@ -151,7 +196,7 @@ def test_scores_of_one_side_alone(spec: RunSpec) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda r: r.update(failed=True), "run aa11 failed: it has no scores"),
+        (lambda r: r.update(failed=True), "failed: it has no scores"),
         (lambda r: r.update(spec=None), "has no spec"),
         (lambda r: r["spec"].pop("freeze"), "its spec lacks freeze, which this version needs"),
         (lambda r: r["spec"].update(warp=1), "its spec has warp, which this version does not"),

@@ -173,11 +173,16 @@ def test_a_failed_run_can_be_run_again(
 
 
 @pytest.mark.usefixtures("small")
-def test_ctrl_c_leaves_nothing_half_written(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_leaves_nothing_half_written(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    exit_code: int,
 ) -> None:
     def interrupt(*args: Any) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr(registry.method("usd"), "training_step", interrupt)
     before = signal.getsignal(signal.SIGINT)
@@ -186,7 +191,7 @@ def test_ctrl_c_leaves_nothing_half_written(
         assert signal.getsignal(signal.SIGINT) is before  # Lightning switches Ctrl-C off
     finally:
         signal.signal(signal.SIGINT, before)
-    assert code == 130
+    assert code == exit_code
     assert out == ""
     assert "Traceback" not in err
     assert not [p for p in (tmp_path / "results" / "records").rglob("*") if p.is_file()]
@@ -270,3 +275,36 @@ def test_images_without_dense_labels(run: Run, small: None) -> None:
     assert code != 0
     for part in ("online-seg needs a segmentation data set", "digits is classification"):
         assert part in the_line(err)
+
+
+@pytest.mark.parametrize(
+    ("share", "held_out", "parts"),
+    [
+        ("0", "0.3", ("comes to 0 private images", "UNK and HOS would be holes; give more")),
+        ("0.0001", "0.3", ("comes to 0 private images",)),
+        ("0.9999", "0.3", ("takes", "give 0.", "or leave it out to keep all")),
+        ("0.02", "0.8", ("none of them to adapt on",)),
+    ],
+)
+def test_a_share_of_private_images_that_cannot_be_had(
+    run: Run, small: None, share: str, held_out: str, parts: tuple[str, ...]
+) -> None:
+    """What counts is how many images come out: one at .02, and that is held out."""
+    options = ("--protocol.unknown_share", share, "--protocol.held_out", held_out)
+    code, _, err = run("--method", "source", "--protocol", "sf-osda", *options)
+    line = the_line(err)
+    assert code == 2
+    assert f"--protocol.unknown_share {share} " in line
+    assert all(part in line for part in parts)
+
+
+def test_the_largest_share_is_named_and_can_be_had(tiny: DomainData) -> None:
+    protocol = registry.protocol("sf-osda")
+    reason = protocol(unknown_share=0.9).is_valid(tiny)
+    most = float(reason.partition("; give ")[2].partition(" or less")[0])
+    assert protocol(unknown_share=most).is_valid(tiny) is None
+    assert protocol(unknown_share=most + 0.02).is_valid(tiny) is not None
+    plan = protocol(unknown_share=0.25, held_out=0).plan(tiny, 8, 0)
+    assert protocol(unknown_share=0.25, held_out=0).is_valid(tiny) is None
+    truth = plan.truth["adapt"]
+    assert abs(np.mean(truth == plan.task.num_classes) - 0.25) < 0.02

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gzip
 import http.server
 import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,6 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
 import torch
-import uvicorn
 from fastapi.testclient import TestClient
 
 from dabench.cli.main import main
@@ -31,6 +34,7 @@ from dabench.contract.types import Task
 from dabench.errors import ConfigError, OracleError
 from dabench.oracle.answer_forms import AnswerForm, OracleInfo, Unreachable
 from dabench.oracle.client import OracleClient
+from dabench.oracle.connections import Connection, Server
 from dabench.oracle.http import Http
 from dabench.oracle.in_process import InProcess
 from dabench.oracle.server import create_app, serve
@@ -194,18 +198,16 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def served() -> Iterator[Callable[[Any], str]]:
     """Serve answerers from threads; stop them after the test."""
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+    running: list[tuple[Server, threading.Thread]] = []
 
     def start(answerer: Any, **limits: int) -> str:
-        app = create_app(answerer, TOKEN, **limits)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-        thread = threading.Thread(target=server.run, daemon=True)
+        server = Server(create_app(answerer, TOKEN, **limits))
+        listener = socket.create_server(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         running.append((server, thread))
-        wait = threading.Event()
-        while not server.started:
-            wait.wait(0.01)
-        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        return url
 
     yield start
     for server, thread in running:
@@ -245,6 +247,155 @@ def test_a_wrong_token(served: Callable[[Any], str], fake: Fake) -> None:
     # refused before the body is read: a connection that closes so may lose the reason
     with pytest.raises(OracleError, match=r"DABENCH_ORACLE_TOKEN|does not answer"):
         there.answer(np.zeros((64, 8, 8, 3), dtype=np.uint8))
+
+
+# --- clients that hold a connection open
+
+
+HEAD = (
+    f"POST /v1/answers HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    f"Content-Type: application/octet-stream\r\nX-Shape: 1,8,8,3\r\nContent-Length: {SIZE}\r\n\r\n"
+).encode()
+REFUSED = HEAD.replace(TOKEN.encode(), b"wrong")
+
+
+def connected(url: str, begin: bytes) -> socket.socket:
+    """Send the beginning of a question."""
+    client = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20)
+    client.sendall(begin)
+    return client
+
+
+def seconds_until_closed(client: socket.socket, drip: bytes = b"") -> float:
+    """Wait until the server closes, sending a little now and then."""
+    start = time.monotonic()
+    client.settimeout(0.05)
+    with client:
+        while time.monotonic() < start + 20:
+            try:
+                if not client.recv(1000):
+                    break
+                continue
+            except TimeoutError:
+                pass
+            except OSError:
+                break
+            try:
+                client.sendall(drip)
+            except OSError:
+                break
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip", "least"),
+    [
+        (b"", b"", 0.3),
+        (b"GET /v1/source HTTP/1.1\r\nX-", b"", 0.3),
+        (b"GET /v1/source HTTP/1.1\r\nX-", b"a", 0.3),
+        (HEAD, b"", 0.8),
+        (HEAD, b"\0", 0.8),
+        (REFUSED, b"\0", 0.3),
+        (HEAD + b"\0" * SIZE, b"", 0.3),
+        (HEAD + b"\0" * SIZE + HEAD, b"\0", 0.8),
+    ],
+)
+def test_who_does_not_end_his_question_is_cut_off(
+    served: Callable[[Any], str],
+    fake: Fake,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    begin: bytes,
+    drip: bytes,
+    least: float,
+) -> None:
+    monkeypatch.setattr(Connection, "seconds", {"head": 0.3, "body": 0.8})
+    assert least - 0.05 <= seconds_until_closed(connected(served(fake), begin), drip) < least + 1.5
+    assert capfd.readouterr().err == ""
+
+
+def test_who_waits_for_an_answer_is_not_cut_off(
+    served: Callable[[Any], str], fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "seconds", {"head": 0.1, "body": 0.1})
+    answer = fake.answer
+    monkeypatch.setattr(fake, "answer", lambda images: (time.sleep(0.5), answer(images))[1])
+    there = Http(served(fake), TOKEN)
+    assert there.answer(np.full((1, 8, 8, 3), 255, dtype=np.uint8)).tolist() == [[1, 0]]
+
+
+def test_who_it_is_is_said_while_others_wait(served: Callable[[Any], str], fake: Fake) -> None:
+    free = threading.Event()
+    fake.answer = lambda images: (free.wait(20), np.ones((1, 2)) / 2)[1]  # type: ignore[method-assign,func-returns-value]
+    url = served(fake)
+    waiting = [connected(url, HEAD + b"\0" * SIZE) for _ in range(45)]  # more than worker threads
+    try:
+        assert Http(url, TOKEN, timeout=5).info == INFO
+    finally:
+        free.set()
+        for client in waiting:
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+            client.close()
+
+
+def test_a_body_that_breaks_off_is_no_bug(
+    served: Callable[[Any], str], fake: Fake, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = served(fake)
+    for _ in range(5):
+        connected(url, HEAD + b"\0").close()
+    assert Http(url, TOKEN).answer(np.zeros((1, 8, 8, 3), dtype=np.uint8)).shape == (1, 2)
+    assert capfd.readouterr().err == ""
+
+
+CROWDED = """
+import resource, sys
+import numpy as np
+from dabench.contract.signals import end_of, terminable
+from dabench.oracle.answer_forms import OracleInfo
+from dabench.oracle.server import serve
+
+class Fake:
+    info = OracleInfo("model1", ("a", "b"), 8, "soft", True)
+    def answer(self, images):
+        return np.full((len(images), 2), 0.5, dtype=np.float32)
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+try:
+    with terminable():
+        serve(Fake(), port=0, token=sys.argv[1], ready=lambda url: print(url, flush=True))
+except KeyboardInterrupt as stop:
+    sys.exit(end_of(stop)[1])
+"""
+
+
+def test_more_clients_than_file_descriptors() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CROWDED, TOKEN],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        clients = []
+        try:
+            url = server.stdout.readline().strip()
+            asked = connected(url, HEAD)  # let in: nobody takes its place
+            clients.append(asked)
+            clients += [connected(url, b"GET / HTTP/1.1\r\nX-") for _ in range(260)]
+            there = Http(url, TOKEN, timeout=5)
+            assert there.answer(np.zeros((3, 8, 8, 3), dtype=np.uint8)).tolist() == [[0.5, 0.5]] * 3
+            asked.sendall(b"\0" * SIZE)
+            assert asked.recv(1000).startswith(b"HTTP/1.1 200")
+            clients.append(connected(url, HEAD))  # held open
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 143
+        for client in clients:
+            client.close()
+        assert server.stderr.read() == ""
 
 
 # --- the client and servers that are none
@@ -300,7 +451,27 @@ ABOUT = INFO.to_dict() | {"batch_limit": 64}
     [
         ((200, {}, b"<html>"), OracleError, "no JSON"),
         ((200, {}, b"[1]"), OracleError, "no JSON object"),
-        ({k: v for k, v in ABOUT.items() if k != "classes"}, OracleError, "classes = 'None'"),
+        ({k: v for k, v in ABOUT.items() if k != "classes"}, OracleError, "classes = None"),
+        (ABOUT | {"classes": ["a", "a"]}, OracleError, r"classes = \['a', 'a'\]"),
+        (ABOUT | {"classes": ["a", ""]}, OracleError, "classes = "),
+        (ABOUT | {"classes": []}, OracleError, "classes = "),
+        (ABOUT | {"image_size": 0}, OracleError, "image_size = 0"),
+        (ABOUT | {"image_size": 2**20}, OracleError, "image_size = 1048576"),
+        (ABOUT | {"val_accuracy": 7}, OracleError, "val_accuracy = 7"),
+        (ABOUT | {"val_accuracy": -0.1}, OracleError, "val_accuracy = -0.1"),
+        (ABOUT | {"val_accuracy": float("nan")}, OracleError, "val_accuracy = nan"),
+        (ABOUT | {"train_seconds": -1}, OracleError, "train_seconds = -1"),
+        (ABOUT | {"train_seconds": 10**400}, OracleError, "train_seconds = 1000"),
+        (ABOUT | {"id": [[[[[[[[[[1]]]]]]]]]]}, OracleError, r"id = \[{7}\.\.\.\]"),
+        (ABOUT | {"batch_limit": [1] * 999}, OracleError, r"batch_limit is \[1, 1, .*\.\.\."),
+        ((200, {}, b"[" * 10**6), OracleError, "no JSON"),
+        ((200, {}, b'{"id":' * 10**5), OracleError, "no JSON"),
+        ((200, {}, b'{"batch_limit": ' + b"9" * 10**5 + b"}"), OracleError, "no JSON"),
+        ((200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 10**7)), OracleError, "no JSON"),
+        ((404, {}, b'{"detail": ' + b"[" * 10**5), OracleError, "404"),
+        ((404, {}, b'{"detail": [{"msg": "x"}]}'), OracleError, '404: {"detail"'),
+        ((200, {f"X-{i}": "a" for i in range(200)}, b"{}"), OracleError, "speak HTTP"),
+        ((200, {"X-Long": "a" * 70_000}, b"{}"), OracleError, "does not speak HTTP .LineTooLong"),
         (ABOUT | {"id": "../x"}, OracleError, "id = '../x'"),
         (ABOUT | {"batch_limit": 0}, OracleError, "batch_limit is 0"),
         ((403, {}, b""), OracleError, "refuses the token"),
@@ -335,6 +506,12 @@ ROW = np.array([0.5, 0.5], dtype="<f4").tobytes()
         ((200, {"X-Shape": "1,2"}, ROW + b"x"), OracleError, "longer than 8 bytes"),
         ((200, {"X-Shape": "2,1"}, ROW), OracleError, "'2,1'; expected float32 of shape '1,2'"),
         ((200, {}, ROW), OracleError, "of shape ''"),
+        ((200, {"Transfer-Encoding": "chunked"}, b"zz\r\n"), Unreachable, "IncompleteRead"),
+        (
+            (200, {"Transfer-Encoding": "chunked"}, b"-5\r\n" + b"x" * 10**6),
+            OracleError,
+            "longer than 8 bytes",
+        ),
         ((422, {}, b'{"detail": "pictures are 8"}'), OracleError, "422: pictures are 8"),
         ((503, {}, b'{"detail": "busy"}'), Unreachable, "503: busy"),
     ],
@@ -361,12 +538,44 @@ def test_nobody_there(liar: Callable[[Any], str], served: Callable[[Any], str]) 
 
 
 def test_a_silent_server() -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(Unreachable, match=r"timed out|Timeout"):
             Http(url, TOKEN, timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
+def test_a_server_that_takes_its_time(begin: bytes, drip: bytes) -> None:
+    def serve_slowly() -> None:
+        client, _ = listener.accept()
+        with client, contextlib.suppress(OSError):
+            client.sendall(begin)
+            while time.monotonic() < start + 20:
+                client.sendall(drip)
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        start = time.monotonic()
+        threading.Thread(target=serve_slowly, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"no whole answer in 0\.4 s, timed out"):
+            Http(url, TOKEN, timeout=0.4)
+        assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/ä b", "http://a..b:1"])
+def test_an_address_that_cannot_be_sent(url: str) -> None:
+    with pytest.raises(OracleError, match="check the address"):
+        Http(url, TOKEN, timeout=1)
 
 
 @pytest.mark.parametrize(
@@ -407,10 +616,12 @@ def test_serve_source(tmp_path: Path) -> None:
             found = there.answer(np.zeros((2, 32, 32, 3), dtype=np.uint8))
             assert found.shape == (2, 10)
             assert (found[0] == found[1]).all()
+            held = connected(url, HEAD.replace(TOKEN.encode(), token.encode()))
         finally:
             server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 130
-        assert "Traceback" not in server.stderr.read()
+        assert server.wait(10) == 130
+        held.close()
+        assert server.stderr.read() == "interrupted; the source model is served no longer\n"
 
 
 @pytest.mark.parametrize(

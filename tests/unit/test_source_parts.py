@@ -25,7 +25,7 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import DensePlan, Outcome, Run, StreamPlan
 from dabench.contract.types import Kind, Prediction, Score, Task
 from dabench.engine.run import execute
-from dabench.errors import CacheError, ConfigError, TrainingError
+from dabench.errors import ConfigError, TrainingError
 from dabench.networks.dense import build_segmenter, upsample
 from dabench.source_models import loading
 from dabench.source_models.parts import SourceParts, parts_key, source_batches
@@ -165,12 +165,26 @@ def test_a_broken_contract_is_named(make: Any, tmp_path: Path, harm: str, messag
     assert not list(tmp_path.rglob("parts.pt"))
 
 
-def test_a_damaged_file_is_named(make: Any, tmp_path: Path) -> None:
-    make()(Second())
+@pytest.mark.parametrize("damage", ["empty", "noise", "weights", "nan", "shapes"])
+def test_a_damaged_file_is_named_and_made_again(
+    make: Any, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = make()(Second())
     (path,) = tmp_path.glob("sources/*/parts.pt")
-    path.write_bytes(b"noise" * 50)
-    with pytest.raises(CacheError, match=r"parts\.pt.*delete the file"):
-        make()(Second())
+    saved = torch.load(path, weights_only=True)
+    state = saved["state_dict"]
+    if damage == "weights":
+        torch.save(saved | {"state_dict": state | {"bias": state["bias"] + 1}}, path)
+    elif damage in ("nan", "shapes"):
+        del saved["checksum"]  # as in files of older versions
+        bias = {"nan": state["bias"] * float("nan"), "shapes": state["bias"][:-1]}[damage]
+        torch.save(saved | {"state_dict": {"weight": state["weight"] * 2, "bias": bias}}, path)
+    else:
+        path.write_bytes({"empty": b"", "noise": b"noise" * 50}[damage])
+    again = make()(Second())
+    assert f"cached source parts of Second {path} cannot be used" in caplog.text
+    assert same(first, again)
+    assert path.with_name("parts.pt.damaged").is_file()
 
 
 def test_classification_batches(tiny: DomainData) -> None:

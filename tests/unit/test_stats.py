@@ -142,7 +142,10 @@ def test_disagreeing_ids_refuse_the_cell() -> None:
     frame = table(records)
     usd = line(frame, "usd")
     assert pd.isna(usd["mean"])
-    assert usd["note"] == "refused; seed 1: source id differs in this column"
+    assert usd["note"] == (
+        "refused; seed 1: source id differs in this column; see usd1.json; "
+        "'dabench store retire' takes old ones out"
+    )
     assert line(frame, "source")["mean"] == 0.5
 
 
@@ -154,7 +157,10 @@ def test_without_source_nobody_is_right() -> None:
 
 def test_two_records_of_a_seed_refuse_the_cell() -> None:
     frame = table([record("usd", 0, 0.7), record("usd", 0, 0.8, threads=2)])
-    assert line(frame, "usd")["note"] == "refused; seed 0 has 2 records"
+    assert line(frame, "usd")["note"] == (
+        "refused; seed 0 has 2 records, of other threads: 1, 2; see usd0.json, usd0.json; "
+        "'dabench store retire' takes old ones out"
+    )
 
 
 def test_a_hole_stays_a_hole() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from dabench.contract.access import TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
-from dabench.engine import stream
+from dabench.engine import fit, stream
 from dabench.engine.stream import StreamLog, run_stream
 from dabench.errors import TrainingError
 
@@ -25,6 +26,37 @@ def test_the_clock_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert order == [device, "clock"]
     stream.synchronised_clock(torch.device("cpu"))
     assert order == [device, "clock", "clock"]
+
+
+def test_an_apple_gpu_is_waited_for_and_its_random_numbers_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[bool] = []
+    held = [torch.arange(4, dtype=torch.uint8)]
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append(True))
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: held[0].clone())
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: held.__setitem__(0, state))
+    stream.synchronised_clock(torch.device("mps"))
+    assert waited == [True]
+    assert "mps" not in stream._random_state()
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    state = stream._random_state()
+    held[0] = torch.zeros(4, dtype=torch.uint8)
+    stream._restore_random_state(state)
+    assert held[0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "which"),
+    [("cpu", "cpu", 1), ("cuda", "cuda", 1), ("cuda:1", "cuda", [1]), ("mps", "mps", 1)],
+)
+def test_lightning_is_told_the_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, kind: str, which: Any
+) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(lightning, "Trainer", lambda **options: told.update(options))
+    fit.build_trainer(1, device, [])
+    assert (told["accelerator"], told["devices"]) == (kind, which)
 
 
 class Slow(OnlineMethod):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from dabench.cli.main import main
 from dabench.cli.sweep_view import ProgressView, duration
 from dabench.config.settings import Settings
 from dabench.config.spec import resolve
+from dabench.store.identity import run_digest
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.loop import Tally, run_jobs
@@ -38,15 +41,19 @@ class Scripted:
     def wait(self, seconds: float) -> list[Stage | Ended]:
         job = self.under_way.pop(0)
         fate = self.fates.get(f"seed{job.spec.seed}")
-        if fate is KeyboardInterrupt:
-            raise KeyboardInterrupt
+        if isinstance(fate, signal.Signals):
+            os.kill(os.getpid(), fate)
         if fate is not None:
             return [Ended(job, 1.0, **fate)]
         spec = job.spec
-        record = {
-            "run_id": f"id{job.key[2:]}",
+        parts = {
             "spec": spec.to_dict(),
             "versions": versions_of(spec),
+            "ids": {"data": "d", "stream": "t", "source": "s"},
+        }
+        record = {
+            "run_id": run_digest(*parts.values()),
+            **parts,
             "cost": {"seconds": 7.0},
             "scores": [],
         }
@@ -139,12 +146,18 @@ def test_what_the_run_itself_has_recorded_stays(tmp_path: Path) -> None:
     assert "its own traceback" in path.read_text()
 
 
-def test_ctrl_c_says_what_is_left_and_the_next_call_goes_on(command: Any) -> None:
+@pytest.mark.parametrize(
+    ("number", "exit_code", "how"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_an_interruption_says_what_is_left_and_the_next_call_goes_on(
+    command: Any, number: signal.Signals, exit_code: int, how: str
+) -> None:
     words = ("--methods", "source", "--seeds", "0-4", *WORDS)
-    code, _, err, executor = command(*words, seed2=KeyboardInterrupt)
-    assert code == 130
+    code, _, err, executor = command(*words, seed2=number)
+    assert code == exit_code
     assert executor.closed
-    assert "2 done, 0 failed, 3 left" in err
+    assert f"{how}: 2 done, 0 failed, 3 left" in err
     assert "the same command goes on" in err
     code, _, _, executor = command(*words)
     assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from dabench.config.settings import Settings
 from dabench.config.spec import resolve
 from dabench.store.store import Store
+from dabench.sweep import local
 from dabench.sweep.executor import Ended
 from dabench.sweep.local import LocalExecutor
 from dabench.sweep.loop import Tally, run_jobs
@@ -32,7 +34,7 @@ def execute(spec, settings, notify):
     if spec.seed == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     notify("data", "d")
-    run_id = f"run-{spec.seed}"
+    run_id = f"{spec.seed:016x}"
     notify("run", run_id)
     if spec.seed == 1:
         raise TrainingError("loss is nan\\nat step 3")
@@ -42,8 +44,18 @@ def execute(spec, settings, notify):
     if spec.seed == 4:
         (settings.results / "pid").write_text(str(os.getpid()))
         time.sleep(600)
+    if spec.seed >= 6:
+        (settings.results / f"pid-{spec.seed}").write_text(str(os.getpid()))
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt as stop:
+            time.sleep(1 if spec.seed == 6 else 600)
+            (settings.results / f"kept-{spec.seed}").write_text(type(stop).__name__)
+            raise
     score = {"metric": "HOS", "value": 0.25, "n": 4, "segment": "all", "at": 0}
-    record = {"run_id": run_id, "spec": spec.to_dict(), "scores": [score]}
+    ids = {"data": "d", "stream": "t", "source": "s"}
+    record = {"run_id": run_id, "spec": spec.to_dict(), "scores": [score], "ids": ids}
+    record["versions"] = {"method": "1", "protocol": "1"}
     path = Store(settings.results).write(record)
     return SimpleNamespace(run_id=run_id, path=path, record=record, existed=False)
 """
@@ -98,8 +110,9 @@ def test_a_crash_stays_in_its_process_and_is_recorded(executor_of, tmp_path: Pat
     folder = results / "records" / "sf-osda" / "digits"
     unnamed = next(job.key for job in jobs if job.spec.seed == 3)
     assert {path.name for path in folder.iterdir()} == {
-        *("run-0.json", "run-5.json"),
-        *("run-1.failed.json", "run-2.failed.json", f"{unnamed}.failed.json"),
+        *(f"{seed:016x}.json" for seed in (0, 5)),
+        *(f"{seed:016x}.failed.json" for seed in (1, 2)),
+        f"{unnamed}.failed.json",
     }
 
 
@@ -135,6 +148,90 @@ def test_closing_ends_what_runs(executor_of, tmp_path: Path) -> None:  # type: i
     assert gone(pid)
     executor.close()  # more than once is fine
     assert not list((tmp_path / "results").glob("records/**/*.json"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_who_does_not_end_when_asked_is_killed(  # type: ignore[no-untyped-def]
+    executor_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_GRACE", 3.0)
+    executor, results = executor_of(2), tmp_path / "results"
+    for job in jobs_of("6,7", results):
+        executor.submit(job)
+    pids = [read_pid(results / f"pid-{seed}") for seed in (6, 7)]
+    start = time.monotonic()
+    executor.close()
+    assert 3.0 <= time.monotonic() - start < 10.0
+    assert all(gone(pid) for pid in pids)
+    assert (results / "kept-6").read_text() == "Terminated"
+    assert not (results / "kept-7").exists()
+
+
+def test_a_run_that_somebody_else_ends_is_named(executor_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    executor, results = executor_of(1), tmp_path / "results"
+    executor.submit(jobs_of("6", results)[0])
+    os.kill(read_pid(results / "pid-6"), signal.SIGTERM)
+    while not (events := [e for e in executor.wait(60) if isinstance(e, Ended)]):
+        pass
+    assert events[0].killed
+    assert "killed by SIGTERM" in str(events[0].error)
+
+
+TERMINATED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+import dabench.cli.sweep as command
+from dabench.config.settings import Settings
+from dabench.contract.signals import terminable
+from dabench.config.spec import RunSpec
+from dabench.sweep.local import LocalExecutor
+from dabench.sweep.plan import Job, SweepPlan
+
+def make_executor(settings, workers):
+    preload = ["dabench.sweep.worker"]
+    return LocalExecutor(settings, workers, "fake_runs_of_a_sweep:execute", preload)
+
+def when_ready(results, group):
+    while not (results / "pid-6").is_file():
+        time.sleep(0.05)
+    (os.killpg if group else os.kill)(os.getpid(), signal.SIGTERM)
+
+def main(results, to):
+    spec = RunSpec("source", "sf-osda", "digits", "a", "b", "source", "n", "none", 32, 1, 64, 1, 0,
+                   6, "cpu", 1, {}, {})
+    command.make_executor = make_executor
+    threading.Thread(target=when_ready, args=(results, to == "group"), daemon=True).start()
+    settings = Settings(results, None, results / "cache", progress=False)
+    with terminable():
+        return command._run(SweepPlan((Job(spec, "key"),), 0, 0), settings, 1)
+
+if __name__ == "__main__":  # the processes import this file too
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("to", ["parent", "group"])
+def test_sigterm_lets_the_runs_of_a_sweep_keep_what_they_have(tmp_path: Path, to: str) -> None:
+    (tmp_path / "fake_runs_of_a_sweep.py").write_text(FAKE)
+    (tmp_path / "parent.py").write_text(TERMINATED)
+    results = tmp_path / "results"
+    results.mkdir()
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "parent.py"), str(results), to],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, str(tmp_path)])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        start_new_session=True,
+    )
+    assert done.returncode == 143, done.stderr
+    assert "terminated: 0 done, 0 failed, 1 left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (results / "kept-6").read_text() == "Terminated"
+    assert gone(int((results / "pid-6").read_text()), 5)
+    assert not list(results.glob("records/**/*.json"))
 
 
 PARENT = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,9 @@ from dabench.board.page.run_charts import (
 )
 from dabench.board.page.stream_chart import Legend, draw_curves, stream_segments
 from dabench.board.page.texts import is_stream
+from dabench.errors import StoreError
 from dabench.store.records import Record
+from dabench.store.samples import read_arrays
 
 #: curves of a metric in one chart
 MOST_LINES = 8
@@ -85,9 +86,8 @@ def _arrays(path: Path, record: Record) -> tuple[dict[str, npt.NDArray[Any]], li
         return {}, []
     try:
         # only the name counts: the file lies beside the record
-        with np.load(path.with_name(Path(str(name)).name), allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}, []
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        return read_arrays(path.with_name(Path(str(name)).name)), []
+    except StoreError:
         return {}, [f"The predictions {name} are missing or damaged."]
 
 

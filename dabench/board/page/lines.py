@@ -155,7 +155,7 @@ def make_line(
         metric: the one that ranks.
         info: baselines, aliases, the upper bound and the metrics that rank.
     """
-    line = Line(-1, row, runs, _kind(row, info))
+    line = Line(-1, row, runs, _kind(row, runs, info))
     line.values = {n: v for n, c in cells.items() if (v := _value(c)) is not None}
     found = cells.get(metric) or next(iter(cells.values()), None)
     if found is None:
@@ -169,8 +169,8 @@ def make_line(
     return line
 
 
-def _kind(row: Row, info: MethodInfo) -> str:
-    if row.method == info.upper_bound:
+def _kind(row: Row, runs: list[Record], info: MethodInfo) -> str:
+    if info.is_bound(row.method, runs):
         return "bound"
     return "baseline" if row.method in info.baselines else "method"
 

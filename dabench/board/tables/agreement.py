@@ -11,6 +11,8 @@ from dabench.store.rows import Row
 #: what must be equal in a column, for each seed
 IDS = ("data", "stream", "source")
 Ids = tuple[str, ...]
+#: how many files a refusal names
+_NAMED = 4
 
 
 def seed_of(run: Record) -> int:
@@ -26,22 +28,41 @@ def ids_of(run: Record) -> Ids:
 
 
 def refusals(rows: Mapping[Row, list[Record]]) -> dict[Row, str]:
-    """Return why a row's cells are refused in their column ("" = they are not)."""
+    """Return why a row's cells are refused in their column, and the way out ("" = they are not)."""
     seen = {row: [(seed_of(run), ids_of(run)) for run in runs] for row, runs in rows.items()}
     wanted = _wanted(seen)
     notes = {}
     for row, found in seen.items():
         seeds = Counter(seed for seed, _ in found)
-        twice = [seed for seed, count in seeds.items() if count > 1]
-        problems = [f"seed {seed} has {seeds[seed]} records" for seed in sorted(twice)]
+        twice = {seed for seed, count in seeds.items() if count > 1}
+        strange = {seed for seed, ids in found if ids != wanted[seed]}
+        problems = [_repeated(seed, rows[row]) for seed in sorted(twice)]
         for seed, ids in sorted(found):
             if ids != wanted[seed]:
                 pairs = zip(IDS, ids, wanted[seed], strict=True)
                 differs = ", ".join(name for name, own, right in pairs if own != right)
                 problems.append(f"seed {seed}: {differs} id differs in this column")
         problems += _moved_defaults(rows[row])
-        notes[row] = "; ".join(["refused", *problems]) if problems else ""
+        blamed = [run for run in rows[row] if seed_of(run) in twice | strange]
+        ways = [_way_out(blamed)] if blamed else []
+        notes[row] = "; ".join(["refused", *problems, *ways]) if problems else ""
     return notes
+
+
+def _repeated(seed: int, runs: Sequence[Record]) -> str:
+    """Name the records of one seed, and what of the machine tells them apart."""
+    same = [run for run in runs if seed_of(run) == seed]
+    machine = {name: {str(run["spec"].get(name)) for run in same} for name in ("device", "threads")}
+    apart = [f"{n}: {', '.join(sorted(v))}" for n, v in machine.items() if len(v) > 1]
+    told = f", of other {' and '.join(apart)}" if apart else ""
+    return f"seed {seed} has {len(same)} records{told}"
+
+
+def _way_out(runs: Sequence[Record]) -> str:
+    """Name files, and the command that takes those out that are not wanted."""
+    names = [f"{run['run_id']}.json" for run in runs]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"see {', '.join(names[:_NAMED])}{more}; 'dabench store retire' takes old ones out"
 
 
 def _moved_defaults(runs: Sequence[Record]) -> list[str]:

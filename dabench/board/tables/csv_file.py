@@ -18,6 +18,7 @@ from dabench.store.files import write_atomically
 
 _PART = 10_000
 _SPECIAL = re.compile('[",\\r\\n]')
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+@-]")
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -38,6 +39,11 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_atomically(path, fill)
 
 
+def harmless(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula: ``'`` before a first ``= + - @``."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
 def _texts(values: pd.Series[Any]) -> list[str]:
     """Return a column's cells; counts (``..._n``) have no decimal point."""
     codes, different = pd.factorize(values)
@@ -49,4 +55,5 @@ def _texts(values: pd.Series[Any]) -> list[str]:
 
 def _cell(value: Any) -> str:
     text = repr(value) if isinstance(value, float) else str(value)
+    text = harmless(value) if isinstance(value, str) else text
     return f'"{text.replace(chr(34), chr(34) * 2)}"' if _SPECIAL.search(text) else text

@@ -201,7 +201,7 @@ def _head(found: Column, result: RowResult) -> tuple[Any, ...]:
         options_text({n: spec[n] for n in OPTIONAL_FIELDS if spec.get(n) is not None}),
         found.key,
         "last",
-        row.method == found.info.upper_bound,
+        found.info.is_bound(row.method, runs),
         result.target_tuned,
         found.alias_of(result),
         *(_distinct(part[:_SHOWN] for part in parts) for parts in zip(*ids, strict=True)),

@@ -7,7 +7,9 @@ import io
 import re
 from collections.abc import Callable
 
+from dabench.board.tables.csv_file import harmless
 from dabench.board.tables.wide import Cell, WideRow, WideTable
+from dabench.errors import one_line
 
 #: characters that LaTeX reads as commands -> what prints them
 _LATEX = {
@@ -19,23 +21,18 @@ _LATEX = {
 _HOLE = "–"
 
 
-def one_line(text: str) -> str:
-    """Return text on one line without control characters; what cannot be encoded is spelt out."""
-    whole = text.encode("utf-8", "backslashreplace").decode()
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", whole)
-
-
 def to_csv(table: WideTable) -> str:
     """Return mean and sd of each task as fractions at full precision; holes are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heads = [name for task in table.tasks for name in (task, f"{task} sd", f"{task} n")]
-    writer.writerow(["method", "reconstruction", "oracle", *map(one_line, heads), "average"])
+    titles = [harmless(one_line(head)) for head in heads]
+    writer.writerow(["method", "reconstruction", "oracle", *titles, "average"])
     for row in table.rows:
         values: list[float | None] = []
         for cell in row.cells:
             values += [cell.mean, cell.sd, cell.n] if cell else [None] * 3
-        line = [one_line(row.name), row.reconstruction, row.oracle, *values, row.average]
+        line = [harmless(one_line(row.name)), row.reconstruction, row.oracle, *values, row.average]
         writer.writerow(line)
     return text.getvalue()
 
