@@ -50,7 +50,7 @@ class CoTTA(OnlineMethod):
         loss: one-way (cross-entropy of the student to the teacher), or symmetric (the mean of both
             directions, the student alone learning: ImageNet in the authors' code).
         ema_decay: of the teacher's weights.
-        restore: probability that a weight goes back, per step.
+        restore: probability that a weight goes back, per step; .001 for ImageNet in their code.
         rho: weight of the batch in BatchNorm statistics; 1 = batch alone.
         grad_norm: normalisation of the gradient before the optimiser.
         max_norm: norm c of ``grad_norm``.

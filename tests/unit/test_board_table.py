@@ -125,6 +125,14 @@ def test_a_default_that_moved_refuses_the_row(made_run: Make) -> None:
     assert set(lines(more)["note"]) == {""}
 
 
+def test_a_start_of_another_version_is_a_row_of_its_own(made_run: Make) -> None:
+    records = [made_run("usd", 0, value, init="bn-target") for value in (0.7, 0.8)]
+    records[1]["versions"] = records[1]["versions"] | {"init": "2"}
+    found = lines(records)
+    assert found[["version", "mean"]].values.tolist() == [["1/1", 0.7], ["1/1/2", 0.8]]
+    assert set(found["note"]) == {""}
+
+
 def test_what_a_line_came_from(made_run: Make) -> None:
     records = runs(made_run, "usd", [0.7, 0.8])
     found = lines(records).loc["usd"]
