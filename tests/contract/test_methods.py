@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from dabench import registry
-from dabench.contract.access import Budget, Online, Recorder
+from dabench.contract.access import Budget, Online, Recorder, Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.protocol import Run
 from dabench.engine import fit as loops
@@ -50,6 +51,31 @@ def images_of(bench: Any, count: int = 8) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "protocol"), BLIND)
 def test_labels_do_not_matter(bench: Any, name: str, protocol: str) -> None:
     assert not bench(protocol).sees_labels(registry.method(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "protocol"), BLIND)
+def test_nothing_that_is_not_granted_matters(
+    bench: Any, fitted: Fitted, answers: Any, name: str, protocol: str
+) -> None:
+    """Other labels, source images and held-out pictures: the answers on the adapt set stand."""
+    plan, rng = bench(protocol).plan, np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (len(plan.parts["held-out"]), 32, 32, 3), dtype=np.uint8)
+    shown = rng.integers(0, 256, (len(plan.source.labels), 32, 32, 3), dtype=np.uint8)
+    hidden = dataclasses.replace(
+        plan,
+        truth={part: rng.permutation(values) for part, values in plan.truth.items()},
+        source=dataclasses.replace(
+            plan.source, images=shown, labels=rng.permutation(plan.source.labels)
+        ),
+        parts={**plan.parts, "held-out": Unlabelled(pictures, np.arange(len(pictures)))},
+    )
+    one = answers(fitted(name, protocol)[1])
+    two = answers(bench(protocol).run(registry.method(name), hidden))
+    assert one["held-out.confidence"] != two["held-out.confidence"]  # something did change
+    kept = [key for key in one if key.startswith("adapt.")]
+    assert kept
+    assert [key for key in kept if one[key] != two[key]] == []
 
 
 @pytest.mark.parametrize(("name", "protocol"), SEEING)

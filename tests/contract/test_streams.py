@@ -171,6 +171,37 @@ def test_the_future_does_not_matter(
         np.testing.assert_array_equal(before[:n], other.arrays[key][:n])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "protocol"), BLIND)
+def test_nothing_that_is_not_granted_matters(
+    outcome_of: Any, streams: Any, name: str, protocol: str
+) -> None:
+    """Other labels, source images, held-out pictures and later batches: the answers stand."""
+    plan, rng = streams(protocol).plan, np.random.default_rng(0)
+    images = np.array(plan.images[np.arange(len(plan.truth))])
+    images[plan.held_out] = rng.integers(0, 256, images[plan.held_out].shape)
+    *past, (under, rows) = plan.stream.segments
+    later = (*past, (under, rows[::-1].copy()))
+    hidden = dataclasses.replace(
+        plan,
+        truth=rng.permutation(plan.truth),
+        images=images,
+        stream=dataclasses.replace(plan.stream, segments=later),
+    )
+    if "fisher-images" not in registry.method(name)(**SHORT.get(name, {})).extras:
+        shown = rng.integers(0, 256, (len(plan.source.labels), 32, 32, 3), dtype=np.uint8)
+        source = dataclasses.replace(
+            plan.source, images=shown, labels=rng.permutation(plan.source.labels)
+        )
+        hidden = dataclasses.replace(hidden, source=source)
+    one, two = outcome_of(name, protocol), streams(protocol).run(build(name), hidden)
+    n = sum(len(part) for _, part in past)
+    assert n > 0
+    assert (one.arrays["stream.row"][n:] != two.arrays["stream.row"][n:]).any()
+    for key in ("stream.prediction", "stream.confidence"):
+        assert one.arrays[key][:n].tobytes() == two.arrays[key][:n].tobytes()
+
+
 @pytest.mark.parametrize(("name", "protocol"), GRADUAL)
 def test_same_seed_same_bytes(outcome_of: Any, streams: Any, name: str, protocol: str) -> None:
     torch.manual_seed(12345)  # whatever was drawn before must not matter
