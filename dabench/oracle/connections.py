@@ -40,7 +40,7 @@ class Connection(H11Protocol):
         if len(self.connections) > _most_connections():
             others = [c for c in self.connections if isinstance(c, Connection)]
             idle = [c for c in others if c._phase == "head" and not c.transport.is_closing()]
-            min(idle, key=lambda c: c._since).transport.abort()
+            min(idle, key=lambda c: c._since, default=self).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
