@@ -55,7 +55,8 @@ def hold_out(data: Labelled, share: float = 0.1) -> tuple[IntArray, IntArray]:
     A class with a single image keeps it for training.
 
     Raises:
-        DataError: no class has two images, so that nothing is left for validation.
+        DataError: no class has two images, so that nothing is left for validation, or fewer than
+            two images are left for training.
     """
     rng = np.random.default_rng(seed(0, "source", "hold-out"))
     val = [
@@ -63,10 +64,10 @@ def hold_out(data: Labelled, share: float = 0.1) -> tuple[IntArray, IntArray]:
         for rows in (np.flatnonzero(data.labels == c) for c in np.unique(data.labels))
     ]
     held = np.sort(np.concatenate(val))
-    if not len(held):
+    if not len(held) or len(data.labels) - len(held) < 2:
         raise DataError(
-            "no class of the source has more than one image, so none can be held out to validate "
-            "the source model; add source images"
+            f"the source has {len(data.labels)} image(s) of {len(val)} class(es): too few to train "
+            "on and to hold one out of a class that has two; add source images"
         )
     return np.setdiff1d(np.arange(len(data.labels)), held), held
 

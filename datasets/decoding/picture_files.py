@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 #: formats of Pillow that are no pixels of their own, or keep no record of the range of their values
@@ -79,10 +80,11 @@ def describe_left_out(
         read: the files that are read.
         among: the files that are looked at; None = all in the folder, at any depth.
     """
-    used = set(read)
+    used = {os.fspath(path) for path in read}
+    there = _files(folder) if among is None else map(os.fspath, among)
     out: dict[str, list[Path]] = {"elsewhere": [], "unreadable": []}
-    for path in sorted(folder.rglob("*") if among is None else among):
-        if path in used or path.suffix.lower() in _NOTES or path.is_dir():
+    for path in sorted(Path(name) for name in there if name not in used):
+        if path.suffix.lower() in _NOTES or path.is_dir():
             continue
         if path.name.startswith("._") or path.name in {".DS_Store", ".gitkeep", ".gitignore"}:
             continue
@@ -95,6 +97,11 @@ def describe_left_out(
     }
     total = len(used) + sum(map(len, out.values()))
     return [_line(files, total, folder, reasons[name]) for name, files in out.items() if files]
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for parent, _, names in os.walk(folder):
+        yield from (os.path.join(parent, name) for name in names)
 
 
 def _line(files: Sequence[Path], total: int, folder: Path, reason: str) -> str:

@@ -111,11 +111,18 @@ class FrameFolder:
             frames |= {pair.name: pair for pair in every}
         build = FrameBuild(self.name, domain.name, list(frames.values()), self.classes, (32, 64))
         title = one_line(f"checking {domain.name}")
+        same: dict[str, list[str]] = {}
         for pair in tqdm(build.frames, desc=title, disable=len(frames) <= QUIET or None):
             try:
-                build.decode(pair)
+                digest = build.decode(pair).digest.split()[0]  # of the image
+                same.setdefault(digest, []).append(pair.name)
             except DataError as error:
                 problems.append(f"domain '{domain.name}': {error}")
+        if twice := [" = ".join(sorted(names)[:3]) for names in same.values() if len(names) > 1]:
+            problems.append(
+                f"optional: domain '{domain.name}': {len(twice)} frame(s) twice, byte by byte: "
+                + ", ".join(twice[:3])
+            )
         return list(dict.fromkeys(problems))
 
     def _shape(self, height: int) -> tuple[int, int]:

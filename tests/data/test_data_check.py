@@ -161,9 +161,11 @@ def test_no_class_without_training_images() -> None:
     assert np.bincount(data.labels[val], minlength=5).tolist() == [0, 1, 1, 1, 2]
 
 
-def test_nothing_to_validate_on() -> None:
-    with pytest.raises(DataError, match="no class of the source has more than one image"):
-        hold_out(labelled(1, 1, 1))
+@pytest.mark.parametrize("counts", [(1, 1, 1), (2,)])
+def test_too_few_to_train_and_to_validate(counts: tuple[int, ...]) -> None:
+    words = rf"the source has {sum(counts)} image\(s\) of {len(counts)} class"
+    with pytest.raises(DataError, match=words):
+        hold_out(labelled(*counts))
 
 
 # --- large and turned pictures -----------------------------------------------------------------
@@ -207,7 +209,7 @@ def test_frames_and_masks_are_turned_alike(tagged: str, tmp_path: Path) -> None:
             turned = tagged in (kind, "both")
             values = (stored if turned else shown).astype(np.uint8)
             Image.fromarray(values).save(path, **({"exif": exif} if turned else {}))
-    assert [line for line in CamVid().check(tmp_path) if "public set" not in line] == []
+    assert all(line.startswith("optional") for line in CamVid().check(tmp_path))
     found = CamVid().load(DataRequest("day", "day", 12, tmp_path, tmp_path / "cache"))
     mask = found.target_all.masks[np.array([0])][0]
     wide = np.asarray(Image.fromarray(shown.astype(np.uint8)).resize((16, 12), 0))
@@ -218,8 +220,21 @@ def test_frames_that_are_not_read_are_named(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         for folder in (split, f"{split}annot"):
             (tmp_path / "camvid" / folder).mkdir(parents=True)
-            Image.new("L", (12, 8)).save(tmp_path / "camvid" / folder / "0.png")
+            level = ord(split[-1]) if folder == split else 0
+            Image.new("L", (12, 8), level).save(tmp_path / "camvid" / folder / "0.png")
     (tmp_path / "camvid/train/1.heic").write_bytes(b"\0\0\0\x18ftypheic")
     lines = [line for line in CamVid().check(tmp_path) if "public set" not in line]
     assert len(lines) == 1
     assert "'day', source_train: 1 of 2 files left out: 1 .heic" in lines[0]
+
+
+def test_frames_that_are_there_twice(tmp_path: Path) -> None:
+    """A frame of the source that comes again in the stream."""
+    for split, level in (("train", 1), ("val", 2), ("test", 1)):
+        for folder, value in ((split, level), (f"{split}annot", 0)):
+            (tmp_path / "camvid" / folder).mkdir(parents=True)
+            Image.new("L", (12, 8), value).save(tmp_path / "camvid" / folder / "0.png")
+    lines = [line for line in CamVid().check(tmp_path) if "public set" not in line]
+    assert lines == [
+        "optional: domain 'day': 1 frame(s) twice, byte by byte: test/0.png = train/0.png"
+    ]
