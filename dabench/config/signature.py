@@ -10,15 +10,22 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dabench.config.options import is_number
 from dabench.errors import ConfigError, did_you_mean, shown
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _once(function: Function) -> Function:
+    """Return ``functools.cache`` of a function, of its own type (mypy: a class has no hash)."""
+    return functools.cache(function)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Option:
     help: str
 
 
-@functools.cache
+@_once
 def signature_options(cls: type[Any]) -> tuple[Option, ...]:
     """Return the keyword-only constructor arguments of a method or a protocol."""
     init = cls.__init__
@@ -86,7 +93,7 @@ def validate_options(cls: type[Any], given: Mapping[str, Any], prefix: str) -> d
     return values
 
 
-@functools.cache
+@_once
 def usual_options(cls: type[Any], prefix: str) -> Mapping[str, Any]:
     """Return the checked defaults of the options that have one."""
     return {
@@ -96,7 +103,7 @@ def usual_options(cls: type[Any], prefix: str) -> Mapping[str, Any]:
     }
 
 
-@functools.cache
+@_once
 def _adapter(cls: type[Any], name: str) -> TypeAdapter[Any]:
     """Return what checks an option's value (made once: that takes far longer than a check)."""
     from pydantic import ConfigDict, TypeAdapter

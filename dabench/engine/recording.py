@@ -139,7 +139,7 @@ def confusion_figure(matrix: np.ndarray, names: tuple[str, ...]) -> Figure:
     axes = figure.add_subplot()
     image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmax=1)
     labels = [one_line(name, 30) for name in names]  # longer ones leave no room for the matrix
-    plain = {"fontsize": 7, "parse_math": False}
+    plain: dict[str, Any] = {"fontsize": 7, "parse_math": False}
     axes.set_xticks(range(len(names)), labels, rotation=90, **plain)
     axes.set_yticks(range(len(names)), labels, **plain)
     axes.set(xlabel="predicted", ylabel="truth")
