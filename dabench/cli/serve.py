@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from dabench import registry
 from dabench.cli.output import say
 from dabench.cli.parser import dotted_options
-from dabench.config.options import merge
+from dabench.config.options import is_number, merge
 from dabench.config.settings import Settings, read_settings
 from dabench.config.spec import RunSpec, resolve
-from dabench.errors import ConfigError, DataError
+from dabench.errors import ConfigError, DataError, one_line
 
 if TYPE_CHECKING:
     from dabench.oracle.in_process import InProcess
@@ -93,8 +93,10 @@ def _form_options(spec: RunSpec) -> str:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
-        raise ConfigError(f"--port {text}: expected 0 to 65535 (0 = one that is free)")
+    if not (is_number(text, whole=True) and 0 <= int(text) < 2**16):
+        raise ConfigError(
+            f"--port {one_line(text, 60)}: expected 0 to 65535 (0 = one that is free)"
+        )
     return int(text)
 
 

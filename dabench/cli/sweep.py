@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dabench.cli.output import print_columns, say
 from dabench.cli.parser import AXES, dotted_options
+from dabench.config.options import is_number
 from dabench.contract.signals import end_of
-from dabench.errors import ConfigError
+from dabench.errors import ConfigError, one_line
 from dabench.store.store import Store
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dabench.sweep.loop import Tally
     from dabench.sweep.plan import SweepPlan
 
+MOST_WORKERS = 1_024
 EXIT_BUG, EXIT_USER = 1, 2
 _OWN = ("command", "help", "grid", "workers", "dry_run", *AXES)
 
@@ -97,8 +99,10 @@ def _names(option: str, text: str | None) -> list[str] | None:
 
 
 def _workers(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ConfigError(f"--workers {text}: expected a whole number from 1 on")
+    if not (is_number(text, whole=True) and 0 < int(text) <= MOST_WORKERS):
+        raise ConfigError(
+            f"--workers {one_line(text, 60)}: expected a whole number from 1 to {MOST_WORKERS}"
+        )
     return int(text)
 
 

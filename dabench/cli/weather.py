@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dabench.cli.output import print_columns, say
-from dabench.errors import ConfigError, DataError
+from dabench.errors import ConfigError, DataError, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,8 +56,10 @@ def _preview(args: argparse.Namespace) -> int:
 
 
 def _number(option: str, text: str, low: int, high: int) -> int:
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-        raise ConfigError(f"{option} {text}: expected a whole number from {low} to {high}")
+    if not (re.fullmatch("0|[1-9][0-9]{0,18}", str(text)) and low <= int(text) <= high):
+        raise ConfigError(
+            f"{option} {one_line(text, 60)}: expected a whole number from {low} to {high}"
+        )
     return int(text)
 
 

@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from dabench import registry
-from dabench.config.signature import validate_options
+from dabench.config.signature import usual_options
 from dabench.config.spec import RunSpec, changed_options, resolve
 from dabench.errors import ConfigError
 
@@ -35,7 +35,7 @@ def run_command(spec: RunSpec) -> str:
 
 def changed_protocol_options(spec: RunSpec) -> dict[str, Any]:
     """Return the protocol's options that differ from its defaults."""
-    usual = validate_options(registry.protocol(spec.protocol), {}, "protocol")
+    usual = usual_options(registry.protocol(spec.protocol), "protocol")
     return {k: v for k, v in sorted(spec.protocol_options.items()) if v != usual.get(k)}
 
 

@@ -6,15 +6,26 @@ file and ``--help`` read them from there. (pydantic is imported only when a valu
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dabench.config.options import is_number
 from dabench.errors import ConfigError, did_you_mean, shown
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _once(function: Function) -> Function:
+    """Return ``functools.cache`` of a function, of its own type (mypy: a class has no hash)."""
+    return functools.cache(function)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -27,16 +38,17 @@ class Option:
     help: str
 
 
-def signature_options(cls: type[Any]) -> list[Option]:
+@_once
+def signature_options(cls: type[Any]) -> tuple[Option, ...]:
     """Return the keyword-only constructor arguments of a method or a protocol."""
     init = cls.__init__
     hints = typing.get_type_hints(init, include_extras=True)
     helps = _argument_helps(cls)
-    return [
+    return tuple(
         Option(name, hints.get(name, Any), parameter.default, helps.get(name, ""))
         for name, parameter in inspect.signature(init).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    )
 
 
 def _argument_helps(cls: type[Any]) -> dict[str, str]:
@@ -77,19 +89,38 @@ def validate_options(cls: type[Any], given: Mapping[str, Any], prefix: str) -> d
         value = given.get(name, option.default)
         if value is inspect.Parameter.empty:
             raise ConfigError(f"--{prefix}.{name} is needed by {cls.__name__}: {option.help}")
-        values[name] = _convert(option.annotation, value, f"--{prefix}.{name}")
+        values[name] = _convert(cls, option, value, f"--{prefix}.{name}")
     return values
 
 
-def _convert(annotation: Any, value: Any, flag: str) -> Any:
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+@_once
+def usual_options(cls: type[Any], prefix: str) -> Mapping[str, Any]:
+    """Return the checked defaults of the options that have one."""
+    return {
+        option.name: _convert(cls, option, option.default, f"--{prefix}.{option.name}")
+        for option in signature_options(cls)
+        if option.default is not inspect.Parameter.empty
+    }
 
+
+@_once
+def _adapter(cls: type[Any], name: str) -> TypeAdapter[Any]:
+    """Return what checks an option's value (made once: that takes far longer than a check)."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    (annotation,) = (o.annotation for o in signature_options(cls) if o.name == name)
+    return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+
+
+def _convert(cls: type[Any], option: Option, value: Any, flag: str) -> Any:
+    from pydantic import ValidationError
+
+    annotation = option.annotation
     optional = type(None) in typing.get_args(annotation)
     if optional and isinstance(value, str) and value.lower() in ("none", "null"):
         return None
     try:
-        adapter = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
-        found = adapter.validate_python(value)
+        found = _adapter(cls, option.name).validate_python(value)
     except ValidationError as error:
         expected = error.errors()[0]["msg"].removeprefix("Input should be ")
         raise ConfigError(f"{flag} {shown(value)}: expected {expected}") from None

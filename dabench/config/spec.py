@@ -6,15 +6,14 @@ a YAML file. Heavy imports (torch, pydantic) happen inside functions.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from dabench import registry
 from dabench.config.hardware import available_cores, resolve_device
 from dabench.config.options import merge, parse_seeds
-from dabench.config.signature import signature_options, validate_options
+from dabench.config.signature import usual_options, validate_options
 from dabench.errors import ConfigError, did_you_mean
 
 _SPEC_DEFAULTS: dict[str, Any] = {"freeze": 0}
@@ -57,7 +56,10 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict, ready for JSON; optional fields only where they are given."""
-        fields = asdict(self)
+        # not asdict, which copies every value deeply: a sweep asks for thousands
+        own = {"method_options": {**self.method_options}}
+        own["protocol_options"] = {**self.protocol_options}
+        fields = {**vars(self), **own}
         return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v is not None}
 
 
@@ -176,12 +178,9 @@ def _fill(
 
 def changed_options(spec: RunSpec) -> dict[str, Any]:
     """Return the method's options that differ from its defaults (the ``variant`` of a record)."""
-    method = registry.method(spec.method)
-    required = {o.name for o in signature_options(method) if o.default is inspect.Parameter.empty}
-    given = {name: spec.method_options[name] for name in required}
-    usual = validate_options(method, given, "method")
+    usual = usual_options(registry.method(spec.method), "method")
     return {
         name: value
         for name, value in spec.method_options.items()
-        if name in required or value != usual[name]
+        if name not in usual or value != usual[name]
     }

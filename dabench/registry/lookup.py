@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,8 @@ def primary_metric(protocol: str, dataset: str) -> str:
 
 def _load(found: Entry) -> type[Any]:
     module, _, attribute = found.target.partition(":")
-    loaded: type[Any] = getattr(importlib.import_module(module), attribute)
+    known = sys.modules.get(module)  # import_module asks the same, in ten times the time
+    loaded: type[Any] = getattr(known or importlib.import_module(module), attribute)
     return loaded
 
 

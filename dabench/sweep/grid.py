@@ -23,6 +23,8 @@ from dabench.errors import ConfigError, DabenchError, did_you_mean, shown
 _NOT_IN_GRIDS = {*FLAGS, "results", "data-root", "cache-dir", "oracle-url", "checkpoint-every"}
 _KNOWN = [*(name for name in OPTIONS if name not in _NOT_IN_GRIDS), "blocks"]
 _SEEDS = ("seed", "seeds")
+#: a sweep of more is refused: all its runs are held in memory and checked before the first starts
+MOST_RUNS = 100_000
 Options = Mapping[str, Any]
 
 
@@ -81,6 +83,10 @@ def expand(tree: Options, name: str, usual: Options, over: Options) -> Grid:
     for place, options in _leaves(top, {}, where, ""):
         for spec in _product(options, place, usual, over):
             count += 1
+            if count > MOST_RUNS:
+                raise ConfigError(
+                    f"{place or 'the options'}: more than {MOST_RUNS} runs in one sweep; split it"
+                )
             found.setdefault(json.dumps(spec.to_dict(), sort_keys=True), spec)
     return Grid(name, budget, tuple(found.values()), count - len(found))
 

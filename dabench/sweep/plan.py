@@ -110,7 +110,8 @@ def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool = False) ->
         if text in known and not force:
             done += 1
             continue
-        other += not force and _identity({**fields, "threads": 0}, versions) in loose
+        if loose and not force:
+            other += _identity({**fields, "threads": 0}, versions) in loose
         jobs.append(Job(spec, hashlib.sha256(text.encode()).hexdigest()[:16], guess(spec)))
     return SweepPlan(tuple(jobs), done, other, tuple(problems))
 

@@ -143,7 +143,7 @@ def test_meanings_come_from_the_docstring() -> None:
     helps = {option.name: option.help for option in signature_options(FakeMethod)}
     assert helps["lr"] == "learning rate of the backbone."
     assert helps["criterion"] == "how known and unknown are told apart."
-    assert signature_options(FakeData) == []
+    assert signature_options(FakeData) == ()
 
 
 @pytest.mark.parametrize(

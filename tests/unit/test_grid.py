@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import yaml
 
 from dabench import registry
 from dabench.errors import ConfigError
+from dabench.store.store import Store
 from dabench.sweep import grid
 from dabench.sweep.grid import Grid, choose, expand
+from dabench.sweep.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 USUAL = {"threads": 1, "device": "cpu"}
@@ -145,6 +148,33 @@ def test_files_that_are_no_grids(tmp_path: Path, content: str | None, message: s
         path.write_text(content)
     with pytest.raises(ConfigError, match=message):
         grid.read(path)
+
+
+def test_a_sweep_of_too_many_runs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "MOST_RUNS", 20)
+    assert len(grid_of("{method: source, epochs: [1, 2], seeds: 0-9}").specs) == 20
+    axes = ", ".join(f"method.x{i}: [{', '.join(map(str, range(99)))}]" for i in range(9))
+    for text in (
+        "{method: source, epochs: [1, 2, 3], seeds: 0-9}",
+        "{method: source, seeds: 0-99}",
+    ):
+        with pytest.raises(ConfigError, match=r"grid g.yaml: more than 20 runs in one sweep"):
+            grid_of(text)
+    with pytest.raises(ConfigError, match="x0"):  # 99 ** 9 runs, and the first does not fit
+        grid_of(f"{{method: shot, {axes}}}")
+
+
+def test_a_large_grid_is_listed_in_seconds(tmp_path: Path) -> None:
+    """Making a checker for each value of each run took a hundred times as long."""
+    grid_of("{method: source}")  # what is imported once does not count
+    begin = time.process_time()
+    found = grid_of(f"{{method: source, epochs: {list(range(1, 301))}, seeds: 0-2}}")
+    plan = make_plan(found.specs, Store(tmp_path))
+    assert len(plan.jobs) == len({job.key for job in plan.jobs}) == 900
+    assert {job.name for job in plan.jobs} == {
+        f"source · sf-osda · digits print→handwritten · seed {n}" for n in range(3)
+    }
+    assert time.process_time() - begin < 3
 
 
 def test_a_part_of_a_grid() -> None:
