@@ -33,8 +33,9 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
     Args:
         spec: the full spec.
         versions: those of ``method`` and ``protocol``; others are left out.
-        ids: of data, stream and source model.
+        ids: of data, stream and source model; and of weight files, whose paths do not count.
     """
     kept = {name: versions[name] for name in ("method", "protocol")}
-    text = json.dumps([spec, kept, ids], sort_keys=True)
+    paths = {name: None for name in ("weights", "source_weights") if name in ids}
+    text = json.dumps([{**spec, **paths}, kept, ids], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
