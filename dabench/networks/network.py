@@ -6,7 +6,6 @@ A network takes [0, 1] images and normalises them itself, so nothing outside kno
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from dabench.contract.cost import Cost, Counter
 from dabench.contract.network import Network
 from dabench.errors import ConfigError
 from dabench.networks import backbones
+from dabench.networks.weight_files import NAMED, load_backbone, weight_file
 
 
 class ClassifierNetwork(Network):
@@ -147,7 +147,12 @@ def trunk_stages(backbone: nn.Module) -> list[nn.Module]:
 
 
 def build_classifier(
-    name: str, weights: str, num_classes: int, *, plain: bool = False
+    name: str,
+    weights: str,
+    num_classes: int,
+    *,
+    plain: bool = False,
+    side: int | None = None,
 ) -> ClassifierNetwork:
     """Build a network by backbone name.
 
@@ -156,14 +161,16 @@ def build_classifier(
         weights: ``none``, ``pretrained`` or the path of a state dict.
         num_classes: K.
         plain: a plain linear head (black-box sources) instead of SHOT's bottleneck head.
+        side: of the images in pixels; None = the size that the backbone was made for.
 
     Raises:
-        ConfigError: unknown name, or pretrained weights that do not exist.
+        ConfigError: unknown name, images of a size that the backbone does not take, or pretrained
+            weights that do not exist.
         CacheError: a weight file that cannot be read or does not fit.
     """
-    backbone, features, normalisation = backbones.backbone(name, weights)
-    if weights not in {"none", "pretrained"}:
-        backbones.load_weights(backbone, Path(weights))
+    backbone, features, normalisation = backbones.backbone(name, weights, side)
+    if weights not in NAMED:
+        load_backbone(backbone, name, weight_file(weights))
     if name not in backbones.SMALL:
         # 1.2 to 2.4 times as fast for efficientnet_lite0 on a CPU; inputs follow the layout
         backbone.to(memory_format=torch.channels_last)

@@ -114,7 +114,7 @@ def network_maker(spec: RunSpec, num_classes: int) -> Callable[[int], Network]:
     def make(number: int) -> Network:
         with torch.random.fork_rng():
             torch.manual_seed(seed(base, "target-network", str(number)))
-            network = build_classifier(backbone, weights, num_classes)
+            network = build_classifier(backbone, weights, num_classes, side=spec.image_size)
         network.freeze_trunk(freeze)
         return network
 

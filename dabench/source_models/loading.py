@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, Plan, StreamPlan
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import Task
-from dabench.errors import ConfigError, DamageError
+from dabench.errors import DamageError
 from dabench.networks.dense import build_segmenter
 from dabench.networks.network import build_classifier
+from dabench.networks.weight_files import NAMED, file_digest, weight_file
 from dabench.source_models import segmenter
 from dabench.source_models.artefacts import Artefact, load_or_make, load_whole
 from dabench.source_models.classifier import (
@@ -78,15 +79,12 @@ def load_or_train(
 
 def _key(recipe: Recipe, plan: AnyPlan, base_seed: int) -> str:
     task, val = plan.task, plan.source_val.digest if plan.source_val else "-"
+    if recipe.weights not in NAMED:  # what a file holds counts, and not where it lies
+        recipe = replace(recipe, weights=file_digest(weight_file(recipe.weights)))
     parts = ["2", asdict(recipe), plan.source.digest, val, task.classes, task.flip, base_seed]
     if isinstance(plan, DensePlan):
         parts[:2] = ["dense-1", asdict(_dense(recipe))]
         parts.append(task.shape)
-    if recipe.weights not in {"none", "pretrained"}:
-        path = Path(recipe.weights)
-        if not path.is_file():
-            raise ConfigError(f"--weights {path}: no such file (use none, pretrained or a path)")
-        parts.append(hashlib.sha256(path.read_bytes()).hexdigest())
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -97,7 +95,9 @@ def _dense(recipe: Recipe) -> DenseRecipe:
 def _build(recipe: Recipe, task: Task, weights: str) -> Network:
     if task.kind == "segmentation":
         return build_segmenter(recipe.backbone, weights, task.num_classes)
-    return build_classifier(recipe.backbone, weights, task.num_classes, plain=recipe.plain)
+    return build_classifier(
+        recipe.backbone, weights, task.num_classes, plain=recipe.plain, side=task.image_size
+    )
 
 
 def _open(saved: Artefact, recipe: Recipe, plan: AnyPlan, key: str) -> SourceModel:

@@ -44,8 +44,10 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
         spec: the full spec.
         versions: those of ``method``, ``protocol`` and ``init``, where it has one; others are
             left out.
-        ids: of data, stream and source model.
+        ids: of data, stream and source model; and of weight files, whose paths do not count.
     """
     own = ("init",) if "init" in versions else ()
     kept = {name: versions[name] for name in ("method", "protocol", *own)}
-    return hashlib.sha256(_SORTED.encode([spec, kept, ids]).encode()).hexdigest()[:16]
+    paths = {name: None for name in ("weights", "source_weights") if name in ids}
+    text = _SORTED.encode([{**spec, **paths}, kept, ids])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

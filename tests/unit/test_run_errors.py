@@ -253,7 +253,7 @@ def test_a_backbone_without_batchnorm(
             return images[:, :, ::4, ::4].flatten(1)
 
     monkeypatch.setattr(
-        backbones, "backbone", lambda name, weights: (Smooth(), 192, backbones.HALF)
+        backbones, "backbone", lambda name, weights, side: (Smooth(), 192, backbones.HALF)
     )
     if plain:
         recipe = classifier.Recipe

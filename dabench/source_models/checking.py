@@ -1,0 +1,41 @@
+"""Whether the networks that a run asks for can be built, before its data are touched."""
+
+from __future__ import annotations
+
+import torch
+
+from dabench import registry
+from dabench.config.spec import RunSpec
+from dabench.networks.dense import build_segmenter
+from dabench.networks.network import build_classifier
+from dabench.networks.weight_files import NAMED, file_digest, weight_file
+from dabench.source_models.classifier import Recipe
+
+
+def check_networks(spec: RunSpec, source: Recipe | None) -> dict[str, str]:
+    """Build a run's networks once, and return the SHA-256 of its weight files by field.
+
+    Args:
+        spec: of the run.
+        source: how its source model is trained; None where that answers from elsewhere.
+
+    Raises:
+        ConfigError: a name, a size, weights or a number of frozen stages that cannot be.
+        CacheError: a weight file that cannot be read or does not fit.
+    """
+    wanted = {(spec.backbone, spec.weights, spec.freeze)}
+    if source is not None:
+        wanted.add((source.backbone, source.weights, source.freeze))
+    with torch.random.fork_rng(devices=[]):
+        for name, weights, freeze in sorted(wanted):
+            if registry.kind_of(spec.protocol) == "segmentation":
+                build_segmenter(name, weights, num_classes=2).freeze_trunk(freeze)
+            else:
+                network = build_classifier(name, weights, num_classes=2, side=spec.image_size)
+                network.freeze_trunk(freeze)
+    given = {"weights": spec.weights, "source_weights": spec.source_weights}
+    return {
+        field: file_digest(weight_file(text))
+        for field, text in given.items()
+        if text is not None and text not in NAMED
+    }
