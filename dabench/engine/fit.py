@@ -50,10 +50,7 @@ def predict_all(
     bar: bool = False,
     judge: bool = False,
 ) -> Predictions:
-    """Collect a method's predictions over a part, in position order; ``judge`` without labels.
-
-    ``cost`` is that of the run: what is asked here is none of it.
-    """
+    """Collect predictions over a part in order, uncharged; ``judge``: score them without labels."""
     with _undisturbed(method, cost):
         batches = tqdm(part.survey(), desc="evaluation", disable=not bar or None, leave=False)
         answers = [_checked(method, batch.images.to(device)) for batch in batches]
@@ -124,7 +121,7 @@ class _Budgeted(DataLoader[TargetBatch]):
         super().__init__(batches.dataset, batch_size=None)
 
         def begin() -> Iterator[TargetBatch]:
-            return hand_out(iter(batches))
+            return hand_out(iter(batches))  # drawn at once, not with the first batch
 
         def hand_out(found: Iterator[TargetBatch]) -> Iterator[TargetBatch]:
             epoch()
@@ -146,8 +143,7 @@ class _Progress(Callback):
         self.title = title
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        steps = int(trainer.estimated_stepping_batches)
-        # None = on a terminal alone
+        steps = int(trainer.estimated_stepping_batches)  # the bar: on a terminal alone
         self.bar = tqdm(total=steps, desc=self.title, leave=False, disable=None)
 
     def on_train_batch_end(self, *args: Any) -> None:

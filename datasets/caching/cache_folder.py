@@ -72,8 +72,9 @@ def report_write_errors(what: str, cache_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = "free some space or give" if error.errno in (ENOSPC, EDQUOT) else "give"
+        where = f": {error.filename}" if error.filename else ""
         raise CacheError(
-            f"{what} in {cache_dir} cannot be used ({error.strerror or error}); {advice} "
+            f"{what} in {cache_dir} cannot be used ({error.strerror or error}{where}); {advice} "
             "another --cache-dir"
         ) from error
 

@@ -125,14 +125,20 @@ class Checkpoint:
         """Return the log's lists as they were when the state was written.
 
         Raises:
-            OSError: the journal cannot be read.
-            ValueError: it is not what the state says.
+            CacheError: the journal cannot be read, or is not what the state says.
         """
-        with self._resume.journal.open("rb") as file:
-            text = file.read(bytes)
+        path = self._resume.journal
+        try:
+            with path.open("rb") as file:
+                text = file.read(bytes)
+        except OSError as error:
+            raise CacheError(
+                f"checkpoint {path} cannot be read ({error.strerror}); start afresh without "
+                "--resume"
+            ) from error
         self._sha = hashlib.sha256(text)
         if len(text) != bytes or self._sha.hexdigest() != sha256:
-            raise ValueError(f"its journal {self._resume.journal} is damaged")
+            raise CacheError(f"checkpoint {path} is damaged; start afresh without --resume")
         self._length = bytes
         logs: dict[str, list[Any]] = {}
         for part in _parts(text):

@@ -167,9 +167,18 @@ def test_what_is_no_record_is_named(place: Any) -> None:
     for turn, (what, content) in enumerate(spoilt_files(text, 1).items()):
         path.write_bytes(content)
         said = look_with_every_command(place, path, turn)
-        if content != text and path.stem not in said:
+        if path.stem not in said and not tables_need_not_mind(content, text):
             silent.append(what)
     assert not silent
+
+
+def tables_need_not_mind(content: bytes, right: bytes) -> bool:
+    """Whether a record differs in its curves alone, which a table does not read."""
+    try:
+        found, expected = json.loads(content), json.loads(right)
+    except ValueError:
+        return False
+    return bool(found | {"curves": 0} == expected | {"curves": 0})
 
 
 def test_a_spoilt_record_is_no_finished_run(place: Any) -> None:
