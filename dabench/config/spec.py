@@ -157,7 +157,7 @@ def _fill(
     """Fill in what data set and kind of task decide; check domains' names and batch size."""
     usual = _BATCH_SIZES[kind]
     # training normalises by its batches; on a stream no layer needs more than one image
-    least = 1 if protocol in registry.STREAMS else 2
+    least = 1 if getattr(registry.protocol(protocol), "online", False) else 2
     defaults = {**_SPEC_DEFAULTS, "batch_size": usual, **getattr(data, "defaults", {})}
     if given.get("batch-size", usual) < least:
         raise ConfigError(f"--batch-size {given['batch-size']}: expected {least} or more")

@@ -42,19 +42,29 @@ def report_damage(what: str, path: Path, advice: str) -> Iterator[None]:
         raise DamageError(f"{what} {path} cannot be used ({reason_of(error)}); {advice}") from error
 
 
+def check_checksums(path: Path) -> None:
+    """Compare a file's content with its own checksums, where its format has some.
+
+    torch itself takes flipped bits for weights.
+
+    Raises:
+        DamageError: a checksum is wrong.
+        Exception: whatever the reader of archives raises; call it inside ``report_damage``.
+    """
+    if zipfile.is_zipfile(path):  # the older format has no checksums
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise DamageError(f"the checksum of '{name}' is wrong")
+
+
 def load_tensors(path: Path) -> dict[str, Any]:
     """Return the dict that ``torch.save`` wrote, on the CPU; nothing in it is executed.
-
-    torch itself takes flipped bits for weights: the checksums in the file are compared first.
 
     Raises:
         DamageError: the checksums are wrong, or there is no dict.
         Exception: whatever torch raises; call it inside ``report_damage``.
     """
-    if zipfile.is_zipfile(path):  # the other format, of weights from elsewhere, has no checksums
-        with zipfile.ZipFile(path) as archive:
-            if (name := archive.testzip()) is not None:
-                raise DamageError(f"the checksum of '{name}' is wrong")
+    check_checksums(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, pickle.UnpicklingError) as error:  # torch's words are of options

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dabench.errors import CacheError, ConfigError, one_line, reason_of
+from dabench.networks.tensor_files import check_checksums, report_damage
 
 #: values of --weights that are no path
 NAMED = frozenset({"none", "pretrained"})
@@ -48,7 +49,7 @@ def weight_file(text: str) -> Path:
         what = "is a folder" if path.is_dir() else "no such file"
     except (OSError, ValueError) as error:  # a name that no file can have
         what = getattr(error, "strerror", None) or "no such file"
-    raise ConfigError(f"--weights {one_line(text)}: {what} (use none, pretrained or a path)")
+    raise ConfigError(f"--weights {one_line(text, 200)}: {what} (use none, pretrained or a path)")
 
 
 def file_digest(path: Path) -> str:
@@ -94,6 +95,8 @@ def _read(path: Path) -> Any:
             raise CacheError(f"--weights {path}: the file is empty")
         if not zipfile.is_zipfile(path) and start[:1] != b"\x80":  # how a pickle starts
             raise CacheError(f"--weights {path}: is no weight file of PyTorch or safetensors")
+        with report_damage("--weights", path, "give another file"):
+            check_checksums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except CacheError:
         raise

@@ -44,7 +44,7 @@ def fuzz(
     """Return exit code and stderr of a command that would start no run but say so."""
     monkeypatch.chdir(tmp_path)
 
-    def execute(spec: RunSpec, settings: Any) -> Any:
+    def execute(spec: RunSpec, settings: Any, progress: Any = None) -> Any:
         raise Reached("a run would start")
 
     engine = types.ModuleType("dabench.engine.run")
@@ -187,7 +187,7 @@ def test_good_values_are_taken(fuzz: Any) -> None:
     """What the refusals must not take with them."""
     for words in GOOD:
         code, err = fuzz(words)
-        assert code == 2
+        assert code == 2, (words, err)
         assert "a run would start" in err, (words, err)
 
 

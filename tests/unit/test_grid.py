@@ -208,10 +208,22 @@ def test_words_give_the_runs_that_typed_values_give(name: str) -> None:
     assert committed(name) == expand(typed, name, USUAL, {})
 
 
+def earlier_version(record: dict[str, Any]) -> bool:
+    version: str = registry.method(record["spec"]["method"]).version
+    return record["versions"]["method"] != version
+
+
 def test_the_full_grid_says_what_the_committed_records_were_run_with() -> None:
     found = committed("full.yaml")
     files = (ROOT / "results" / "records").glob("*/*/*.json")
-    kept = {json.dumps(json.loads(p.read_text())["spec"], sort_keys=True) for p in files}
-    missing = [s for s in found.specs if json.dumps(s.to_dict(), sort_keys=True) not in kept]
+    records = [json.loads(p.read_text()) for p in files]
+    kept = {json.dumps(record["spec"], sort_keys=True) for record in records}
+    renewed = {r["spec"]["method"] for r in records if earlier_version(r)}
+    missing = [
+        s
+        for s in found.specs
+        # records of an earlier version may have been run with other options
+        if s.method not in renewed and json.dumps(s.to_dict(), sort_keys=True) not in kept
+    ]
     # a wrong word in a block, or a default that moved, loses a whole block
     assert len(missing) < 0.02 * len(found.specs), missing[:3]

@@ -233,4 +233,4 @@ def test_a_damaged_checkpoint_is_one_line(dense: Any, tmp_path: Path) -> None:
         with pytest.raises(CacheError, match="start afresh without --resume") as error:
             dense.run(dense.Learner, CYCLE, resume=Resume(folder / "checkpoint.pt", "a", 9, True))
         assert "\n" not in str(error.value)
-        assert "checkpoint.pt" in str(error.value)
+        assert str(folder / "checkpoint.") in str(error.value)

@@ -15,6 +15,7 @@ from dabench.contract.types import Prediction
 from dabench.engine import fit, stream
 from dabench.engine.stream import StreamLog, run_stream
 from dabench.errors import TrainingError
+from dabench.protocols.streams import checkpoint
 
 
 def test_the_clock_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,11 +39,11 @@ def test_an_apple_gpu_is_waited_for_and_its_random_numbers_are_kept(
     monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: held.__setitem__(0, state))
     stream.synchronised_clock(torch.device("mps"))
     assert waited == [True]
-    assert "mps" not in stream._random_state()
+    assert "mps" not in checkpoint._random_state()
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    state = stream._random_state()
+    state = checkpoint._random_state()
     held[0] = torch.zeros(4, dtype=torch.uint8)
-    stream._restore_random_state(state)
+    checkpoint._restore_random_state(state)
     assert held[0].tolist() == [0, 1, 2, 3]
 
 

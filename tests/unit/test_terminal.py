@@ -19,6 +19,7 @@ from dabench.cli.main import main
 from dabench.cli.sweep_view import ProgressView
 from dabench.config.spec import resolve
 from dabench.errors import DataError, one_line
+from dabench.store.identity import run_digest
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended
 from dabench.sweep.plan import Job
@@ -53,13 +54,21 @@ def records(tmp_path: Path, made_run: Callable[..., dict[str, Any]]) -> list[Pat
     paths = []
     for method, value in (("source", 0.5), ("shot", 0.6)):
         record = made_run(method, 0, value, backbone=HOSTILE, scores={"UNK": 0.1})
-        record["spec"]["method_options"] = {HOSTILE: HOSTILE}
+        record["spec"]["method_options"] = {HOSTILE: HOSTILE, "name": HOSTILE}
         record["variant"] = {"name": HOSTILE} if method == "shot" else {}
         record["environment"] = {HOSTILE: HOSTILE, "packages": {HOSTILE: HOSTILE + method}}
         record["versions"] |= {"dabench": HOSTILE + method}
         record["scores"].append(record["scores"][0] | {"metric": HOSTILE, "segment": HOSTILE})
-        paths.append(store.write(record))
+        paths.append(store.write(named_anew(record)))
     return paths
+
+
+def named_anew(record: dict[str, Any]) -> dict[str, Any]:
+    """Give a changed record the id that belongs to it, and no checksums."""
+    for name in ("checksum", "curves_checksum"):
+        record.pop(name, None)
+    record["run_id"] = run_digest(record["spec"], record["versions"], record["ids"])
+    return record
 
 
 def test_one_function_makes_text_harmless() -> None:
@@ -93,8 +102,8 @@ def test_show_and_its_json(said: Say, records: list[Path]) -> None:
 def test_a_failed_run(said: Say, records: list[Path]) -> None:
     record = json.loads(records[0].read_text())
     record |= {"failed": True, "traceback": f"line 1\n{HOSTILE}"}
-    path = records[0].with_name("failed.json")
-    path.write_text(json.dumps(record))
+    path = records[0].with_name("x.failed.json")
+    path.write_text(json.dumps(named_anew(record)))
     assert "line 1\n猫\\x1b[31m" in said(0, "show", str(path))
 
 
@@ -147,9 +156,12 @@ def test_reproduce(said: Say, records: list[Path], monkeypatch: pytest.MonkeyPat
     then = json.loads(records[1].read_text())
     then["spec"] = resolve({"method": "shot", "device": "cpu", "threads": 1})[0].to_dict()
     then["spec"]["backbone"] = HOSTILE
+    then["variant"] = {}
     now = json.loads(json.dumps(then))
     now["environment"]["packages"][HOSTILE] = "other"
     now["scores"][2]["value"] = 0.9
+    for record in (then, now):
+        named_anew(record)
     paths = [records[1].with_name(name) for name in ("then.json", "now.json")]
     for path, record in zip(paths, (then, now), strict=True):
         path.write_text(json.dumps(record))
