@@ -89,8 +89,13 @@ class Sealed:
             self._child = child
             found, _ = self._talk({"kind": "info"}, b"", self._start_timeout)
             self.info = OracleInfo.from_dict(found["info"])
-        except BaseException:  # Ctrl-C too: leave no child behind
+        except BaseException as error:  # Ctrl-C too: leave no child behind
             self.close()
+            if isinstance(error, RuntimeError) and "bootstrapping" in str(error):
+                raise OracleError(
+                    "the sealed source model runs in a process of its own, which imports your "
+                    "script: put what the script does under \"if __name__ == '__main__':\""
+                ) from error
             raise
 
     def _talk(

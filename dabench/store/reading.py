@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,8 +30,8 @@ def load_record(path: Path, *, curves: bool = True) -> Record:
             by hand; the message names the file and the first thing that is wrong.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            raw = file.read()
+        with open(path, "rb", buffering=0, opener=_open_now) as file:
+            raw = file.read() or b""
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
     try:
@@ -47,6 +48,11 @@ def load_record(path: Path, *, curves: bool = True) -> Record:
     if fault:
         raise StoreError(f"{path}: {one_line(fault)}")
     return record
+
+
+def _open_now(path: str, flags: int) -> int:
+    """Open a file; a pipe of that name would wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _state_fault(path: Path, record: Record) -> str:

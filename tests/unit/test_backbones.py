@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import warnings
 
 import pytest
@@ -109,22 +108,17 @@ def test_what_is_no_vector_is_refused() -> None:
         probe.feature_width(nn.Identity(), "net", 8)
 
 
-@pytest.mark.parametrize(
-    ("name", "digest"),
-    [
-        ("small-cnn", "2a8ae8db0df14038"),
-        ("small-vit", "2fe8272c589c0106"),
-        ("efficientnet_lite0", "d730bd9048a9a3d5"),
-        ("resnet18", "aef10dd3a714b3df"),
-    ],
-)
-def test_networks_of_committed_records_start_the_same(name: str, digest: str) -> None:
+@pytest.mark.parametrize("name", ["small-cnn", "small-vit", "efficientnet_lite0", "resnet18"])
+def test_networks_start_as_they_would_without_the_pass(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    state = hashlib.sha256()
-    for key, value in build_classifier(name, "none", 4, side=32).state_dict().items():
-        state.update(key.encode())
-        state.update(value.contiguous().numpy().tobytes())
-    assert state.hexdigest()[:16] == digest
+    found = build_classifier(name, "none", 4, side=32).state_dict()
+    width = found["bottleneck.0.weight"].shape[1]
+    monkeypatch.setattr(probe, "feature_width", lambda *_: width)
+    torch.manual_seed(0)
+    without = build_classifier(name, "none", 4, side=32).state_dict()
+    assert all(torch.equal(found[key], without[key]) for key in without)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -294,3 +295,11 @@ def test_control_characters_never_reach_a_terminal(
     assert len(max(out.splitlines(), key=len)) < 200
     assert main(["diff", str(path), str(only(store)), "--results", str(store.root)]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_pipe_that_is_called_as_a_record_is_named_and_nobody_waits(store: Store) -> None:
+    only(store)
+    pipe = store.records / "sf-osda" / "digits" / "0123456789abcdef.json"
+    os.mkfifo(pipe)
+    assert len(store.read()) == 1
+    assert any(str(pipe) in problem for problem in store.problems)

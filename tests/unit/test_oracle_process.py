@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -236,3 +237,16 @@ def test_pictures_survive_the_way_to_floats_and_back() -> None:
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     back = to_float(levels).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     assert (back == levels).all()
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from dabench.cli.main import main\n"
+        "main('run --method source --protocol bb-uda --source-epochs 1 --threads 1 --no-progress'\n"
+        f"     ' --results {tmp_path}/r --cache-dir {tmp_path}/c'.split())\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert "__main__" in done.stderr
+    assert "this is a bug" not in done.stderr

@@ -596,6 +596,7 @@ def test_what_is_no_token(token: str) -> None:
 # --- the command
 
 
+@pytest.mark.slow
 def test_serve_source(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "dabench", "serve-source", "--port", "0", "--source-epochs", "1"]
     words += ["--threads", "1", "--device", "cpu", "--no-progress", "--cache-dir", str(tmp_path)]

@@ -14,10 +14,14 @@ import torchvision.models
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dabench.config.spec import resolve
 from dabench.errors import CacheError, ConfigError
 from dabench.networks.dense import build_segmenter
 from dabench.networks.network import build_classifier
 from dabench.networks.weight_files import load_backbone, read_state, weight_file
+from dabench.source_models.checking import check_networks
+from dabench.source_models.classifier import Recipe
+from dabench.store.identity import run_digest
 
 State = dict[str, Tensor]
 
@@ -154,3 +158,20 @@ def test_no_such_file(text: str) -> None:
     ) as caught:
         weight_file(text)
     assert re.fullmatch(r"[\x20-\x7e]{1,400}", str(caught.value))
+
+
+def test_the_content_of_a_weight_file_decides_a_runs_id_and_not_its_path(tmp_path: Path) -> None:
+    def identity(path: Path) -> tuple[str, str]:
+        given = {"method": "source", "backbone": "small-cnn", "weights": str(path), "threads": 1}
+        (spec,) = resolve(given | {"device": "cpu"})
+        recipe = Recipe("small-cnn", str(path), 1)
+        ids = {"data": "d", "stream": "s", "source": "m"} | check_networks(spec, recipe)
+        return run_digest(spec.to_dict(), {"method": "1", "protocol": "1"}, ids), ids["weights"]
+
+    one, two, other = (tmp_path / name for name in ("one.pt", "two.pt", "other.pt"))
+    state = small().state_dict()
+    torch.save(state, one)
+    two.write_bytes(one.read_bytes())
+    torch.save({k: v + 1 for k, v in state.items()}, other)
+    assert identity(one) == identity(two)
+    assert identity(one) != identity(other)
