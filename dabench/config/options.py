@@ -29,7 +29,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "source-backbone": (str, None, "network of a black-box source model; default --backbone"),
     "source-weights": (str, None, "its weights before source training; default --weights"),
     "source-seed": (int, 0, "seed of the source model alone; default --seed"),
-    "device": (str, None, "auto | cpu | cuda | cuda:N; default auto"),
+    "device": (str, None, "auto | cpu | cuda | cuda:N | mps; default auto"),
     "threads": (int, 1, "CPU threads; default all that are available"),
     "oracle-url": (str, None, "address of a served source model; default $DABENCH_ORACLE_URL"),
     "data-root": (str, None, "folder of the data sets; default $DABENCH_DATA"),

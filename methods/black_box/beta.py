@@ -98,7 +98,7 @@ class BETA(Branches):
 
     def _divide(self, b: int, p: Tensor) -> None:
         statistic = divergence.cross_entropy_to_label(p, self.named)
-        split = fit_two_component(statistic.double().cpu().numpy(), seed=self.access.seed)
+        split = fit_two_component(statistic.cpu().double().numpy(), seed=self.access.seed)
         if not split.degenerate:
             self.posterior[b] = torch.from_numpy(split.posterior).float()
         easy = self.posterior[b].numpy() >= self.tau

@@ -108,10 +108,10 @@ class CABB(Branches):
 
     def _split(self, b: int, statistic: Tensor, epoch: int) -> None:
         """Fit the mixture and keep the posterior of "clean"; a degenerate fit changes nothing."""
-        values, classes = np.asarray(statistic.double().cpu()), self.labels.argmax(1).cpu().numpy()
+        values, classes = np.asarray(statistic.cpu().double()), self.labels.argmax(1).cpu().numpy()
         split = fit_two_component(values, seed=self.access.seed)
         if epoch < self.warmup_epochs or split.degenerate:
-            posterior = self.posterior[b].double().cpu().numpy()
+            posterior = self.posterior[b].cpu().double().numpy()
         else:
             posterior = split.posterior
             if self.mixture == "class":

@@ -55,7 +55,7 @@ def _far_apart(z: Tensor, count: int, generator: torch.Generator) -> Tensor:
     places = [first]
     distance = (1 - z @ z[first]).clamp_min(0)
     for _ in range(count - 1):
-        weight = distance.double().cpu() + 1e-12
+        weight = distance.cpu().double() + 1e-12
         places.append(int(torch.multinomial(weight, 1, generator=generator)))
         distance = torch.minimum(distance, (1 - z @ z[places[-1]]).clamp_min(0))
     return z[places]
@@ -73,7 +73,7 @@ def match_clusters(p: Tensor) -> Tensor:
 
     Source: Kuhn, "The Hungarian method for the assignment problem", 1955 (scipy).
     """
-    rows, columns = linear_sum_assignment(-p.double().cpu().numpy())
+    rows, columns = linear_sum_assignment(-p.cpu().double().numpy())
     matched = torch.empty(p.shape[1], dtype=torch.int64)
     matched[torch.from_numpy(columns)] = torch.from_numpy(rows)
     return matched.to(p.device)

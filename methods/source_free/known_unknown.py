@@ -67,7 +67,7 @@ class KnownUnknownSplit(TeacherStudent):
         known = (self.posterior >= 0.5).to(p.device)
         labels = centroid_labels(features, p, known) if self.labels == "centroid" else p.argmax(1)
         statistic = self.statistic(p, labels)
-        split = fit_two_component(statistic.double().cpu().numpy(), seed=self.access.seed)
+        split = fit_two_component(statistic.cpu().double().numpy(), seed=self.access.seed)
         return labels, statistic, split
 
     def on_train_epoch_start(self) -> None:
@@ -100,7 +100,7 @@ class KnownUnknownSplit(TeacherStudent):
         if self.unknown_node:
             return
         _, statistic, split = self._split(self.answering)
-        inside = statistic.double().cpu().numpy()[split.posterior >= 0.5]
-        values = statistic.double().cpu().numpy()
+        inside = statistic.cpu().double().numpy()[split.posterior >= 0.5]
+        values = statistic.cpu().double().numpy()
         usable = len(inside) and not split.degenerate
         self.cut = float(inside.max()) if usable else two_means_cut(values, self.access.seed)

@@ -68,7 +68,7 @@ class Shot(OfflineMethod):
         self.known = torch.ones(len(p), dtype=torch.bool, device=p.device)
         if self.access.task.open_set:
             entropy = normalised_entropy(p)
-            cut = two_means_cut(entropy.double().cpu().numpy(), seed=self.access.seed)
+            cut = two_means_cut(entropy.cpu().double().numpy(), seed=self.access.seed)
             self.known = entropy <= cut
             share = float((~self.known).float().mean())
             self.access.recorder.put("split/unknown_share", self.current_epoch, share)
@@ -92,7 +92,7 @@ class Shot(OfflineMethod):
         """Freeze the entropy cut on the adapt set."""
         if self.access.task.open_set:
             _, p = set_features(self.net, self.access.target)
-            entropy = normalised_entropy(p).double().cpu().numpy()
+            entropy = normalised_entropy(p).cpu().double().numpy()
             self.cut = two_means_cut(entropy, seed=self.access.seed)
 
     def predict(self, images: Tensor) -> Prediction:

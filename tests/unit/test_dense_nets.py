@@ -50,7 +50,11 @@ def test_every_parameter_is_in_a_group_and_stages_freeze() -> None:
         net.freeze_trunk(4)
 
 
-@pytest.mark.parametrize("name", ["small-seg", *TORCHVISION])
+@pytest.mark.parametrize(
+    "name",
+    ["small-seg", *TORCHVISION]
+    + [pytest.param(f"fcn_resnet{n}", marks=pytest.mark.slow) for n in (50, 101)],
+)
 def test_one_image_in_training_mode(name: str) -> None:
     net = build_segmenter(name, "none", 3).train()
     out = net(torch.rand(1, 3, 32, 48))
