@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -173,12 +174,9 @@ def test_what_is_no_record_is_named(place: Any) -> None:
 
 
 def tables_need_not_mind(content: bytes, right: bytes) -> bool:
-    """Whether a record differs in its curves alone, which a table does not read."""
-    try:
-        found, expected = json.loads(content), json.loads(right)
-    except ValueError:
-        return False
-    return bool(found | {"curves": 0} == expected | {"curves": 0})
+    """Whether a file differs in its curves alone, which a table does not read."""
+    rest = [re.sub(rb'\n "curves": \[.*?\n \]', b"", text, flags=re.S) for text in (content, right)]
+    return rest[0] == rest[1]
 
 
 def test_a_spoilt_record_is_no_finished_run(place: Any) -> None:

@@ -54,7 +54,7 @@ def records(folder: Path) -> dict[str, Any]:
     found = {record["run_id"]: record for _, record in store.all()}
     assert not store.problems
     for record in found.values():
-        for part in ("cost", "source_model"):
+        for part in ("cost", "source_model", "checksum"):
             record.pop(part)
     return found
 
