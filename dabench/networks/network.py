@@ -171,8 +171,9 @@ def build_classifier(
     backbone, features, normalisation = backbones.backbone(name, weights, side)
     if weights not in NAMED:
         load_backbone(backbone, name, weight_file(weights))
-    if name not in backbones.SMALL:
-        # 1.2 to 2.4 times as fast for efficientnet_lite0 on a CPU; inputs follow the layout
+    if name not in backbones.SMALL and all(p.ndim < 5 for p in backbone.parameters()):
+        # 1.2 to 2.4 times as fast for efficientnet_lite0 on a CPU; inputs follow the layout, which
+        # convolutions in three dimensions (lambda networks) do not have
         backbone.to(memory_format=torch.channels_last)
     width = 0 if plain else 256
     network = ClassifierNetwork(
