@@ -28,6 +28,7 @@ from dabench.networks.network import build_classifier
         pytest.param("vgg11.tv_in1k", 64, 4096, marks=pytest.mark.slow),
         pytest.param("inception_v3", 96, 2048, marks=pytest.mark.slow),
         pytest.param("convnext_tiny", 64, 768, marks=pytest.mark.slow),
+        pytest.param("lambda_resnet26t", 64, 2048, marks=pytest.mark.slow),
         pytest.param("maxvit_t", 224, 512, marks=pytest.mark.slow),
     ],
 )
