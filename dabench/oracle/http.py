@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from dabench.errors import ConfigError, OracleError
+from dabench.errors import ConfigError, OracleError, one_line
 from dabench.oracle.answer_forms import Float32, OracleInfo, Pictures, Unreachable
 from dabench.oracle.deadline import Deadline
 
@@ -200,4 +200,4 @@ def _detail(said: bytes) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+    return one_line(" ".join(text.split()), 200)

@@ -7,14 +7,15 @@ A record::
      "spec": {RunSpec.to_dict()},
      "variant": {method options that differ from their defaults},
      "ids": {"data": digest, "stream": digest, "source": id},
-     "versions": {"method": "1", "protocol": "1", "dabench": …, "torch": …},
+     "versions": {"method": "1", "protocol": "1", "init": (where it has one), "dabench": …, …},
      "environment": {"device", "threads", "git_commit", …},
      "cost": {"seconds", "peak_memory_bytes", …},
      "extras": [names of granted extras],
      "reconstruction": false,
      "scores": [{"metric", "value" (null = hole), "n", "segment", "at"}, …],
      "curves": [the same, per scored epoch],
-     "predictions": "<run_id>.npz" or null}
+     "predictions": "<run_id>.npz" (or ".1.npz" and so on, after another run) or null,
+     "curves_checksum", "checksum": see checksum.py; older records have none}
 """
 
 from __future__ import annotations

@@ -478,7 +478,7 @@ ABOUT = INFO.to_dict() | {"batch_limit": 64}
         (
             (404, {}, b'{"detail": "no such\\n\\u001b[31m page"}'),
             OracleError,
-            r"404: no such \[31m",
+            r"404: no such \\x1b\[31m",
         ),
         ((302, {"Location": "http://127.0.0.1:1/"}, b""), OracleError, "302: no reason given"),
         ((500, {}, b"oops"), Unreachable, "500: oops"),
