@@ -87,7 +87,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         **common,
         **_one_pass(protocol, given),
         **{name: given.get(name.replace("_", "-")) for name in OPTIONAL_FIELDS},
-        "init": given.get("init", getattr(method_class, "default_init", "source")),
+        "init": given.get("init", _usual_init(method_class, common["weights"])),
         "device": resolve_device(given.get("device", "auto")),
         "threads": given.get("threads", available_cores()),
         "method_options": validate_options(method_class, _with_prefix(given, "method"), "method"),
@@ -98,6 +98,14 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     if fields["init"] not in _INITS:
         raise ConfigError(f"--init '{fields['init']}': expected {' or '.join(_INITS)}")
     return [RunSpec(**fields, seed=seed) for seed in seeds]
+
+
+def _usual_init(method_class: type[Any], weights: str) -> str:
+    """Return the method's own start; ``auto`` keeps the statistics of a pretrained network."""
+    usual: str = getattr(method_class, "default_init", "source")
+    if usual == "auto":
+        return "bn-target" if weights == "none" else "source"
+    return usual
 
 
 def _one_pass(protocol: str, given: Mapping[str, Any]) -> dict[str, Any]:

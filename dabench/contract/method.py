@@ -34,8 +34,9 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
     extras: ClassVar[frozenset[str]] = frozenset()
     #: True when the paper's own code and text were not available
     reconstruction: ClassVar[bool] = False
-    #: the initialisation used when the user names none (``--init`` overrides)
-    default_init: ClassVar[Init] = "source"
+    #: the initialisation used when the user names none (``--init`` overrides); ``auto``: bn-target
+    #: for a network that starts from nothing, source for a pretrained one
+    default_init: ClassVar[Init | Literal["auto"]] = "source"
     #: False for methods without a training stage
     trains: ClassVar[bool] = True
     #: True where one-hot answers of a black box are of no use
@@ -100,7 +101,7 @@ class OnlineMethod(HasOptions, lightning.LightningModule):
     grant: ClassVar[type | tuple[type, ...]] = Online
     extras: ClassVar[frozenset[str]] = frozenset()
     reconstruction: ClassVar[bool] = False
-    default_init: ClassVar[Init] = "source"
+    default_init: ClassVar[Init | Literal["auto"]] = "source"
     #: whether ``step`` answers from before or after its own update
     answers: ClassVar[Literal["before", "after"]] = "before"
     #: False where no answer depends on what came earlier: before and after an update are one

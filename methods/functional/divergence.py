@@ -70,12 +70,3 @@ def cross_entropy_to_label(p: Tensor, labels: Tensor, eps: float = EPS) -> Tenso
     Source: the clean/noisy criterion of DivideMix (Li et al., 2020, Sec. 3.1).
     """
     return -p.gather(1, labels[:, None]).squeeze(1).clamp_min(eps).log()
-
-
-def confidence_gap(p: Tensor) -> Tensor:
-    """Return 1 - max_c p_c in [0, 1 - 1/K] of (N, K) probabilities.
-
-    Source: Hendrycks and Gimpel, "A baseline for detecting misclassified and
-    out-of-distribution examples", 2017.
-    """
-    return 1 - p.amax(dim=1)

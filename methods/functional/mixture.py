@@ -12,7 +12,6 @@ import numpy.typing as npt
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from torch import Tensor
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -166,36 +165,6 @@ def per_class_posterior(
             if not split.degenerate:
                 found[members] = split.posterior
     return found
-
-
-def keep_surest_per_class(
-    posterior: Tensor, statistic: Tensor, labels: Tensor, *, share: float, floor: float
-) -> Tensor:
-    """Raise the posterior of every class's surest samples to ``floor`` at least.
-
-    One mixture for all classes puts a class that the model is unsure of on the high side as a
-    whole; so round(share * N_c) samples of every class c, lowest statistic first, stay low.
-
-    Args:
-        posterior: (N,) probability of the low-mean component.
-        statistic: (N,) what it was fitted to, small = clean or known.
-        labels: (N,) pseudo-labels.
-        share: in [0, 1]; 0 changes nothing.
-        floor: least posterior of the chosen samples.
-
-    Returns:
-        (N,) posterior on its own device.
-
-    Source: class-balanced selection as in UNICON (Karim et al., 2022), which takes an
-    equal *number* a class; a share of each class and the floor are ours.
-    """
-    lifted = posterior.clone()
-    for c in range(int(labels.max()) + 1):
-        members = (labels == c).nonzero()[:, 0]
-        surest = members[statistic[members].argsort()[: round(share * len(members))]]
-        surest = surest.to(lifted.device)
-        lifted[surest] = lifted[surest].clamp(min=floor)
-    return lifted
 
 
 def two_means_cut(values: npt.NDArray[np.floating[Any]], seed: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -18,11 +18,11 @@ class USD(KnownUnknownSplit):
     """USD (arXiv 2312.03767, CVPRW 2024), **a reconstruction** from its abstract and its ancestors.
 
     An exponential-moving-average teacher separates known from unknown target images: a
-    two-component Gaussian mixture on the Jensen-Shannon distance between pseudo-label and
-    prediction over the known classes. A (K+1)-way student learns both sides, with temporal
-    consistency to the teacher and a curriculum from known to unknown; one image can be classified
-    on its own afterwards. Every loss and default that the abstract does not state is ours;
-    docs/methods.md lists them with where each comes from.
+    two-component Gaussian mixture on the Jensen-Shannon distance between the prediction over the
+    known classes and what the clusters of the target's own features say. A (K+1)-way student learns
+    both sides, with temporal consistency to the teacher and a curriculum from known to unknown; one
+    image can be classified on its own afterwards. Every loss and default that the abstract does not
+    state is ours; docs/methods.md lists them with where each comes from.
 
     Args:
         curriculum: move weight from the known to the unknown term during training (off: 0.5).
@@ -34,9 +34,9 @@ class USD(KnownUnknownSplit):
         im_weight: weight of information maximisation over the known classes.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     reconstruction: ClassVar[bool] = True
-    default_init: ClassVar[Init] = "bn-target"
+    default_init: ClassVar[Init | Literal["auto"]] = "auto"
 
     curriculum: bool = True
     gamma_start: Share = 0.7
@@ -104,9 +104,5 @@ class USD(KnownUnknownSplit):
         logits = self.answering(images)
         if not self.access.task.open_set:
             return Prediction(logits[:, : self.k])
-        if self.unknown_node:
-            unknown = logits.argmax(1) == self.k
-            return Prediction(logits[:, : self.k], logits.softmax(1)[:, self.k], unknown)
-        p = logits[:, : self.k].softmax(1)
-        score = self.statistic(p, p.argmax(1))
-        return Prediction(logits[:, : self.k], score, score > self.cut)
+        unknown = logits.argmax(1) == self.k
+        return Prediction(logits[:, : self.k], logits.softmax(1)[:, self.k], unknown)

@@ -192,6 +192,29 @@ def test_usd_classifies_a_single_image(bench: Any, fitted: Fitted) -> None:
         torch.testing.assert_close(single, getattr(together, field), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"criterion": "cluster-classes"},
+        {"criterion": "cluster+neighbours"},
+        {"criterion": "jsd"},
+        {"criterion": "entropy"},
+        {"clusters": "double"},
+        {"bank": 0.0},
+        {"teacher": False},
+        {"curriculum": False},
+        {"co_training": "none"},
+    ],
+    ids=str,
+)
+def test_switches_of_usd_change_the_run(
+    bench: Any, fitted: Fitted, answers: Any, options: dict[str, Any]
+) -> None:
+    changed = bench("sf-osda").run(lambda: registry.method("usd")(**options))
+    assert answers(changed) != answers(fitted("usd", "sf-osda")[1])
+
+
 BLACK_BOX = [name for name, entry in registry.METHODS.items() if "bb-uda" in entry.protocols]
 
 

@@ -100,7 +100,7 @@ def test_jsd_does_not_rank_as_cross_entropy_with_soft_labels():
 def test_jsd_to_own_argmax_ranks_as_confidence():
     p = simplex(7, rows=300)
     by_jsd = divergence.jsd(divergence.onehot(p.argmax(1), K).double(), p)
-    assert torch.equal(by_jsd.argsort(), divergence.confidence_gap(p).argsort())
+    assert torch.equal(by_jsd.argsort(), (1 - p.amax(1)).argsort())
 
 
 def test_distance_of_equal_rows_is_zero_in_float32():
@@ -134,12 +134,6 @@ def test_cross_entropy_to_label():
     assert has_gradient(divergence.cross_entropy_to_label, p, y)
     never = divergence.cross_entropy_to_label(torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
     assert never.isfinite().all()
-
-
-def test_confidence_gap():
-    p = simplex(0)
-    close(divergence.confidence_gap(p), 1 - p.numpy().max(axis=1))
-    assert has_gradient(divergence.confidence_gap, p)
 
 
 # --- losses -----------------------------------------------------------------------------------
@@ -402,35 +396,6 @@ def test_two_means_cut_of_two_values_and_degenerate():
         assert mixture.two_means_cut(values, seed=0) == math.inf
     with pytest.raises(ValueError, match="finite"):
         mixture.two_means_cut(np.array([0.0, np.nan]), seed=0)
-
-
-def test_keep_surest_per_class_against_sorting_by_hand() -> None:
-    rng = np.random.default_rng(3)
-    posterior, statistic = rng.random(40), rng.random(40)
-    labels = rng.integers(0, 4, 40)
-    lifted = mixture.keep_surest_per_class(
-        torch.from_numpy(posterior),
-        torch.from_numpy(statistic),
-        torch.from_numpy(labels),
-        share=0.3,
-        floor=0.8,
-    )
-    expected = posterior.copy()
-    for c in range(4):
-        rows = [i for i in range(40) if labels[i] == c]
-        rows.sort(key=lambda i: statistic[i])
-        for i in rows[: round(0.3 * len(rows))]:
-            expected[i] = max(expected[i], 0.8)
-    np.testing.assert_array_equal(lifted.numpy(), expected)
-    assert (expected != posterior).any()
-
-
-def test_keep_surest_per_class_of_no_share_changes_nothing() -> None:
-    posterior = torch.linspace(0, 1, 9, dtype=torch.float64)
-    lifted = mixture.keep_surest_per_class(
-        posterior, 1 - posterior, torch.zeros(9).long(), share=0.0, floor=0.8
-    )
-    assert torch.equal(lifted, posterior)
 
 
 def test_per_class_posterior_is_a_fit_of_each_class():

@@ -30,7 +30,7 @@ class FakeMethod:
         cap: at most so many, or none.
     """
 
-    default_init: ClassVar[str] = "bn-target"
+    default_init: ClassVar[str] = "auto"
 
     def __init__(
         self,
@@ -91,6 +91,8 @@ def test_the_method_alone_is_enough() -> None:
     assert (found.source, found.target, found.image_size) == ("print", "handwritten", 32)
     assert (found.epochs, found.source_epochs, found.batch_size, found.freeze) == (20, 8, 64, 0)
     assert (found.init, found.seed, found.threads > 0) == ("bn-target", 0, True)
+    assert spec(weights="pretrained").init == "source"  # its statistics are worth keeping
+    assert spec(weights="pretrained", init="bn-target").init == "bn-target"
     assert found.method_options == {"lr": 1.0, "criterion": "jsd", "teacher": True, "cap": None}
     assert found.protocol_options == {"split": "default", "held_out": 0.3}
     assert found.to_dict()["method_options"]["criterion"] == "jsd"
