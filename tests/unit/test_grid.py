@@ -58,7 +58,7 @@ def test_blocks_are_laid_over_what_is_above_them() -> None:
             blocks:
               - seed: 7
                 epochs: 1
-              - method.criterion: [jsd, ce]
+              - method.criterion: [jsd, entropy]
                 protocol.unknown_share: [0.5, null]
                 seeds: [9]
     """)
@@ -73,7 +73,7 @@ def test_blocks_are_laid_over_what_is_above_them() -> None:
         (s.method_options["criterion"], s.protocol_options["unknown_share"])
         for s in found.specs[-4:]
     ]
-    assert options == [("jsd", 0.5), ("jsd", None), ("ce", 0.5), ("ce", None)]
+    assert options == [("jsd", 0.5), ("jsd", None), ("entropy", 0.5), ("entropy", None)]
 
 
 def test_a_run_listed_twice_counts_once() -> None:

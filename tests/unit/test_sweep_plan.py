@@ -103,7 +103,7 @@ def test_runs_that_may_share_a_source_model_have_one_key() -> None:
         {
             "method": "usd",
             "init": "source",
-            "method.criterion": "ce",
+            "method.criterion": "entropy",
             "method.teacher": "false",
             "protocol.unknown_share": 0.25,
             "source-seed": 4,
@@ -127,7 +127,7 @@ def test_the_command_of_a_run_makes_the_same_spec(given: dict[str, Any]) -> None
 def test_names_tell_runs_apart() -> None:
     (spec,) = specs(init="bn-target", seed=2)
     assert Job(spec, "").name == "shot+bn · sf-osda · digits print→handwritten · seed 2"
-    (other,) = resolve(COMMON | {"method": "usd", "method.criterion": "ce", "protocol.split": "r3"})
+    (other,) = resolve(COMMON | {"method": "usd", "method.criterion": "entropy", "protocol.split": "r3"})
     assert Job(other, "").name == (
-        "usd+bn criterion=ce · sf-osda split=r3 · digits print→handwritten · seed 0"
+        "usd+bn criterion=entropy · sf-osda split=r3 · digits print→handwritten · seed 0"
     )
