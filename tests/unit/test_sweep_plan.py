@@ -127,7 +127,9 @@ def test_the_command_of_a_run_makes_the_same_spec(given: dict[str, Any]) -> None
 def test_names_tell_runs_apart() -> None:
     (spec,) = specs(init="bn-target", seed=2)
     assert Job(spec, "").name == "shot+bn · sf-osda · digits print→handwritten · seed 2"
-    (other,) = resolve(COMMON | {"method": "usd", "method.criterion": "entropy", "protocol.split": "r3"})
+    (other,) = resolve(
+        COMMON | {"method": "usd", "method.criterion": "entropy", "protocol.split": "r3"}
+    )
     assert Job(other, "").name == (
         "usd+bn criterion=entropy · sf-osda split=r3 · digits print→handwritten · seed 0"
     )
