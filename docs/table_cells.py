@@ -54,6 +54,6 @@ def row_of(record: Record) -> tuple[str, str]:
 
 
 def reading_order(row: str) -> tuple[int, str]:
-    """Return what sorts rows as they are read: baseline, methods, upper bound."""
+    """Return what sorts rows as they are read: source, its linear probe, methods, upper bound."""
     plain = row.partition(" ")[0].removesuffix("+bn")
-    return ({"source": 0, UPPER_BOUND: 2}.get(plain, 1), row)
+    return ({"source": 0, "linear-probe": 1, UPPER_BOUND: 3}.get(plain, 2), row)

@@ -109,10 +109,10 @@ def load_source_model(spec: RunSpec, settings: Settings) -> InProcess:
     import torch
 
     from dabench.contract.data import DataRequest
-    from dabench.engine.run import source_recipe
     from dabench.oracle.answer_forms import AnswerForm
     from dabench.oracle.in_process import InProcess
     from dabench.source_models.loading import load_or_train
+    from dabench.source_models.recipes import source_recipe
 
     torch.set_num_threads(spec.threads)
     options = spec.protocol_options

@@ -23,7 +23,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "epochs": (int, 0, "epochs of adaptation over the target"),
     "batch-size": (int, 1, "images a batch; default 64, in segmentation 1"),
     "source-epochs": (int, 1, "epochs of source training"),
-    "freeze": (int, 0, "lower stages of the backbone that stay frozen; default 0"),
+    "freeze": (int, 0, "lower stages of the backbone that stay frozen, or all; default 0"),
     "seed": (int, 0, "one seed; default 0"),
     "seeds": (str, None, "several seeds: 5-9 or 0,1,2"),
     "source-backbone": (str, None, "network of a black-box source model; default --backbone"),
@@ -111,6 +111,8 @@ def _typed(key: str, value: Any) -> Any:
             raise ConfigError(f"--{key} {shown(value)}: expected true or false")
         return flag
     kind, least, _ = OPTIONS.get(key, (object, None, ""))
+    if key == "freeze" and value == "all":
+        return value
     if kind is int:
         return _whole_number(key, value, least or 0)
     if key == "seeds" or kind is object:
@@ -129,7 +131,8 @@ def _whole_number(key: str, value: Any, least: int) -> int:
     most = _MOST.get(key, 2**31 - 1)
     number = int(str(value)) if is_number(value, whole=True) else None
     if number is None:
-        raise ConfigError(f"--{key} {shown(value)}: expected a whole number")
+        also = " or all" if key == "freeze" else ""
+        raise ConfigError(f"--{key} {shown(value)}: expected a whole number{also}")
     if number < least:
         raise ConfigError(f"--{key} {shown(number)}: expected {least} or more")
     if number > most:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dabench import registry
 from dabench.config.hardware import available_cores, resolve_device
@@ -44,7 +44,7 @@ class RunSpec:
     epochs: int
     batch_size: int
     source_epochs: int
-    freeze: int
+    freeze: int | Literal["all"]
     seed: int
     device: str
     threads: int

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dabench.contract.cost import Counter, GrantedCost
+from dabench.contract.types import Frozen
 from dabench.errors import AccessError
 
 
@@ -47,8 +48,8 @@ class Network(nn.Module, ABC):
         """Return (B, K), or (B, K, H, W), logits."""
 
     @abstractmethod
-    def freeze_trunk(self, stages: int) -> None:
-        """Freeze the first ``stages`` stages of the backbone (weights and BatchNorm mode)."""
+    def freeze_trunk(self, stages: Frozen) -> None:
+        """Freeze the first ``stages`` stages of the backbone, or all of it (weights and mode)."""
 
     @abstractmethod
     def append_class(self, generator: torch.Generator) -> None:

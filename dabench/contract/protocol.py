@@ -155,7 +155,8 @@ class Run:
     """The circumstances of one run that are the same for every method.
 
     ``source_parts`` trains, or loads, what a method declares as its extra ``source-parts``;
-    ``report`` is the folder for a protocol's pictures (None = they are not kept).
+    ``report`` is the folder for a protocol's pictures (None = they are not kept). ``reference`` is
+    the column's source model where the method is handed another one, its linear probe.
     """
 
     init: Init
@@ -167,6 +168,7 @@ class Run:
     resume: Resume | None = None
     source_parts: Callable[[OnlineMethod], nn.Module] | None = None
     report: Path | None = None
+    reference: Any = None
 
 
 class ProtocolContract(Protocol):

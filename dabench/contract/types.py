@@ -15,6 +15,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Init = Literal["source", "bn-target"]
 Kind = Literal["classification", "segmentation"]
+#: so many of a trunk's lower stages, or the whole of it
+Frozen = int | Literal["all"]
 #: value of a dense label that no score and no loss counts
 IGNORE = 255
 

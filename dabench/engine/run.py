@@ -28,11 +28,10 @@ from dabench.engine.environment import (
 )
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError, StoreError
-from dabench.oracle.open import open_source
+from dabench.oracle.start import Start, open_start
 from dabench.source_models.checking import check_networks
-from dabench.source_models.classifier import Recipe
-from dabench.source_models.loading import load_or_train
 from dabench.source_models.parts import SourceParts
+from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_recipe
 from dabench.store.identity import id_versions, run_digest
 from dabench.store.store import Store
 
@@ -60,10 +59,8 @@ class _Parts:
     protocol: Any
     method: Any
     plan: Plan | StreamPlan | DensePlan
-    source: Any
-    about: dict[str, Any]
+    start: Start
     ids: dict[str, str]
-    close: Callable[[], None]
 
 
 def execute(
@@ -90,7 +87,7 @@ def execute(
         progress("run", identity := run_id(parts))
         return _execute(settings, store, parts, identity, progress)
     finally:
-        parts.close()
+        parts.start.close()
 
 
 def _execute(
@@ -123,10 +120,11 @@ def _execute(
             *(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume),
             source_parts=maker,
             report=board / "report",
+            reference=parts.start.reference,
         )
         build = partial(parts.method, **spec.method_options)
         try:
-            outcome = parts.protocol.run(build, parts.plan, parts.source, run)
+            outcome = parts.protocol.run(build, parts.plan, parts.start.handed, run)
         except BaseException as error:
             if not isinstance(error, KeyboardInterrupt):
                 store.write_failed(record, traceback.format_exc())
@@ -151,7 +149,7 @@ def _source_parts(spec: RunSpec, settings: Settings, parts: _Parts) -> SourcePar
     if isinstance(parts.plan, Plan):
         return None
     return SourceParts(
-        *(parts.plan, parts.source, parts.ids["source"]),
+        *(parts.plan, parts.start.source, parts.ids["source"]),
         spec.method_options,
         settings.cache_dir,
         spec.device,
@@ -168,6 +166,8 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     method = registry.method(spec.method)
     registry.check_method_kind(spec.method, spec.protocol)
     usual = source_recipe(spec, black_box=False)
+    if probes := entry is not None and entry.frozen_trunk:
+        check_probe(spec, usual)
     files = check_networks(spec, None if settings.oracle_url else usual)
     data = registry.dataset(spec.dataset)().load(
         DataRequest(
@@ -183,35 +183,11 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     if reason is not None:
         raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
     plan = protocol.plan(data, spec.batch_size, spec.seed)
-    recipe = source_recipe(spec, black_box=protocol.black_box)
-    seed = spec.seed if spec.source_seed is None else spec.source_seed
-    ids = {"data": data.digest, "stream": plan.stream.digest, **files}
     if protocol.black_box:
         protocol.check(spec.init, plan, method)  # before hours of source training
-        opened = open_source(spec, settings, protocol, plan, recipe, seed)
-        found = opened.about | {"id": opened.answerer.info.id}
-        ids["source"] = found["id"]
-        return _Parts(spec, protocol, method, plan, opened.remote, found, ids, opened.close)
-    model = load_or_train(recipe, plan, seed, settings.cache_dir, spec.device, settings.progress)
-    about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
-    ids["source"] = model.id
-    return _Parts(spec, protocol, method, plan, model.network, about, ids, lambda: None)
-
-
-def source_recipe(spec: RunSpec, *, black_box: bool) -> Recipe:
-    """Return how the source model is trained: a plain head where it only answers.
-
-    A source of its own kind is trained as a whole: ``--freeze`` counts the target's stages.
-    """
-    own = spec.source_backbone is not None or spec.source_weights is not None
-    usual = "none" if spec.source_backbone == "small-cnn" else spec.weights
-    return Recipe(
-        spec.source_backbone or spec.backbone,
-        spec.source_weights or usual,
-        spec.source_epochs,
-        0 if own else spec.freeze,
-        plain=black_box,
-    )
+    start = open_start(spec, settings, protocol, plan, probe=probes)
+    ids = {"data": data.digest, "stream": plan.stream.digest, **files, **start.ids}
+    return _Parts(spec, protocol, method, plan, start, ids)
 
 
 def _init(spec: RunSpec) -> Any:
@@ -238,9 +214,9 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
             **package_versions(),
         },
         "environment": process_environment(spec.device, spec.threads),
-        "source_model": parts.about,
+        "source_model": parts.start.about,
         "cost": {},
-        "extras": sorted(parts.method.extras),
+        "extras": sorted({*parts.method.extras, *([FROZEN_TRUNK] if "probe" in parts.ids else [])}),
         "reconstruction": bool(parts.method.reconstruction),
         "scores": [],
         "curves": [],

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations
 
 from dabench.contract.cost import Cost, Counter
 from dabench.contract.network import Network
+from dabench.contract.types import Frozen
 from dabench.errors import ConfigError
 from dabench.networks import backbones
 from dabench.networks.weight_files import NAMED, load_backbone, weight_file
@@ -78,16 +79,21 @@ class ClassifierNetwork(Network):
             stage.eval()
         return self
 
-    def freeze_trunk(self, stages: int) -> None:
+    def freeze_trunk(self, stages: Frozen) -> None:
         """Freeze the first ``stages`` stages of the backbone (weights and BatchNorm mode).
+
+        ``all`` freezes what stands beside the stages, too (a transformer's embeddings).
 
         Raises:
             ConfigError: the backbone has fewer stages.
         """
         all_stages = trunk_stages(self.backbone)
+        if stages == "all":
+            all_stages, stages = [self.backbone], 1
         if not 0 <= stages <= len(all_stages):
             raise ConfigError(
-                f"--freeze {stages}: this backbone has {len(all_stages)} stages; choose 0 to that"
+                f"--freeze {stages}: this backbone has {len(all_stages)} stages; choose 0 to that, "
+                "or all"
             )
         self._frozen = all_stages[:stages]
         for stage in self._frozen:

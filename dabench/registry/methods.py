@@ -12,6 +12,13 @@ METHODS: dict[str, MethodEntry] = {
         ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
         baseline=True,
     ),
+    "linear-probe": MethodEntry(
+        "dabench.methods.source:Source",
+        "as source, of a source model whose pretrained trunk was never trained, only its head",
+        ("sf-osda", "sf-uda", "bb-uda", *ONLINE),
+        baseline=True,
+        frozen_trunk=True,
+    ),
     "shot": MethodEntry(
         "dabench.methods.source_free.shot:Shot",
         "information maximisation and self-supervised pseudo-labels, frozen classifier",

@@ -27,7 +27,7 @@ def check_networks(spec: RunSpec, source: Recipe | None) -> dict[str, str]:
     if source is not None:
         wanted.add((source.backbone, source.weights, source.freeze))
     with torch.random.fork_rng(devices=[]):
-        for name, weights, freeze in sorted(wanted):
+        for name, weights, freeze in sorted(wanted, key=str):
             if registry.kind_of(spec.protocol) == "segmentation":
                 build_segmenter(name, weights, num_classes=2).freeze_trunk(freeze)
             else:

@@ -15,7 +15,7 @@ from dabench.contract.data import Labelled
 from dabench.contract.method import DecayingSGD
 from dabench.contract.network import Network
 from dabench.contract.seeding import seed
-from dabench.contract.types import IntArray
+from dabench.contract.types import Frozen, IntArray
 from dabench.errors import DataError, TrainingError
 
 
@@ -32,7 +32,7 @@ class Recipe:
     backbone: str
     weights: str
     epochs: int
-    freeze: int = 0
+    freeze: Frozen = 0
     plain: bool = False
     label_smoothing: float = 0.1
     lr: float = 1e-2

@@ -15,7 +15,7 @@ from dabench import views
 from dabench.contract.access import to_float
 from dabench.contract.data import Frames
 from dabench.contract.seeding import seed
-from dabench.contract.types import IGNORE, Task
+from dabench.contract.types import IGNORE, Frozen, Task
 from dabench.errors import DataError, TrainingError
 from dabench.metrics import segmentation
 from dabench.networks.dense import DenseNetwork, build_segmenter, check_size
@@ -38,7 +38,7 @@ class DenseRecipe:
     backbone: str
     weights: str
     epochs: int
-    freeze: int = 0
+    freeze: Frozen = 0
     batch_size: int = 8
     lr: float = 2e-3
     pretrained_lr: float = 5e-4

@@ -119,6 +119,10 @@ def _is_whole(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
+def _is_whole_or_all(value: Any) -> bool:
+    return value == "all" or _is_whole(value)
+
+
 def _is_flag(value: Any) -> bool:
     return type(value) is bool
 
@@ -200,6 +204,7 @@ _NEEDED = (*_ALWAYS, "ids", "versions", "scores")
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", _is_text),
     "int": ("a whole number from 0 on", _is_whole),
+    "int | Literal['all']": ("a whole number from 0 on, or 'all'", _is_whole_or_all),
     "dict[str, Any]": _OPTIONS,
 }
 #: as ``RunSpec`` declares them

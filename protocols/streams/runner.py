@@ -83,7 +83,9 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.protocol, self.build, self.context = protocol, build, run
         self.stream_log = stream_log
         self.plan: PlanT = plan
-        self.source = copy.deepcopy(source).to(run.device).eval()
+        self.start = source
+        reference = source if run.reference is None else run.reference
+        self.source = copy.deepcopy(reference).to(run.device).eval()
         self.source.cost = Cost(paused=True)
         self.cost = Cost()
         self.recorder = StreamRecorder(run.recorder)
@@ -170,7 +172,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
                 f"{self.protocol.kind}; see 'dabench list' for the protocols that it serves"
             )
         self.check_method(method)
-        network = copy.deepcopy(self.source)
+        network = copy.deepcopy(self.start).to(self.context.device).eval()
         network.cost = GrantedCost(self.cost)
         extras = granted_extras(method, self.plan, self.context)
         task, size = self.plan.task, self.plan.stream.batch_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "online-tta": {"shifts": "fog:5,rain:3"},
     "continual-tta": {"shifts": "fog:5,low-light:3"},
 }
-PAIRS = [(m, p) for m, entry in registry.METHODS.items() for p in entry.protocols if p in OPTIONS]
+#: linear-probe is the class of source: another network is handed to it, before any of this
+METHODS = {name: entry for name, entry in registry.METHODS.items() if not entry.frozen_trunk}
+PAIRS = [(m, p) for m, entry in METHODS.items() for p in entry.protocols if p in OPTIONS]
 BLIND = [(m, p) for m, p in PAIRS if registry.method(m) is not TargetSupervised]
 #: one protocol is enough for most methods: they cannot tell which one pushes the batches
 GRADUAL = [(m, p) for m, p in BLIND if p == "gradual-weather"]
@@ -155,6 +158,25 @@ def test_the_upper_bound_sees_labels(outcome_of: Any, streams: Any) -> None:
     truth = np.random.default_rng(0).permutation(here.plan.truth)
     blinded = here.run(build("target-supervised"), dataclasses.replace(here.plan, truth=truth))
     assert answers(blinded) != answers(outcome_of("target-supervised", "gradual-weather"))
+
+
+def test_scores_hold_a_probe_against_the_source_model(outcome_of: Any, streams: Any) -> None:
+    """A method that is handed another network answers by it, and is compared as all others."""
+    here = streams("online-tta")
+    other = copy.deepcopy(here.network)
+    with torch.no_grad():  # answers what the source model thinks least likely
+        other.classifier.bias.neg_()
+        other.classifier.parametrizations.weight.original0.neg_()
+    run = Run("source", Budget(1, BATCH), 0, "cpu", Recorder(), False, reference=here.network)
+    outcome = here.protocol.run(build("source"), here.plan, other, run)
+    usual = outcome_of("source", "online-tta")
+
+    def of_source(found: Outcome) -> list[float | None]:
+        curves = [c for c in found.curves if c.metric == "running_accuracy"]
+        return [c.value for c in curves if "source" in c.segment]
+
+    assert of_source(outcome) == of_source(usual) != []
+    assert answers(outcome) != answers(usual)
 
 
 @pytest.mark.parametrize(("name", "protocol"), GRADUAL)

@@ -238,9 +238,11 @@ def test_bold_is_no_choice_among_variants(made_run: Make) -> None:
 
 def test_tables_of_different_budgets_say_what_differs(made_run: Make) -> None:
     runs = [made_run("source", 0, 0.5), made_run("source", 0, 0.4, source_epochs=9, freeze=2)]
+    runs.append(made_run("source", 0, 0.4, source_epochs=9, freeze="all"))
     budgets = {found.budget for found in wide_tables(table(runs, info=ROSTER), ROSTER)}
-    assert len(budgets) == 2
-    assert any("source epochs 9, freeze 2" in budget for budget in budgets)
+    assert len(budgets) == 3
+    for freeze in (2, "all"):
+        assert any(f"source epochs 9, freeze {freeze}" in budget for budget in budgets)
 
 
 def test_options_that_another_would_ignore_are_refused(

@@ -316,7 +316,7 @@ def test_leaderboard(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     caught = capsys.readouterr()
     assert "broken.json is damaged" in caught.err
     assert "fake-protocol · fake-data print→handwritten · HOS" in caught.out
-    assert "+0.2000 [+0.2000, +0.2000]  win" in caught.out
+    assert "+0.2000 [+0.2000, +0.2000]  no spread: no verdict" in caught.out
     assert Path("results/leaderboard/leaderboard.csv").is_file()
     assert main(["leaderboard", "--csv", "table.csv"]) == 0
     assert Path("table.csv").read_text().startswith("protocol,dataset,task,split,metric,method")

@@ -11,6 +11,7 @@ import pytest
 from pydantic import Field
 
 from dabench import registry
+from dabench.config.command import run_command
 from dabench.config.hardware import resolve_device
 from dabench.config.options import parse_seeds
 from dabench.config.settings import read_settings
@@ -98,6 +99,13 @@ def test_the_method_alone_is_enough() -> None:
     assert found.to_dict()["method_options"]["criterion"] == "jsd"
 
 
+def test_the_whole_trunk_can_be_frozen() -> None:
+    assert spec(freeze="3").freeze == 3
+    found = spec(freeze="all")
+    assert (found.freeze, found.to_dict()["freeze"]) == ("all", "all")
+    assert "--freeze all" in run_command(found)
+
+
 def test_command_line_beats_file_beats_data_set(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("method: fake\nepochs: 7\nseeds: [1, 2]\nmethod.lr: 1e-3\nbatch-size: 16\n")
@@ -158,6 +166,7 @@ def test_meanings_come_from_the_docstring() -> None:
         ({"source": "prnt"}, "did you mean 'print'"),
         ({"init": "bn"}, "source or bn-target"),
         ({"epochs": "x"}, "--epochs 'x'"),
+        ({"freeze": "al"}, "--freeze 'al': expected a whole number or all"),
         ({"batch_size": "1"}, "expected 2 or more"),
         ({"seed": 1, "seeds": "1-2"}, "not both"),
         ({"device": "gpu"}, "--device 'gpu'"),

@@ -194,7 +194,9 @@ def committed(name: str) -> Grid:
 
 def test_the_quick_grid_has_every_method_under_every_protocol_of_its() -> None:
     found = committed("quick.yaml")
-    pairs = {(m, p) for m, entry in registry.METHODS.items() for p in entry.protocols}
+    # the embedded data have networks that start from nothing: no pretrained features to probe
+    entries = {m: entry for m, entry in registry.METHODS.items() if not entry.frozen_trunk}
+    pairs = {(m, p) for m, entry in entries.items() for p in entry.protocols}
     assert set(shown(found, "method", "protocol")) == pairs
     assert found.budget == "smoke"
     assert len(found.specs) == 3 * len(pairs)

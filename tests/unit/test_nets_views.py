@@ -120,6 +120,21 @@ def test_a_trunk_has_so_many_stages(stages: int) -> None:
 
 
 @pytest.mark.parametrize("plain", [False, True])
+def test_a_whole_trunk_freezes(plain: bool) -> None:
+    """What stands beside the stages, too: positions and class token of a transformer."""
+    model = net(plain=plain)
+    model.backbone.register_parameter("positions", torch.nn.Parameter(torch.zeros(2)))
+    model.freeze_trunk("all")
+    model.train()
+    assert not any(m.training for m in model.backbone.modules())
+    assert model.classifier.training
+    listed = {id(p) for group in model.parameter_groups(0.1) for p in group["params"]}
+    heads = [*model.bottleneck.parameters(), *model.classifier.parameters()]
+    assert listed == {id(p) for p in heads}
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+
+
+@pytest.mark.parametrize("plain", [False, True])
 def test_an_appended_class_keeps_the_known_logits(plain: bool) -> None:
     model = net(plain=plain).eval()
     images = to_float(PICTURES[:8])

@@ -81,7 +81,12 @@ def page(records: list[dict[str, Any]], **more: Any) -> Page:
 def runs(make: Make, seeds: int = 5) -> list[dict[str, Any]]:
     levels = {"source": 0.5, "usd": 0.7, "shot": 0.3, "target-supervised": 0.95}
     return [
-        make(name, seed, value + 0.01 * (seed % 3), scores={"UNK": 0.4, "OS*": None})
+        make(
+            name,
+            seed,
+            value + 0.01 * (seed % 3) + 1e-5 * value * seed,  # no two rows differ by a constant
+            scores={"UNK": 0.4, "OS*": None},
+        )
         for name, value in levels.items()
         for seed in range(seeds)
     ]

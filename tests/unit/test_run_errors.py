@@ -260,11 +260,9 @@ def test_a_backbone_without_batchnorm(
     )
     if plain:
         recipe = classifier.Recipe
-        from dabench.engine import run as run_module
+        from dabench.source_models import recipes
 
-        monkeypatch.setattr(
-            run_module, "Recipe", lambda *a, **k: recipe(*a, **(k | {"plain": True}))
-        )
+        monkeypatch.setattr(recipes, "Recipe", lambda *a, **k: recipe(*a, **(k | {"plain": True})))
     code, _, err = run("--method", "source", "--init", "bn-target")
     if plain:
         assert code == 2

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from dabench.board.statistics.seeds import compare, summarise
+from dabench.board.statistics.seeds import NO_SPREAD, compare, summarise
 from dabench.board.tables.csv_file import write_csv
 from dabench.board.tables.leaderboard import table
 from dabench.board.tables.source_run import source_run
@@ -49,10 +49,10 @@ def test_paired_interval_agrees_with_scipy() -> None:
 
 
 def test_verdicts() -> None:
-    base = dict.fromkeys(range(5), 0.5)
+    base = {seed: 0.5 + 0.1 * seed for seed in range(5)}
 
     def verdict(shifts: list[float], better: bool = True) -> str:
-        ours = {seed: 0.5 + shift for seed, shift in enumerate(shifts)}
+        ours = {seed: base[seed] + shift for seed, shift in enumerate(shifts)}
         found = compare(ours, base, higher_is_better=better)
         assert found is not None
         return found.verdict
@@ -63,6 +63,27 @@ def test_verdicts() -> None:
     assert verdict([0.1, -0.11, 0.12, -0.1, 0.0]) == "tie"
     assert verdict([0.0] * 5) == "tie"
     assert verdict([0.1] * 4) == "4 pairs: no verdict"
+    assert verdict([0.1] * 5) == NO_SPREAD  # unequal by rounding: .7 - .6 and .8 - .7
+    assert verdict([0.1, 0.1, 0.1, 0.1, 0.1 + 1e-9]) == "win"
+
+
+def test_seeds_that_vary_nothing_carry_no_verdict() -> None:
+    def verdict(ours: list[float], theirs: list[float]) -> str:
+        found = compare(dict(enumerate(ours)), dict(enumerate(theirs)))
+        assert found is not None
+        assert found.low == pytest.approx(found.mean)  # the interval is there, and says nothing
+        return found.verdict
+
+    # sums of equal values are rounded: the interval of five times .1 is not quite [.1, .1]
+    assert verdict([0.7] * 5, [0.6] * 5) == NO_SPREAD
+    assert verdict([0.6] * 5, [0.7] * 5) == NO_SPREAD
+    assert verdict([0.6] * 5, [0.6] * 5) == NO_SPREAD
+    varied = [0.51, 0.57, 0.62, 0.55, 0.6]
+    assert verdict(varied, varied) == "tie"  # the same on five seeds that do differ
+    records = [record(m, s, v) for m, v in (("source", 0.5), ("usd", 0.7)) for s in range(5)]
+    found = line(table(records), "usd")
+    assert (found["verdict"], found["best_verdict"]) == (NO_SPREAD, NO_SPREAD)
+    assert found["diff_mean"] == pytest.approx(0.2)
 
 
 def test_pairs_are_made_by_seed() -> None:
@@ -188,7 +209,7 @@ def test_varying_options_stand_in_for_a_missing_variant() -> None:
 
 def test_less_is_better_for_fpr() -> None:
     rows = [(m, s, v) for m, v in (("source", 0.5), ("usd", 0.3)) for s in range(5)]
-    records = [record(method, seed, value + seed / 1000) for method, seed, value in rows]
+    records = [record(m, seed, value + value * seed / 1000) for m, seed, value in rows]
     for one in records:
         one["scores"][0]["metric"] = "FPR95"
     assert line(table(records), "usd", "FPR95")["verdict"] == "win"

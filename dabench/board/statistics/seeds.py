@@ -1,7 +1,7 @@
 """Means, intervals and paired verdicts over seeds (no torch).
 
 Differences are paired by seed; a verdict needs at least five pairs and comes from the 95 %
-t-interval of the differences.
+t-interval of the differences. An interval without width carries none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from scipy import special
 
 #: fewest pairs for a verdict
 MIN_PAIRS = 5
+#: the verdict where the seeds vary nothing
+NO_SPREAD = "no spread: no verdict"
+#: values that differ by less are equal: differences of equal floats are rounded
+_EQUAL = 1e-12
 #: metrics (without their segment) where less is better
 LOWER_IS_BETTER = frozenset({"FPR95", "ECE", "forgetting", "collapsed", "below_source", "short"})
 
@@ -79,13 +83,23 @@ def compare(
     if not seeds:
         return None
     found = summarise([ours[seed] - theirs[seed] for seed in seeds])
-    verdict = _verdict(found, 1.0 if higher_is_better else -1.0)
+    varied = _varies([ours[seed] for seed in seeds])
+    verdict = _verdict(found, 1.0 if higher_is_better else -1.0, varied)
     return Comparison(found.mean, found.low, found.high, found.n, verdict)
 
 
-def _verdict(found: Summary, sign: float) -> str:
+def _varies(values: Sequence[float]) -> bool:
+    return max(values) - min(values) > _EQUAL
+
+
+def _verdict(found: Summary, sign: float, varied: bool) -> str:
+    """Return what follows from differences; ``varied``: the values differ between seeds."""
     if found.n < MIN_PAIRS or found.low is None or found.high is None:
         return f"{found.n} pair{'s' * (found.n != 1)}: no verdict"
+    if found.most - found.least <= _EQUAL:
+        # equal on every one of several different seeds is a finding, and no lack of seeds
+        same = varied and abs(found.mean) <= _EQUAL
+        return "tie" if same else NO_SPREAD
     if found.low <= 0.0 <= found.high:
         return "tie"
     return "win" if sign * found.mean > 0 else "loss"
