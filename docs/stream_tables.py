@@ -4,6 +4,8 @@ Kinds, with the parameters ``methods=``, ``norms=`` and ``with=`` of ``stream_ro
     stream     one line a row: ``common=lr,replay`` (told below the table where a method has one
                value), ``rows=ROW,ROW`` (exact: ``conda~grad_norm=clip~lr=0.01``), ``against=ROW``
     rates      ``row=METHOD``: a line a norm of the gradient, a column a learning rate
+    unstable   ``row=METHOD``: a line a norm and learning rate, with the evidence that runs fell;
+               ``reference=bn-adapt``: held against a row that does not learn, too
 
 ``seeds=0,1,2`` are those that should be there; without it, all that are met in the table.
 """
@@ -21,7 +23,8 @@ from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.store.records import Record, score_map
 
 COMPARED = "none,clip,unit-global"
-_MEANS = (RANKED, "accuracy", "accuracy/worst-window", "forgetting", "collapsed")
+_WORST = "accuracy/worst-window"
+_MEANS = (RANKED, "accuracy", _WORST, "forgetting", "collapsed")
 
 
 def stream(tables: RecordTables, params: Params) -> str:
@@ -72,13 +75,64 @@ _FALLEN: dict[str, Callable[[Row], set[int]]] = {
 }
 
 
-def _few_classes(run: Record) -> bool:
-    """Return whether the last batch's answers spread over fewer than a quarter of the classes.
+def unstable(tables: RecordTables, params: Params) -> str:
+    """One line a norm and learning rate: by how much its runs fell, and how many of them.
 
-    exp(H(mean p)) < K / 4, the twin of a collapse that needs no label.
+    A run is *unstable* where it diverged, or its accuracy collapsed, or it is below the source
+    model over the whole stream (or below the row ``reference=``: it would have done better without
+    learning), or its last answers spread over few classes. Beside it stand the least accuracy over
+    a window and the classes that are answered, each of the worst seed.
     """
+    grid = rate_grid(tables, params)
+    seeds = _seeds(params, grid.values())
+    ways = _FALLEN | _below(tables, params)
+    head = [f"`{params['row']}`: norm", "lr", RANKED, "accuracy", "worst window", "classes"]
+    table = [[*head, *ways, "unstable"]]
+    norms = listed(params, "norms", COMPARED)
+    for norm, rate in sorted(grid, key=lambda place: (norms.index(place[0]), place[1])):
+        row = grid[norm, rate]
+        fallen = set().union(*(told(row) for told in ways.values()))
+        classes = [share for run in row.runs.values() if (share := _class_share(run)) is not None]
+        least = [min(found, default=None) for found in (row.values(_WORST), classes)]
+        whole = row.values("accuracy")
+        cells = [norm, f"{rate:g}", rate_cell(row, seeds)]
+        cells += [number(statistics.fmean(whole) if whole else None), *map(number, least)]
+        shares = [_share([row], len(seeds), told) for told in ways.values()]
+        table.append([*cells, *shares, _share([row], len(seeds), lambda _, f=fallen: f)])
+    told = f"{RANKED}: mean ± sd, accuracy: mean over seeds {', '.join(map(str, sorted(seeds)))}; "
+    told += "worst window and classes (effective number in the last window, as a share of all): "
+    told += "of the worst seed."
+    return "\n\n".join([markdown(table), f"{told} {_broken_off(grid.values())}".strip()])
+
+
+def _below(tables: RecordTables, params: Params) -> dict[str, Callable[[Row], set[int]]]:
+    """Return what tells the seeds that are below ``reference=`` in accuracy over the stream."""
+    name = params.get("reference", "")
+    if not name:
+        return {}
+    wanted = {n: value for n, value in params.items() if n not in {"with", "norms"}}
+    found = [row for row in rows_of(tables, wanted)[0] if row.name == name]
+    if not found:
+        raise ValueError(f"{params}: no row {name}")
+    theirs = {seed: score_map(run)["accuracy"] for seed, run in found[0].runs.items()}
+
+    def told(row: Row) -> set[int]:
+        own = {seed: score_map(run)["accuracy"] for seed, run in row.runs.items()}
+        return row.diverged | {s for s in own.keys() & theirs.keys() if own[s] < theirs[s]}
+
+    return {f"below `{name}`": told}
+
+
+def _class_share(run: Record) -> float | None:
+    """Return exp(H(mean p)) / K in the last window, the twin of a collapse that needs no label."""
     curve = [row for row in run["curves"] if row["metric"] == "effective_classes"]
-    return bool(curve) and max(curve, key=lambda row: int(row["at"]))["value"] < 0.25
+    return float(max(curve, key=lambda row: int(row["at"]))["value"]) if curve else None
+
+
+def _few_classes(run: Record) -> bool:
+    """Return whether the last answers spread over fewer than a quarter of the classes."""
+    share = _class_share(run)
+    return share is not None and share < 0.25
 
 
 def rate_grid(tables: RecordTables, params: Params) -> dict[tuple[str, float], Row]:

@@ -13,6 +13,7 @@ Kinds:
     seeds      spread of ``row=ROW`` when source and adaptation seed vary together and alone
     stream     one line a row of a stream protocol: see ``stream_tables.py``
     rates      learning rates against gradient norms, and what collapses: see ``stream_tables.py``
+    unstable   the same grid, with the evidence a rate: see ``stream_tables.py``
 
 ``<!-- figure: KIND file=NAME ... -->`` names a picture of the records (``stream_figures.py``).
 It is drawn with ``--figures`` only: its bytes differ from machine to machine.
@@ -74,6 +75,7 @@ def fill(text: str, tables: Tables) -> str:
         "seeds": tables.seeds,
         "stream": partial(stream_tables.stream, tables),
         "rates": partial(stream_tables.rates, tables),
+        "unstable": partial(stream_tables.unstable, tables),
     }
 
     def replace(match: re.Match[str]) -> str:

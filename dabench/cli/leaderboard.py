@@ -186,11 +186,13 @@ def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) ->
     from dabench.board.statistics.ranks import describe_tasks, ranking
     from dabench.board.statistics.tasks import task_grid, task_tests
 
-    for protocol in sorted(frame["protocol"].unique()):
-        grid = task_grid(frame, info, protocol)
+    protocols = sorted(frame["protocol"].unique())
+    second = [(name, info.second[name]) for name in protocols if name in info.second]
+    for protocol, metric in sorted([*((name, "") for name in protocols), *second]):
+        grid = task_grid(frame, info, protocol, metric=metric)
         found = ranking(grid)
         say()
-        say(f"{protocol} · ranks over tasks")
+        say(f"{protocol} · ranks over tasks" + (f", by {metric}" if metric else ""))
         if found.note:
             say(f"  {found.note}")
         else:
@@ -214,7 +216,8 @@ def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) ->
                 ]
             )
         print_columns(tests if any(row[3] != "-" for row in tests[1:]) else [])
-        _write(folder / f"ranks-{protocol}.svg", rank_svg(found))
+        name = "-".join(filter(None, ("ranks", protocol, metric.replace("/", "-"))))
+        _write(folder / f"{name}.svg", rank_svg(found))
 
 
 def _claims(frame: pd.DataFrame, path: Path) -> None:

@@ -42,7 +42,11 @@ class MethodEntry(Entry):
 
 @dataclass(frozen=True)
 class ProtocolEntry(Entry):
-    """A protocol with the data set used when none is named, and the metric that ranks."""
+    """A protocol with the data set used when none is named, and the metric that ranks.
+
+    ``second_metric``: ranks over tasks are made by it too, beside the first one's.
+    """
 
     default_dataset: str
     primary_metric: str
+    second_metric: str | None = None

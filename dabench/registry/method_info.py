@@ -1,4 +1,4 @@
-"""What tables need to know of methods and metrics: aliases, baselines, the upper bound."""
+"""What tables need to know of methods and metrics: aliases, baselines, the upper bound, ranks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from dabench.registry.lookup import primary_metric
 from dabench.registry.methods import METHODS
+from dabench.registry.protocols import PROTOCOLS
 
 #: among the extras of a record: the protocol handed labels of the target to the method
 TARGET_LABELS = "target-labels"
@@ -27,6 +28,7 @@ class MethodInfo:
             no option changed, at any start (``source``, ``source+bn``, ``bn-adapt``).
         upper_bound: the method that is trained with target labels; it is never ranked.
         primary: (protocol, data set) -> the metric that ranks.
+        second: protocol -> a metric that rows are ranked by too, in ranks of their own.
         task_options: options of protocols that pose another task of one table; others are another
             setting, and another table.
     """
@@ -35,6 +37,7 @@ class MethodInfo:
     baselines: frozenset[str] = frozenset({"source"})
     upper_bound: str = "target-supervised"
     primary: Callable[[str, str], str] = _accuracy
+    second: Mapping[str, str] = field(default_factory=dict)
     task_options: frozenset[str] = frozenset({"split", "weather", "shifts", "conditions"})
 
     def is_bound(self, method: str, runs: Iterable[Mapping[str, Any]]) -> bool:
@@ -54,4 +57,5 @@ def registered_info() -> MethodInfo:
         aliases={name: e.alias_of for name, e in METHODS.items() if e.alias_of is not None},
         baselines=frozenset(name for name, entry in METHODS.items() if entry.baseline),
         primary=primary_metric,
+        second={name: e.second_metric for name, e in PROTOCOLS.items() if e.second_metric},
     )

@@ -113,8 +113,7 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "aerial": MethodEntry(
         "dabench.methods.online.aerial:Aerial",
-        "conda with normalised gradients (an alias, counted once in ranks)",
+        "class-balanced reservoir, centroid labels, steps of unit norm, a guard against forgetting",
         ONLINE,
-        alias_of="conda",
     ),
 }

@@ -33,6 +33,7 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         "one batch at a time, each seen once, while the weather worsens level by level",
         "overhead",
         "accuracy/final",
+        second_metric="accuracy",
     ),
     "online-tta": ProtocolEntry(
         "dabench.protocols.online_tta:OnlineTTA",

@@ -61,15 +61,22 @@ class ReplayBuffer(nn.Module):
         per_class: images of a class, at least 1.
         image_size: side S in pixels.
         policy: as above.
+        answer_size: numbers that are kept with every image, what the model said of it, say.
     """
 
+    answers: Tensor
     pictures: Tensor
     labels: Tensor
     keys: Tensor
     arrived: Tensor
 
     def __init__(
-        self, num_classes: int, per_class: int, image_size: int, policy: Policy = "confident"
+        self,
+        num_classes: int,
+        per_class: int,
+        image_size: int,
+        policy: Policy = "confident",
+        answer_size: int = 0,
     ) -> None:
         super().__init__()
         self.num_classes, self.per_class, self.policy = num_classes, per_class, policy
@@ -79,6 +86,8 @@ class ReplayBuffer(nn.Module):
         self.register_buffer("labels", torch.full((size,), -1))  # -1 = an empty place
         self.register_buffer("keys", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("arrived", torch.zeros((), dtype=torch.int64))
+        answers = torch.zeros(size, answer_size)
+        self.register_buffer("answers", answers, persistent=answer_size > 0)
 
     def __len__(self) -> int:
         return int((self.labels >= 0).sum())
@@ -144,8 +153,21 @@ class ReplayBuffer(nn.Module):
         keep = largest_per_class(self.labels, self.keys, self.per_class)
         self.labels[~keep] = -1
 
-    def add(self, images: Tensor, labels: Tensor, confidence: Tensor) -> None:
-        """Offer images: (B, 3, S, S) in [0, 1], (B,) pseudo-labels, (B,) confidences."""
+    def add(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        confidence: Tensor,
+        answers: Tensor | None = None,
+    ) -> None:
+        """Offer images.
+
+        Args:
+            images: (B, 3, S, S) in [0, 1].
+            labels: (B,) pseudo-labels.
+            confidence: (B,) their probabilities.
+            answers: (B, A) what to keep with them, where ``answer_size`` is A.
+        """
         keys = self._new_keys(confidence)
         all_labels = torch.cat((self.labels, labels))
         keep = largest_per_class(all_labels, torch.cat((self.keys, keys)), self.per_class)
@@ -156,6 +178,8 @@ class ReplayBuffer(nn.Module):
         self.pictures[places] = (images[new] * 255).round().to(torch.uint8)
         self.labels[places] = labels[new]
         self.keys[places] = keys[new]
+        if answers is not None:
+            self.answers[places] = answers[new]
 
     def _new_keys(self, confidence: Tensor) -> Tensor:
         count = len(confidence)

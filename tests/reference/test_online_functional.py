@@ -372,6 +372,20 @@ def test_images_come_back_without_loss():
     assert torch.equal(buffer.images(buffer.stored_places()), images)
 
 
+def test_answers_stay_with_their_images():
+    torch.manual_seed(0)
+    buffer = replay.ReplayBuffer(2, 3, 4, "reservoir", answer_size=2)
+    for i in range(6):
+        images = pictures(i, 5)
+        answers = torch.stack((images[:, 0, 0, 0], images[:, 1, 2, 3]), 1)
+        buffer.add(images, torch.randint(2, (5,)), torch.rand(5), answers)
+    places = buffer.stored_places()
+    stored = buffer.images(places)
+    assert torch.equal(buffer.answers[places][:, 0], stored[:, 0, 0, 0])
+    assert torch.equal(buffer.answers[places][:, 1], stored[:, 1, 2, 3])
+    assert "answers" in buffer.state_dict()
+
+
 def test_policies():
     images, labels = pictures(0, 8), torch.zeros(8, dtype=torch.int64)
     confidence = torch.tensor([0.1, 0.9, 0.3, 0.8, 0.2, 0.7, 0.5, 0.4])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -20,11 +21,13 @@ from dabench.board.statistics.ranks import (
 )
 from dabench.board.statistics.tasks import TaskGrid, holm, signed_rank, task_grid, task_tests
 from dabench.board.tables.leaderboard import table
+from dabench.cli.main import main
 from dabench.errors import ConfigError
 from dabench.registry.method_info import MethodInfo
+from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
-ROSTER = MethodInfo(aliases={"aerial": "conda"}, primary=lambda protocol, dataset: "HOS")
+ROSTER = MethodInfo(aliases={"conda-unit": "conda"}, primary=lambda protocol, dataset: "HOS")
 SCORES = {
     "a": [0.61, 0.70, 0.55, 0.81, 0.66, 0.73, 0.52],
     "b": [0.65, 0.72, 0.61, 0.80, 0.71, 0.78, 0.60],
@@ -162,15 +165,34 @@ def test_an_alias_is_ranked_once(made_run: Make) -> None:
     base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     norm = {"lr": 0.1, "grad_norm": "unit-global"}
     records = runs(made_run, "source", base)
-    records += runs(made_run, "aerial", base, options=norm)
+    records += runs(made_run, "conda-unit", base, options=norm)
     records += runs(made_run, "conda", base, options={**norm, "cut": 1}, variant=norm)
     frame = table(records, info=ROSTER)
-    same = frame[frame["method"] == "aerial"]["same_as"]
+    same = frame[frame["method"] == "conda-unit"]["same_as"]
     assert set(same) == {"conda grad_norm=unit-global lr=0.1"}
     found = task_grid(frame, ROSTER, "sf-osda")
     assert set(found.values) == {"source", "conda grad_norm=unit-global lr=0.1"}
     other = [r | {"variant": r["variant"] | {"cut": 1}} for r in records]
     assert set(table(other, info=ROSTER)["same_as"]) == {""}
+
+
+def test_streams_are_ranked_by_the_whole_stream_too(
+    made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    for method, last, whole in (("source", 0.1, 0.5), ("tent", 0.3, 0.4)):
+        for target in "abcdef":
+            made = made_run(method, 0, whole, protocol="gradual-weather", target=target)
+            score = made["scores"][0] | {"metric": "accuracy"}
+            made["scores"] = [score, score | {"value": last, "segment": "final"}]
+            store.write(made)
+    assert main(["leaderboard", "--results", str(tmp_path), "--ranks", str(tmp_path / "out")]) == 0
+    first, second = capsys.readouterr().out.split("gradual-weather · ranks over tasks")[1:]
+    assert first.index("tent") < first.index("source")
+    assert second.startswith(", by accuracy\n")
+    assert second.index("source") < second.index("tent")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"ranks-gradual-weather.svg", "ranks-gradual-weather-accuracy.svg"}
 
 
 def test_of_two_versions_the_last_counts(made_run: Make) -> None:

@@ -159,6 +159,32 @@ def test_failed_runs_count_as_collapsed(tables: ModuleType) -> None:
     assert cells(everything, "`conda grad_norm=unit-global lr=0.1 ")[:2] == ["0 of 3", "–"]
 
 
+def test_evidence_of_instability_by_rate(tables: ModuleType) -> None:
+    found = tables.Tables(grid(), [failed(0, lr=1.0, grad_norm="clip", replay=64)])
+    params = {**PARAMS, "row": "conda"}
+    table = tables.stream_tables.unstable(found, params)
+    assert cells(table, "`conda`: norm")[-5:] == [
+        *("classes", "collapsed", "below `source`", "few classes", "unstable"),
+    ]
+    none, clip, _, lost = (line.strip("| ").split(" | ") for line in table.splitlines()[2:6])
+    yes, no = "1.00 (3 of 3)", "0.00 (0 of 3)"
+    assert none == ["none", "0.01", "0.310 ± 0.010", "0.500", "0.100", "0.900", no, yes, no, yes]
+    # one seed of three ends with 0.9 - 0.5 * 3 * 0.5 of the classes, and collapsed
+    third = "0.33 (1 of 3)"
+    assert clip[1:] == ["0.01", "0.400 ± 0.000", "0.500", "0.100", "0.150", third, no, third, third]
+    gone = "1.00 (1 of 1; 2 missing)"
+    assert lost[1:] == ["1", "– (0 of 3; 2 missing)", "–", "–", "–", *[gone] * 4]
+    reference = [record("bn-adapt", seed, 0.3) for seed in range(3)]
+    for run in reference[:2]:
+        run["scores"][0]["value"] = 0.6  # the accuracy over the whole stream
+    found = tables.Tables([*grid(), *reference])
+    table = tables.stream_tables.unstable(found, {**params, "reference": "bn-adapt"})
+    assert "| below `bn-adapt` | unstable |" in table
+    assert table.splitlines()[4].endswith("| 0.00 (0 of 3) | 0.67 (2 of 3) | 0.67 (2 of 3) |")
+    with pytest.raises(ValueError, match="no row bn-adept"):
+        tables.stream_tables.unstable(found, {**params, "reference": "bn-adept"})
+
+
 def test_a_failed_run_that_was_run_again_is_forgotten(tables: ModuleType) -> None:
     found = tables.Tables(grid(), [failed(0, lr=0.01, replay=64)])
     table = tables.stream_tables.rates(found, {**PARAMS, "row": "conda", "norms": "none"})

@@ -9,7 +9,6 @@ import math
 import weakref
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from dabench.contract.network import Network
 from dabench.contract.types import Task
 from dabench.errors import AccessError, ConfigError
 from dabench.methods.functional.losses import entropy
+from dabench.methods.online.aerial import turned
 from dabench.methods.online.cotta import augment
 from dabench.methods.online.sar import below_top
 from dabench.networks.network import ClassifierNetwork, build_classifier
@@ -45,6 +45,7 @@ VARIANTS = [
     ("conda", {"per_class": 3, "mixing": "none", "policy": "fifo", "momentum": 0.0}),
     ("cotta", {"confident": 0.0, "optimiser": "sgd"}),
     ("ucl-gv", {"per_class": 3, "grad_norm": "unit-per-layer"}),
+    ("aerial", {"per_class": 3, "replay": 4, "turn": False}),
 ]
 IDS = ["-".join((name, *map(str, options.values()))) for name, options in VARIANTS]
 variants = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
@@ -225,6 +226,8 @@ def test_it_learns_and_records(name: str) -> None:
         ("conda", {"mixing": "none"}, 1, 1),
         ("conda", {}, 2, 1),
         ("ucl-gv", {}, 1, 1),
+        ("aerial", {}, 2, 1),
+        ("aerial", {"source_weight": 0.0}, 1, 1),
     ],
 )
 def test_every_image_that_passes_is_counted(
@@ -496,11 +499,56 @@ def test_a_frozen_trunk_stays(name: str) -> None:
     assert all(torch.equal(p, q) for p, q in zip(frozen, before, strict=True))
 
 
-def test_the_alias_is_conda() -> None:
-    alias, _ = begun("aerial", {"per_class": 3})
-    conda, _ = begun("conda", {"per_class": 3, "grad_norm": "unit-global", "lr": 0.1})
+def test_aerial_stores_what_it_answered_when_an_image_came() -> None:
+    method, _ = begun("aerial", {"per_class": 2, "replay": 3, "source_weight": 0.0})
+    answers = [push(method, i).softmax(1) for i in range(2)]
+    buffer = method.buffer
+    places = buffer.stored_places()
+    assert 3 < len(places) <= 2 * K
+    for picture, kept in zip(buffer.images(places), buffer.answers[places], strict=True):
+        apart = [(images(i) - picture).flatten(1).abs().sum(1) for i in range(2)]
+        which = min((0, 1), key=lambda i: float(apart[i].min()))
+        torch.testing.assert_close(kept, answers[which][int(apart[which].argmin())])
+    cost = method.access.cost
+    start = (cost.forward, cost.backward)
+    push(method, 2)
+    assert (cost.forward - start[0], cost.backward - start[1]) == (BATCH + 3, BATCH + 3)
+
+
+def test_aerial_rehearses_by_the_cross_entropy_with_stored_answers() -> None:
+    alone = {"pseudo_weight": 0.0, "im_weight": 0.0, "replay_weight": 2.0, "turn": False}
+    method, notes = begun("aerial", {"per_class": 3, **alone})
+    push(method, 0)  # the buffer is empty: nothing to learn
+    buffer = method.buffer
+    places = buffer.stored_places()
+    with torch.no_grad():
+        logits = method.net(buffer.images(places))
+    expected = -2 * (buffer.answers[places] * logits.log_softmax(1)).sum(1).mean()
+    method.update.steps = 0  # every tenth loss is recorded
+    push(method, 1)
+    assert notes.kept["loss/total"] == [0.0, pytest.approx(float(expected), rel=1e-5)]
+
+
+def test_the_source_model_has_a_say_in_aerials_answers() -> None:
+    plain, _ = begun("aerial", {"per_class": 3, "source_weight": 0.0})
+    method, _ = begun("aerial", {"per_class": 3, "source_weight": 0.5})
+    source, _ = begun("bn-adapt", {})
     for i in range(3):
-        torch.manual_seed(i)
-        ours = push(alias, i)
-        torch.manual_seed(i)
-        np.testing.assert_array_equal(ours, push(conda, i))
+        own, both = (push_seeded(i, each) for each in (plain, method))
+        torch.testing.assert_close(both, own + 0.5 * source.predict(images(i)).logits)
+    own, both = (each.predict(images(7)).logits for each in (plain, method))
+    torch.testing.assert_close(both, own + 0.5 * source.predict(images(7)).logits)
+    assert not torch.equal(own, source.predict(images(7)).logits)
+
+
+def push_seeded(number: int, method: OnlineMethod) -> Tensor:
+    torch.manual_seed(number)
+    return push(method, number)
+
+
+def test_turned_images_take_all_eight_poses() -> None:
+    square = torch.arange(12.0).view(1, 3, 2, 2)
+    torch.manual_seed(0)
+    poses = {tuple(turned(square).flatten().tolist()) for _ in range(100)}
+    assert len(poses) == 8
+    assert all(sorted(pose[:4]) == [0, 1, 2, 3] for pose in poses)

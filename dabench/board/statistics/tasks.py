@@ -66,7 +66,11 @@ def primary_lines(frame: pd.DataFrame, info: MethodInfo) -> pd.DataFrame:
 
 
 def task_grid(
-    frame: pd.DataFrame, info: MethodInfo, protocol: str, rows: Sequence[str] | None = None
+    frame: pd.DataFrame,
+    info: MethodInfo,
+    protocol: str,
+    rows: Sequence[str] | None = None,
+    metric: str | None = None,
 ) -> TaskGrid:
     """Return the scores by row and task.
 
@@ -78,11 +82,13 @@ def task_grid(
         info: baselines, aliases, the upper bound and the metrics that rank.
         protocol: whose columns are the tasks.
         rows: these rows and no others (``tent``, ``tent lr=0.001``).
+        metric: what to compare by; leave out for the metric that ranks.
 
     Raises:
         ConfigError: there is no such row.
     """
-    lines = primary_lines(frame[frame["protocol"] == protocol], info)
+    mine = frame[frame["protocol"] == protocol]
+    lines = mine[mine["metric"] == metric] if metric else primary_lines(mine, info)
     values, same, bounds = _by_row(lines)
     left_out = dict.fromkeys(sorted(bounds & set(values)), "upper bound")
     if rows is None:
