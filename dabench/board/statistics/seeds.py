@@ -17,7 +17,9 @@ from scipy import special
 #: fewest pairs for a verdict
 MIN_PAIRS = 5
 #: metrics (without their segment) where less is better
-LOWER_IS_BETTER = frozenset({"FPR95", "ECE", "forgetting", "collapsed", "below_source", "short"})
+LOWER_IS_BETTER = frozenset(
+    {"FPR95", "ECE", "forgetting", "collapsed", "below_source", "share_below", "short"}
+)
 
 
 class Summary(NamedTuple):
