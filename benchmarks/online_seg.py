@@ -30,7 +30,8 @@ from dabench.engine.environment import keep_freed_memory
 from dabench.engine.stream import Progress, run_stream
 from dabench.methods.functional.consistency import consistency
 from dabench.methods.functional.losses import entropy
-from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
+from dabench.methods.functional.normalisation import train_only_norms
+from dabench.methods.functional.shift_norm import adapt_by_shift
 from dabench.methods.functional.transfer import transfer_logits
 from dabench.networks.dense import DenseNetwork, build_segmenter, upsample
 from dabench.views.photometric import Photometric
@@ -73,18 +74,19 @@ def bare_transadapt(net: DenseNetwork, shape: tuple[int, int]) -> Step:
     method = registry.method("transadapt")()
     parts = method.source_parts(net, task_of(shape)).eval().requires_grad_(False)
     net.classifier = parts.head.requires_grad_(True)
-    adapt_normalisation(net, method.rho)
+    adapt_by_shift(net, method.rho, method.margin * parts.usual)
     own = [*train_only_norms(net), *(p.requires_grad_(True) for p in net.classifier.parameters())]
     optimiser = torch.optim.SGD(own, lr=method.lr, momentum=method.momentum)
+    anchor = copy.deepcopy(net).requires_grad_(False)
 
-    def scores(images: Tensor) -> Tensor:
+    def scores(images: Tensor, net: DenseNetwork = net) -> Tensor:
         out: Tensor = net.classifier(net.features(images))
         return out
 
     def step(images: Tensor) -> Tensor:
-        p = scores(images).softmax(1)
-        loss = method.unsup_weight * entropy(p).mean()
-        target = p.detach()
+        with torch.no_grad():
+            target = scores(images, anchor).softmax(1)
+        loss = method.unsup_weight * entropy(scores(images).softmax(1)).mean()
         loss = loss + consistency(target, scores(Photometric.draw(1).apply(images)))
         warp = Warp.draw(1, flip=True)
         seen = scores(warp.apply(images))

@@ -13,11 +13,14 @@ import pandas as pd
 from table_cells import UPPER_BOUND, Params, difference, markdown, number, reading_order, row_of
 
 from dabench.board.statistics.seeds import MIN_PAIRS
+from dabench.board.tables.harm import REFERENCES, SHARE_BELOW
 from dabench.board.tables.leaderboard import table
 from dabench.store.identity import column_key
 from dabench.store.records import Record, score_map
 
 SHARE = "unknown_share"
+#: do no harm, beside the figures of a dense stream: metric -> head of its column
+_HARM = {f"{SHARE_BELOW}/{name}": f"conditions below `{name}`" for name in REFERENCES}
 #: the one seed that stays where the other varies alone
 FIXED_SEED = 5
 #: parameters that shape a table; all others select
@@ -65,7 +68,9 @@ class Tables:
         first = frame[frame["metric"] == metrics[0]].set_index("row")
         judged = int(first["n"].max()) >= MIN_PAIRS
         spread = "sd" if judged else "range"
-        lines = [["row", "n", metrics[0], spread, *metrics[1:], f"{metrics[0]} − `{against}`"]]
+        harm = [name for name in _HARM if name in set(frame["metric"])]  # dense streams have it
+        heads = [*metrics[1:], *(_HARM[name] for name in harm)]
+        lines = [["row", "n", metrics[0], spread, *heads, f"{metrics[0]} − `{against}`"]]
         for row in sorted(first.index, key=reading_order):
             head = first.loc[row]
             values = frame[frame["row"] == row].set_index("metric")["mean"]
@@ -74,7 +79,7 @@ class Tables:
             )
             name = f"`{row}`" + (" (reconstruction)" if head["reconstruction"] else "")
             name += " (upper bound)" if row == UPPER_BOUND else ""
-            shown = [number(values.get(metric)) for metric in metrics]
+            shown = [number(values.get(metric)) for metric in [*metrics, *harm]]
             lines.append([name, str(head["n"]), shown[0], extent, *shown[1:], difference(head)])
         return markdown(lines)
 

@@ -78,16 +78,21 @@ class BlendedNorm(nn.Module):
             out = child(out)
         return out
 
+    def weight_of_batch(self, x: Tensor) -> float:
+        """Return the weight of the batch's statistics of (B, C, ...) activations, in [0, 1]."""
+        return self.rho
+
     def _normalise(self, x: Tensor) -> Tensor:
-        if self.rho == 0 or x.numel() == x.shape[1]:
+        rho = 0.0 if x.numel() == x.shape[1] else self.weight_of_batch(x)
+        if rho == 0:
             return self._by(x, self.running_mean, self.running_var)
-        if self.rho == 1:
+        if rho == 1:
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         if len(x) == 1 and torch.is_grad_enabled():
             # images one by one: much faster; in batches it would move recorded runs by rounding
             source = (self.running_mean, self.running_var)
-            return blended_batch_norm(x, self.weight, self.bias, source, self.rho, self.eps)
-        mean, var, centred = blended_statistics(x, self.running_mean, self.running_var, self.rho)
+            return blended_batch_norm(x, self.weight, self.bias, source, rho, self.eps)
+        mean, var, centred = blended_statistics(x, self.running_mean, self.running_var, rho)
         if not torch.is_grad_enabled():
             return self._by(x, mean, var)
         # F.batch_norm would stop the gradient at statistics that it is given

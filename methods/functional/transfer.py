@@ -8,6 +8,7 @@ paper; the equations here are ours. docs/methods.md says where each choice comes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,11 +96,28 @@ class SourceParts(nn.Module):
     Args:
         module: the transfer module.
         head: the classifier that is trained without labels; None = the source's own.
+        layers: BatchNorm layers of the network, whose usual distances are kept
+            (``shift_norm.usual_distances``).
     """
 
-    def __init__(self, module: TransferModule, head: nn.Module | None = None) -> None:
+    usual: Tensor
+
+    def __init__(
+        self, module: TransferModule, head: nn.Module | None = None, layers: int = 0
+    ) -> None:
         super().__init__()
         self.module, self.head = module, head
+        self.register_buffer("usual", torch.zeros(layers))
+
+
+def feature_batches(
+    network: Any, batches: Iterator[tuple[Tensor, Tensor]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Exchange the images of (images, labels) for their feature maps, without gradient."""
+    for images, labels in batches:
+        with torch.no_grad():
+            features = network.features(images)
+        yield features, labels
 
 
 def fit_head(

@@ -12,30 +12,32 @@ from dabench.api import (
     ConfigError,
     Kind,
     Online,
-    Photometric,
     Prediction,
     TargetBatch,
-    Warp,
+    frozen_copy,
 )
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
-from dabench.methods.functional.consistency import consistency
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
-from dabench.methods.functional.normalisation import Trained, adapt_normalisation, choose_trained
-from dabench.methods.functional.online import flatten_all, restore_values
-from dabench.methods.online.transfer_source import Natural, TransferSource
+from dabench.methods.functional.normalisation import Trained, choose_trained
+from dabench.methods.functional.online import flatten_all, restore_values, uncount_backward
+from dabench.methods.functional.shift_norm import last_shift
+from dabench.methods.online.transfer_source import Natural
+from dabench.methods.online.transfer_views import TransferViews
 
 
-class TransAdapt(TransferSource):
+class TransAdapt(TransferViews):
     """TransAdapt (Das et al., ICASSP 2023), **a reconstruction** from its abstract and patents.
 
     On source images, before the stream, a copy of the classifier is fine-tuned by an unsupervised
     loss alone, and a transformer module learns to turn its logits into the labels by a matrix that
     it predicts from the image's feature map (the extra ``source-parts``). On the stream the module
-    is frozen. Each image moves the network by an unsupervised loss on that head's output, by
-    invariance to a photometric view and by equivariance to a geometric one; then it is answered by
-    the module's matrix on the head's new logits. Losses are taken at the places of the feature map;
-    answers have the image's size. ``steps=0`` is the module without adaptation,
-    ``module=false`` the losses without the module. Where each choice comes from: docs/methods.md.
+    is frozen. BatchNorm takes an image's statistics as far as they are out of what is usual among
+    source images, and an image with none such teaches nothing. Others move the network by an
+    unsupervised loss on that head's output, by invariance to a photometric view and equivariance
+    to a geometric one, both towards the source weights' answer; then the module's matrix on the
+    head's new logits answers. Losses are taken at the places of the feature map; answers have the
+    image's size. ``steps=0`` is the module without adaptation, ``module=false`` the losses without
+    the module. Where each choice comes from: docs/methods.md.
 
     Args:
         lr: learning rate of SGD.
@@ -45,33 +47,34 @@ class TransAdapt(TransferSource):
         unsup_weight: weight of the unsupervised loss; 0 leaves it out.
         invariance_weight: weight of the photometric view; 0 leaves the view out.
         equivariance_weight: weight of the geometric view; 0 leaves the view out.
-        targets: soft probabilities, or hard classes where they are sure.
-        threshold: probability from which on a class is sure, for hard targets.
         adapt: what learns: norms (weight and bias of the normalisation layers), the head with them,
             or all of the network.
-        rho: weight of the image in BatchNorm statistics; 0 = the source's alone.
         episodic: go back to the source model after every image.
+        gate: least shift of an image that is learned from (1 - usual distance / its distance, of
+            the layer where it is largest); 0 = all images are.
+        anchored: both views learn the answer of the source weights (under the image's statistics);
+            else that of the network as it stands, which drifts.
         grad_norm: normalisation of the gradient before the optimiser.
         max_norm: norm c of ``grad_norm``.
     """
 
+    version: ClassVar[str] = "2"
     reconstruction: ClassVar[bool] = True
     answers: ClassVar[Literal["before", "after"]] = "after"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"segmentation"})
     start: Tensor
 
-    lr: Positive = 1e-3
+    lr: Positive = 3e-4
     momentum: BelowOne = 0.9
     weight_decay: NonNegative = 0.0
     steps: Natural = 1
     unsup_weight: NonNegative = 0.1
     invariance_weight: NonNegative = 1.0
     equivariance_weight: NonNegative = 1.0
-    targets: Literal["soft", "hard"] = "soft"
-    threshold: Share = 0.9
     adapt: Trained = "norms+head"
-    rho: Share = 0.6
     episodic: bool = False
+    gate: Share = 0.4
+    anchored: bool = True
     grad_norm: GradNorm = "none"
     max_norm: Positive = 1.0
 
@@ -84,7 +87,6 @@ class TransAdapt(TransferSource):
                 "transadapt: all three weights are 0, so there is nothing to learn; set "
                 "--method.steps 0 for the module without adaptation, or a weight above 0"
             )
-        self.sure_from = self.threshold if self.targets == "hard" else None
         self.trains = self.steps > 0  # type: ignore[misc]
 
     def begin(self, access: Online) -> None:
@@ -97,7 +99,6 @@ class TransAdapt(TransferSource):
         super().begin(replace(access, extras={}))
         self.net = access.source_model.eval()
         self.take_source_parts(access)
-        adapt_normalisation(self.net, self.rho)
         if not self.steps:
             self.net.requires_grad_(False)
             return
@@ -108,6 +109,8 @@ class TransAdapt(TransferSource):
         self.update = GradientStep(
             self.net, optimiser, access.recorder.put, self.grad_norm, self.max_norm
         )
+        if self.anchored:
+            self.anchor = frozen_copy(self.net)
         if self.episodic:
             self.register_buffer("start", flatten_all(p.detach() for p in self.trained).clone())
 
@@ -125,35 +128,27 @@ class TransAdapt(TransferSource):
         return answer
 
     def _learn(self, images: Tensor) -> None:
-        """Make one update."""
-        with torch.set_grad_enabled(bool(self.unsup_weight)):
-            p = self.head_logits(images).softmax(1)
+        """Make one update, but none where the image's statistics are close to the usual."""
+        teacher = self.anchor if self.anchored else self.net
+        own = bool(self.unsup_weight) and not self.anchored
+        with torch.set_grad_enabled(own):
+            p = self.head_logits(images, teacher).softmax(1)
+        if last_shift(teacher) < self.gate:
+            uncount_backward(self.net.cost, len(images) * own)
+            return
+        target = p.detach()
         losses: dict[str, Tensor] = {}
         if self.unsup_weight:
+            p = p if own else self.head_logits(images).softmax(1)
             losses["unsupervised"] = self.unsup_weight * self.objective(p).mean()
-        target = p.detach()
         if self.invariance_weight:
-            losses["invariance"] = self.invariance_weight * self._invariance(images, target)
+            losses["invariance"] = self.invariance_weight * self.invariance(images, target)
         if self.equivariance_weight:
-            losses["equivariance"] = self.equivariance_weight * self._equivariance(images, target)
+            losses["equivariance"] = self.equivariance_weight * self.equivariance(images, target)
         if self.update.steps % 10 == 0:
             for name, loss in losses.items():
                 self.access.recorder.put(f"loss/{name}", self.update.steps, float(loss.detach()))
         self.update(torch.stack(list(losses.values())).sum())
-
-    def _invariance(self, images: Tensor, target: Tensor) -> Tensor:
-        """Return how far the answer to a photometric view is from the target."""
-        view = Photometric.draw(len(images), device=images.device).apply(images)
-        return consistency(target, self.head_logits(view), threshold=self.sure_from)
-
-    def _equivariance(self, images: Tensor, target: Tensor, warp: Warp | None = None) -> Tensor:
-        """Return how far the answer to a geometric view is from the view of the target."""
-        if warp is None:
-            flip = self.access.task.flip
-            warp = Warp.draw(len(images), flip=flip, device=images.device)
-        logits = self.head_logits(warp.apply(images))
-        valid = warp.valid((logits.shape[-2], logits.shape[-1]))
-        return consistency(warp.apply(target), logits, valid, self.sure_from)
 
     def predict(self, images: Tensor) -> Prediction:
         """Answer as the network stands, by the statistics of these images."""

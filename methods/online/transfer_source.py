@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -21,17 +21,22 @@ from dabench.api import (
     frozen_copy,
     upsample,
 )
-from dabench.methods.functional.bounds import Positive
+from dabench.methods.functional.bounds import NonNegative, Positive, Share
 from dabench.methods.functional.losses import entropy, max_squares
+from dabench.methods.functional.normalisation import adapt_normalisation
+from dabench.methods.functional.shift_norm import adapt_by_shift, tracked_layers, usual_distances
 from dabench.methods.functional.transfer import (
     SourceParts,
     TransferModule,
+    feature_batches,
     fit_head,
     fit_transfer,
     transfer_logits,
 )
 
 PARTS = "source-parts"
+#: batches of augmented source images that usual distances are measured on
+USUAL_BATCHES = 16
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -50,6 +55,10 @@ class TransferSource(OnlineMethod):
         width: of the module's queries.
         heads: of its attention; they divide the width.
         layers: of attention and feed-forward network.
+        rho: (largest) weight of the image in BatchNorm statistics; 0 = the source's alone.
+        by_shift: the weight grows from 0 to ``rho`` with how far the image's statistics are from
+            the source's, by what is usual among source images; else it is ``rho`` for all images.
+        margin: times the usual distance that still count as usual.
     """
 
     extras: ClassVar[frozenset[str]] = frozenset({PARTS})
@@ -71,6 +80,9 @@ class TransferSource(OnlineMethod):
     width: Count = 64
     heads: Count = 4
     layers: Count = 1
+    rho: Share = 1.0
+    by_shift: bool = True
+    margin: NonNegative = 1.5
 
     def check_options(self) -> None:
         """Refuse heads that do not divide the width, and say what follows from the options."""
@@ -81,24 +93,27 @@ class TransferSource(OnlineMethod):
                 f"choose a width of {near}, say"
             )
         self.objective = entropy if self.unsup_loss == "entropy" else max_squares
-        if not self.module and self.unsup_output == "same":  # nothing comes from source training
-            self.extras = frozenset()  # type: ignore[misc]
+        if not (self.module or self.by_shift) and self.unsup_output == "same":
+            self.extras = frozenset()  # type: ignore[misc]  # nothing comes from source training
 
     def source_parts(self, network: Any, task: Task) -> nn.Module:
         """Return, untrained, the module and (but for ``same``) a copy of the classifier."""
         channels = network.classifier.weight.shape[1]
         shape = {"width": self.width, "heads": self.heads, "layers": self.layers}
         module = TransferModule(channels, task.num_classes, **shape)
-        if self.unsup_output == "same":
-            return SourceParts(module)
-        return SourceParts(module, copy.deepcopy(network.classifier).requires_grad_(True))
+        head: nn.Module | None = None
+        if self.unsup_output != "same":
+            head = copy.deepcopy(network.classifier).requires_grad_(True)
+        return SourceParts(module, head, len(tracked_layers(network)))
 
     def train_source_parts(
         self, parts: nn.Module, network: Any, batches: Iterator[tuple[Tensor, Tensor]]
     ) -> None:
-        """Train the head without labels, then the module with them; the network stays."""
+        """Measure usual statistics; train the head without labels, the module with them."""
         own = cast(SourceParts, parts)
-        mapped = _features(network, batches)
+        some = (images for images, _ in islice(batches, USUAL_BATCHES))
+        own.usual.copy_(usual_distances(network, some))
+        mapped = feature_batches(network, batches)
         head = network.classifier
         if own.head is not None:
             head, unlabelled = own.head, (features for features, _ in mapped)
@@ -107,25 +122,32 @@ class TransferSource(OnlineMethod):
         fit_transfer(own.module, head, mapped, steps=steps, lr=lr, ignore=IGNORE)
 
     def take_source_parts(self, access: Online) -> None:
-        """Copy head and module out of the grant, where something was trained."""
+        """Adapt the statistics; copy head and module out of the grant, where there is one."""
         self.transfer: TransferModule | None = None
         if not self.extras:
+            adapt_normalisation(self.net, self.rho)
             return
         if PARTS not in access.extras:
             raise AccessError(
                 f"TransAdapt needs the extra '{PARTS}' (its head and module, trained on source "
                 "images), which this protocol does not grant; use online-seg, or "
-                "--method.module false --method.unsup_output same, which needs none"
+                "--method.module false --method.unsup_output same --method.by_shift false, which "
+                "needs none"
             )
         parts: SourceParts = copy.deepcopy(access.extras[PARTS]).to(self.net.mean.device)
         if parts.head is not None:
             self.net.classifier = parts.head.requires_grad_(True)
         if self.module:
             self.transfer = frozen_copy(parts.module)
+        if self.by_shift:
+            adapt_by_shift(self.net, self.rho, self.margin * parts.usual)
+        else:
+            adapt_normalisation(self.net, self.rho)
 
-    def head_logits(self, images: Tensor) -> Tensor:
+    def head_logits(self, images: Tensor, net: Network | None = None) -> Tensor:
         """Return the (B, K, h, w) logits Y_u at the feature map's size, where losses are taken."""
-        logits: Tensor = self.net.classifier(self.net.features(images))
+        net = net or self.net
+        logits: Tensor = net.classifier(net.features(images))
         return logits
 
     def transferred_logits(self, images: Tensor) -> Tensor:
@@ -135,13 +157,3 @@ class TransferSource(OnlineMethod):
         if self.transfer is not None:
             logits = transfer_logits(self.transfer(features), logits)
         return upsample(logits, (images.shape[-2], images.shape[-1]))
-
-
-def _features(
-    network: Any, batches: Iterator[tuple[Tensor, Tensor]]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Exchange images for their feature maps, without gradient."""
-    for images, labels in batches:
-        with torch.no_grad():
-            features = network.features(images)
-        yield features, labels

@@ -36,6 +36,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("tta-aug", {"pairs": 2}),
     ("transadapt", {"lr": 1e-2}),
     ("transadapt", {"steps": 0}),
+    ("transadapt", {"by_shift": False, "anchored": False, "rho": 0.6, "lr": 1e-2}),
     ("transadapt", {"steps": 2, "episodic": True, "adapt": "all", "lr": 1e-2}),
     ("transadapt", {"module": False, "unsup_output": "same", "adapt": "norms", "rho": 1.0}),
     ("transadapt", {"targets": "hard", "threshold": 0.3, "unsup_loss": "max-squares"}),
@@ -210,11 +211,12 @@ def test_a_step_and_predict_agree(name: str, options: dict[str, Any]) -> None:
         ("cotta", {"views": 5, "confident": 1.0}, 7, 1),
         ("cotta", {"confident": 1.0}, 16, 1),
         ("tta-aug", {}, 7, 0),
-        ("transadapt", {}, 4, 3),
-        ("transadapt", {"steps": 2}, 7, 6),
+        ("transadapt", {}, 5, 3),
+        ("transadapt", {"anchored": False}, 4, 3),
+        ("transadapt", {"steps": 2}, 9, 6),
         ("transadapt", {"steps": 0}, 1, 0),
         ("transadapt", {"unsup_weight": 0.0}, 4, 2),
-        ("transadapt", {"invariance_weight": 0.0, "equivariance_weight": 0.0}, 2, 1),
+        ("transadapt", {"invariance_weight": 0.0, "equivariance_weight": 0.0}, 3, 1),
     ],
 )
 def test_every_image_that_passes_is_counted(
@@ -320,7 +322,7 @@ def test_a_module_that_was_not_trained_is_no_module() -> None:
 
 
 def test_the_same_output_without_module_is_the_source_model() -> None:
-    options = {"module": False, "unsup_output": "same", "steps": 0, "rho": 0.0}
+    options = {"module": False, "unsup_output": "same", "steps": 0, "rho": 0.0, "by_shift": False}
     method, _ = begun("transadapt", options)
     assert not method.extras
     assert registry.method("transadapt").extras == {"source-parts"}  # an instance's own
@@ -354,7 +356,7 @@ def test_an_equivariant_network_has_no_equivariance_loss_under_a_flip() -> None:
     for net in (equivariant(), network().double()):
         method: Any = begun("transadapt", options, net)[0]
         target = method.head_logits(x).softmax(1)
-        found.append(method._equivariance(x, target, flip).item())
+        found.append(method.equivariance(x, target, flip).item())
     assert abs(found[0]) < 1e-10
     assert found[1] > 1e-4
 
@@ -363,7 +365,7 @@ def test_an_image_is_equivariant_to_no_warp_at_all() -> None:
     method: Any = begun("transadapt", {})[0]
     still = Warp(torch.tensor([False]))
     target = method.head_logits(images(0)).softmax(1)
-    assert abs(method._equivariance(images(0), target, still).item()) < 1e-6
+    assert abs(method.equivariance(images(0), target, still).item()) < 1e-6
 
 
 def test_out_of_frame_pixels_of_the_target_carry_no_loss() -> None:
@@ -373,7 +375,7 @@ def test_out_of_frame_pixels_of_the_target_carry_no_loss() -> None:
     target = method.head_logits(images(0)).softmax(1).detach()
     other = target.clone()
     other[..., :1, :] = torch.eye(K)[1].view(K, 1, 1)  # the upper row leaves the frame
-    one, two = (method._equivariance(images(0), t, zoom) for t in (target, other))
+    one, two = (method.equivariance(images(0), t, zoom) for t in (target, other))
     assert torch.equal(one, two)
     out = Warp(torch.tensor([False]), torch.tensor([[[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]]))
     assert not out.valid(SHAPE)[0, :6].any()  # the border is repeated there, and not counted
@@ -381,6 +383,7 @@ def test_out_of_frame_pixels_of_the_target_carry_no_loss() -> None:
 
 def test_one_update_by_hand() -> None:
     options = {"lr": 0.05, "unsup_weight": 0.3, "rho": 0.2, "invariance_weight": 2.0}
+    options |= {"by_shift": False}
     parts = parts_of("transadapt", options, network())
     method, notes = begun("transadapt", options, parts=parts)
     net, x = network(), images(0)
@@ -467,6 +470,26 @@ def test_the_grant_is_not_touched() -> None:
         push(method, i)
     assert same(before, parts.state_dict())
     assert all(p.requires_grad for p in parts.parameters())
+
+
+def test_views_learn_the_answer_of_the_source_weights() -> None:
+    """Twice the same image: an anchored target stays, the network's own one moves with it."""
+    found: dict[bool, Tensor] = {}
+    for anchored in (True, False):
+        options = {"anchored": anchored, "lr": 0.5, "unsup_weight": 0.0}
+        method: Any = begun("transadapt", options)[0]
+        targets: list[Tensor] = []
+        method.invariance = lambda images, target, kept=targets: (
+            kept.append(target) or type(method).invariance(method, images, target)  # noqa: B023
+        )
+        before = copy.deepcopy(method.net.state_dict())
+        push(method, 0)
+        push(method, 0)
+        assert not same(before, method.net.state_dict())
+        found[anchored] = torch.stack(targets)
+    assert torch.equal(found[True][0], found[True][1])
+    assert torch.equal(found[True][0], found[False][0])
+    assert not torch.allclose(found[False][0], found[False][1])
 
 
 def test_transadapt_without_its_extra() -> None:

@@ -30,6 +30,7 @@ METRICS: dict[str, str] = {
     "forgetting": "accuracy on clear held-out images that was lost on the way",
     "ECE": "calibration error of the top-1 confidence, 15 bins",
     "below_source": "1 where the source model would have done better",
+    "share_below": "share of the conditions in which the row is below source or bn-adapt",
 }
 #: segments that are part of a table; all others stand in the list of a cell's scores
 SEGMENTS = ("", "held-out", "final", "worst-window", "mean-conditions", "worst-condition")

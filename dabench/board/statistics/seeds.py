@@ -21,7 +21,9 @@ NO_SPREAD = "no spread: no verdict"
 #: values that differ by less are equal: differences of equal floats are rounded
 _EQUAL = 1e-12
 #: metrics (without their segment) where less is better
-LOWER_IS_BETTER = frozenset({"FPR95", "ECE", "forgetting", "collapsed", "below_source", "short"})
+LOWER_IS_BETTER = frozenset(
+    {"FPR95", "ECE", "forgetting", "collapsed", "below_source", "share_below", "short"}
+)
 
 
 class Summary(NamedTuple):

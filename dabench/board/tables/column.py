@@ -9,6 +9,7 @@ from functools import cached_property
 
 from dabench.board.statistics.seeds import better_sign
 from dabench.board.tables.agreement import refusals, seed_of
+from dabench.board.tables.harm import harm_metrics
 from dabench.registry.method_info import NO_INFO, MethodInfo
 from dabench.store.records import Record, score_map
 from dabench.store.rows import Row, same_setting
@@ -89,6 +90,10 @@ class Column:
             found.append(RowResult(row, runs, notes[row], missing, metrics, values))
             if notes[row]:
                 values.clear()
+        harm = harm_metrics({result.row: result.values for result in found})
+        for result in found:
+            result.values.update(harm[result.row])
+            result.metrics.update(harm[result.row])
         return found
 
     @cached_property

@@ -1,0 +1,128 @@
+"""Statistics of an image that weigh as much as they are out of the usual, and what waits for it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from dabench import registry
+from dabench.contract.access import Online, Recorder, TargetBatch
+from dabench.contract.types import Task
+from dabench.methods.functional.normalisation import BlendedNorm
+from dabench.methods.functional.shift_norm import (
+    ShiftNorm,
+    adapt_by_shift,
+    last_shift,
+    statistics_distance,
+    usual_distances,
+)
+from dabench.networks.dense import build_segmenter
+
+TASK = Task("segmentation", tuple("abcd"), 32, width=48)
+
+
+def layer(channels: int = 3) -> nn.BatchNorm2d:
+    found = nn.BatchNorm2d(channels).eval()
+    with torch.no_grad():
+        found.running_mean.copy_(torch.linspace(-1, 1, channels))
+        found.running_var.copy_(torch.linspace(0.5, 2, channels))
+        found.weight.copy_(torch.linspace(1, 2, channels))
+    return found
+
+
+def maps(seed: int = 0, channels: int = 3) -> Tensor:
+    return 2 * torch.randn(1, channels, 6, 8, generator=torch.Generator().manual_seed(seed)) + 1
+
+
+def test_distance_is_the_divergence_of_two_gaussians() -> None:
+    x, norm = maps(), layer()
+    mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
+    found = statistics_distance(x, norm.running_mean, norm.running_var, 0.0)
+    ours, theirs = Normal(mean, var.sqrt()), Normal(norm.running_mean, norm.running_var.sqrt())
+    torch.testing.assert_close(found, kl_divergence(ours, theirs).mean())
+    assert float(statistics_distance(x, mean, var, 1e-5)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_weight_between_source_and_image(gradient: bool) -> None:
+    x, norm = maps(), layer()
+    distance = float(statistics_distance(x, norm.running_mean, norm.running_var, norm.eps))
+    with torch.set_grad_enabled(gradient):
+        assert torch.equal(ShiftNorm(norm, 0.8, 2 * distance)(x), norm(x))
+        half = ShiftNorm(norm, 0.8, distance / 2)
+        torch.testing.assert_close(half(x), BlendedNorm(norm, 0.8 * half.last)(x))
+        torch.testing.assert_close(ShiftNorm(norm, 0.8, 0.0)(x), BlendedNorm(norm, 0.8)(x))
+    assert 0 < half.last < 1
+    one = torch.ones(1, 3, 1, 1)  # no variance to be had: the source's statistics
+    assert torch.equal(half(one), norm(one))
+
+
+class Nested(nn.Module):
+    """A layer inside a child comes before its parent's own one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 3, 1), layer())
+        self.second = layer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.second(self.first(x) * 3)
+        return out
+
+
+def test_every_layer_has_its_own_usual_distance() -> None:
+    torch.manual_seed(0)
+    net = Nested().eval()
+    before = copy.deepcopy(net.state_dict())
+    batch = torch.cat([maps(1), maps(2)])
+    usual = usual_distances(net, [batch, maps(3)])
+    inner, outer = net.first[1], net.second
+    by_hand = torch.zeros(2)
+    with torch.no_grad():
+        for x in (maps(1), maps(2), maps(3)):
+            a, b = net.first[0](x), net.first(x) * 3
+            for i, (part, norm) in enumerate(((a, inner), (b, outer))):
+                by_hand[i] += statistics_distance(part, norm.running_mean, norm.running_var, 1e-5)
+    torch.testing.assert_close(usual, by_hand / 3)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    adapt_by_shift(net, 0.5, usual)
+    found: list[Any] = [net.first[1], net.second]
+    assert [norm.usual for norm in found] == usual.tolist()
+    assert net.state_dict().keys() == before.keys()
+
+
+def begun(usual: float, **options: Any) -> Any:
+    """Return a method over a network for which distances up to ``usual`` are usual."""
+    torch.manual_seed(0)
+    net = build_segmenter("small-seg", "none", 4).eval()
+    method: Any = registry.method("transadapt")(**options)
+    parts = method.source_parts(net, TASK)
+    parts.usual.fill_(usual)
+    method.begin(Online(TASK, net, 1, 0, Recorder(), {"source-parts": parts}))
+    return method
+
+
+def push(method: Any, number: int = 0) -> Tensor:
+    x = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(number))
+    answer: Tensor = method.step(TargetBatch(x, torch.tensor([number])))
+    return answer
+
+
+def test_no_step_where_nothing_is_out_of_the_usual() -> None:
+    method = begun(1e9, lr=0.1)
+    before, cost = copy.deepcopy(method.net.state_dict()), method.access.cost
+    start = (cost.forward, cost.backward)
+    answer = push(method)
+    assert (cost.forward - start[0], cost.backward - start[1]) == (2, 0)
+    assert all(torch.equal(v, before[k]) for k, v in method.net.state_dict().items())
+    assert torch.equal(answer, push(begun(1e9, steps=0)))
+    assert last_shift(method.net) == 0
+    far = begun(0.0, lr=0.1)
+    push(far)
+    assert any(not torch.equal(v, before[k]) for k, v in far.net.state_dict().items())
+    assert last_shift(far.net) == pytest.approx(1)
