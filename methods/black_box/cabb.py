@@ -35,19 +35,16 @@ class CABB(Branches):
             (no separation: all labels count as clean).
         neighbours: whose mean label a label is compared with; 0 = the answer about the image.
         mixture: one mixture for all images (global), or one a pseudo-class (class).
-        tau: posterior of "clean" from which a label counts as clean in the records.
         branches: dual or single.
         co_training: take labels and neighbours from the other branch; off: from one's own.
         curriculum: let the weight of noisy rows rise to 1; off: it is 1 throughout.
         noisy_start: weight of noisy rows at the start of the curriculum.
         harden: share of the smoothed class in the target of a row that is surely clean.
-        alpha: of mixup's Beta distribution; 0 = no mixup.
         mix_weight: weight of the mixed strong views beside the weak ones; 0 = no strong views.
         power: of the learning-rate decay.
         memory: share of the old label kept when labels are refreshed before an epoch.
         temperature: of the centroids' softmax.
-        prior: power of the oracle's answer beside the first centroids; 0 = centroids alone.
-        later_prior: the same from the second epoch on.
+        prior: power of the oracle's answer beside the centroids; 0 = centroids alone.
         im_weight: weight of information maximisation.
         marginal: share of the past kept in the averaged class marginal.
     """
@@ -60,19 +57,16 @@ class CABB(Branches):
     criterion: Literal["jsd", "ce", "none"] = "jsd"
     neighbours: Annotated[int, Field(ge=0)] = 10
     mixture: Literal["global", "class"] = "global"
-    tau: Share = 0.5
     branches: Literal["dual", "single"] = "dual"
     co_training: bool = True
     curriculum: bool = True
     noisy_start: Share = 0.3
     harden: Share = 1.0
-    alpha: NonNegative = 1.0
     mix_weight: NonNegative = 0.5
     power: NonNegative = 0.75
     memory: Share = 0.7
     temperature: Positive = 0.07
     prior: Share = 0.5
-    later_prior: Share = 0.5
     im_weight: NonNegative = 0.1
     marginal: BelowOne = 0.9
 
@@ -97,17 +91,15 @@ class CABB(Branches):
         spaces = [refinement.centred_unit(features) for features, _ in surveys]
         found = [self._labels(b, spaces[b], p) for b, (_, p) in enumerate(surveys)]
         partners = list(range(len(self.nets)))[:: -1 if self.co_training else 1]
+        kept = self.memory if self.current_epoch else 0.0
         for b, partner in enumerate(partners):
-            kept = self.memory if self.current_epoch else 0.0
             self.banks[b] = kept * self.banks[b] + (1 - kept) * found[partner]
             witness = surveys[b][1] if self.current_epoch else self.answers
             if self.neighbours:
-                witness = refinement.neighbours_answer(
-                    spaces[partner], self.banks[b], self.neighbours
-                )
+                z, bank = spaces[partner], self.banks[b]
+                witness = refinement.neighbours_answer(z, bank, self.neighbours)
             if self.criterion != "none":
-                labels = self.banks[b].argmax(1)
-                side = divergence.onehot(labels, self.k).to(witness)
+                side = divergence.onehot(self.banks[b].argmax(1), self.k).to(witness)
                 self._split(b, clean_noisy.label_disagreement(side, witness, self.criterion))
         self.train()
 
@@ -117,9 +109,9 @@ class CABB(Branches):
         p = self.banks[b] if first else (p + self.banks[b]) / 2
         if not self.refine or (first and not (self.untrained or self.networks[b].pretrained)):
             return p
-        rounds, prior = (3, self.prior) if first else (2, self.later_prior)
+        rounds = 3 if first else 2
         return refinement.centroid_posterior(
-            z, p, self.answers, rounds=rounds, temperature=self.temperature, prior=prior
+            z, p, self.answers, rounds, self.temperature, self.prior
         )
 
     def _split(self, b: int, statistic: Tensor) -> None:
@@ -133,7 +125,7 @@ class CABB(Branches):
             if self.mixture == "class":
                 posterior = per_class_posterior(values, classes, posterior, seed=self.access.seed)
         self.posterior[b] = torch.from_numpy(posterior).to(self.device, torch.float32)
-        self.record_split(b, split, posterior >= self.tau, classes)
+        self.record_split(b, split, posterior >= 0.5, classes)
 
     # -- training -------------------------------------------------------------------------------
 
@@ -157,7 +149,7 @@ class CABB(Branches):
             total = total + label + self.im_weight * (entropy - diversity)
             if self.mix_weight:
                 rows = weight[:, None] * target
-                mixed, rows = self.mixup_of_strong_views(net, batch.images, rows, self.alpha)
+                mixed, rows = self.mixup_of_strong_views(net, batch.images, rows, alpha=1.0)
                 total = total + self.mix_weight * losses.soft_cross_entropy(mixed, rows).mean()
             parts |= {f"label-{b + 1}": label, f"entropy-{b + 1}": entropy}
         return self.record_losses(total, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,7 +18,7 @@ def centred_unit(features: Tensor) -> Tensor:
 
 
 def centroid_posterior(
-    z: Tensor, p: Tensor, answers: Tensor, *, rounds: int, temperature: float, prior: float
+    z: Tensor, p: Tensor, answers: Tensor, rounds: int, temperature: float, prior: float
 ) -> Tensor:
     """Refine soft labels by the classes' centroids, and by what was answered about each image.
 
@@ -42,8 +43,10 @@ def centroid_posterior(
     """
     log_prior = prior * answers.clamp_min(1e-6).log()
     for _ in range(rounds):
-        centroids = F.normalize(p.T @ z, dim=1)
-        p = (z @ centroids.T / temperature + log_prior).softmax(1)
+        cosine = z @ F.normalize(p.T @ z, dim=1).T
+        # a class that nothing speaks for has no centroid, and stays without images
+        cosine = cosine.masked_fill(p.sum(0) <= 0, -torch.inf)
+        p = (cosine / temperature + log_prior).softmax(1)
     return p
 
 

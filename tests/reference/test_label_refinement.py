@@ -71,6 +71,14 @@ def test_no_rounds_change_nothing() -> None:
     torch.testing.assert_close(centroid_posterior(z, a, a, rounds=0, temperature=1, prior=1), a)
 
 
+def test_a_class_without_any_mass_stays_without() -> None:
+    z, a, _, _ = toy()
+    a = torch.cat((a, torch.zeros(len(a), 1, dtype=a.dtype)), 1)
+    found = centroid_posterior(z, a, a, rounds=2, temperature=0.07, prior=0.0)
+    assert (found[:, 3] == 0).all()
+    torch.testing.assert_close(found.sum(1), torch.ones(len(a), dtype=a.dtype))
+
+
 def test_neighbours_answer_leaves_the_row_itself_out() -> None:
     z = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1]]), dim=1)
     p = torch.tensor([[1.0, 0], [0.6, 0.4], [0.1, 0.9], [0, 1]])
