@@ -4,153 +4,154 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.api import BlackBox, Prediction, TargetBatch, views
+from dabench.api import BlackBox, Prediction, TargetBatch, set_features, views
 from dabench.methods.black_box.branches import Branches
-from dabench.methods.functional import distillation, divergence, losses
-from dabench.methods.functional.bounds import NonNegative, Positive, Share
-from dabench.methods.functional.clean_noisy import (
-    clean_noisy_terms,
-    label_disagreement,
-    refine_or_guess,
-)
+from dabench.methods.functional import clean_noisy, distillation, divergence, losses
+from dabench.methods.functional import label_refinement as refinement
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.mixture import fit_two_component, per_class_posterior
 
 
 class CABB(Branches):
     """CABB (arXiv 2308.00956), **a reconstruction** from its abstract and its ancestors.
 
-    Two branches learn from the answers of a black box, which are asked once. Before every epoch
-    the Jensen-Shannon divergence between label and prediction splits the target into clean and
-    noisy labels by a two-component mixture, a branch for the other one. Clean labels are refined,
-    noisy ones guessed by both branches; a curriculum moves the weight from clean to noisy. No
-    warm-up and no fine-tuning stage. What the abstract does not state is ours or an ancestor's
-    (DivideMix, UNICON, DINE, BETA); docs/methods.md lists it.
+    Two branches learn from the answers of a black box, which are asked once. Labels come first:
+    before every epoch, the first one too, the classes' centroids in a branch's own features refine
+    the soft labels, and the *other* branch's bank of labels moves towards them. The Jensen-Shannon
+    divergence between a label and the mean label of its neighbours in the other branch's features
+    then splits the target into clean and noisy labels by a two-component mixture. Every row learns
+    its bank from the first step on; a curriculum moves weight from clean to noisy rows. No warm-up
+    and no fine-tuning stage. What the abstract does not state is ours or an ancestor's (DivideMix,
+    UNICON, SHOT, DINE, BETA); docs/methods.md lists it.
 
     Args:
-        criterion: statistic of the separation: Jensen-Shannon divergence or cross-entropy.
-        label_side: what predictions are compared with: the label's class (hard) or, from the
-            second epoch on, the stored distribution (soft).
-        mixture: one mixture for all images (global), or one a pseudo-class (class), so that a
-            class about which the oracle is never sure keeps clean rows.
-        tau: posterior of "clean" from which a label counts as clean.
-        branches: dual, each taking the other's split; or single, taking its own.
-        curriculum: move weight from the clean to the noisy term (off: both the weight .5).
-        gamma_end: weight of the clean term at the end of the curriculum, which starts at 1.
-        warmup_epochs: epochs in which all labels count as clean.
-        temperature: sharpening of refined and guessed labels.
-        alpha: of mixup's Beta distribution; 0 = no mixup.
+        refine: refine labels by centroids; off: the bank holds what oracle and branches answer.
+        untrained: refine before the first epoch in the features of networks from nothing, too.
+        criterion: statistic of the separation: Jensen-Shannon divergence, cross-entropy, or none
+            (no separation: all labels count as clean).
+        neighbours: whose mean label a label is compared with; 0 = the answer about the image.
+        mixture: one mixture for all images (global), or one a pseudo-class (class).
+        branches: dual or single.
+        co_training: take labels and neighbours from the other branch; off: from one's own.
+        curriculum: let the weight of noisy rows rise to 1; off: it is 1 throughout.
+        noisy_start: weight of noisy rows at the start of the curriculum.
+        harden: share of the smoothed class in the target of a row that is surely clean.
+        mix_weight: weight of the mixed strong views beside the weak ones; 0 = no strong views.
         power: of the learning-rate decay.
-        memory: share of the old label kept when labels are refreshed by the branches.
-        noisy_loss: squared error (mse) or cross-entropy (ce) on noisy labels.
-        label_views: learn labels on the mixed strong view alone (strong), or half on the weak view
-            (both), the one that information maximisation works on.
+        memory: share of the old label kept when labels are refreshed before an epoch.
+        temperature: of the centroids' softmax.
+        prior: power of the oracle's answer beside the centroids; 0 = centroids alone.
         im_weight: weight of information maximisation.
+        marginal: share of the past kept in the averaged class marginal.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     reconstruction: ClassVar[bool] = True
 
-    criterion: Literal["jsd", "ce"] = "jsd"
-    label_side: Literal["hard", "soft"] = "hard"
-    mixture: Literal["global", "class"] = "class"
-    tau: Share = 0.5
+    refine: bool = True
+    untrained: bool = True
+    criterion: Literal["jsd", "ce", "none"] = "jsd"
+    neighbours: Annotated[int, Field(ge=0)] = 10
+    mixture: Literal["global", "class"] = "global"
     branches: Literal["dual", "single"] = "dual"
+    co_training: bool = True
     curriculum: bool = True
-    gamma_end: Share = 0.5
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
-    temperature: Positive = 0.5
-    alpha: NonNegative = 1.0
+    noisy_start: Share = 0.3
+    harden: Share = 1.0
+    mix_weight: NonNegative = 0.5
     power: NonNegative = 0.75
-    memory: Share = 0.6
-    noisy_loss: Literal["mse", "ce"] = "mse"
-    label_views: Literal["strong", "both"] = "both"
-    im_weight: NonNegative = 1.0
+    memory: Share = 0.7
+    temperature: Positive = 0.07
+    prior: Share = 0.5
+    im_weight: NonNegative = 0.1
+    marginal: BelowOne = 0.9
 
     def begin(self, access: BlackBox) -> None:
         """Ask the oracle once about every target image, and build the branches."""
         super().begin(access)
         self.k = access.task.num_classes
-        self.answers = access.oracle.ask_all(access.target)
-        # a class without a probability says nothing of how sure the model is
-        mass = None if access.oracle.gives_probabilities else 0.9
-        self.labels = distillation.adaptive_smoothing(self.answers, mass)
-        self.build_networks(access, 2 if self.branches == "dual" else 1, len(self.answers))
+        answers = access.oracle.ask_all(access.target)
+        self.build_networks(access, 2 if self.branches == "dual" else 1, len(answers))
+        if not access.oracle.gives_probabilities:
+            # a class without a probability says nothing of how sure the model is
+            answers = distillation.adaptive_smoothing(answers, 0.9)
+        self.answers = answers.to(self.networks[0].mean.device)
+        self.banks = [self.answers for _ in self.nets]
+        self.average = [torch.full_like(self.answers[0], 1 / self.k) for _ in self.nets]
 
-    # -- separation ---------------------------------------------------------------------------
-
-    def statistic(self, reference: Tensor) -> Tensor:
-        """Return the (N,) disagreement of labels and (N, K) reference predictions."""
-        side = self.labels
-        # at the start a soft label is the reference itself with another tail
-        if self.label_side == "hard" or not self.current_epoch:
-            side = divergence.onehot(self.labels.argmax(1), self.k)
-        return label_disagreement(side, reference, self.criterion)
+    # -- labels and separation ------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Refresh the labels now and then, and split the adapt set for each branch."""
-        epoch = self.current_epoch
-        self.answers, self.labels = self.answers.to(self.device), self.labels.to(self.device)
-        # at the start the branches' heads are random: the oracle's own answers say which labels
-        # are doubtful, and no warm-up is needed
-        found = self.survey_branches() if epoch else [self.answers]
-        references = found if epoch else found * len(self.nets)
-        if epoch in distillation.refresh_epochs(self.trainer.max_epochs or 1):
-            mean = torch.stack(found).mean(0)
-            self.labels = self.memory * self.labels + (1 - self.memory) * mean
-        for b, reference in enumerate(references):
-            self._split(b, self.statistic(reference), epoch)
+        """Refresh each branch's labels, and split the adapt set for it."""
+        surveys = [set_features(net, self.access.target) for net in self.networks]
+        spaces = [refinement.centred_unit(features) for features, _ in surveys]
+        found = [self._labels(b, spaces[b], p) for b, (_, p) in enumerate(surveys)]
+        partners = list(range(len(self.nets)))[:: -1 if self.co_training else 1]
+        kept = self.memory if self.current_epoch else 0.0
+        for b, partner in enumerate(partners):
+            self.banks[b] = kept * self.banks[b] + (1 - kept) * found[partner]
+            witness = surveys[b][1] if self.current_epoch else self.answers
+            if self.neighbours:
+                z, bank = spaces[partner], self.banks[b]
+                witness = refinement.neighbours_answer(z, bank, self.neighbours)
+            if self.criterion != "none":
+                side = divergence.onehot(self.banks[b].argmax(1), self.k).to(witness)
+                self._split(b, clean_noisy.label_disagreement(side, witness, self.criterion))
         self.train()
 
-    def _split(self, b: int, statistic: Tensor, epoch: int) -> None:
+    def _labels(self, b: int, z: Tensor, p: Tensor) -> Tensor:
+        """Return what a branch makes of the labels; at first its head is random and has no say."""
+        first = not self.current_epoch
+        p = self.banks[b] if first else (p + self.banks[b]) / 2
+        if not self.refine or (first and not (self.untrained or self.networks[b].pretrained)):
+            return p
+        rounds = 3 if first else 2
+        return refinement.centroid_posterior(
+            z, p, self.answers, rounds, self.temperature, self.prior
+        )
+
+    def _split(self, b: int, statistic: Tensor) -> None:
         """Fit the mixture and keep the posterior of "clean"; a degenerate fit changes nothing."""
-        values, classes = np.asarray(statistic.cpu().double()), self.labels.argmax(1).cpu().numpy()
+        values = statistic.cpu().double().numpy()
+        classes = self.banks[b].argmax(1).cpu().numpy()
         split = fit_two_component(values, seed=self.access.seed)
-        if epoch < self.warmup_epochs or split.degenerate:
-            posterior = self.posterior[b].cpu().double().numpy()
-        else:
+        posterior = self.posterior[b].cpu().double().numpy()
+        if not split.degenerate:
             posterior = split.posterior
             if self.mixture == "class":
                 posterior = per_class_posterior(values, classes, posterior, seed=self.access.seed)
         self.posterior[b] = torch.from_numpy(posterior).to(self.device, torch.float32)
-        clean = posterior >= self.tau
-        self.record_split(b, split, clean, classes)
+        self.record_split(b, split, posterior >= 0.5, classes)
 
-    # -- training -----------------------------------------------------------------------------
-
-    def gamma(self) -> float:
-        """Weight of the clean term: linear from 1 to ``gamma_end``."""
-        return 1 + (self.gamma_end - 1) * self.progress if self.curriculum else 0.5
+    # -- training -------------------------------------------------------------------------------
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Sum of the branches' losses on one batch."""
         flip, index = self.access.task.flip, batch.index
-        weak = [self.nets[b](views.weak(batch.images, flip=flip)) for b in range(len(self.nets))]
-        p = [logits.softmax(1) for logits in weak]
-        guess = torch.stack([each.detach() for each in p]).mean(0)
-        total = weak[0].new_zeros(())
+        total = batch.images.new_zeros(())
         parts: dict[str, Tensor] = {}
+        noisy = self.noisy_start + (1 - self.noisy_start) * self.progress
         for b, net in enumerate(self.networks):
-            omega = self.posterior[len(self.nets) - 1 - b][index]  # the other branch's split
-            clean = (omega >= self.tau).float()
-            labels = self.labels[index].argmax(1)
-            target = refine_or_guess(labels, omega, clean, p[b].detach(), guess)
-            target = losses.sharpen(target, self.temperature)
-            logits, mixed = self.mixup_of_strong_views(net, batch.images, target, self.alpha)
-            l_clean, l_noisy = clean_noisy_terms(logits, mixed, clean, self.noisy_loss)
-            if self.label_views == "both":
-                on_weak = clean_noisy_terms(weak[b], target, clean, self.noisy_loss)
-                l_clean, l_noisy = (l_clean + on_weak[0]) / 2, (l_noisy + on_weak[1]) / 2
-            entropy, diversity = losses.information_maximisation(p[b])
-            gamma = self.gamma()
-            total = total + gamma * l_clean + (1 - gamma) * l_noisy
-            total = total + self.im_weight * (entropy - diversity)
-            found = {"clean": l_clean, "noisy": l_noisy, "entropy": entropy}
-            parts |= {f"{name}-{b + 1}": value for name, value in found.items()}
+            omega = self.posterior[b].to(self.device)[index]
+            target = clean_noisy.harden_clean(self.banks[b][index], omega, self.harden)
+            weight = omega + (1 - omega) * (noisy if self.curriculum else 1.0)
+            logits = net(views.weak(batch.images, flip=flip))
+            label = (weight * losses.soft_cross_entropy(logits, target)).mean()
+            p = logits.softmax(1)
+            m = p.detach().mean(0)
+            self.average[b] = self.marginal * self.average[b] + (1 - self.marginal) * m
+            entropy = (omega * losses.entropy(p)).mean()
+            diversity = losses.marginal_surprise(p, self.average[b])
+            total = total + label + self.im_weight * (entropy - diversity)
+            if self.mix_weight:
+                rows = weight[:, None] * target
+                mixed, rows = self.mixup_of_strong_views(net, batch.images, rows, alpha=1.0)
+                total = total + self.mix_weight * losses.soft_cross_entropy(mixed, rows).mean()
+            parts |= {f"label-{b + 1}": label, f"entropy-{b + 1}": entropy}
         return self.record_losses(total, parts)
 
     def predict(self, images: Tensor) -> Prediction:

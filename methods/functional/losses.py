@@ -110,6 +110,22 @@ def information_maximisation(
     return _weighted_mean(entropy(p), entropy_weight), entropy(mean_p[None]).squeeze(0)
 
 
+def marginal_surprise(p: Tensor, average: Tensor) -> Tensor:
+    """Return -sum_c m_c log a_c with m = mean_i p_i: large where m holds what is rare in a.
+
+    Its gradient is that of information maximisation's second term H(m), taken at a in place of m
+    (but for a constant, which the softmax swallows). A batch that is smaller than the number of
+    classes cannot show all of them; an average over batches can.
+
+    Args:
+        p: (N, K) probabilities.
+        average: (K,) marginal a, without gradient.
+
+    Source: the fair balance of Bridle et al., 1991, over an averaged marginal (ours).
+    """
+    return -(p.mean(0) * average.detach().clamp_min(EPS).log()).sum()
+
+
 def sharpen(p: Tensor, temperature: float) -> Tensor:
     """Return p_c^(1/T) / sum_k p_k^(1/T) of (N, K, ...) probabilities: T < 1 sharpens, T = 1 keeps.
 

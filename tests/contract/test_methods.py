@@ -267,12 +267,14 @@ def test_hard_answers_are_refused_where_probabilities_are_needed(
     "options",
     [
         {"criterion": "ce"},
+        {"criterion": "none"},
         {"branches": "single"},
+        {"co_training": False},
         {"curriculum": False},
-        {"label_side": "soft"},
-        {"warmup_epochs": 1},
-        {"alpha": 0.0},
-        {"noisy_loss": "ce"},
+        {"refine": False},
+        {"untrained": False},
+        {"neighbours": 0},
+        {"mix_weight": 0.0},
     ],
     ids=str,
 )
@@ -286,8 +288,10 @@ def test_switches_of_cabb_change_the_run(
 def test_cabb_works_with_hard_answers(make_bench: Any) -> None:
     protocol = registry.protocol("bb-uda")(answers="hard")
     outcome = make_bench(protocol, form=AnswerForm("hard")).run(registry.method("cabb"))
-    share = [s for s in outcome.curves if s.metric == "split_share" and s.at == 0]
-    assert [s.value for s in share] == [1.0, 1.0]  # nothing to separate by: all labels are clean
+    share = [s.value for s in outcome.curves if s.metric == "split_share" and s.at == 0]
+    # the answers are all as sure; neighbours are not
+    assert len(share) == 2
+    assert all(0 < value < 1 for value in share)
 
 
 def test_a_branch_is_reported_beside_the_ensemble(fitted: Fitted) -> None:

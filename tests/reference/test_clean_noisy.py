@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from dabench.methods.functional.clean_noisy import (
-    clean_noisy_terms,
+    harden_clean,
     label_disagreement,
-    refine_or_guess,
 )
 from dabench.methods.functional.losses import mean_over
 from dabench.methods.functional.normalisation import choose_trained
@@ -43,39 +42,15 @@ def test_label_disagreement_is_jsd_or_cross_entropy() -> None:
     )
 
 
-@pytest.mark.parametrize("noisy_loss", ["mse", "ce"])
-@pytest.mark.parametrize("clean", [[1, 0, 1, 1, 0, 0, 1], [1] * 7, [0] * 7])
-def test_clean_noisy_terms_are_means_over_their_rows(noisy_loss: str, clean: list[int]) -> None:
-    logits = torch.from_numpy(np.random.default_rng(2).normal(size=(B, K))).requires_grad_()
-    y, mask = distributions(3), torch.tensor(clean, dtype=torch.float64)
-    first, second = clean_noisy_terms(logits, y, mask, noisy_loss)  # type: ignore[arg-type]
-    x = logits.detach().numpy()
-    p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
-    ce = -np.sum(y.numpy() * np.log(p), axis=1)
-    noisy = np.sum((p - y.numpy()) ** 2, axis=1) if noisy_loss == "mse" else ce
-    rows = np.array(clean, dtype=bool)
-    np.testing.assert_allclose(first.item(), ce[rows].mean() if rows.any() else 0.0, rtol=1e-6)
-    np.testing.assert_allclose(
-        second.item(), noisy[~rows].mean() if (~rows).any() else 0.0, rtol=1e-6
-    )
-    first.backward()
-    # d/dx of the mean cross-entropy: (p - y) / n on clean rows
-    expected = np.where(rows[:, None], (p - y.numpy()) / max(1, rows.sum()), 0.0)
-    assert logits.grad is not None
-    np.testing.assert_allclose(logits.grad.numpy(), expected, rtol=1e-5, atol=1e-12)
-
-
-def test_refine_or_guess() -> None:
-    own, guess = distributions(4), distributions(5)
-    labels = torch.tensor([0, 1, 2, 3, 0, 1, 2])
-    omega = torch.linspace(0, 1, B, dtype=torch.float64)
-    clean = (omega >= 0.5).double()
-    out = refine_or_guess(labels, omega, clean, own, guess).numpy()
-    for i in range(B):
-        y = np.eye(K)[labels[i]]
-        w = omega[i].item()
-        expected = w * y + (1 - w) * own[i].numpy() if clean[i] else guess[i].numpy()
-        np.testing.assert_allclose(out[i], expected)
+def test_a_clean_row_learns_its_class_and_a_noisy_one_its_soft_label() -> None:
+    q = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.7, 0.2], [0.2, 0.2, 0.6]], dtype=torch.float64)
+    omega = torch.tensor([1.0, 0.0, 0.25], dtype=torch.float64)
+    out = harden_clean(q, omega, smoothing=0.3)
+    torch.testing.assert_close(out[0], torch.tensor([0.8, 0.1, 0.1], dtype=torch.float64))
+    torch.testing.assert_close(out[1], q[1])
+    mixed = 0.25 * np.array([0.1, 0.1, 0.8]) + 0.75 * q[2].numpy()
+    np.testing.assert_allclose(out[2].numpy(), mixed)
+    torch.testing.assert_close(harden_clean(q, omega, share=0.0), q)
 
 
 def test_mean_over_divides_by_the_mask_not_by_the_weights() -> None:

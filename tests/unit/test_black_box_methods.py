@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dabench.methods.black_box import cabb as module
 from dabench.methods.black_box.beta import BETA
+from dabench.methods.black_box.cabb import CABB
 
 
 def beta(found: list[Tensor], epoch: int, **options: Any) -> BETA:
@@ -64,3 +66,58 @@ def test_a_network_of_beta_without_hard_images_is_not_divided() -> None:
     method = beta([SPLIT[:, None], SPLIT[:, None]], 2)
     method.posterior = [torch.full((4,), 0.9), torch.tensor([0.9, 0.9, 0.1, 0.2])]
     assert [method._is_divided(b) for b in range(2)] == [False, True]
+
+
+ANSWERS = torch.tensor([[0.8, 0.2]] * 6 + [[0.4, 0.6]] * 6)
+#: a branch that sees two groups of six, and one to which the last row looks like the first ones
+SEES = torch.tensor([[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 6)
+ERRS = torch.tensor([[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 5 + [[1.0, 0.0]])
+
+
+def cabb(monkeypatch: pytest.MonkeyPatch, epoch: int, p: list[Tensor], **options: Any) -> CABB:
+    """Return CABB before an epoch of ten: the first branch sees right, the other errs."""
+    method = CABB(**options)
+    trainer: Any = SimpleNamespace(current_epoch=epoch, max_epochs=10)
+    method._trainer, method.k = trainer, 2
+    nets = [torch.nn.Identity(), torch.nn.Identity()]
+    method.nets = torch.nn.ModuleList(nets)
+    monkeypatch.setattr(CABB, "networks", nets)
+    features = dict(zip(nets, (SEES, ERRS), strict=True))
+    answers = dict(zip(nets, p, strict=True))
+    monkeypatch.setattr(module, "set_features", lambda net, _: (features[net], answers[net]))
+    method.access = SimpleNamespace(seed=0, target=None)  # type: ignore[assignment]
+    method.answers, method.banks = ANSWERS, [ANSWERS, ANSWERS]
+    method.posterior = [torch.ones(12), torch.ones(12)]
+    method.split = {}
+    method.record_split = lambda b, *rest: method.split.update({b: rest})  # type: ignore[method-assign]
+    method.on_train_epoch_start()
+    return method
+
+
+@pytest.mark.parametrize("crosswise", [True, False])
+def test_a_branch_of_cabb_learns_what_the_other_one_sees(
+    monkeypatch: pytest.MonkeyPatch, crosswise: bool
+) -> None:
+    wrong = torch.tensor([[0.0, 1.0]]).expand(12, 2)  # random heads have no say at first
+    method = cabb(monkeypatch, 0, [wrong, wrong], co_training=crosswise)
+    last = [int(bank[-1].argmax()) for bank in method.banks]
+    assert last == ([0, 1] if crosswise else [1, 0])
+    assert all((bank[:11].argmax(1) == ANSWERS[:11].argmax(1)).all() for bank in method.banks)
+
+
+def test_cabbs_bank_keeps_its_share_of_the_old_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = torch.tensor([[0.0, 1.0]]).expand(12, 2), torch.tensor([[0.5, 0.5]]).expand(12, 2)
+    method = cabb(monkeypatch, 3, [one, two], refine=False, memory=0.6)
+    for bank, other in zip(method.banks, (two, one), strict=True):
+        torch.testing.assert_close(bank, 0.6 * ANSWERS + 0.4 * (other + ANSWERS) / 2)
+
+
+def test_cabb_doubts_the_label_that_its_neighbours_do_not_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sure = torch.eye(2)[[0] * 6 + [1] * 5 + [0]]  # the last row sits among the second group
+    method = cabb(monkeypatch, 3, [sure, sure], refine=False, memory=0.0, neighbours=3)
+    # the second branch is split by neighbours in the first one's features
+    assert method.posterior[1].argmin() == 11
+    assert method.posterior[1][11] < 0.5
+    assert method.split[1][1].sum() == 11
