@@ -531,6 +531,7 @@ def test_source_training(output: str) -> None:
     assert same(before, net.state_dict())
     assert all(p.grad is None for p in net.parameters())
     assert parts.module.predict.weight.any()
+    assert (parts.usual > 0).all()
     other = method.source_parts(net, TASK)
     other.load_state_dict(start)
     method.train_source_parts(other, net, batches(1))
