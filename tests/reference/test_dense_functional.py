@@ -366,4 +366,17 @@ def test_fit_head_follows_the_loss_without_labels():
 def test_source_parts_may_have_no_head():
     assert transfer.SourceParts(module()).head is None
     both = transfer.SourceParts(module(), nn.Conv2d(6, K, 1))
-    assert {key.split(".")[0] for key in both.state_dict()} == {"module", "head"}
+    assert {key.split(".")[0] for key in both.state_dict()} == {"module", "head", "usual"}
+
+
+def test_feature_batches_are_the_networks_features_without_gradient():
+    from types import SimpleNamespace
+
+    conv = nn.Conv2d(3, 2, 1)
+    batches = [(torch.rand(2, 3, 4, 4), torch.full((2, 4, 4), i)) for i in range(3)]
+    found = list(transfer.feature_batches(SimpleNamespace(features=conv), iter(batches)))
+    assert len(found) == 3
+    for (images, labels), (features, same) in zip(batches, found, strict=True):
+        torch.testing.assert_close(features, conv(images))
+        assert same is labels
+        assert not features.requires_grad

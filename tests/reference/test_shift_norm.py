@@ -19,6 +19,7 @@ from dabench.methods.functional.shift_norm import (
     adapt_by_shift,
     last_shift,
     statistics_distance,
+    tracked_layers,
     usual_distances,
 )
 from dabench.networks.dense import build_segmenter
@@ -126,3 +127,9 @@ def test_no_step_where_nothing_is_out_of_the_usual() -> None:
     push(far)
     assert any(not torch.equal(v, before[k]) for k, v in far.net.state_dict().items())
     assert last_shift(far.net) == pytest.approx(1)
+
+
+def test_tracked_layers_are_those_with_running_statistics() -> None:
+    first, second = nn.BatchNorm2d(2), nn.BatchNorm2d(3)
+    net = nn.Sequential(first, nn.BatchNorm2d(2, track_running_stats=False), nn.Sequential(second))
+    assert tracked_layers(net) == [first, second]
