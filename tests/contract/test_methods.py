@@ -263,6 +263,7 @@ def test_hard_answers_are_refused_where_probabilities_are_needed(
         make_bench(protocol, form=AnswerForm("hard")).run(registry.method(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -88,6 +88,7 @@ def test_the_form_of_what_is_printed_and_kept(golden: Golden, method: str) -> No
         assert harmonic["HOS"] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["source", "usd"])
 def test_same_seed_twice(golden: Golden, method: str) -> None:
     first, again = golden(method, "first"), golden(method, "second")

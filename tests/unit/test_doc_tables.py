@@ -15,6 +15,7 @@ from dabench.registry.method_info import registered_info
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_pages_show_what_the_records_say(tables: ModuleType) -> None:
     assert tables.main(["--check"]) == 0, "run python docs/tables.py"
 

@@ -153,6 +153,7 @@ def refused(words: Case, code: int, err: str) -> str | None:
     return None if name in told or "zero byte" in told else f"unnamed: {told}"
 
 
+@pytest.mark.slow
 def test_bad_values_are_refused_in_one_line(fuzz: Any) -> None:
     cases = [*command_lines(), *method_options(), *other_commands()]
     assert len(cases) > 900

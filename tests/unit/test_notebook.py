@@ -27,6 +27,7 @@ def test_no_outputs_are_committed(notebook: Any) -> None:
     assert notebook.metadata.language_info == {"name": "python"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_it_runs(notebook: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # outside the repository's root: there a bare "import datasets" would find our folder

@@ -180,6 +180,7 @@ def test_signals_and_wrong_questions_do_not_end_it(sealed: Sealed) -> None:
     assert sealed.answer(np.zeros((2, 32, 32, 3), dtype=np.uint8)).shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_a_killed_child_is_started_again(sealed: Sealed, images: torch.Tensor, plan: Plan) -> None:
     pid, info = sealed.pid, sealed.info
     before = OracleClient(sealed, plan.task, Cost(), None, None).ask(images)
@@ -193,6 +194,7 @@ def test_a_killed_child_is_started_again(sealed: Sealed, images: torch.Tensor, p
         os.kill(pid, 0)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_child_is_an_error_here(request_: SealedRequest) -> None:
     missing = dataclasses.replace(
         request_,
