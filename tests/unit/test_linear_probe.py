@@ -57,8 +57,9 @@ def test_it_stands_in_the_column_of_source(run: Runs, tmp_path: Path) -> None:
     before = torch.load(tmp_path / "w.pt", weights_only=True)
     files = (tmp_path / "cache" / "sources").glob("*/model.pt")
     states = [torch.load(path, weights_only=True)["state_dict"] for path in files]
-    kept = [all(torch.equal(state[f"backbone.{n}"], v) for n, v in before.items())
-            for state in states]  # fmt: skip
+    kept = [
+        all(torch.equal(state[f"backbone.{n}"], v) for n, v in before.items()) for state in states
+    ]
     assert sorted(kept) == [False, True]  # the source model moved its trunk, the probe nothing
     ids, own = source.record["ids"], probe.record["ids"]
     assert own == ids | {"probe": own["probe"]}
