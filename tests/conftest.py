@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
+import functools
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,24 +14,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from dabench import registry
-from dabench.contract.access import Budget, Recorder
-from dabench.contract.data import DataRequest, DomainData, Labelled
-from dabench.contract.method import OfflineMethod
-from dabench.contract.network import Network
-from dabench.contract.protocol import Outcome, Plan, Remote, Run
-from dabench.networks.network import build_classifier
-from dabench.oracle.answer_forms import AnswerForm
-from dabench.oracle.client import OracleClient
-from dabench.oracle.in_process import InProcess
-from dabench.source_models import classifier, loading
+from dabench.contract.data import DataRequest, DomainData
+from dabench.contract.protocol import Outcome
+from dabench.testing import Bench, Case, Workbench
+from dabench.testing.case import answers_of
 
-EPOCHS = 2
-PER_CLASS = 20
+#: constructor arguments that keep a test short
+SHORT: dict[str, dict[str, Any]] = {
+    "cotta": {"views": 3},
+    **{name: {"per_class": 2} for name in ("conda", "ucl-gv", "aerial")},
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,109 +83,60 @@ def frozen(obeys_modes: None) -> Callable[[Path], AbstractContextManager[None]]:
     return read_only
 
 
-def thin(data: Labelled, per_class: int) -> Labelled:
-    """Keep the first images of every class, in their order."""
-    rows = [np.flatnonzero(data.labels == c)[:per_class] for c in np.unique(data.labels)]
-    kept = np.sort(np.concatenate(rows))
-    return Labelled(data.images[kept], data.labels[kept], f"{data.digest}-{per_class}")
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache folder in which the printed digits lie drawn; all worker processes share it.
+
+    Drawing takes seconds: who needs a cache of its own copies this one.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "drawn"
+    registry.dataset("digits")().load(DataRequest("print", "handwritten", 32, None, folder))
+    return folder
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> DomainData:
+def workbench(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """Return the kit's benches; source models are trained once a class list."""
+    cache = tmp_path_factory.mktemp("workbench")
+    shutil.copytree(drawn, cache, dirs_exist_ok=True)
+    return Workbench(cache)
+
+
+@pytest.fixture(scope="session")
+def tiny(workbench: Workbench) -> DomainData:
     """Real digits, a few images a class."""
-    request = DataRequest("print", "handwritten", 32, None, tmp_path_factory.mktemp("images"))
-    data: DomainData = registry.dataset("digits")().load(request)
-    return dataclasses.replace(
-        data,
-        source_train=thin(data.source_train, 2 * PER_CLASS),
-        source_val=None,
-        target_all=thin(data.target_all, PER_CLASS),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """A protocol with its plan of the tiny data and a source model."""
-
-    protocol: Any
-    plan: Plan
-    network: Network
-    remote: Remote
-
-    def run(self, build: Callable[[], OfflineMethod], plan: Plan | None = None) -> Outcome:
-        """Run a method under the protocol."""
-        run = Run("source", Budget(EPOCHS, 32), 0, "cpu", Recorder(), False)
-        start = self.remote if self.protocol.black_box else self.network
-        outcome: Outcome = self.protocol.run(build, plan or self.plan, start, run)
-        return outcome
-
-    def sees_labels(self, build: Callable[[], OfflineMethod]) -> bool:
-        """Permute the truth after everything is frozen; say whether any prediction moved."""
-        rng = np.random.default_rng(0)
-        truth = {name: rng.permutation(values) for name, values in self.plan.truth.items()}
-        assert any((truth[name] != self.plan.truth[name]).any() for name in truth)
-        honest = self.run(build)
-        blinded = self.run(build, dataclasses.replace(self.plan, truth=truth))
-        return predictions(honest) != predictions(blinded)
-
-
-def predictions(outcome: Outcome) -> dict[str, bytes]:
-    """Return everything that a method answered, byte by byte (not the truth)."""
-    return {
-        name: np.ascontiguousarray(values).tobytes()
-        for name, values in outcome.arrays.items()
-        if not name.endswith(".truth")
-    }
+    return workbench.digits
 
 
 @pytest.fixture(scope="session")
 def answers() -> Callable[[Outcome], dict[str, bytes]]:
-    """Hand :func:`predictions` to test files."""
-    return predictions
-
-
-def remote(
-    model: loading.SourceModel, plan: Plan, answerer_class: type[InProcess], form: AnswerForm
-) -> Remote:
-    """Put a source model behind an oracle in this process, with fresh target networks."""
-    task = plan.task
-    answerer = answerer_class(model, task.classes, task.image_size, form, "cpu")
-
-    def network(seed: int) -> Network:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return build_classifier("small-cnn", "none", task.num_classes)
-
-    return Remote(lambda cost: OracleClient(answerer, task, cost, None, None), network)
+    """Return what lists everything that a method answered, byte by byte."""
+    return answers_of
 
 
 @pytest.fixture(scope="session")
-def make_bench(tiny: DomainData, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bench]:
-    """Return a maker of benches; source models are trained once a class list."""
-    cache = tmp_path_factory.mktemp("sources")
-
-    def make(
-        protocol: Any,
-        answerer: type[InProcess] = InProcess,
-        form: AnswerForm = AnswerForm("soft"),  # noqa: B008
-    ) -> Bench:
-        plan = protocol.plan(tiny, 32, 0)
-        recipe = classifier.Recipe("small-cnn", "none", 2)
-        model = loading.load_or_train(recipe, plan, 0, cache, "cpu", False)
-        return Bench(protocol, plan, model.network, remote(model, plan, answerer, form))
-
-    return make
+def make_bench(workbench: Workbench) -> Callable[..., Bench]:
+    """Return a maker of benches of any protocol."""
+    return workbench.make
 
 
 @pytest.fixture(scope="session")
-def bench(make_bench: Callable[..., Bench]) -> Callable[[str], Bench]:
+def bench(workbench: Workbench) -> Callable[[str], Bench]:
     """Return the bench of a registered protocol, by name."""
-    made: dict[str, Bench] = {}
+    return workbench.bench
 
-    def get(name: str) -> Bench:
-        if name not in made:
-            made[name] = make_bench(registry.protocol(name)())
-        return made[name]
+
+@pytest.fixture(scope="session")
+def cases(workbench: Workbench) -> Callable[..., Case]:
+    """Return the case of a registered method under a protocol; its first run is made once."""
+    made: dict[tuple[str, str], Case] = {}
+
+    def get(name: str, protocol: str) -> Case:
+        if (name, protocol) not in made:
+            build = functools.partial(registry.method(name), **SHORT.get(name, {}))
+            made[name, protocol] = Case(workbench.bench(protocol), build)
+        return made[name, protocol]
 
     return get
 

@@ -81,11 +81,14 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
         raise StoreError(f"run {name} failed: it has no scores; 'dabench show {name}' says why")
     if not isinstance(spec, dict):
         raise StoreError(f"run {name}: its record has no spec; it was damaged, or edited by hand")
-    known = {field.name for field in fields(RunSpec)}
+    known = {field.name for field in fields(RunSpec)} - {"plugins"}
     needed = {field.name for field in fields(RunSpec) if field.default is MISSING}
     _refuse(name, "its spec has", set(spec) - known, "which this version does not know")
     _refuse(name, "its spec lacks", needed - set(spec), "which this version needs")
     try:
+        registry.restore(
+            [registry.Plugin(**plugin) for plugin in record.get("plugins", ())], exact=False
+        )
         parts = {
             "method": registry.method(spec["method"]),
             "protocol": registry.protocol(spec["protocol"]),
@@ -99,7 +102,8 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
         _refuse(name, f"its {what} had the option", given - set(options), "which is gone")
         required = {n for n, d in options.items() if d is inspect.Parameter.empty}
         _refuse(name, f"its {what} had no option", required - given, "which is needed now")
-    return RunSpec(**spec)
+    names = {kind: spec[kind] for kind in ("method", "protocol", "dataset")}
+    return RunSpec(**spec, plugins=registry.plugins_of(**names))
 
 
 def _refuse(run: str, what: str, names: set[str], why: str) -> None:

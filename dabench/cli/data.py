@@ -23,13 +23,15 @@ def data(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: no such set, or ``--verify`` with ``info``.
     """
-    cls = registry.dataset(args.name)
+    cls = registry.dataset(registry.name_of("data set", args.name))
     if args.action == "info":
         if args.verify:
             raise ConfigError("--verify checks the cache: use 'dabench data check'")
         say_lines(inspect.getdoc(cls) or f"{args.name} has no card")
         return 0
     settings = read_settings({"data-root": args.data_root, "cache-dir": args.cache_dir})
+    if not hasattr(cls, "check"):
+        raise ConfigError(f"{args.name} is a plug-in without a check of its own; run it")
     problems: list[Any] = cls().check(settings.data_root)
     for line in problems:
         say(line)

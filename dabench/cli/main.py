@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from dabench.cli.parser import COMMANDS, Parser, build_parsers, dotted_options, 
 from dabench.config.options import merge
 from dabench.contract.signals import end_of, terminable
 from dabench.errors import ConfigError, did_you_mean, explain, one_line
+from dabench.registry import announced
 
 if TYPE_CHECKING:
     from dabench.config.settings import Settings
@@ -25,6 +27,22 @@ if TYPE_CHECKING:
     from dabench.engine.run import RunResult
 
 EXIT_BUG, EXIT_USER, EXIT_PIPE = 1, 2, 141
+#: commands -> where they are done; the second ones take --method.NAME VALUE as well
+_COMMANDS = {
+    "data": "dabench.cli.data:data",
+    "diff": "dabench.cli.diff:diff",
+    "leaderboard": "dabench.cli.leaderboard:leaderboard",
+    "new": "dabench.cli.new:new",
+    "report": "dabench.cli.page:report",
+    "reproduce": "dabench.cli.reproduce:reproduce",
+    "store": "dabench.cli.store:store",
+    "weather": "dabench.cli.weather:weather",
+}
+_WITH_DOTTED = {
+    "check": "dabench.cli.check:check",
+    "serve-source": "dabench.cli.serve:serve_source",
+    "sweep": "dabench.cli.sweep:sweep",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,38 +92,32 @@ def _dispatch(argv: list[str]) -> int:
     if first is not None and first not in COMMANDS:
         raise ConfigError(f"unknown command '{first}'{did_you_mean(first, COMMANDS)}")
     parser, run_parser = build_parsers()
-    argv = join_dotted(argv) if first == "sweep" else argv
+    argv = join_dotted(argv) if first in ("sweep", "check") else argv
     args, rest = parser.parse_known_args(argv)
     if args.command is None:
         parser.print_help()
         return 0
     if args.command == "run":
         return _run(args, rest, run_parser)
-    if args.command == "serve-source":
-        from dabench.cli.serve import serve_source
-
-        return serve_source(args, rest)
-    if args.command == "sweep":
-        from dabench.cli.sweep import sweep
-
-        return sweep(args, rest)
+    if args.command in _WITH_DOTTED:
+        module, _, function = _WITH_DOTTED[args.command].partition(":")
+        code: int = getattr(import_module(module), function)(args, rest)
+        return code
     if args.command == "store":  # argparse takes an empty list before the first option
         args.runs += [argument for argument in rest if not argument.startswith("-")]
         rest = [argument for argument in rest if argument.startswith("-")]
     if rest:
         raise ConfigError(f"dabench {args.command}: unknown argument '{rest[0]}'")
-    commands: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": _list,
-        "show": _show,
-        "data": _data,
-        "leaderboard": _leaderboard,
-        "diff": _diff,
-        "report": _report,
-        "weather": _weather,
-        "reproduce": _reproduce,
-        "store": _store,
-    }
-    return commands[args.command](args)
+    return _command(args.command)(args)
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    """Import what a command does, and nothing else."""
+    if name in ("list", "show"):
+        return {"list": _list, "show": _show}[name]
+    module, _, function = _COMMANDS[name].partition(":")
+    found: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
+    return found
 
 
 def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
@@ -173,7 +185,15 @@ def _list(args: argparse.Namespace) -> int:
         ("data sets", registry.DATASETS),
     ):
         say(f"{title}:")
-        print_columns([[f"  {name}", found.summary] for name, found in sorted(table.items())])
+        rows = [[f"  {name}", found.summary] for name, found in sorted(table.items())]
+        kind = title.removesuffix("s")
+        rows += [
+            [f"  {name}", f"plug-in of {found.distribution} ({found.target})"]
+            for name, found in announced.usable(kind).items()
+        ]
+        print_columns(rows)
+    for problem in announced.problems():
+        say(f"warning: {problem}", error=True)
     return 0
 
 
@@ -186,45 +206,3 @@ def _show(args: argparse.Namespace) -> int:
     path = given if given.suffix == ".json" else Store(Path(args.results)).find(args.run)
     show_record(path, load_record(path), args.json)
     return 0
-
-
-def _data(args: argparse.Namespace) -> int:
-    from dabench.cli.data import data
-
-    return data(args)
-
-
-def _weather(args: argparse.Namespace) -> int:
-    from dabench.cli.weather import weather
-
-    return weather(args)
-
-
-def _reproduce(args: argparse.Namespace) -> int:
-    from dabench.cli.reproduce import reproduce
-
-    return reproduce(args)
-
-
-def _store(args: argparse.Namespace) -> int:
-    from dabench.cli.store import store
-
-    return store(args)
-
-
-def _report(args: argparse.Namespace) -> int:
-    from dabench.cli.page import report
-
-    return report(args)
-
-
-def _leaderboard(args: argparse.Namespace) -> int:
-    from dabench.cli.leaderboard import leaderboard
-
-    return leaderboard(args)
-
-
-def _diff(args: argparse.Namespace) -> int:
-    from dabench.cli.diff import diff
-
-    return diff(args)

@@ -19,7 +19,7 @@ def add_option_help(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -
         _add_group(parser, f"hyper-parameters of {method}", "method", cls)
         _add_group(parser, f"options of {protocol}", "protocol", registry.protocol(protocol))
     elif "protocol" in given:
-        name = given["protocol"]
+        name = registry.name_of("protocol", given["protocol"])
         _add_group(parser, f"options of {name}", "protocol", registry.protocol(name))
 
 

@@ -7,14 +7,16 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from dabench import __version__
-from dabench.cli import diff, leaderboard, store
+from dabench.cli import diff, leaderboard, new, store
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError, did_you_mean
 
 COMMANDS = {
     "run": "run one method under one protocol",
     "sweep": "run a grid: methods, protocols, data sets, tasks, seeds, options",
-    "list": "list methods, protocols and data sets",
+    "list": "list methods, protocols and data sets, and those of installed packages",
+    "new": "write a method's file and its test, to start from",
+    "check": "try what a method promises: no label read, same seed same bytes, ...",
     "show": "show one run's spec, environment and scores",
     "data": "check a data set's folder, or print its card",
     "leaderboard": "make the table of all records",
@@ -38,6 +40,7 @@ _SWEPT = tuple(name for name in OPTIONS if name not in (*AXES.values(), "seed"))
 _KNOWN = {
     "run": (*OPTIONS, *FLAGS, "config"),
     "serve-source": (*_SERVED, "host", "port", "token", "config"),
+    "check": ("protocols", "cache-dir", "threads"),
     "sweep": (*AXES, *_SWEPT, "workers", "dry-run", "force", "resume", "target-tuned"),
 }
 
@@ -75,6 +78,8 @@ def build_parsers() -> tuple[Parser, Parser]:
     others["show"].add_argument("--json", action="store_true", help="print the record itself")
     leaderboard.add_options(others["leaderboard"])
     diff.add_options(others["diff"])
+    _add_check_options(others["check"])
+    new.add_options(others["new"])
     store.add_options(others["store"])
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
@@ -106,6 +111,15 @@ def _add_common(parser: Parser, names: Iterable[str]) -> None:
     for name in names:
         kind = name.upper().replace("-", "_")
         parser.add_argument(f"--{name}", dest=name, metavar=kind, help=OPTIONS[name][2])
+
+
+def _add_check_options(check: Parser) -> None:
+    check.add_argument("method", metavar="METHOD", help="file.py:Class, module:Class, or a name")
+    text = "default: those that it serves, and of the streams of classification one"
+    check.add_argument("--protocols", metavar="A,B", help=text)
+    check.add_argument("--threads", default="1", help="CPU threads; default 1")
+    check.add_argument("--cache-dir", dest="cache-dir", help=OPTIONS["cache-dir"][2])
+    check.epilog = "Hyper-parameters are given as --method.NAME VALUE."
 
 
 def _add_serve_options(serve: Parser) -> None:

@@ -70,7 +70,9 @@ def _budget(head: pd.Series[Any]) -> str:
 
 def _row_name(line: Mapping[Any, Any] | pd.Series[Any]) -> str:
     name = shortened(f"{line['method']} {line['variant']}".strip())
-    return name + (" (reconstruction)" if line["reconstruction"] else "")
+    marks = ["reconstruction"] if line["reconstruction"] else []
+    marks += ["external"] if "external" in str(line["extras"]).split() else []
+    return name + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _table_row(line: pd.Series[Any]) -> list[str]:

@@ -21,7 +21,10 @@ def run_command(spec: RunSpec) -> str:
 
     Folders (``--data-root``, ``--results``) are no part of a spec, and not of the command.
     """
-    names = {"method": spec.method, "protocol": spec.protocol, "dataset": spec.dataset}
+    # a file is named by its path here, and tables call it by its name alone
+    places = {plugin.name: plugin.target for plugin in spec.plugins}
+    chosen = {"method": spec.method, "protocol": spec.protocol, "dataset": spec.dataset}
+    names = {kind: places.get(name, name) for kind, name in chosen.items()}
     given: dict[str, Any] = {**names, "seed": spec.seed}
     given |= _differing(spec, {**given, "device": "cpu"})
     given |= {"device": spec.device, "threads": spec.threads}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from dabench import registry
 from dabench.config.hardware import available_cores, resolve_device
 from dabench.config.options import merge, parse_seeds
-from dabench.config.signature import usual_options, validate_options
+from dabench.config.signature import signature_options, usual_options, validate_options
 from dabench.errors import ConfigError, did_you_mean
 
 _SPEC_DEFAULTS: dict[str, Any] = {"freeze": 0}
@@ -53,6 +53,8 @@ class RunSpec:
     source_seed: int | None = None
     source_backbone: str | None = None
     source_weights: str | None = None
+    #: where classes that are not dabench's own come from: no part of what a record calls its spec
+    plugins: tuple[registry.Plugin, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict, ready for JSON; optional fields only where they are given."""
@@ -60,6 +62,7 @@ class RunSpec:
         own = {"method_options": {**self.method_options}}
         own["protocol_options"] = {**self.protocol_options}
         fields = {**vars(self), **own}
+        del fields["plugins"]
         return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v is not None}
 
 
@@ -80,6 +83,9 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     _check_domains(protocol, dataset, data)
     common = _fill(given, protocol, dataset, data, registry.kind_of(protocol))
     method_class = registry.method(method)
+    plugins = registry.plugins_of(method=method, protocol=protocol, dataset=dataset)
+    for plugin in plugins:
+        _check_documented(plugin)
     fields: dict[str, Any] = {
         "method": method,
         "protocol": protocol,
@@ -97,7 +103,18 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     }
     if fields["init"] not in _INITS:
         raise ConfigError(f"--init '{fields['init']}': expected {' or '.join(_INITS)}")
-    return [RunSpec(**fields, seed=seed) for seed in seeds]
+    return [RunSpec(**fields, seed=seed, plugins=plugins) for seed in seeds]
+
+
+def _check_documented(plugin: registry.Plugin) -> None:
+    """Refuse an option of which nobody says what it means (dabench's own are tested for it)."""
+    load = {"method": registry.method, "protocol": registry.protocol}.get(plugin.kind)
+    for option in signature_options(load(plugin.name)) if load else ():
+        if not option.help:
+            raise ConfigError(
+                f"{plugin.name}: option '{option.name}' is not explained; add a line '"
+                f"{option.name}: ...' to the Args section of the class docstring"
+            )
 
 
 def _usual_init(method_class: type[Any], weights: str) -> str:
@@ -127,22 +144,19 @@ def chosen_names(given: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return the names of method, protocol and data set, checked against the registry."""
     if "method" not in given:
         raise ConfigError("--method is needed: dabench run --method NAME (see 'dabench list')")
-    method: str = given["method"]
-    registry.entry("method", registry.METHODS, method)
+    method = registry.name_of("method", given["method"])
     serves = registry.METHODS[method].protocols
-    protocol: str = given.get("protocol", serves[0])
-    registry.entry("protocol", registry.PROTOCOLS, protocol)
-    if protocol not in serves:
-        raise ConfigError(f"{method} does not run under {protocol}; it serves {', '.join(serves)}")
-    dataset: str = given.get("dataset", registry.PROTOCOLS[protocol].default_dataset)
-    registry.entry("data set", registry.DATASETS, dataset)
-    return method, protocol, dataset
+    protocol = registry.name_of("protocol", given.get("protocol", serves[0]))
+    registry.check_serves(method, protocol)
+    usual = registry.PROTOCOLS[protocol].default_dataset
+    return method, protocol, registry.name_of("data set", given.get("dataset", usual))
 
 
 def _check_domains(protocol: str, dataset: str, data: type[Any]) -> None:
     """Refuse a data set of one domain where the shift is between two."""
     domains: tuple[str, ...] = getattr(data, "domains", ())
-    if len(domains) == 1 and protocol not in registry.STREAMS:
+    online = getattr(registry.protocol(protocol), "online", False)
+    if len(domains) == 1 and not online:
         raise ConfigError(
             f"{protocol} adapts from one domain to another, and {dataset} has one alone, "
             f"'{domains[0]}'; use it with a stream protocol, whose shift is weather: --protocol "

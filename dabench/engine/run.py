@@ -32,7 +32,7 @@ from dabench.oracle.start import Start, open_start
 from dabench.source_models.checking import check_networks
 from dabench.source_models.parts import SourceParts
 from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_recipe
-from dabench.store.identity import id_versions, run_digest
+from dabench.store.identity import run_digest, versions_of
 from dabench.store.store import Store
 
 #: called to tell how far a run is: ("data", digest), then with all parts there ("run", run id), and
@@ -157,16 +157,12 @@ def _source_parts(spec: RunSpec, settings: Settings, parts: _Parts) -> SourcePar
 
 
 def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Parts:
-    entry = registry.METHODS.get(spec.method)
-    if entry is not None and spec.protocol not in entry.protocols:
-        raise ConfigError(
-            f"method '{spec.method}' does not serve protocol '{spec.protocol}'; "
-            f"it serves: {', '.join(entry.protocols)}"
-        )
+    registry.restore(spec.plugins)
     method = registry.method(spec.method)
+    registry.check_serves(spec.method, spec.protocol)
     registry.check_method_kind(spec.method, spec.protocol)
     usual = source_recipe(spec, black_box=False)
-    if probes := entry is not None and entry.frozen_trunk:
+    if probes := registry.METHODS[spec.method].frozen_trunk:
         check_probe(spec, usual)
     files = check_networks(spec, None if settings.oracle_url else usual)
     data = registry.dataset(spec.dataset)().load(
@@ -198,11 +194,13 @@ def _init(spec: RunSpec) -> Any:
 
 def run_id(parts: _Parts) -> str:
     """SHA-256 of the full spec with versions, digests, device and threads (first 16 digits)."""
-    versions = id_versions(parts.method.version, parts.protocol.version, parts.spec.init)
-    return run_digest(parts.spec.to_dict(), versions, parts.ids)
+    return run_digest(parts.spec.to_dict(), versions_of(parts.spec), parts.ids)
 
 
 def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
+    plugins = [plugin.to_dict() for plugin in spec.plugins]
+    marks = [FROZEN_TRUNK] if "probe" in parts.ids else []
+    marks += ["external"] if plugins else []
     return {
         "run_id": identity,
         "spec": spec.to_dict(),
@@ -210,13 +208,14 @@ def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
         "ids": parts.ids,
         "versions": {
             "dabench": dabench.__version__,
-            **id_versions(parts.method.version, parts.protocol.version, spec.init),
+            **versions_of(spec),
             **package_versions(),
         },
         "environment": process_environment(spec.device, spec.threads),
         "source_model": parts.start.about,
         "cost": {},
-        "extras": sorted({*parts.method.extras, *([FROZEN_TRUNK] if "probe" in parts.ids else [])}),
+        "extras": sorted({*parts.method.extras, *marks}),
+        **({"plugins": plugins} if plugins else {}),
         "reconstruction": bool(parts.method.reconstruction),
         "scores": [],
         "curves": [],

@@ -143,6 +143,7 @@ def _sealed(
         cache_dir=settings.cache_dir,
         form=form,
         progress=settings.progress,
+        plugins=tuple(plugin for plugin in spec.plugins if plugin.kind != "method"),
     )
     return Sealed(request)
 

@@ -51,6 +51,7 @@ class SealedRequest:
         cache_dir: source models are cached below it.
         form: what the interface gives away.
         progress: a progress bar of source training on stderr.
+        plugins: where a data set or a protocol that is not dabench's own comes from.
     """
 
     dataset: str
@@ -66,6 +67,7 @@ class SealedRequest:
     cache_dir: Path
     form: AnswerForm
     progress: bool
+    plugins: tuple[registry.Plugin, ...] = ()
 
 
 def pack(header: dict[str, Any], body: bytes) -> bytes:
@@ -142,6 +144,7 @@ def _answerer(request: SealedRequest) -> InProcess:
 
 
 def _plan(request: SealedRequest) -> Plan:
+    registry.restore(request.plugins)
     data: DomainData = registry.dataset(request.dataset)().load(request.data)
     registry.check_data_kind(request.protocol, request.dataset, data.kind)
     protocol = registry.protocol(request.protocol)(**request.protocol_options)

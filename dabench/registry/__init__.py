@@ -9,6 +9,7 @@ from dabench.registry.entries import DataEntry, Entry, MethodEntry, ProtocolEntr
 from dabench.registry.lookup import (
     check_data_kind,
     check_method_kind,
+    check_serves,
     dataset,
     entry,
     kind_of,
@@ -17,6 +18,7 @@ from dabench.registry.lookup import (
     protocol,
 )
 from dabench.registry.methods import METHODS
+from dabench.registry.plugins import Plugin, name_of, plugins_of, restore, version_of
 from dabench.registry.protocols import DENSE, ONLINE, PROTOCOLS, STREAMS
 
 __all__ = [
@@ -29,13 +31,19 @@ __all__ = [
     "DataEntry",
     "Entry",
     "MethodEntry",
+    "Plugin",
     "ProtocolEntry",
     "check_data_kind",
     "check_method_kind",
+    "check_serves",
     "dataset",
     "entry",
     "kind_of",
     "method",
+    "name_of",
+    "plugins_of",
     "primary_metric",
     "protocol",
+    "restore",
+    "version_of",
 ]

@@ -11,6 +11,7 @@ from dabench.errors import ConfigError, did_you_mean
 from dabench.registry.datasets import DATASETS
 from dabench.registry.entries import Entry
 from dabench.registry.methods import METHODS
+from dabench.registry.plugins import LOADED
 from dabench.registry.protocols import PROTOCOLS
 
 
@@ -57,6 +58,28 @@ def dataset(name: str) -> type[Any]:
 def kind_of(protocol_name: str) -> str:
     """Return the kind of task that a protocol poses."""
     return str(getattr(protocol(protocol_name), "kind", "classification"))
+
+
+def check_serves(method_name: str, protocol_name: str) -> None:
+    """Raise ``ConfigError`` where a method does not run under a protocol.
+
+    A protocol from outside is served by every method that takes what it grants.
+    """
+    serves = METHODS[method_name].protocols
+    if protocol_name in serves:
+        return
+    if ("protocol", protocol_name) in LOADED:
+        given, taken = protocol(protocol_name).grant, method(method_name).grant
+        if issubclass(given, taken):
+            return
+        names = [g.__name__ for g in (taken if isinstance(taken, tuple) else (taken,))]
+        raise ConfigError(
+            f"{method_name} does not run under {protocol_name}, which grants {given.__name__}; it "
+            f"takes {' or '.join(names)}"
+        )
+    raise ConfigError(
+        f"{method_name} does not run under {protocol_name}; it serves {', '.join(serves)}"
+    )
 
 
 def check_method_kind(method_name: str, protocol_name: str) -> None:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dabench.config.spec import OPTIONAL_FIELDS
+from dabench import registry
+from dabench.config.spec import OPTIONAL_FIELDS, RunSpec
 
 #: fields of a spec that make a table's column
 COLUMN_FIELDS = (
@@ -24,6 +25,16 @@ def id_versions(method: str, protocol: str, init: str) -> dict[str, str]:
     """Return the versions that are part of a run's id, by what they are of."""
     own = {"init": INIT_VERSIONS[init]} if init in INIT_VERSIONS else {}
     return {"method": method, "protocol": protocol} | own
+
+
+def versions_of(spec: RunSpec) -> dict[str, str]:
+    """Return the versions that are part of the id of a spec's run."""
+    method, protocol = spec.method, spec.protocol
+    return id_versions(
+        registry.version_of("method", method, registry.method(method)),
+        registry.version_of("protocol", protocol, registry.protocol(protocol)),
+        spec.init,
+    )
 
 
 def column_key(spec: Mapping[str, Any]) -> str:

@@ -180,6 +180,10 @@ def _is_text_or_none(value: Any) -> bool:
     return value is None or type(value) is str
 
 
+def _are_objects(value: Any) -> bool:
+    return type(value) is list and all(map(_are_named_texts, value))
+
+
 _PLAIN = ("a plain value", _is_plain)
 _OPTIONS = ("an object of plain values", _are_options)
 _ROWS = ("scores", "curves")
@@ -193,6 +197,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "source_model": _OPTIONS,
     "cost": ("an object of numbers", _are_named_numbers),
     "extras": ("a list of texts", _are_texts),
+    "plugins": ("a list of objects of texts", _are_objects),
     **dict.fromkeys(("reconstruction", "target_tuned", "failed"), ("true or false", _is_flag)),
     **dict.fromkeys(_ROWS, ("a list", _is_list)),
     "predictions": ("a file's name", _is_text_or_none),
@@ -208,5 +213,9 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "dict[str, Any]": _OPTIONS,
 }
 #: as ``RunSpec`` declares them
-_SPEC = {field.name: _KINDS[str(field.type).removesuffix(" | None")] for field in fields(RunSpec)}
+_SPEC = {
+    field.name: _KINDS[str(field.type).removesuffix(" | None")]
+    for field in fields(RunSpec)
+    if field.name != "plugins"
+}
 _SPEC_NEEDED = tuple(field.name for field in fields(RunSpec) if field.default is MISSING)

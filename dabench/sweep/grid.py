@@ -105,8 +105,8 @@ def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = No
     kept = list(grid.specs)
     for field, names in part.items():
         if names is not None:
-            check_names(field, names)
-            kept = [spec for spec in kept if getattr(spec, field) in names]
+            wanted_names = check_names(field, names)
+            kept = [spec for spec in kept if getattr(spec, field) in wanted_names]
     if seeds is not None:
         wanted = parse_seeds(seeds)
         kept = [spec for spec in kept if spec.seed in wanted]
@@ -120,16 +120,14 @@ def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = No
     return replace(grid, specs=tuple(kept))
 
 
-def check_names(field: str, names: Sequence[str]) -> None:
-    """Raise ``ConfigError`` for a method, protocol or data set that the registry lacks."""
-    tables: dict[str, tuple[str, Mapping[str, registry.Entry]]] = {
-        "method": ("method", registry.METHODS),
-        "protocol": ("protocol", registry.PROTOCOLS),
-        "dataset": ("data set", registry.DATASETS),
-    }
-    kind, table = tables[field]
-    for name in names:
-        registry.entry(kind, table, name)
+def check_names(field: str, names: Sequence[str]) -> list[str]:
+    """Return the names under which tables know methods, protocols or data sets.
+
+    Raises:
+        ConfigError: the registry lacks one, and it is no class that can be imported.
+    """
+    kind = "data set" if field == "dataset" else field
+    return [registry.name_of(kind, name) for name in names]
 
 
 def _leaves(

@@ -11,10 +11,11 @@ import dabench
 from dabench import registry
 from dabench.config.spec import changed_options
 from dabench.errors import StoreError
+from dabench.store.identity import versions_of
 from dabench.store.records import Record
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Executor, Stage
-from dabench.sweep.plan import Job, Key, versions_of
+from dabench.sweep.plan import Job, Key
 
 _TICK = 1.0
 

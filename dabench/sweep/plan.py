@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from dabench import registry
 from dabench.config.command import changed_protocol_options
 from dabench.config.spec import RunSpec, changed_options
-from dabench.store.identity import id_versions
+from dabench.store.identity import versions_of
 from dabench.store.records import Record
 from dabench.store.store import Store
 
@@ -114,12 +113,6 @@ def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool = False) ->
             other += _identity({**fields, "threads": 0}, versions) in loose
         jobs.append(Job(spec, hashlib.sha256(text.encode()).hexdigest()[:16], guess(spec)))
     return SweepPlan(tuple(jobs), done, other, tuple(problems))
-
-
-def versions_of(spec: RunSpec) -> dict[str, str]:
-    """Return the versions that are part of a run id."""
-    method, protocol = registry.method(spec.method), registry.protocol(spec.protocol)
-    return id_versions(method.version, protocol.version, spec.init)
 
 
 def _identity(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:

@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from dabench import registry
-from dabench.contract.access import Budget, Online, Recorder, Unlabelled
-from dabench.contract.cost import Cost
+from dabench.contract.access import Budget, Recorder, Unlabelled
 from dabench.contract.protocol import Run
-from dabench.engine import fit as loops
 from dabench.errors import AccessError, ConfigError
 from dabench.oracle.answer_forms import AnswerForm
 from dabench.oracle.in_process import InProcess
 from dabench.protocols.offline.upper_bound import TargetSupervised
+from dabench.testing import PROMISES, BrokenPromise, Case
 
 #: linear-probe is the class of source: another network is handed to it, before any of this
 METHODS = {name: entry for name, entry in registry.METHODS.items() if not entry.frozen_trunk}
@@ -32,27 +31,39 @@ Fitted = Callable[[str, str], tuple[Any, Any]]
 
 
 @pytest.fixture(scope="module")
-def fitted(bench: Any) -> Fitted:
+def fitted(cases: Callable[..., Case]) -> Fitted:
     """Return (method after its run, outcome), each pair run once."""
-    made: dict[tuple[str, str], tuple[Any, Any]] = {}
+    return lambda name, protocol: cases(name, protocol).first
 
-    def get(name: str, protocol: str) -> tuple[Any, Any]:
-        if (name, protocol) not in made:
-            method = registry.method(name)()
-            made[name, protocol] = (method, bench(protocol).run(lambda: method))
-        return made[name, protocol]
 
-    return get
+SEES_LABELS = "labels do not matter"
+OFFLINE_PROMISES = [title for title, (_, on_streams) in PROMISES.items() if not on_streams]
+
+
+@pytest.mark.parametrize(("name", "protocol"), PAIRS)
+@pytest.mark.parametrize(
+    "promise",
+    [
+        pytest.param(t, marks=[pytest.mark.slow] * t.startswith("LayerNorm"))
+        for t in OFFLINE_PROMISES
+    ],
+)
+def test_promises(cases: Callable[..., Case], promise: str, name: str, protocol: str) -> None:
+    case = cases(name, protocol)
+    if promise == SEES_LABELS and (name, protocol) in SEEING:
+        with pytest.raises(BrokenPromise, match="labels"):
+            PROMISES[promise][0](case)
+    else:
+        PROMISES[promise][0](case)
+    if promise.startswith("outputs"):
+        scores = case.first[1].scores
+        assert case.bench.protocol.primary in {score.metric for score in scores}
+        assert all(0 <= s.value <= 1 for s in scores if s.value is not None)
 
 
 def images_of(bench: Any, count: int = 8) -> torch.Tensor:
     """Return the first target images."""
     return bench.plan.parts["adapt"].__getitems__(list(range(count))).images
-
-
-@pytest.mark.parametrize(("name", "protocol"), BLIND)
-def test_labels_do_not_matter(bench: Any, name: str, protocol: str) -> None:
-    assert not bench(protocol).sees_labels(registry.method(name))
 
 
 @pytest.mark.slow
@@ -80,69 +91,6 @@ def test_nothing_that_is_not_granted_matters(
     assert [key for key in kept if one[key] != two[key]] == []
 
 
-@pytest.mark.parametrize(("name", "protocol"), SEEING)
-def test_the_checker_catches_a_method_that_sees_labels(
-    bench: Any, name: str, protocol: str
-) -> None:
-    assert bench(protocol).sees_labels(registry.method(name))
-
-
-@pytest.mark.parametrize(("name", "protocol"), PAIRS)
-def test_same_seed_same_bytes(
-    bench: Any, fitted: Fitted, answers: Any, name: str, protocol: str
-) -> None:
-    torch.manual_seed(12345)  # whatever was drawn before must not matter
-    np.random.seed(999)  # noqa: NPY002
-    again = bench(protocol).run(registry.method(name))
-    assert answers(again) == answers(fitted(name, protocol)[1])
-    assert again.scores == fitted(name, protocol)[1].scores
-
-
-@pytest.mark.parametrize(("name", "protocol"), PAIRS)
-def test_predict_changes_nothing(bench: Any, fitted: Fitted, name: str, protocol: str) -> None:
-    method, _ = fitted(name, protocol)
-    here = bench(protocol)
-    method.train()
-    state = {key: value.clone() for key, value in method.state_dict().items()}
-    modes = {key: module.training for key, module in method.named_modules()}
-    drawn = torch.random.get_rng_state()
-    first = loops.predict_all(method, here.plan.parts["adapt"], "cpu", Cost())
-    second = loops.predict_all(method, here.plan.parts["adapt"], "cpu", Cost())
-    assert all(torch.equal(state[key], value) for key, value in method.state_dict().items())
-    assert modes == {key: module.training for key, module in method.named_modules()}
-    assert torch.equal(drawn, torch.random.get_rng_state())
-    np.testing.assert_array_equal(first.confidence, second.confidence)
-    method.eval()
-    with torch.no_grad():
-        method.predict(images_of(here))
-    assert all(torch.equal(state[key], value) for key, value in method.state_dict().items())
-    assert not any(module.training for module in method.modules())
-
-
-@pytest.mark.parametrize(("name", "protocol"), PAIRS)
-def test_answers_have_their_form(bench: Any, fitted: Fitted, name: str, protocol: str) -> None:
-    method, outcome = fitted(name, protocol)
-    here = bench(protocol)
-    method.eval()
-    with torch.no_grad():
-        answer = method.predict(images_of(here))
-    assert answer.logits.shape == (8, here.plan.task.num_classes)
-    assert torch.isfinite(answer.logits).all()
-    for part in here.plan.parts:
-        for key in ("confidence", "unknown_score"):
-            assert np.isfinite(outcome.arrays.get(f"{part}.{key}", np.zeros(1))).all()
-    if here.plan.task.open_set:
-        assert answer.unknown_score.shape == answer.is_unknown.shape == (8,)
-        assert torch.isfinite(answer.unknown_score).all()
-        assert answer.is_unknown.dtype == torch.bool
-        assert {"adapt.unknown_score", "held-out.unknown_score"} <= set(outcome.arrays)
-    else:
-        assert answer.unknown_score is None
-        assert answer.is_unknown is None
-    assert here.protocol.primary in {score.metric for score in outcome.scores}
-    assert all(0 <= s.value <= 1 for s in outcome.scores if s.value is not None)
-
-
 @pytest.mark.parametrize(("name", "protocol"), PAIRS)
 def test_the_source_model_stays_as_it_was(bench: Any, name: str, protocol: str) -> None:
     here = bench(protocol)
@@ -152,15 +100,10 @@ def test_the_source_model_stays_as_it_was(bench: Any, name: str, protocol: str) 
 
 
 @pytest.mark.parametrize(("name", "protocol"), PAIRS)
-@pytest.mark.parametrize(
-    "wish", [{"grant": Online}, {"extras": frozenset({"source-images"})}], ids=["grant", "extras"]
-)
-def test_a_wrong_grant_is_refused_before_any_work(
-    bench: Any, name: str, protocol: str, wish: dict[str, Any]
-) -> None:
+def test_an_unknown_extra_is_refused_before_any_work(bench: Any, name: str, protocol: str) -> None:
     begun: list[Any] = []
-    cls = registry.method(name)
-    greedy = type("Greedy", (cls,), {**wish, "begin": lambda self, access: begun.append(access)})
+    own = {"extras": frozenset({"source-images"}), "begin": lambda self, a: begun.append(a)}
+    greedy = type("Greedy", (registry.method(name),), own)
     with pytest.raises(AccessError, match="Greedy"):
         bench(protocol).run(greedy)
     assert not begun
@@ -320,7 +263,7 @@ def test_a_black_box_has_no_batchnorm(make_bench: Any) -> None:
     here = make_bench(registry.protocol("bb-uda")())
     run = Run("bn-target", Budget(1, 32), 0, "cpu", Recorder(), False)
     with pytest.raises(ConfigError, match="--init bn-target"):
-        here.protocol.run(registry.method("cabb"), here.plan, here.remote, run)
+        here.protocol.run(registry.method("cabb"), here.plan, here.start, run)
 
 
 def test_a_partial_target_has_fewer_classes(make_bench: Any) -> None:

@@ -18,101 +18,56 @@ from dabench import registry
 from dabench.contract.access import Budget, Recorder, SourceFree, TargetBatch
 from dabench.contract.data import DomainData
 from dabench.contract.method import OnlineMethod
-from dabench.contract.network import Network
-from dabench.contract.protocol import Outcome, Resume, Run, StreamPlan
+from dabench.contract.protocol import Outcome, Resume, Run
 from dabench.contract.types import Prediction
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, TrainingError
 from dabench.protocols.offline.upper_bound import TargetSupervised
-from dabench.source_models import classifier, loading
+from dabench.testing import PROMISES, Bench, Workbench
+from dabench.testing.case import answers_of as answers
+from dabench.testing.promises import a_killed_run_goes_on
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "gradual-weather": {"weather": "fog"},
-    "online-tta": {"shifts": "fog:5,rain:3"},
-    "continual-tta": {"shifts": "fog:5,low-light:3"},
-}
 #: linear-probe is the class of source: another network is handed to it, before any of this
 METHODS = {name: entry for name, entry in registry.METHODS.items() if not entry.frozen_trunk}
-PAIRS = [(m, p) for m, entry in METHODS.items() for p in entry.protocols if p in OPTIONS]
+PAIRS = [(m, p) for m, entry in METHODS.items() for p in entry.protocols if p in registry.ONLINE]
 BLIND = [(m, p) for m, p in PAIRS if registry.method(m) is not TargetSupervised]
 #: one protocol is enough for most methods: they cannot tell which one pushes the batches
 GRADUAL = [(m, p) for m, p in BLIND if p == "gradual-weather"]
 FEW = [*GRADUAL, *((m, p) for m in ("tent", "conda") for p in ("online-tta", "continual-tta"))]
-#: constructor arguments that keep a test short
-SHORT: dict[str, dict[str, Any]] = {
-    "cotta": {"views": 3},
-    **{name: {"per_class": 2} for name in ("conda", "ucl-gv", "aerial")},
-}
 BATCH = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamBench:
-    """A protocol with its plan of tiny data and a source model."""
-
-    protocol: Any
-    plan: StreamPlan
-    network: Network
-
-    def run(
-        self,
-        build: Callable[[], Any],
-        plan: StreamPlan | None = None,
-        resume: Resume | None = None,
-        recorder: Recorder | None = None,
-    ) -> Outcome:
-        run = Run("source", Budget(1, BATCH), 0, "cpu", recorder or Recorder(), False, resume)
-        outcome: Outcome = self.protocol.run(build, plan or self.plan, self.network, run)
-        return outcome
+#: what takes long, and says little of methods that are here to stay
+SLOW = ("LayerNorm", "a batch of one")
 
 
 @pytest.fixture(scope="module")
-def data(tiny: DomainData) -> DomainData:
+def data(workbench: Workbench) -> DomainData:
     """One domain for everything."""
-    same = {"source": "handwritten", "target": "handwritten"}
-    return dataclasses.replace(tiny, **same, source_train=tiny.target_all)
+    return workbench.one_domain
 
 
 @pytest.fixture(scope="module")
-def streams(data: DomainData, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def streams(workbench: Workbench) -> Callable[[str], Bench]:
     """Return the bench of a protocol by name."""
-    cache = tmp_path_factory.mktemp("stream-sources")
-    made: dict[str, StreamBench] = {}
+    return workbench.bench
 
-    def get(name: str) -> StreamBench:
-        if name not in made:
-            protocol = registry.protocol(name)(**OPTIONS[name])
-            plan = protocol.plan(data, BATCH, 0)
-            recipe = classifier.Recipe("small-cnn", "none", 4)
-            model = loading.load_or_train(recipe, plan, 0, cache, "cpu", False)
-            made[name] = StreamBench(protocol, plan, model.network)
-        return made[name]
 
-    return get
+@pytest.fixture(scope="module")
+def outcome_of(cases: Any) -> Callable[[str, str], Outcome]:
+    """Return the outcome of a pair, run once."""
+    return lambda name, protocol: cases(name, protocol).first[1]
 
 
 def build(name: str) -> Callable[[], Any]:
-    """Return a maker of a method with its short options."""
-    return lambda: registry.method(name)(**SHORT.get(name, {}))
+    """Return a maker of a method."""
+    return registry.method(name)
 
 
-def answers(outcome: Outcome) -> dict[str, bytes]:
-    """Return everything that a method answered, byte by byte."""
-    kept = ("stream.prediction", "stream.confidence")
-    return {k: v.tobytes() for k, v in outcome.arrays.items() if k in kept}
-
-
-@pytest.fixture(scope="module")
-def outcome_of(streams: Any) -> Callable[[str, str], Outcome]:
-    """Return the outcome of a pair, run once."""
-    made: dict[tuple[str, str], Outcome] = {}
-
-    def get(name: str, protocol: str) -> Outcome:
-        if (name, protocol) not in made:
-            made[name, protocol] = streams(protocol).run(build(name))
-        return made[name, protocol]
-
-    return get
+@pytest.mark.parametrize(("name", "protocol"), FEW)
+@pytest.mark.parametrize(
+    "promise", [pytest.param(t, marks=[pytest.mark.slow] * t.startswith(SLOW)) for t in PROMISES]
+)
+def test_promises(cases: Any, promise: str, name: str, protocol: str) -> None:
+    PROMISES[promise][0](cases(name, protocol))
 
 
 @pytest.mark.parametrize(("name", "protocol"), PAIRS)
@@ -130,14 +85,6 @@ def test_a_stream_is_scored(outcome_of: Any, streams: Any, name: str, protocol: 
     assert (truth == outcome.arrays["stream.truth"]).all()
     right = (truth == outcome.arrays["stream.prediction"]).mean()
     assert right == pytest.approx(next(s.value for s in outcome.scores if s.key == "accuracy"))
-
-
-@pytest.mark.parametrize(("name", "protocol"), FEW)
-def test_labels_do_not_matter(outcome_of: Any, streams: Any, name: str, protocol: str) -> None:
-    here = streams(protocol)
-    truth = np.random.default_rng(0).permutation(here.plan.truth)
-    blinded = here.run(build(name), dataclasses.replace(here.plan, truth=truth))
-    assert answers(blinded) == answers(outcome_of(name, protocol))
 
 
 @pytest.mark.parametrize("name", ["tent", "target-supervised"])
@@ -179,24 +126,10 @@ def test_scores_hold_a_probe_against_the_source_model(outcome_of: Any, streams: 
     assert answers(outcome) != answers(usual)
 
 
-@pytest.mark.parametrize(("name", "protocol"), GRADUAL)
-def test_the_future_does_not_matter(
-    outcome_of: Any, streams: Any, name: str, protocol: str
-) -> None:
-    here = streams(protocol)
-    *past, (under, rows) = here.plan.stream.segments
-    changed = dataclasses.replace(here.plan.stream, segments=(*past, (under, rows[::-1].copy())))
-    other = here.run(build(name), dataclasses.replace(here.plan, stream=changed))
-    n = sum(len(rows) for _, rows in past)
-    for key in ("stream.prediction", "stream.confidence"):
-        before = outcome_of(name, protocol).arrays[key]
-        np.testing.assert_array_equal(before[:n], other.arrays[key][:n])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "protocol"), BLIND)
 def test_nothing_that_is_not_granted_matters(
-    outcome_of: Any, streams: Any, name: str, protocol: str
+    cases: Any, streams: Any, name: str, protocol: str
 ) -> None:
     """Other labels, source images, held-out pictures and later batches: the answers stand."""
     plan, rng = streams(protocol).plan, np.random.default_rng(0)
@@ -210,26 +143,19 @@ def test_nothing_that_is_not_granted_matters(
         images=images,
         stream=dataclasses.replace(plan.stream, segments=later),
     )
-    if "fisher-images" not in registry.method(name)(**SHORT.get(name, {})).extras:
+    case = cases(name, protocol)
+    if "fisher-images" not in case.build().extras:
         shown = rng.integers(0, 256, (len(plan.source.labels), 32, 32, 3), dtype=np.uint8)
         source = dataclasses.replace(
             plan.source, images=shown, labels=rng.permutation(plan.source.labels)
         )
         hidden = dataclasses.replace(hidden, source=source)
-    one, two = outcome_of(name, protocol), streams(protocol).run(build(name), hidden)
+    one, two = case.first[1], case.bench.run(case.build, hidden)
     n = sum(len(part) for _, part in past)
     assert n > 0
     assert (one.arrays["stream.row"][n:] != two.arrays["stream.row"][n:]).any()
     for key in ("stream.prediction", "stream.confidence"):
         assert one.arrays[key][:n].tobytes() == two.arrays[key][:n].tobytes()
-
-
-@pytest.mark.parametrize(("name", "protocol"), GRADUAL)
-def test_same_seed_same_bytes(outcome_of: Any, streams: Any, name: str, protocol: str) -> None:
-    torch.manual_seed(12345)  # whatever was drawn before must not matter
-    again = streams(protocol).run(build(name))
-    assert answers(again) == answers(outcome_of(name, protocol))
-    assert again.scores == outcome_of(name, protocol).scores
 
 
 class Killed(Exception):
@@ -257,23 +183,8 @@ def mortal(name: str, steps: int) -> Callable[[], Any]:
     return made
 
 
-@pytest.mark.parametrize(("name", "protocol"), [*FEW, ("target-supervised", "gradual-weather")])
-def test_a_killed_run_goes_on_bit_for_bit(
-    outcome_of: Any, streams: Any, tmp_path: Path, name: str, protocol: str
-) -> None:
-    here = streams(protocol)
-    path = tmp_path / "checkpoint.pt"
-    # in the second segment, so that what lies between two of them is met too
-    die = len(here.plan.stream.segments[0][1]) // BATCH + 2
-    with pytest.raises(Killed):
-        here.run(mortal(name, die), resume=Resume(path, "a", 1, False))
-    torch.manual_seed(999)
-    resumed = here.run(build(name), resume=Resume(path, "a", 3, True))
-    whole = outcome_of(name, protocol)
-    assert answers(resumed) == answers(whole)
-    assert resumed.scores == whole.scores
-    for key in ("images_forward", "images_backward"):
-        assert resumed.cost[key] == whole.cost[key]
+def test_the_upper_bound_goes_on_bit_for_bit(cases: Any) -> None:
+    a_killed_run_goes_on(cases("target-supervised", "gradual-weather"))
 
 
 def board(folder: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ MANDATORY = {"HOS", "OS*", "UNK", "OS", "AUROC", "FPR95", "OSCR"}
 
 
 @pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Golden:
+def golden(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, drawn: Path
+) -> Golden:
     """Return ``golden(method, place)`` -> (what ``--json`` printed, the record)."""
     places = tmp_path_factory.mktemp("golden")
     done: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
@@ -38,7 +41,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         capture = request.getfixturevalue("capture")
         if (method, place) not in done:
             folder = places / place
-            folder.mkdir(exist_ok=True)
+            shutil.copytree(drawn, folder / "cache", dirs_exist_ok=True)
             words = ["run", "--method", method, "--protocol", "sf-osda", "--epochs", "2"]
             words += ["--source-epochs", "1", "--threads", "1", "--device", "cpu", "--json"]
             words += ["--force", "--results", str(folder / "results")]

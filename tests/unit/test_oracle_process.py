@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,8 +35,9 @@ SEED = 770  # of a source model that no other test holds in this process
 
 
 @pytest.fixture(scope="module")
-def request_(tmp_path_factory: pytest.TempPathFactory) -> SealedRequest:
+def request_(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> SealedRequest:
     cache = tmp_path_factory.mktemp("sealed")
+    shutil.copytree(drawn, cache, dirs_exist_ok=True)
     return SealedRequest(
         dataset="digits",
         data=DataRequest("print", "handwritten", 32, None, cache),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -23,8 +24,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: Path) -> Run:
     """Return ``run(*words)``, which gives exit code, stdout and stderr."""
+    shutil.copytree(drawn, tmp_path / "cache")
 
     def call(*words: str) -> tuple[int, str, str]:
         base = ["run", "--threads", "1", "--no-progress", "--epochs", "1", "--source-epochs", "1"]

@@ -75,8 +75,10 @@ def test_the_wheel_holds_every_file_once(copy: Path, tmp_path: Path) -> None:
         expected |= {f"dabench/{p.relative_to(ROOT)}" for p in files}
     assert len(names) == len(set(names))
     assert {n for n in names if n.endswith(".py")} == expected
-    templates = (ROOT / "dabench" / "board" / "templates").iterdir()
-    others = {f"dabench/board/templates/{path.name}" for path in templates} | {"dabench/py.typed"}
+    others = {"dabench/py.typed"}
+    for room in ("board", "testing"):
+        templates = (ROOT / "dabench" / room / "templates").iterdir()
+        others |= {f"dabench/{room}/templates/{path.name}" for path in templates}
     assert {n for n in names if not n.endswith(".py")} == others
     assert all(name.startswith("dabench/") for name in names)
     import_from(tmp_path / "unpacked")

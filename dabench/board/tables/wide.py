@@ -52,6 +52,7 @@ class WideRow:
     oracle: bool
     cells: tuple[Cell | None, ...]
     average: float | None
+    external: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class _Line(NamedTuple):
     n: int
     oracle: bool
     reconstruction: bool
+    extras: str
     note: str
     remark: str
 
@@ -159,7 +161,9 @@ def _rows(
         leading = best if name in main else dict.fromkeys(titles, math.nan)
         cells = tuple(_cell(own.get(column), leading[column], sign) for column in titles)
         first = next(iter(own.values()))
-        rows.append(WideRow(name, first.reconstruction, first.oracle, cells, task_average(cells)))
+        marks = (first.reconstruction, first.oracle)
+        external = "external" in first.extras.split()
+        rows.append(WideRow(name, *marks, cells, task_average(cells), external))
     return sorted(rows, key=lambda row: (_order(row, info), row.name))
 
 

@@ -1,0 +1,105 @@
+"""Imports a class that somebody named, and says in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dabench.errors import ConfigError, reason_of
+
+#: the classes that a plug-in has to be made from, by name: nothing heavy is imported here
+_BASES = {"method": ("OfflineMethod", "OnlineMethod")}
+_NEEDED = {"protocol": ("is_valid", "plan", "run", "primary", "grant"), "data set": ("load",)}
+
+
+def module_of_file(path: Path, option: str) -> ModuleType:
+    """Run a file as a module of its own, once for every content that it has."""
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{option}: {path} cannot be read: {error.strerror}") from None
+    digest = hashlib.sha256(bytes(path) + b"\0" + source).hexdigest()[:16]
+    name = f"dabench_plugin_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{option}: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and type hints look their module up by name
+    try:
+        exec(compile(source, str(path), "exec"), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _not_imported(error, str(path), option) from error
+    return module
+
+
+def import_named(name: str, option: str) -> ModuleType:
+    """Import a module by its dotted name."""
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise _not_imported(error, "", option) from error
+
+
+def _not_imported(error: BaseException, path: str, option: str) -> ConfigError:
+    """Say in one line why a module cannot be imported, and in which of its lines."""
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}, line {error.lineno}"
+        return ConfigError(f"{option}: {where}: {error.msg}; mend the file")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    where = f" (line {frames[-1].lineno})" if frames else ""
+    hint = "mend it"
+    if isinstance(error, ImportError):
+        hint = "install what it imports" + ("; a single file stands alone" if path else "")
+    return ConfigError(
+        f"{option}: it cannot be imported: {type(error).__name__}: {reason_of(error)}{where}; "
+        f"{hint}"
+    )
+
+
+def is_of_kind(kind: str, cls: type[Any]) -> bool:
+    """Whether a class is a method, protocol or data set; nothing but names is looked at."""
+    if kind in _BASES:
+        home = "dabench.contract.method"
+        if cls.__module__ == home:
+            return False
+        return any(b.__module__ == home and b.__name__ in _BASES[kind] for b in cls.__mro__)
+    return all(hasattr(cls, name) for name in _NEEDED[kind])
+
+
+def check_class(kind: str, cls: type[Any], option: str) -> None:
+    """Refuse a class that is not of its kind, is not finished, or says nothing of itself."""
+    if not is_of_kind(kind, cls):
+        wanted = (
+            f"a subclass of dabench.api.{' or '.join(_BASES[kind])}"
+            if kind in _BASES
+            else f"a class with {', '.join(_NEEDED[kind])}"
+        )
+        raise ConfigError(f"{option}: {cls.__name__} is no {kind}: expected {wanted}")
+    names = dir(cls) if kind in _BASES else ()
+    missing = [n for n in names if getattr(getattr(cls, n, None), "__isabstractmethod__", False)]
+    if missing:
+        raise ConfigError(f"{option}: {cls.__name__} lacks {', '.join(missing)}; write it")
+    if not vars(cls).get("__doc__"):
+        raise ConfigError(
+            f"{option}: {cls.__name__} has no docstring; its first line is what tables say of it"
+        )
+
+
+def source_digest(module: ModuleType, option: str) -> str:
+    """Return the SHA-256 of the file that a module was read from."""
+    path = getattr(module, "__file__", None) or getattr(
+        getattr(module, "__spec__", None), "origin", None
+    )
+    try:
+        return hashlib.sha256(Path(str(path)).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{option}: its source {path} cannot be read: {error}") from None

@@ -1,0 +1,174 @@
+"""The kit can fail: for every promise a method that breaks it, and is told so."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from dabench import registry
+from dabench.api import Online, OnlineMethod, Prediction, TargetBatch
+from dabench.testing import PROMISES, BrokenPromise, Case, Workbench, check_method
+
+PROTOCOL = "gradual-weather"
+
+
+class Honest(OnlineMethod):
+    """Moves the bias of the classifier by the mean of its logits, and keeps all promises.
+
+    Args:
+        rate: of the moves.
+    """
+
+    rate: float = 0.1
+
+    def begin(self, access: Online) -> None:
+        super().begin(access)
+        self.net = access.source_model.eval()
+
+    @torch.no_grad()
+    def step(self, batch: TargetBatch) -> Tensor:
+        logits: Tensor = self.net(batch.images)
+        self.net.classifier.bias -= self.rate * logits.mean(0)
+        return logits
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(self.net(images))
+
+
+class Undocumented(Honest):
+    """Has an option of which it says nothing."""
+
+    depth: int = 3
+
+
+class Infinite(Honest):
+    """Gives logits that are no numbers when it is asked, but not while it learns."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(self.net(images) / 0.0)
+
+
+class Crowded(Honest):
+    """Normalises by the deviation over the batch, which one image has not."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        logits = self.net(images)
+        return Prediction(logits / logits.std(0, keepdim=True))
+
+
+class Restless(Honest):
+    """Learns when it is asked."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        with torch.no_grad():
+            self.net.classifier.bias += 1.0
+        return Prediction(self.net(images))
+
+
+class Moody(Honest):
+    """Counts its instances, and answers by the count."""
+
+    count: ClassVar[int] = 0
+
+    def begin(self, access: Online) -> None:
+        super().begin(access)
+        Moody.count += 1
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        return super().step(batch) * (1 + 0.1 * (Moody.count % 7))
+
+
+def of_the_protocol() -> Any:
+    """Return the runner in whose frame this is called: no method may do so."""
+    import sys
+
+    frame = sys._getframe()
+    while "self" not in frame.f_locals or not hasattr(frame.f_locals["self"], "batches"):
+        assert frame.f_back is not None
+        frame = frame.f_back
+    return frame.f_locals["self"]
+
+
+class Peeking(Honest):
+    """Reads labels from the protocol's frame."""
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        logits = super().step(batch)
+        logits[:, 0] += float(of_the_protocol().plan.truth[:5].sum())
+        return logits
+
+
+class Foreseeing(Honest):
+    """Reads ahead."""
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        logits = super().step(batch)
+        _, rows = of_the_protocol().batches[-1]
+        logits[:, 0] += float(rows[0])
+        return logits
+
+
+class Forgetful(Honest):
+    """Keeps a number that no checkpoint has."""
+
+    def begin(self, access: Online) -> None:
+        super().begin(access)
+        self.speed = 0.0
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        self.speed += 1.0
+        return super().step(batch) * (1 + self.speed)
+
+
+class Narrow(Honest):
+    """Takes it for granted that there is a BatchNorm layer."""
+
+    def begin(self, access: Online) -> None:
+        super().begin(access)
+        self.norm = next(m for m in self.net.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+class Careless(Honest):
+    """Begins before anybody looks at what it asks for."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.grant = Online  # whatever a subclass wishes
+
+
+BREAKERS = {
+    "hyper-parameters are documented": Undocumented,
+    "a wrong grant is refused": Careless,
+    "outputs are finite and have their form": Infinite,
+    "a batch of one image works": Crowded,
+    "predict changes nothing": Restless,
+    "same seed, same bytes": Moody,
+    "labels do not matter": Peeking,
+    "the future does not matter": Foreseeing,
+    "a killed run goes on bit for bit": Forgetful,
+    "LayerNorm works or is refused": Narrow,
+}
+
+
+def test_an_honest_method_keeps_them_all(workbench: Workbench) -> None:
+    verdicts = list(check_method(Honest, (PROTOCOL,), workbench))
+    assert [verdict.promise for verdict in verdicts] == list(PROMISES)
+    assert [(v.promise, v.why) for v in verdicts if not v.kept] == []
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_who_breaks_a_promise_is_told(workbench: Workbench, promise: str) -> None:
+    with pytest.raises(BrokenPromise):
+        PROMISES[promise][0](Case(workbench.bench(PROTOCOL), BREAKERS[promise]))
+
+
+@pytest.mark.slow
+def test_the_kit_knows_segmentation(workbench: Workbench) -> None:
+    verdicts = list(check_method(registry.method("tent"), ("online-seg",), workbench))
+    assert {verdict.promise for verdict in verdicts} == set(PROMISES) - {
+        "LayerNorm works or is refused"
+    }
+    assert [(v.promise, v.why) for v in verdicts if not v.kept] == []
