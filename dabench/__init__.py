@@ -5,16 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dabench.deploy.live import online
+    from dabench.deploy.offline import adapt
+    from dabench.door import run
     from dabench.store.frames import load_curves, load_results
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_curves", "load_results"]
+__all__ = ["__version__", "adapt", "load_curves", "load_results", "online", "run"]
+_PLACES = {
+    "adapt": "dabench.deploy.offline",
+    "load_curves": "dabench.store.frames",
+    "load_results": "dabench.store.frames",
+    "online": "dabench.deploy.live",
+    "run": "dabench.door",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs pandas when it is asked for: the command line starts without it."""
-    if name in ("load_curves", "load_results"):
-        from dabench.store import frames
+    """Import what needs torch or pandas when it is asked for: the command line starts without."""
+    if name in _PLACES:
+        from importlib import import_module
 
-        return getattr(frames, name)
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'dabench' has no attribute '{name}'")

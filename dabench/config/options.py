@@ -84,6 +84,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_options(given: Mapping[str, Any]) -> None:
+    """Refuse a name that is no option of ``dabench run``.
+
+    Raises:
+        ConfigError: names the nearest.
+    """
+    known = set(OPTIONS) | set(FLAGS)
+    for key in given:
+        if key not in known and not re.match(r"(method|protocol)\.\w", key):
+            raise ConfigError(f"unknown option {shown(key)}{did_you_mean(key, known)}")
+
+
 def merge(args: Mapping[str, Any]) -> dict[str, Any]:
     """Lay the command line (None = not given) over the YAML file that it names as ``config``."""
     given = {

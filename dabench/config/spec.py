@@ -93,7 +93,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         **common,
         **_one_pass(protocol, given),
         **{name: given.get(name.replace("_", "-")) for name in OPTIONAL_FIELDS},
-        "init": given.get("init", _usual_init(method_class, common["weights"])),
+        "init": given.get("init", usual_init(method_class, common["weights"])),
         "device": resolve_device(given.get("device", "auto")),
         "threads": given.get("threads", available_cores()),
         "method_options": validate_options(method_class, _with_prefix(given, "method"), "method"),
@@ -117,7 +117,7 @@ def _check_documented(plugin: registry.Plugin) -> None:
             )
 
 
-def _usual_init(method_class: type[Any], weights: str) -> str:
+def usual_init(method_class: type[Any], weights: str) -> str:
     """Return the method's own start; ``auto`` keeps the statistics of a pretrained network."""
     usual: str = getattr(method_class, "default_init", "source")
     if usual == "auto":

@@ -8,6 +8,7 @@ gives it a short name by an entry point in ``dabench.methods``, ``dabench.datase
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,6 +78,27 @@ def name_of(kind: str, reference: str) -> str:
         f"unknown {kind} '{one_line(reference, 200)}'"
         f"{did_you_mean(reference, {*TABLES[kind], *known})}"
     )
+
+
+def reference_of(named: Any) -> str:
+    """Return what names a class: a text as it is, a class by its registered name or its module.
+
+    Raises:
+        ConfigError: a class that nobody can import again: from a notebook, or within a function.
+    """
+    if not isinstance(named, type):
+        return str(named)
+    place = f"{named.__module__}:{named.__qualname__}"
+    own = [n for table in TABLES.values() for n, e in table.items() if e.target == place]
+    if own:
+        return own[0]
+    file = getattr(sys.modules.get(named.__module__), "__file__", None)
+    if "." in named.__qualname__ or file is None:
+        raise ConfigError(
+            f"class {named.__qualname__} of {named.__module__} cannot be imported again: write it "
+            "into a file, at its top level, and name file.py:Class"
+        )
+    return f"{file}:{named.__qualname__}" if named.__module__ == "__main__" else place
 
 
 def plugins_of(**names: str) -> tuple[Plugin, ...]:

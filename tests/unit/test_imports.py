@@ -14,7 +14,7 @@ HEAVY = {"torch", "torchvision", "lightning", "albumentations", "timm"}
 #: the rooms of the core, from the top floor down; an import never leaves a floor upwards
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("sweep", "testing"),
+    ("sweep", "testing", "deploy", "door"),
     ("engine",),
     ("board", "oracle"),
     ("store", "source_models"),

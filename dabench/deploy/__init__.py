@@ -1,0 +1,1 @@
+"""Adaptation without labels, protocols and scores: your model, your images."""

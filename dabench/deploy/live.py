@@ -1,0 +1,228 @@
+"""``dabench.online``: a model that adapts while it answers, as a module for a deployment loop."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dabench import registry
+from dabench.config.signature import validate_options
+from dabench.contract.access import Online, Recorder, TargetBatch
+from dabench.contract.cost import Cost, GrantedCost
+from dabench.contract.method import OnlineMethod
+from dabench.contract.seeding import seed as seed_of
+from dabench.contract.seeding import seeded
+from dabench.contract.types import Task
+from dabench.engine.stream import check_logits
+from dabench.errors import AccessError, ConfigError
+from dabench.networks.foreign import Values, wrap_classifier
+
+
+class LiveModel(nn.Module):
+    """Answers batches and learns from each, once, without labels.
+
+    It begins with its first batch, which tells the images' size. ``state_dict`` holds all that
+    later answers depend on: loaded into a fresh one, the loop goes on bit for bit. Random numbers
+    are its own: nothing else that draws moves its answers, nor does it move others.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: type[OnlineMethod],
+        options: Mapping[str, Any],
+        *,
+        classes: Sequence[str] | None,
+        image_size: int | None,
+        batch_size: int,
+        seed: int,
+        flip: bool,
+        extras: Mapping[str, Any],
+        wrapping: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        #: in a tuple, so that it is no part of the state
+        self._given = (model,)
+        self._method_class, self._options = method, dict(options)
+        self._classes = None if classes is None else tuple(map(str, classes))
+        self._batch_size, self._seed, self._extras = batch_size, seed, dict(extras)
+        self._wrapping, self._flip = dict(wrapping), flip
+        self._images = 0
+        self._random = torch.empty(0, dtype=torch.uint8)
+        self.method: Any = None
+        self.cost = Cost()
+        if image_size is not None:
+            self._begin(image_size, None)
+
+    def reset(self) -> None:
+        """Forget all that was learned; the next batch begins from the model as it was given."""
+        self.method, self._images, self.cost = None, 0, Cost()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Answer (B, 3, H, W) images in [0, 1] by (B, K) logits, and learn from them.
+
+        Raises:
+            DabenchError: images or a model that do not fit; names what.
+        """
+        _check_images(images)
+        if self.method is None:
+            self._begin(images.shape[2], images)
+        device = self._network_device()
+        index = torch.arange(self._images, self._images + len(images))
+        batch = TargetBatch(images.clone(), index).to(device)
+        with torch.random.fork_rng():
+            torch.random.set_rng_state(self._random)
+            with torch.enable_grad():
+                logits: Tensor = self.method.step(batch)
+            self._random = torch.random.get_rng_state()
+        check_logits(
+            self.method, "step", logits, images, num_classes=self._k, dense=False, step=self._images
+        )
+        self._images += len(images)
+        return logits.detach()
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """Answer (B, 3, H, W) images in [0, 1] by (B, K) logits without learning from them."""
+        _check_images(images)
+        if self.method is None:
+            self._begin(images.shape[2], images)
+        with torch.random.fork_rng():
+            logits: Tensor = self.method.predict(images.to(self._network_device())).logits
+        return logits
+
+    def _begin(self, image_size: int, example: Tensor | None) -> None:
+        k = None if self._classes is None else len(self._classes)
+        shown = None if example is None else example[:2]
+        network = wrap_classifier(self._given[0], k, example=shown, **self._wrapping)
+        self._k = int(network.classifier(torch.zeros(1, _width(network))).shape[1])
+        names = self._classes or tuple(str(i) for i in range(self._k))
+        network.cost = GrantedCost(self.cost)
+        task = Task("classification", names, image_size, flip=self._flip)
+        method = self._method_class(**self._options)
+        missing = sorted(method.extras & _GRANTED - self._extras.keys())
+        if missing:
+            raise AccessError(
+                f"{type(method).__name__} needs {', '.join(missing)}, which a model alone has not; "
+                f"give extras={{'{missing[0]}': ...}}, or choose another method"
+            )
+        extras = {name: copy.deepcopy(value) for name, value in self._extras.items()}
+        with seeded(seed_of(self._seed, "adaptation", "0")):
+            method.begin(Online(task, network, self._batch_size, self._seed, Recorder(), extras))
+            self._random = torch.random.get_rng_state()
+        self.method = method
+
+    def _network_device(self) -> torch.device:
+        return next((p.device for p in self.method.parameters()), torch.device("cpu"))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the count of images and the state of the random numbers."""
+        return {"images": self._images, "random": self._random}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._images, self._random = int(state["images"]), state["random"].cpu()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load what :meth:`state_dict` gave.
+
+        Raises:
+            ConfigError: it has not begun, so that there is nothing to load into.
+        """
+        if self.method is None:
+            raise ConfigError(
+                "this model has not begun: give dabench.online(..., image_size=SIDE), and load then"
+            )
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+
+#: extras that need more than a model
+_GRANTED = frozenset({"fisher-images", "source-parts"})
+
+
+def _width(network: Any) -> int:
+    found: int = network.classifier.weight.shape[1]
+    return found
+
+
+def _check_images(images: Tensor) -> None:
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ConfigError(f"images are {shape}; expected a (B, 3, H, W) tensor in [0, 1]")
+    if not images.is_floating_point() or not len(images):
+        raise ConfigError(
+            f"images are {len(images)} of {images.dtype}; expected floats in [0, 1]: "
+            "images.float() / 255"
+        )
+    low, high = float(images.min()), float(images.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise ConfigError(
+            f"images lie between {low:g} and {high:g}; expected [0, 1], not normalised: give mean "
+            "and std to dabench.online instead"
+        )
+
+
+def online(
+    model: nn.Module,
+    method: str | type[OnlineMethod] = "tent",
+    *,
+    classes: Sequence[str] | None = None,
+    image_size: int | None = None,
+    head: str | None = None,
+    mean: Values = (0.0, 0.0, 0.0),
+    std: Values = (1.0, 1.0, 1.0),
+    batch_size: int = 64,
+    seed: int = 0,
+    flip: bool = True,
+    extras: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> LiveModel:
+    """Return a model that adapts while it answers: ``live = dabench.online(model, "tent")``.
+
+    Args:
+        model: any module from images to (B, K) logits that ends in a linear layer; it stays as it
+            is, a copy adapts.
+        method: name of a method for streams, ``file.py:Class``, or a class.
+        classes: names of the K classes; None = their numbers.
+        image_size: of the images in pixels, for who loads a state before the first batch.
+        head: name of the classifier; None = the last linear layer.
+        mean: per channel, that the model expects to be taken off [0, 1] images.
+        std: likewise, to be divided by.
+        batch_size: images a batch, as far as they are known; methods with schedules look at it.
+        seed: of what the method draws.
+        flip: whether a mirrored image keeps its class.
+        extras: what the method wants beyond a model, by name (``fisher-images``).
+        options: the method's hyper-parameters.
+
+    Raises:
+        DabenchError: no such method, one that is not for streams, an option that does not fit.
+    """
+    cls = method_class(method)
+    if not issubclass(cls, OnlineMethod):
+        raise ConfigError(
+            f"{cls.__name__} is no method for streams; dabench.adapt takes it, or choose one of "
+            f"{', '.join(n for n, e in registry.METHODS.items() if 'online-tta' in e.protocols)}"
+        )
+    return LiveModel(
+        model,
+        cls,
+        validate_options(cls, options, "method"),
+        classes=classes,
+        image_size=image_size,
+        batch_size=batch_size,
+        seed=seed,
+        flip=flip,
+        extras=extras or {},
+        wrapping={"head": head, "mean": mean, "std": std},
+    )
+
+
+def method_class(method: Any) -> type[Any]:
+    """Return the class that a name, a reference or a class stands for."""
+    if isinstance(method, type):
+        return method
+    return registry.method(registry.name_of("method", method))

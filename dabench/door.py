@@ -1,0 +1,73 @@
+"""``dabench.run``: a benchmark run from Python, as ``dabench run`` makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dabench.config.options import check_options
+from dabench.config.settings import read_settings
+from dabench.config.spec import resolve
+from dabench.engine.run import execute
+from dabench.registry.plugins import reference_of
+from dabench.store.records import Record, score_map
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run.
+
+    Attributes:
+        run_id: of its record.
+        scores: by name, such as ``HOS`` or ``accuracy/held-out``; None = not defined here.
+        record: everything that is kept.
+        path: of the record's file.
+        existed: the run had a record and was not made again.
+    """
+
+    run_id: str
+    scores: Mapping[str, float | None]
+    record: Record
+    path: Path
+    existed: bool
+
+
+def run(
+    method: str | type[Any],
+    *,
+    protocol: str | type[Any] | None = None,
+    dataset: str | type[Any] | None = None,
+    seed: int = 0,
+    method_options: Mapping[str, Any] | None = None,
+    protocol_options: Mapping[str, Any] | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Result:
+    """Run a method under a protocol, or return the record that there is.
+
+    Args:
+        method: a name, ``file.py:Class``, ``package.module:Class``, or a class.
+        protocol: likewise; None = the method's first.
+        dataset: likewise; None = the protocol's own.
+        seed: of adaptation and source training.
+        method_options: the method's hyper-parameters.
+        protocol_options: options of the protocol.
+        progress: show bars.
+        options: those of the command line, with ``_`` for ``-``: ``epochs``, ``image_size``,
+            ``source_epochs``, ``results``, ``cache_dir``, ``device``, ``force`` ...
+
+    Raises:
+        DabenchError: a name, an option, data or a training that is wrong; the message says what.
+    """
+    chosen = {"method": method, "protocol": protocol, "dataset": dataset}
+    given: dict[str, Any] = {name.replace("_", "-"): value for name, value in options.items()}
+    given |= {k: reference_of(v) for k, v in chosen.items() if v is not None}
+    given |= {f"method.{k}": v for k, v in (method_options or {}).items()}
+    given |= {f"protocol.{k}": v for k, v in (protocol_options or {}).items()}
+    given |= {"seed": seed, "no-progress": not progress}
+    given = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
+    check_options(given)
+    found = execute(resolve(given)[0], read_settings(given))
+    return Result(found.run_id, score_map(found.record), found.record, found.path, found.existed)

@@ -1,0 +1,132 @@
+"""A model of somebody else as a network of dabench: its last linear layer is the classifier."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dabench.contract.network import Network
+from dabench.errors import ConfigError, did_you_mean, one_line
+from dabench.networks.network import ClassifierNetwork
+
+Values = Sequence[float]
+
+
+def wrap_classifier(
+    model: nn.Module,
+    num_classes: int | None = None,
+    *,
+    head: str | None = None,
+    mean: Values = (0.0, 0.0, 0.0),
+    std: Values = (1.0, 1.0, 1.0),
+    example: Tensor | None = None,
+) -> Network:
+    """Return a copy of a model of logits that knows its features and its classifier.
+
+    The trunk is the model with its last linear layer taken out; that layer is the classifier.
+
+    Args:
+        model: (B, 3, H, W) -> (B, K) logits; left as it is.
+        num_classes: K, which the classifier must have; None = whatever it has.
+        head: name of the classifier as in ``model.named_modules()``; None = the last linear layer
+            with K outputs.
+        mean: per channel, of [0, 1] images, that the model expects to be taken off.
+        std: likewise, to be divided by.
+        example: (B, 3, H, W) images in [0, 1], on which trunk and classifier must give what the
+            model gives; None = not tried.
+
+    Raises:
+        ConfigError: no such layer, another number of classes, a classifier that is not the last
+            thing that the model does, or answers that are no numbers.
+    """
+    if isinstance(model, Network):
+        twin: Network = copy.deepcopy(model).eval()
+        return twin
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ConfigError(f"mean {list(mean)}, std {list(std)}: expected three numbers, std > 0")
+    whole = copy.deepcopy(model).eval()
+    name = _head_name(whole, num_classes, head)
+    classifier = whole.get_submodule(name)
+    assert isinstance(classifier, nn.Linear)
+    if num_classes not in (None, classifier.out_features):
+        raise ConfigError(
+            f"the model's layer {name} has {classifier.out_features} outputs, and there are "
+            f"{num_classes} classes; give the class list of the model, or another head"
+        )
+    trunk = copy.deepcopy(whole)
+    if name:
+        parent, _, last = name.rpartition(".")
+        setattr(trunk.get_submodule(parent), last, nn.Identity())
+    else:
+        trunk = nn.Identity()
+    width, k = classifier.in_features, classifier.out_features
+    normalisation = (tuple(mean), tuple(std))
+    network = ClassifierNetwork(
+        trunk, width, k, bottleneck=0, weight_norm=False, normalisation=normalisation
+    )
+    network.classifier, network.pretrained = classifier, True
+    network.eval()
+    if example is not None:
+        _compare(network, whole, example, name)
+    return network
+
+
+def _head_name(model: nn.Module, num_classes: int | None, head: str | None) -> str:
+    linear = {str(name): m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    if head is not None:
+        if head not in linear:
+            raise ConfigError(
+                f"head '{one_line(head, 100)}': the model has no linear layer of that name"
+                f"{did_you_mean(head, linear)}"
+            )
+        return head
+    if not linear:
+        raise ConfigError(
+            f"{type(model).__name__} has no linear layer that could be its classifier; methods "
+            "need features and a classifier: give a model that ends in nn.Linear"
+        )
+    fitting = [n for n, m in linear.items() if num_classes in (None, m.out_features)]
+    if not fitting:
+        widths = sorted({m.out_features for m in linear.values()})
+        raise ConfigError(
+            f"{type(model).__name__} has no linear layer with {num_classes} outputs (there are "
+            f"{', '.join(map(str, widths[-5:]))}); give as many classes as the model knows"
+        )
+    return fitting[-1]
+
+
+@torch.no_grad()
+def _compare(network: ClassifierNetwork, whole: nn.Module, images: Tensor, name: str) -> None:
+    device = next((p.device for p in whole.parameters()), torch.device("cpu"))
+    network.to(device)
+    images = images.to(device)
+    expected = whole((images - network.mean) / network.std)
+    if not isinstance(expected, Tensor) or tuple(expected.shape) != (
+        len(images),
+        network.classifier.out_features,
+    ):
+        shape = tuple(expected.shape) if isinstance(expected, Tensor) else type(expected).__name__
+        raise ConfigError(
+            f"{type(whole).__name__} answered {len(images)} images by {shape}; expected "
+            f"({len(images)}, {network.classifier.out_features}) logits: wrap what it returns, or "
+            "name another head"
+        )
+    if not bool(torch.isfinite(expected).all()):
+        raise ConfigError(
+            f"{type(whole).__name__} gives logits that are not finite; look at its weights, and at "
+            "mean and std"
+        )
+    try:
+        found = network.classifier(network.backbone((images - network.mean) / network.std))
+        same = torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+    except (RuntimeError, TypeError):
+        same = False
+    if not same:
+        raise ConfigError(
+            f"{type(whole).__name__} does something after its layer {name} (a softmax, a second "
+            "head), so that features and classifier cannot be told apart; name another head, or "
+            "give a model that ends in its classifier"
+        )

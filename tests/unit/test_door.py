@@ -1,0 +1,264 @@
+"""The Python door: ``dabench.run``, ``dabench.adapt``, ``dabench.online``."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dabench
+from dabench import registry
+from dabench.api import OnlineMethod, Prediction, TargetBatch
+from dabench.contract.access import to_float
+from dabench.contract.protocol import Outcome
+from dabench.errors import AccessError, ConfigError, DataError
+from dabench.networks.foreign import wrap_classifier
+from dabench.testing import Workbench
+
+
+class Foreign(nn.Module):
+    """A user's model: normalised inputs, its own names, a classifier somewhere inside."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(128, 32), nn.ReLU(), nn.Dropout(0.5))
+        self.out = nn.Linear(32, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.out(self.head(self.pool(self.norm(self.conv(images)).relu())))
+        return found
+
+
+@pytest.fixture
+def model() -> Foreign:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Foreign()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+# -- the network
+
+
+def test_a_foreign_model_has_features_and_a_classifier(model: Foreign, images: Tensor) -> None:
+    before = copy.deepcopy(model.state_dict())
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+    net = wrap_classifier(model, 10, mean=mean, std=std, example=images[:2])
+    expected = model.eval()((images - net.mean) / net.std)
+    torch.testing.assert_close(net(images), expected)
+    assert net.features(images).shape == (24, 32)
+    assert [g["lr"] for g in net.parameter_groups(1.0, None)] == [0.1, 1.0]
+    with torch.no_grad():
+        net.classifier.weight.zero_()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "mobilenet_v3_small", pytest.param("vit_b_16", marks=pytest.mark.slow)],
+)
+def test_models_of_torchvision(name: str) -> None:
+    import torchvision.models
+
+    net = torchvision.models.get_model(name, weights=None)
+    image = torch.rand(1, 3, 224, 224)
+    wrapped = wrap_classifier(net, 1000, example=image)
+    torch.testing.assert_close(wrapped(image), net.eval()(image))
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "message"),
+    [
+        (nn.Identity(), {"num_classes": 7}, "no linear layer with 7 outputs"),
+        (nn.Identity(), {"head": "fc"}, r"no linear layer of that name"),
+        (nn.Softmax(1), {}, "does something after its layer 0.out"),
+        (nn.Unflatten(1, (2, 5)), {}, r"answered 24 images by \(24, 2, 5\)"),
+        (nn.Identity(), {"std": (0.0, 1.0, 1.0)}, "expected three numbers, std > 0"),
+    ],
+)
+def test_what_does_not_fit_is_said(
+    model: Foreign, images: Tensor, change: nn.Module, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        wrap_classifier(nn.Sequential(model, change), example=images, **given)
+
+
+def test_a_model_without_a_linear_layer_or_of_nan(images: Tensor) -> None:
+    with pytest.raises(ConfigError, match="has no linear layer that could be its classifier"):
+        wrap_classifier(nn.Conv2d(3, 3, 1))
+    broken = Foreign()
+    nn.init.constant_(broken.out.bias, torch.nan)
+    with pytest.raises(ConfigError, match="logits that are not finite"):
+        wrap_classifier(broken, example=images)
+
+
+# -- online
+
+
+def test_online_answers_as_the_protocol_does(workbench: Workbench) -> None:
+    """Bit for bit, on the batches of a benchmark's stream, with a method that draws."""
+    bench = workbench.bench("gradual-weather")
+    seen: list[Tensor] = []
+    told: list[Tensor] = []
+    cls = registry.method("cotta")
+
+    class Telling(cls):  # type: ignore[misc, valid-type]
+        """Keeps what it is asked and answers."""
+
+        def step(self, batch: TargetBatch) -> Tensor:
+            seen.append(batch.images.clone())
+            told.append(super().step(batch))
+            return told[-1]
+
+    outcome: Outcome = bench.run(lambda: Telling(views=3))
+    assert len(told) == len(np.unique(outcome.arrays["stream.step"]))
+    live = dabench.online(bench.network, "cotta", batch_size=bench.batch_size, flip=False, views=3)
+    for images, logits in zip(seen, told, strict=True):
+        torch.rand(7)  # what the caller draws is his own business
+        assert torch.equal(live(images), logits)
+
+
+def test_a_live_model_goes_on_from_its_state(model: Foreign, images: Tensor) -> None:
+    live = dabench.online(model, "tent", classes=[f"c{i}" for i in range(10)], lr=0.01)
+    first = [live(part) for part in images.split(8)]
+    again = dabench.online(model, "tent", lr=0.01)
+    assert torch.equal(again(images[:8]), first[0])
+    later = dabench.online(model, "tent", image_size=32, lr=0.01)
+    later.load_state_dict(again.state_dict())
+    assert torch.equal(later(images[8:16]), first[1])
+    assert torch.equal(again(images[8:16]), first[1])
+    live.reset()
+    assert torch.equal(live(images[:8]), first[0])
+    before = live.state_dict()["method.net.classifier.weight"].clone()
+    live.predict(images)
+    assert torch.equal(before, live.state_dict()["method.net.classifier.weight"])
+    with pytest.raises(ConfigError, match="has not begun"):
+        dabench.online(model, "tent").load_state_dict(later.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (torch.rand(3, 32, 32), r"expected a \(B, 3, H, W\) tensor"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"images.float\(\) / 255"),
+        (255 * torch.rand(2, 3, 8, 8), "expected \\[0, 1\\]"),
+        (torch.rand(2, 3, 8, 8) - 0.5, "give mean and std"),
+    ],
+)
+def test_images_that_do_not_fit(model: Foreign, batch: Tensor, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dabench.online(model, "tent")(batch)
+
+
+def test_what_online_refuses(model: Foreign, images: Tensor) -> None:
+    with pytest.raises(ConfigError, match="Shot is no method for streams; dabench"):
+        dabench.online(model, "shot")
+    with pytest.raises(ConfigError, match="no such option; did you mean 'lr'"):
+        dabench.online(model, "tent", lrr=1.0)
+    with pytest.raises(AccessError, match="EATA needs fisher-images"):
+        dabench.online(model, "eata")(images)
+    live = dabench.online(model, "eata", extras={"fisher-images": images})
+    assert live(images).shape == (24, 10)
+
+
+# -- adapt
+
+
+def test_adapt_gives_what_the_protocol_scores(workbench: Workbench) -> None:
+    """The same adapt set, seed and budget: the same answers to the last bit."""
+    protocol = registry.protocol("sf-uda")(held_out=0.0)
+    bench = workbench.make(protocol)
+    part = bench.plan.parts["adapt"]
+    images = part.__getitems__(list(range(len(part)))).images
+    outcome = bench.run(registry.method("shot"))
+    adapted = dabench.adapt(
+        bench.network, images, "shot", epochs=2, batch_size=32, flip=bench.plan.task.flip
+    )
+    assert np.array_equal(adapted.after.known, outcome.arrays["adapt.prediction"])
+    confidence = adapted.after.confidence.astype(np.float32)
+    assert np.array_equal(confidence, outcome.arrays["adapt.confidence"])
+    assert adapted.cost["images_forward"] == outcome.cost["images_forward"]
+    assert (adapted.before.known != adapted.after.known).any()
+    assert torch.equal(
+        adapted.model(images[:4]).argmax(1), torch.from_numpy(adapted.after.known[:4])
+    )
+    assert adapted.labels[0] == str(adapted.after.known[0])
+
+
+def test_adapt_along_a_stream_and_in_an_open_set(model: Foreign, images: Tensor) -> None:
+    pictures = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    names = [f"class {i}" for i in range(10)]
+    streamed = dabench.adapt(model, pictures, "tent", classes=names, batch_size=8)
+    live = dabench.online(model, "tent", batch_size=8)
+    expected = torch.cat([live(to_float(part)) for part in np.array_split(pictures, 3)])
+    assert np.array_equal(streamed.after.known, expected.argmax(1).numpy())
+    assert set(streamed.labels) <= set(names)
+    opened = dabench.adapt(
+        model, images, "usd", classes=names, open_set=True, epochs=1, batch_size=8
+    )
+    assert opened.after.unknown_score is not None
+    assert set(opened.labels) <= {*names, "unknown"}
+
+
+def test_what_adapt_refuses(model: Foreign, images: Tensor) -> None:
+    with pytest.raises(ConfigError, match="CABB asks a black box"):
+        dabench.adapt(model, images, "cabb")
+    with pytest.raises(ConfigError, match="Tent answers streams, and knows no unknown"):
+        dabench.adapt(model, images, "tent", open_set=True)
+    with pytest.raises(DataError, match=r"\(1, 3, 32, 32\)|images are"):
+        dabench.adapt(model, images[:1], "shot")
+    with pytest.raises(DataError, match="expected two or more"):
+        dabench.adapt(model, np.zeros((4, 8, 8, 3)), "shot")
+
+
+# -- run
+
+
+class Fixed(OnlineMethod):
+    """Always answers class 0."""
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        return self.predict(batch.images).logits
+
+    def predict(self, images: Tensor) -> Prediction:
+        logits = torch.zeros(len(images), self.access.task.num_classes)
+        logits[:, 0] = 1.0
+        return Prediction(logits)
+
+
+def test_run_takes_names_and_classes_that_can_be_imported() -> None:
+    from dabench.registry.plugins import reference_of
+
+    assert reference_of("usd") == "usd"
+    assert reference_of(registry.method("usd")) == "usd"
+    with pytest.raises(ConfigError, match="cannot be imported again"):
+        reference_of(type("Local", (Fixed,), {"__qualname__": "f.<locals>.Local"}))
+    with pytest.raises(ConfigError, match="unknown option 'epoch'; did you mean 'epochs'"):
+        dabench.run("usd", epoch=3)
+
+
+@pytest.mark.slow
+def test_run_is_the_command_line(tmp_path: Any, drawn: Any) -> None:
+    given: dict[str, Any] = {"results": tmp_path / "r", "cache_dir": drawn, "threads": 1}
+    given |= {"source_epochs": 1, "epochs": 1, "device": "cpu"}
+    first = dabench.run("source", protocol="sf-osda", **given)
+    assert 0 <= (first.scores["HOS"] or 0) <= 1
+    assert first.path.is_file()
+    again = dabench.run("source", protocol="sf-osda", **given)
+    assert again.existed
+    assert again.run_id == first.run_id
+    frame = dabench.load_results(tmp_path / "r")
+    assert set(frame["run_id"]) == {first.run_id}
+    assert dataclasses.is_dataclass(first)
