@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +12,7 @@ from pydantic import Field
 from dabench.contract.data import ClassSplit, DomainData
 from dabench.contract.seeding import seed
 from dabench.contract.types import IntArray
+from dabench.errors import ConfigError
 from dabench.protocols.offline.protocol import find_split
 from dabench.protocols.offline.source_free import SourceFreeProtocol
 
@@ -22,7 +24,9 @@ class SourceFreeOpenSet(SourceFreeProtocol):
     as one class "unknown" (OS*, UNK, HOS; see docs/comparability.md).
 
     Args:
-        split: name of the data set's class split (``dabench data info NAME`` lists them).
+        split: name of the data set's class split (``dabench data info NAME`` lists them), or one
+            written out, known:unknown (``a,b,c:d,e``), as --protocol.known a,b,c and
+            --protocol.unknown d,e make it.
         held_out: share of the target per class that is never adapted on.
         unknown_share: keep only as many private images as give them this share of the target;
             leave out to keep all.
@@ -41,6 +45,24 @@ class SourceFreeOpenSet(SourceFreeProtocol):
         super().__init__(held_out=held_out)
         self.split = split
         self.unknown_share = unknown_share
+
+    @staticmethod
+    def written_options(given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read ``known`` and ``unknown`` as the split that they stand for.
+
+        Raises:
+            ConfigError: one without the other, or beside ``split``.
+        """
+        sides = ("known", "unknown")
+        if not given.keys() & {*sides}:
+            return given
+        if not given.keys() >= {*sides} or "split" in given:
+            raise ConfigError(
+                "--protocol.known and --protocol.unknown go together, and without --protocol.split"
+            )
+        rest = {name: value for name, value in given.items() if name not in sides}
+        known, unknown = (str(given[side]) for side in sides)
+        return {**rest, "split": f"{known}:{unknown}"}
 
     def class_split(self, data: DomainData) -> ClassSplit:
         """Return the named split."""

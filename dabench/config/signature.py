@@ -80,6 +80,8 @@ def validate_options(cls: type[Any], given: Mapping[str, Any], prefix: str) -> d
         ConfigError: unknown name, wrong type or range.
     """
     options = {option.name: option for option in signature_options(cls)}
+    # a class may take other words for what it keeps as one option
+    given = getattr(cls, "written_options", dict)(given)
     for name in given:
         if name not in options:
             hint = did_you_mean(name, options) if options else "; it has no options"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from dabench.contract.data import ClassSplit
 from dabench.datasets.class_folders.folder_set import ClassFolder
 from dabench.datasets.class_folders.folder_spec import Spec
+from dabench.datasets.class_folders.own_splits import own_splits
 from dabench.datasets.class_folders.splits import CLASSES, COUNTS, DOMAINS, SPLITS
 
 _COMMON = {"weights": "pretrained", "freeze": 0, "batch_size": 64}
@@ -110,9 +112,12 @@ class Pacs(ClassFolder):
 class ImageFolder(ClassFolder):
     """Any ``<data root>/domain/class/*.jpg``; domains and classes are what is found there.
 
-    Both domains must have the same classes. With 4 or more of them there is one open-set split,
-    ``default``, **our own convention**: in alphabetical order (case ignored) the first half,
-    rounded up, is known and the rest unknown. With fewer there is none.
+    Where the target has classes that the source has not, these are unknown (a real open set) and
+    the source's are known: the split ``default``. Where it has fewer, the set is partial. With the
+    same 4 or more classes in both, ``default`` is **our own convention**: in alphabetical order
+    (case ignored) the first half, rounded up, is known and the rest unknown. ``splits.yaml`` in the
+    data root names others: ``mine: {known: [a, b], unknown: [c]}``. One domain for source and
+    target is enough for streams, whose shift is weather.
     """
 
     spec = Spec("image-folder", "expected: <data root>/<domain>/<class>/*.jpg")
@@ -125,9 +130,15 @@ class ImageFolder(ClassFolder):
         "source_epochs": 15,
     }
 
-    def _splits(self, classes: tuple[str, ...]) -> Mapping[str, ClassSplit]:
+    def _splits(
+        self, home: Path, source: tuple[str, ...], target: tuple[str, ...]
+    ) -> Mapping[str, ClassSplit]:
+        own = dict(own_splits(home / "splits.yaml", {*source, *target}))
+        private = tuple(name for name in target if name not in source)
+        if private:
+            return {"default": ClassSplit(known=source, unknown=private)} | own
         # with fewer the known or the unknown side would be a single class
-        if len(classes) < 4:
-            return {}
-        half = (len(classes) + 1) // 2
-        return {"default": ClassSplit(known=classes[:half], unknown=classes[half:])}
+        if len(source) < 4 or source != target:
+            return own
+        half = (len(source) + 1) // 2
+        return {"default": ClassSplit(known=source[:half], unknown=source[half:])} | own

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from dabench.datasets.caching.image_build import QUIET
 from dabench.datasets.class_folders.folder_spec import Spec
 from dabench.datasets.class_folders.folder_tree import Tree, class_names, folders_in, match
+from dabench.datasets.class_folders.own_splits import own_splits
 from dabench.datasets.class_folders.splits import comparable_name
 from dabench.datasets.decoding.images import read_picture
 from dabench.datasets.decoding.picture_files import describe_left_out
@@ -53,16 +54,40 @@ def check_folder(spec: Spec, data_root: Path | None) -> list[str]:
             if other.name not in there:
                 lines = describe_left_out(other, ())
                 problems += [f"optional: no domain '{other.name}': {line}" for line in lines]
-        if len(trees) < 2:
-            problems.append(
-                f"{home} has {len(trees)} domain folder(s) (domain/class/*.jpg), need 2"
-            )
+        problems += _usable_for(home, trees)
     classes = spec.classes or class_names(*trees.values())
     same: dict[str, list[_Found]] = defaultdict(list)
     for domain, tree in trees.items():
         problems += _check_classes(spec, domain, classes, tree)
         problems += _decode_all(domain, tree, same)
     return problems + _duplicates([found for found in same.values() if len(found) > 1])
+
+
+def _usable_for(home: Path, trees: dict[str, Tree]) -> list[str]:
+    """Return which protocols a user's own folders serve, and what is missing for the others."""
+    if not trees:
+        return [f"{home} has no domain folder with class folders of images (domain/class/*.jpg)"]
+    if len(trees) == 1:
+        (only,) = trees
+        return [
+            f"optional: one domain: it serves the streams, whose shift is weather (--source {only} "
+            f"--target {only}); sf-uda, sf-osda and bb-uda need a second domain folder"
+        ]
+    lines = []
+    names = {domain: {*map(comparable_name, tree)} for domain, tree in trees.items()}
+    for source, has in names.items():
+        for target, wants in names.items():
+            further = len(wants - has)
+            if further:
+                lines.append(
+                    f"optional: {source} to {target}: {further} class(es) that the source has not: "
+                    "an open set for sf-osda; sf-uda and bb-uda refuse it"
+                )
+    try:
+        own_splits(home / "splits.yaml", class_names(*trees.values()))
+    except DataError as error:
+        lines.append(str(error))
+    return lines
 
 
 def left_out(domain: str, tree: Tree) -> list[str]:
@@ -74,7 +99,7 @@ def left_out(domain: str, tree: Tree) -> list[str]:
 
 def _check_classes(spec: Spec, domain: str, classes: tuple[str, ...], tree: Tree) -> list[str]:
     at = f"domain '{domain}'"
-    matched, wrong = match(classes, tree)
+    matched, wrong = match(classes, tree, partial=not spec.classes)
     problems = [f"{at}: {line}" for line in wrong]
     total = sum(map(len, tree.values()))
     public = spec.counts.get(domain)

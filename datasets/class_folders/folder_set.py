@@ -39,10 +39,13 @@ class ClassFolder:
             raise ConfigError(f"--image-size {request.image_size}: expected at least 8 pixels")
         home = self.spec.home(request.data_root)
         source, target = self.spec.tree(home, request.source), self.spec.tree(home, request.target)
-        classes = self.spec.classes or class_names(source[1])
+        own = not self.spec.classes  # what classes there are is for the folders to say
+        classes = self.spec.classes or class_names(source[1], target[1])
+        has: dict[str, tuple[str, ...]] = {}
         ready: dict[str, Labelled] = {}
         for domain, tree in (source, target):
-            matched, problems = match(classes, tree)
+            matched, problems = match(classes, tree, partial=own)
+            has[domain] = tuple(name for name in classes if name in matched)
             if problems:
                 raise DataError(
                     f"{self.spec.name}: domain '{domain}': {'; '.join(problems)}; mend the folder "
@@ -63,19 +66,21 @@ class ClassFolder:
             source_train=ready[source[0]],
             source_val=None,
             target_all=ready[target[0]],
-            splits=self._splits(classes),
+            splits=self._splits(home, has[source[0]], has[target[0]]),
         )
 
     def check(self, data_root: Path | None) -> list[str]:
         """Return the problems of the folder, one line each; every image is really decoded."""
         return check_folder(self.spec, data_root)
 
-    def _splits(self, classes: tuple[str, ...]) -> Mapping[str, ClassSplit]:
-        """Return the open-set class splits."""
+    def _splits(
+        self, home: Path, source: tuple[str, ...], target: tuple[str, ...]
+    ) -> Mapping[str, ClassSplit]:
+        """Return the open-set class splits, from the classes of the two domains."""
         return self.spec.splits
 
 
 def _entries(domain: str, classes: tuple[str, ...], tree: Tree) -> Iterable[Entry]:
     for label, name in enumerate(classes):
-        for path in tree[name]:
+        for path in tree.get(name, ()):
             yield Entry(f"{domain}/{name}/{path.name}", path, label)

@@ -58,8 +58,11 @@ def class_names(*trees: Tree) -> tuple[str, ...]:
     return tuple(sorted(dict.fromkeys(found), key=lambda c: (c.lower(), c)))
 
 
-def match(classes: tuple[str, ...], tree: Tree) -> tuple[Tree, list[str]]:
-    """Return the tree under canonical names, and what is missing, extra, double or empty."""
+def match(classes: tuple[str, ...], tree: Tree, *, partial: bool = False) -> tuple[Tree, list[str]]:
+    """Return the tree under canonical names, and what is missing, extra, double or empty.
+
+    With ``partial`` a domain may lack classes.
+    """
     canonical = {comparable_name(name): name for name in classes}
     matched: Tree = {}
     extra, double = [], []
@@ -73,7 +76,7 @@ def match(classes: tuple[str, ...], tree: Tree) -> tuple[Tree, list[str]]:
             double.append(folder)
         else:
             matched[name] = files
-    missing = [name for name in classes if name not in matched]
+    missing = [] if partial else [name for name in classes if name not in matched]
     empty = [name for name, files in matched.items() if not files]
     kinds = (
         ("missing class folder", missing),

@@ -68,6 +68,14 @@ class OfflineProtocol(ABC):
         """Return why these data cannot be used, or None."""
         if data.source == data.target:
             return f"source and target are both '{data.source}'; choose two domains"
+        has = {data.classes[i] for i in np.unique(data.source_train.labels)}
+        lacking = [name for name in self.class_split(data).known if name not in has]
+        if lacking:
+            why = "and sf-osda is for such a target" if not self.open_set else "so it knows none"
+            return (
+                f"the source '{data.source}' has no image of {', '.join(lacking[:5])}"
+                f"{f' and {len(lacking) - 5} more' if len(lacking) > 5 else ''}, {why}"
+            )
         return None
 
     def choose_rows(self, rows: IntArray, truth: IntArray, num_known: int) -> IntArray:
@@ -152,12 +160,36 @@ class OfflineProtocol(ABC):
 
 
 def find_split(data: DomainData, name: str) -> ClassSplit:
-    """Return a class split by name, or raise ``ConfigError`` with the known names."""
+    """Return a class split by name, or one that is written out: ``a,b:c`` (known:unknown).
+
+    Raises:
+        ConfigError: no such split or class; names those that there are.
+    """
+    if name not in data.splits and ":" in name:
+        known, _, unknown = name.partition(":")
+        sides = [
+            _classes(data, side, which) for side, which in ((known, "known"), (unknown, "unknown"))
+        ]
+        both = sorted({*sides[0]} & {*sides[1]})
+        if both:
+            raise ConfigError(f"--protocol.known and --protocol.unknown both have {both[0]}")
+        return ClassSplit(*sides)
     if name not in data.splits:
         raise ConfigError(
             f"{data.dataset} has no class split '{name}'{did_you_mean(name, data.splits)}"
         )
     return data.splits[name]
+
+
+def _classes(data: DomainData, text: str, which: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"--protocol.{which}: expected names of classes with commas between")
+    for name in names:
+        if name not in data.classes:
+            near = did_you_mean(name, data.classes)
+            raise ConfigError(f"--protocol.{which}: {data.dataset} has no class '{name}'{near}")
+    return tuple(name for name in data.classes if name in names)
 
 
 def _stratified(rows: IntArray, labels: IntArray, share: float) -> IntArray:

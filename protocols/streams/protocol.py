@@ -73,6 +73,15 @@ class OnlineProtocol(ABC):
         """Return why these data cannot be used, or None."""
         if data.image_size < MIN_SIDE:
             return f"images of {data.image_size} px; weather needs {MIN_SIDE}"
+        if data.source != data.target:
+            present = np.unique(data.target_all.labels)
+            lacking = np.setdiff1d(present, np.unique(data.source_train.labels))
+            if len(lacking):
+                named = ", ".join(data.classes[i] for i in lacking[:5])
+                return (
+                    f"the source '{data.source}' has no image of {named}: its model cannot name "
+                    "them; take them out of the target, or use --protocol sf-osda"
+                )
         counts = np.bincount(data.target_all.labels, minlength=len(data.classes))
         few = [
             name for name, n in zip(data.classes, counts, strict=True) if 0 < n < FEWEST_PER_CLASS

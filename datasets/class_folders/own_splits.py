@@ -1,0 +1,69 @@
+"""Open-set splits of a user's own: ``splits.yaml`` beside the data."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dabench.contract.data import ClassSplit
+from dabench.datasets.class_folders.splits import comparable_name
+from dabench.errors import DataError, did_you_mean, one_line, reason_of, shown
+
+_MOST_BYTES = 1_000_000
+
+
+def own_splits(path: Path, classes: Collection[str]) -> Mapping[str, ClassSplit]:
+    """Return the splits that a file names; none where there is no file.
+
+    Args:
+        path: of a file with ``name: {known: [a, b], unknown: [c]}``.
+        classes: names that there are; case, spaces, ``_`` and ``-`` do not count.
+
+    Raises:
+        DataError: the file is no such mapping, or names a class that is not there, or one twice.
+    """
+    if not path.exists():
+        return {}
+    try:
+        text = path.read_bytes()
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES // 1000} kB")
+        found: Any = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
+    form = f"{path}: expected lines like 'mine: {{known: [a, b], unknown: [c]}}'"
+    if not isinstance(found, dict) or not found:
+        raise DataError(f"{form}, found {shown(found)}")
+    splits: dict[str, ClassSplit] = {}
+    for name, sides in found.items():
+        if not isinstance(sides, dict) or {*sides} != {"known", "unknown"}:
+            raise DataError(f"{form}, found {shown({name: sides})}")
+        known, unknown = (_named(sides[side], classes, f"{path}: {name}") for side in _SIDES)
+        if both := sorted({*known} & {*unknown}):
+            raise DataError(f"{path}: {one_line(name, 60)}: {both[0]} is known and unknown")
+        splits[str(name)] = ClassSplit(known, unknown)
+    return splits
+
+
+_SIDES = ("known", "unknown")
+
+
+def _named(values: Any, classes: Collection[str], where: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or not values:
+        raise DataError(f"{where}: {shown(values)}: expected a list of one class or more")
+    canonical = {comparable_name(name): name for name in classes}
+    found: list[str] = []
+    for value in values:
+        name = canonical.get(comparable_name(str(value)))
+        if name is None:
+            raise DataError(
+                f"{where}: there is no class '{one_line(value, 60)}'"
+                f"{did_you_mean(str(value), classes)}"
+            )
+        if name in found:
+            raise DataError(f"{where}: {name} stands there twice")
+        found.append(name)
+    return tuple(found)

@@ -1,0 +1,181 @@
+"""A user's own folders under every protocol: real open sets, partial sets, splits, one domain."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dabench import registry
+from dabench.cli.main import main
+from dabench.config.spec import resolve
+from dabench.contract.data import DataRequest, DomainData
+from dabench.datasets.class_folders.class_folder import ImageFolder
+from dabench.errors import ConfigError, DataError
+
+COLOURS = {"ant": (200, 30, 30), "bee": (30, 200, 30), "cat": (30, 30, 200), "dog": (200, 200, 30)}
+Fill = Callable[..., Path]
+
+
+@pytest.fixture
+def fill(tmp_path: Path) -> Fill:
+    """Return ``fill(domain, classes, count)``, which makes class folders of coloured noise."""
+
+    def make(domain: str, classes: str = "ant bee cat dog", count: int = 12) -> Path:
+        rng = np.random.default_rng(len(domain))
+        for name in classes.split():
+            folder = tmp_path / "data" / domain / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                noise = rng.integers(-30, 30, (32, 32, 3))
+                pixels = np.clip(np.array(COLOURS[name]) + noise + 20 * (domain == "b"), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+        return tmp_path / "data"
+
+    return make
+
+
+def load(root: Path, source: str = "a", target: str = "b") -> DomainData:
+    return ImageFolder().load(DataRequest(source, target, 16, root, root.parent / "cache"))
+
+
+def test_a_real_open_set(fill: Fill) -> None:
+    fill("a", "ant cat")
+    root = fill("b", "ant bee cat dog")
+    data = load(root)
+    assert data.classes == ("ant", "bee", "cat", "dog")
+    assert set(data.source_train.labels) == {0, 2}
+    assert data.splits["default"].known == ("ant", "cat")
+    assert data.splits["default"].unknown == ("bee", "dog")
+    plan = registry.protocol("sf-osda")().plan(data, 8, 0)
+    assert plan.task.classes == ("ant", "cat")
+    assert sorted(set(plan.truth["adapt"])) == [0, 1, 2]
+    for name in ("sf-uda", "bb-uda"):
+        reason = registry.protocol(name)().is_valid(data)
+        assert "the source 'a' has no image of bee, dog, and sf-osda is for such a target" in reason
+    reason = registry.protocol("online-tta")().is_valid(data)
+    assert "its model cannot name them" in reason
+    lines = ImageFolder().check(root)
+    assert any("a to b: 2 class(es)" in line and "sf-osda" in line for line in lines)
+
+
+def test_a_partial_set(fill: Fill) -> None:
+    fill("a")
+    data = load(fill("b", "ant dog"))
+    assert data.splits == {}
+    protocol = registry.protocol("sf-uda")()
+    assert protocol.is_valid(data) is None
+    assert set(protocol.plan(data, 8, 0).truth["adapt"]) == {0, 3}
+
+
+def test_splits_of_ones_own(fill: Fill) -> None:
+    fill("a")
+    root = fill("b")
+    (root / "splits.yaml").write_text("mine: {known: [Ant, cat], unknown: [dog]}\n")
+    data = load(root)
+    assert set(data.splits) == {"default", "mine"}
+    assert data.splits["mine"].known == ("ant", "cat")
+    assert set(registry.protocol("sf-osda")(split="mine").plan(data, 8, 0).truth["adapt"]) == {
+        0,
+        1,
+        2,
+    }
+    assert registry.protocol("sf-osda")(split="mine").plan(data, 8, 0).task.classes == (
+        "ant",
+        "cat",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mine: {known: [ant], unknown: [fly]}", "no class 'fly'"),
+        ("mine: {known: [ant], unknown: [ANT]}", "ant is known and unknown"),
+        ("mine: {known: [ant, ant], unknown: [bee]}", "ant stands there twice"),
+        ("mine: {known: [ant]}", "expected lines like"),
+        ("mine: {known: [], unknown: [bee]}", "expected a list of one class or more"),
+        ("- ant", "expected lines like"),
+        ("mine: {known: [ant", "cannot be read"),
+    ],
+)
+def test_a_bad_file_of_splits(fill: Fill, text: str, message: str) -> None:
+    fill("a")
+    root = fill("b")
+    (root / "splits.yaml").write_text(text)
+    with pytest.raises(DataError, match=message):
+        load(root)
+    assert any(message.split(" twice")[0][:20] in line for line in ImageFolder().check(root))
+
+
+def test_known_and_unknown_on_the_command_line(fill: Fill) -> None:
+    fill("a")
+    data = load(fill("b"))
+    given = {"method": "usd", "dataset": "image-folder", "source": "a", "target": "b"}
+    options = {"protocol.known": "cat,ant", "protocol.unknown": "dog"}
+    (spec,) = resolve({**given, **options, "device": "cpu"})
+    assert spec.protocol_options["split"] == "cat,ant:dog"
+    plan = registry.protocol("sf-osda")(**spec.protocol_options).plan(data, 8, 0)
+    assert plan.task.classes == ("ant", "cat")
+    with pytest.raises(ConfigError, match="go together"):
+        resolve({**given, "protocol.known": "ant"})
+    for split, message in (
+        ("ant:fly", "no class 'fly'"),
+        ("ant:ant", "both have ant"),
+        ("ant:", "expected names"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            registry.protocol("sf-osda")(split=split).plan(data, 8, 0)
+
+
+def test_check_says_what_one_domain_serves(fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
+    root = fill("a")
+    assert main(["data", "check", "image-folder", "--data-root", str(root)]) == 0
+    out = capsys.readouterr().out
+    assert "one domain: it serves the streams" in out
+    assert "image-folder: usable (see above)" in out
+    shutil.rmtree(root / "a")
+    assert main(["data", "check", "image-folder", "--data-root", str(root)]) == 2
+    assert "no domain folder with class folders of images" in capsys.readouterr().out
+
+
+RUNS = {
+    "sf-uda": ("shot", ("a", "b")),
+    "sf-osda": ("usd", ("a", "b")),
+    "bb-uda": ("dine", ("a", "b")),
+    "online-tta": ("tent", ("a", "a")),
+    "continual-tta": ("bn-adapt", ("a", "b")),
+    "gradual-weather": ("shot-online", ("a", "a")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", RUNS)
+def test_every_protocol_runs_on_own_folders(
+    fill: Fill, tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method, (source, target) = RUNS[protocol]
+    for domain in sorted({source, target}):
+        root = fill(domain, count=20)
+    words: list[Any] = [
+        "run",
+        "--method",
+        method,
+        "--protocol",
+        protocol,
+        "--dataset",
+        "image-folder",
+    ]
+    words += ["--source", source, "--target", target, "--data-root", root, "--image-size", 32]
+    words += ["--backbone", "small-cnn", "--weights", "none", "--source-epochs", 2, "--threads", 1]
+    words += ["--batch-size", 8, "--device", "cpu", "--json", "--results", tmp_path / "results"]
+    words += ["--cache-dir", tmp_path / "cache", "--no-progress"]
+    words += [] if target == source or protocol == "continual-tta" else ["--epochs", 2]
+    assert main([str(word) for word in words]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert registry.PROTOCOLS[protocol].primary_metric in printed["scores"]
