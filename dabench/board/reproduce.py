@@ -86,9 +86,8 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
     _refuse(name, "its spec has", set(spec) - known, "which this version does not know")
     _refuse(name, "its spec lacks", needed - set(spec), "which this version needs")
     try:
-        registry.restore(
-            [registry.Plugin(**plugin) for plugin in record.get("plugins", ())], exact=False
-        )
+        recorded = [registry.Plugin(**plugin) for plugin in record.get("plugins", ())]
+        registry.restore(recorded, exact=False)
         parts = {
             "method": registry.method(spec["method"]),
             "protocol": registry.protocol(spec["protocol"]),
@@ -103,7 +102,8 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
         required = {n for n, d in options.items() if d is inspect.Parameter.empty}
         _refuse(name, f"its {what} had no option", required - given, "which is needed now")
     names = {kind: spec[kind] for kind in ("method", "protocol", "dataset")}
-    return RunSpec(**spec, plugins=registry.plugins_of(**names))
+    models = tuple(plugin for plugin in recorded if plugin.kind == "model")
+    return RunSpec(**spec, plugins=registry.plugins_of(**names) + models)
 
 
 def _refuse(run: str, what: str, names: set[str], why: str) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 from dabench import registry
 from dabench.config.signature import usual_options
-from dabench.config.spec import RunSpec, changed_options, resolve
+from dabench.config.spec import OPTIONAL_FIELDS, RunSpec, changed_options, resolve
 from dabench.errors import ConfigError
 
 _FIELDS = (
     *("source", "target", "init", "backbone", "weights", "image_size", "epochs", "batch_size"),
-    *("source_epochs", "freeze", "source_seed", "source_backbone", "source_weights"),
+    *("source_epochs", "freeze", *OPTIONAL_FIELDS),
 )
 
 
@@ -26,6 +26,8 @@ def run_command(spec: RunSpec) -> str:
     chosen = {"method": spec.method, "protocol": spec.protocol, "dataset": spec.dataset}
     names = {kind: places.get(name, name) for kind, name in chosen.items()}
     given: dict[str, Any] = {**names, "seed": spec.seed}
+    if spec.source_model is not None:
+        given["source-model"] = places.get(spec.source_model, spec.source_model)
     given |= _differing(spec, {**given, "device": "cpu"})
     given |= {"device": spec.device, "threads": spec.threads}
     given |= {f"method.{name}": value for name, value in changed_options(spec).items()}

@@ -28,6 +28,15 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "seeds": (str, None, "several seeds: 5-9 or 0,1,2"),
     "source-backbone": (str, None, "network of a black-box source model; default --backbone"),
     "source-weights": (str, None, "its weights before source training; default --weights"),
+    "source-model": (
+        str,
+        None,
+        "your own: path.py:function or module:function that returns it, or a name",
+    ),
+    "source-checkpoint": (str, None, "its weights: a state dict in .pt, .pth or .safetensors"),
+    "source-head": (str, None, "name of its classifier; default: the last linear layer that fits"),
+    "source-mean": (str, None, "what it expects to be taken off [0, 1] images: 0.48,0.45,0.40"),
+    "source-std": (str, None, "and what to divide by"),
     "source-seed": (int, 0, "seed of the source model alone; default --seed"),
     "device": (str, None, "auto | cpu | cuda | cuda:N | mps; default auto"),
     "threads": (int, 1, "CPU threads; default all that are available"),
@@ -61,6 +70,11 @@ _FLAG_WORDS = {
 _WHAT = {
     **dict.fromkeys(("results", "data-root", "cache-dir"), "a path"),
     **{"oracle-url": "an address", "weights": "none, pretrained or a path"},
+    **{
+        "source-checkpoint": "a path",
+        "source-mean": "three numbers",
+        "source-std": "three numbers",
+    },
 }
 #: characters of a name or path; the longest path that systems allow
 _LONGEST = 4_095

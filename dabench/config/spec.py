@@ -25,7 +25,14 @@ _FROM_DATA = (
 )
 _INITS = ("source", "bn-target")
 #: fields of a spec that stand in a record only where they are given
-OPTIONAL_FIELDS = ("source_seed", "source_backbone", "source_weights")
+OPTIONAL_FIELDS = (
+    *("source_seed", "source_backbone", "source_weights"),
+    *("source_model", "source_checkpoint", "source_head", "source_mean", "source_std"),
+)
+#: what has no meaning beside a source model that dabench does not train
+_OF_TRAINING = (
+    *("backbone", "weights", "source-epochs", "source-seed", "source-backbone", "source-weights"),
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,11 @@ class RunSpec:
     source_seed: int | None = None
     source_backbone: str | None = None
     source_weights: str | None = None
+    source_model: str | None = None
+    source_checkpoint: str | None = None
+    source_head: str | None = None
+    source_mean: str | None = None
+    source_std: str | None = None
     #: where classes that are not dabench's own come from: no part of what a record calls its spec
     plugins: tuple[registry.Plugin, ...] = ()
 
@@ -81,9 +93,10 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     registry.check_data_kind(protocol, dataset, registry.DATASETS[dataset].kind)
     data = registry.dataset(dataset)
     _check_domains(protocol, dataset, data)
+    given, models = _own_model(given)
     common = _fill(given, protocol, dataset, data, registry.kind_of(protocol))
     method_class = registry.method(method)
-    plugins = registry.plugins_of(method=method, protocol=protocol, dataset=dataset)
+    plugins = registry.plugins_of(method=method, protocol=protocol, dataset=dataset) + models
     for plugin in plugins:
         _check_documented(plugin)
     fields: dict[str, Any] = {
@@ -104,6 +117,26 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     if fields["init"] not in _INITS:
         raise ConfigError(f"--init '{fields['init']}': expected {' or '.join(_INITS)}")
     return [RunSpec(**fields, seed=seed, plugins=plugins) for seed in seeds]
+
+
+def _own_model(
+    given: dict[str, Any],
+) -> tuple[dict[str, Any], tuple[registry.Plugin, ...]]:
+    """Return the options with what a source model of the user's own decides, and where it is."""
+    parts = ("source-checkpoint", "source-head", "source-mean", "source-std")
+    if "source-model" not in given:
+        if first := next((name for name in parts if name in given), None):
+            raise ConfigError(f"--{first} belongs to --source-model, which is not given")
+        return given, ()
+    if first := next((name for name in _OF_TRAINING if name in given), None):
+        raise ConfigError(
+            f"--{first}: --source-model is there already, and nothing is trained; drop one of them"
+        )
+    reference = given["source-model"]
+    models = (registry.located("model", reference),) if ":" in reference else ()
+    name = models[0].name if models else reference
+    own = {"source-model": name, "backbone": name, "weights": "trained", "source-epochs": 0}
+    return {**given, **own}, models
 
 
 def _check_documented(plugin: registry.Plugin) -> None:

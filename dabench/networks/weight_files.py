@@ -58,13 +58,13 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path, option: str = "--weights") -> State:
     """Return the state dict in a file of PyTorch or safetensors, which may lie in wrappers.
 
     Raises:
         CacheError: it cannot be read, or holds no state dict.
     """
-    found: Any = _read(path)
+    found: Any = _read(path, option)
     while isinstance(found, Mapping):
         inner = next((k for k in _WRAPPERS if isinstance(found.get(k), Mapping)), None)
         if inner is None:
@@ -78,12 +78,12 @@ def read_state(path: Path) -> State:
     else:
         what = f"a {type(found).__name__}"
     raise CacheError(
-        f"--weights {path}: holds {one_line(what)}, where a state dict is expected; save it with "
+        f"{option} {path}: holds {one_line(what)}, where a state dict is expected; save it with "
         "torch.save(model.state_dict(), PATH)"
     )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, option: str) -> Any:
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -92,10 +92,10 @@ def _read(path: Path) -> Any:
 
             return load_file(path)
         if not start:
-            raise CacheError(f"--weights {path}: the file is empty")
+            raise CacheError(f"{option} {path}: the file is empty")
         if not zipfile.is_zipfile(path) and start[:1] != b"\x80":  # how a pickle starts
-            raise CacheError(f"--weights {path}: is no weight file of PyTorch or safetensors")
-        with report_damage("--weights", path, "give another file"):
+            raise CacheError(f"{option} {path}: is no weight file of PyTorch or safetensors")
+        with report_damage(option, path, "give another file"):
             check_checksums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except CacheError:
@@ -104,14 +104,43 @@ def _read(path: Path) -> Any:
         # what it needs that is neither a tensor nor plain; torch's text runs over many lines
         other = re.search(r"GLOBAL (\S+)", str(error))
         if other is None:
-            raise CacheError(f"--weights {path}: cannot be read, it is damaged") from error
+            raise CacheError(f"{option} {path}: cannot be read, it is damaged") from error
         raise CacheError(
-            f"--weights {path}: holds more than tensors ({one_line(other[1], 80)}), which is not "
+            f"{option} {path}: holds more than tensors ({one_line(other[1], 80)}), which is not "
             "loaded because it could run code; save the state dict alone: "
             "torch.save(model.state_dict(), PATH)"
         ) from error
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
-        raise CacheError(f"--weights {path}: cannot be read ({reason_of(error)})") from error
+        raise CacheError(f"{option} {path}: cannot be read ({reason_of(error)})") from error
+
+
+def load_checkpoint(net: nn.Module, path: Path, option: str) -> None:
+    """Load a whole network's state dict, under whatever wrappers and prefixes it lies.
+
+    Raises:
+        CacheError: it cannot be read, or tensors are missing, unexpected or of another shape; the
+            first five are named.
+    """
+    own = net.state_dict()
+    state = _without_prefix(read_state(path, option), own, lambda state: state)
+    counters = ".num_batches_tracked"  # files of old versions of PyTorch have none
+    faults = {
+        "missing": [k for k in own if k not in state and not k.endswith(counters)],
+        "unexpected": [k for k in state if k not in own],
+        "of another shape": [k for k in own if k in state and state[k].shape != own[k].shape],
+    }
+    said = [f"{what}: {_first_five(names)}" for what, names in faults.items() if names]
+    if said:
+        raise CacheError(
+            f"{option} {path} does not fit the model; tensors {'; '.join(said)}; give the model "
+            "that it was saved from"
+        )
+    net.load_state_dict(state, strict=False)
+
+
+def _first_five(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return one_line(", ".join(names[:5]), 300) + more
 
 
 def load_backbone(net: nn.Module, name: str, path: Path) -> None:

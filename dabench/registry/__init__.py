@@ -18,7 +18,7 @@ from dabench.registry.lookup import (
     protocol,
 )
 from dabench.registry.methods import METHODS
-from dabench.registry.plugins import Plugin, name_of, plugins_of, restore, version_of
+from dabench.registry.plugins import Plugin, located, name_of, plugins_of, restore, version_of
 from dabench.registry.protocols import DENSE, ONLINE, PROTOCOLS, STREAMS
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "dataset",
     "entry",
     "kind_of",
+    "located",
     "method",
     "name_of",
     "plugins_of",

@@ -107,6 +107,24 @@ def plugins_of(**names: str) -> tuple[Plugin, ...]:
     return tuple(LOADED[key] for key in keys if key in LOADED)
 
 
+def located(kind: str, reference: str) -> Plugin:
+    """Return where something is that is not entered in a table (a function that builds a model).
+
+    Raises:
+        ConfigError: the file or module cannot be imported.
+    """
+    place, _, attribute = reference.rpartition(":")
+    option = f"--source-{kind} {one_line(reference, 300)}"
+    if place.endswith(".py"):
+        path = Path(place).expanduser().absolute()
+        module, target = module_of_file(path, option), f"{path}:{attribute}"
+    else:
+        module, target = import_named(place, option), reference
+    return Plugin(
+        kind, _short(reference), target, _owner(place, None), source_digest(module, option)
+    )
+
+
 def restore(wanted: Iterable[Plugin], *, exact: bool = True) -> None:
     """Load plug-ins again, in a process that has not.
 
@@ -114,6 +132,8 @@ def restore(wanted: Iterable[Plugin], *, exact: bool = True) -> None:
         ConfigError: one cannot be imported or, with ``exact``, is not what it was.
     """
     for one in wanted:
+        if one.kind not in TABLES:
+            continue
         here = LOADED.get((one.kind, one.name))
         if here is not None and here.sha256 == one.sha256:
             continue

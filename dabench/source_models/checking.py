@@ -10,6 +10,7 @@ from dabench.networks.dense import build_segmenter
 from dabench.networks.network import build_classifier
 from dabench.networks.weight_files import NAMED, file_digest, weight_file
 from dabench.source_models.classifier import Recipe
+from dabench.source_models.foreign import checkpoint_digest
 
 
 def check_networks(spec: RunSpec, source: Recipe | None) -> dict[str, str]:
@@ -23,6 +24,9 @@ def check_networks(spec: RunSpec, source: Recipe | None) -> dict[str, str]:
         ConfigError: a name, a size, weights or a number of frozen stages that cannot be.
         CacheError: a weight file that cannot be read or does not fit.
     """
+    if spec.source_model is not None:
+        path = spec.source_checkpoint
+        return {} if path is None else {"source_checkpoint": checkpoint_digest(path)}
     wanted = {(spec.backbone, spec.weights, spec.freeze)}
     if source is not None:
         wanted.add((source.backbone, source.weights, source.freeze))

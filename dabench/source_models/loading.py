@@ -41,13 +41,14 @@ class SourceModel:
     Attributes:
         network: on the CPU, in eval mode.
         id: SHA-256 over key and weights.
-        val_accuracy: accuracy on held-out source images; in segmentation their mean IoU.
+        val_accuracy: accuracy on held-out source images; in segmentation their mean IoU; None where
+            it was trained elsewhere.
         seconds: training time (0 when it came from the cache).
     """
 
     network: Network
     id: str
-    val_accuracy: float
+    val_accuracy: float | None
     seconds: float
 
 

@@ -52,6 +52,11 @@ def check_probe(spec: RunSpec, recipe: Recipe) -> None:
     Raises:
         ConfigError: the backbone starts from nothing, or the model was trained elsewhere.
     """
+    if spec.source_model is not None:
+        raise ConfigError(
+            f"--method {spec.method}: a linear probe is trained beside a source model that dabench "
+            "trains; leave --source-model out"
+        )
     if spec.protocol_options.get("oracle") == "http":
         raise ConfigError(
             f"--method {spec.method}: a served source model (--protocol.oracle http) was trained "

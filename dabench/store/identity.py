@@ -18,6 +18,8 @@ COLUMN_FIELDS = (
 
 #: versions of the starts (``--init``) whose numbers have changed since they came
 INIT_VERSIONS = {"bn-target": "2"}
+#: fields that hold a path where the ids have the file's digest
+_FILES = ("weights", "source_weights", "source_checkpoint")
 _SORTED = json.JSONEncoder(sort_keys=True)
 
 
@@ -59,6 +61,6 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
     """
     own = ("init",) if "init" in versions else ()
     kept = {name: versions[name] for name in ("method", "protocol", *own)}
-    paths = {name: None for name in ("weights", "source_weights") if name in ids}
+    paths = {name: None for name in _FILES if name in ids}
     text = _SORTED.encode([{**spec, **paths}, kept, ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

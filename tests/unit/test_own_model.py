@@ -1,0 +1,252 @@
+"""A source model of the user's own: --source-model, --source-checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dabench.cli.main import main
+from dabench.config.command import run_command
+from dabench.config.spec import resolve
+from dabench.errors import ConfigError
+from dabench.store.identity import column_key
+
+MODEL = """
+    import torch
+    from torch import nn
+
+    class Model(nn.Module):
+        def __init__(self, classes=3):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+            self.norm = nn.BatchNorm2d(8)
+            self.out = nn.Linear(8, classes)
+
+        def forward(self, x):
+            return self.out(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+    def build():
+        return Model()
+
+    def four():
+        return Model(4)
+
+    def soft():
+        return nn.Sequential(Model(), nn.Softmax(1))
+
+    def tensor():
+        return torch.zeros(3)
+
+    def fails():
+        raise ValueError("no such luck")
+"""
+
+
+class Place:
+    """A folder with images, a model file and a checkpoint."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root, self.capsys = root, capsys
+        rng = np.random.default_rng(0)
+        for domain in ("a", "b"):
+            for name in ("ant", "bee", "cat"):
+                folder = root / "data" / domain / name
+                folder.mkdir(parents=True)
+                for i in range(8):
+                    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{i}.png")
+        self.file = root / "net.py"
+        self.file.write_text(textwrap.dedent(MODEL))
+        scope: dict[str, Any] = {}
+        exec(textwrap.dedent(MODEL), scope)
+        torch.manual_seed(3)
+        self.model = scope["build"]()
+        self.checkpoint = root / "net.pt"
+        self.save(self.model.state_dict())
+
+    def save(self, found: Any) -> None:
+        torch.save(found, self.checkpoint)
+
+    def words(self, *more: Any, method: str = "source", protocol: str = "sf-uda") -> list[str]:
+        words: list[Any] = ["run", "--method", method, "--protocol", protocol, "--threads", 1]
+        words += ["--dataset", "image-folder", "--data-root", self.root / "data", "--source", "a"]
+        words += [
+            "--target",
+            "b",
+            "--image-size",
+            32,
+            "--batch-size",
+            8,
+            "--device",
+            "cpu",
+            "--json",
+        ]
+        words += ["--results", self.root / "results", "--cache-dir", self.root / "cache"]
+        return [str(word) for word in [*words, "--no-progress", *more]]
+
+    def run(self, *more: Any, function: str = "build", **names: str) -> dict[str, Any]:
+        own = ("--source-model", f"{self.file}:{function}", "--source-checkpoint", self.checkpoint)
+        code = main(self.words(*own, *more, **names))
+        out, err = self.capsys.readouterr()
+        assert code == 0, err
+        record: dict[str, Any] = json.loads(Path(json.loads(out)["record"]).read_text())
+        return record
+
+    def error(self, *words: Any, **names: str) -> str:
+        assert main(self.words(*words, **names)) == 2
+        _, err = self.capsys.readouterr()
+        (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+        return line
+
+
+@pytest.fixture
+def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
+    return Place(tmp_path, capsys)
+
+
+def test_the_source_row_is_the_model_itself(place: Place) -> None:
+    record = place.run("--protocol.held_out", "0")
+    spec = record["spec"]
+    assert (spec["source_model"], spec["backbone"]) == ("net.py:build", "net.py:build")
+    assert (spec["weights"], spec["source_epochs"]) == ("trained", 0)
+    assert record["source_model"]["val_accuracy"] is None
+    assert record["plugins"][0]["kind"] == "model"
+    files = sorted((place.root / "data/b").glob("*/*.png"))
+    images = np.stack([np.asarray(Image.open(path)) for path in files])
+    with torch.no_grad():
+        logits = place.model.eval()(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+    right = (logits.argmax(1).numpy() == np.repeat(np.arange(3), 8)).mean()
+    (accuracy,) = [s["value"] for s in record["scores"] if s["metric"] == "accuracy"]
+    assert accuracy == pytest.approx(right)
+
+
+def test_wrappers_and_prefixes_of_checkpoints(place: Place) -> None:
+    first = place.run()
+    state = place.model.state_dict()
+    place.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}})
+    again = place.run()
+    assert again["ids"]["source"] == first["ids"]["source"]
+    assert again["ids"]["source_checkpoint"] != first["ids"]["source_checkpoint"]
+    from safetensors.torch import save_file
+
+    place.checkpoint = place.root / "net.safetensors"
+    save_file({k: v.contiguous() for k, v in state.items()}, place.checkpoint)
+    assert place.run()["ids"]["source"] == first["ids"]["source"]
+
+
+def test_what_is_part_of_the_run(place: Place) -> None:
+    first = place.run()
+    other = place.run("--source-mean", "0.5,0.5,0.5")
+    assert other["ids"]["source"] != first["ids"]["source"]
+    assert column_key(other["spec"]) != column_key(first["spec"])
+    place.file.write_text(place.file.read_text() + "\n# edited\n")
+    assert place.run()["ids"]["source"] != first["ids"]["source"]
+
+
+def test_the_command_of_a_run_makes_it_again(place: Place) -> None:
+    given = {"method": "shot", "protocol": "sf-uda", "dataset": "image-folder", "device": "cpu"}
+    given |= {"source": "a", "target": "b", "source-model": f"{place.file}:build"}
+    given |= {"source-checkpoint": str(place.checkpoint), "source-std": "1,1,1"}
+    (spec,) = resolve(given)
+    words = run_command(spec)
+    assert f"--source-model {place.file}:build" in words
+    assert "--source-std 1,1,1" in words
+    assert "--backbone" not in words
+    assert "--weights" not in words
+    assert "--source-epochs" not in words
+
+
+@pytest.mark.parametrize(
+    ("method", "protocol"), [("shot", "sf-uda"), ("usd", "sf-osda"), ("tent", "online-tta")]
+)
+def test_methods_adapt_it(place: Place, method: str, protocol: str) -> None:
+    extra = ["--epochs", "1"] if protocol != "online-tta" else ["--protocol.shifts", "fog:1"]
+    if protocol == "sf-osda":
+        (place.root / "data/b/dog").mkdir()
+        for i in range(8):
+            colour = Image.new("RGB", (32, 32), (i, 9 * i, 200))
+            colour.save(place.root / f"data/b/dog/{i}.png")
+    record = place.run(*extra, method=method, protocol=protocol)
+    assert record["cost"]["images_forward"] > 0
+
+
+def test_what_does_not_fit_is_one_line(place: Place) -> None:
+    def own(function: str, *more: Any) -> tuple[Any, ...]:
+        return ("--source-model", f"{place.file}:{function}", *more)
+
+    weights = ("--source-checkpoint", place.checkpoint)
+    assert "no linear layer with 3 outputs (there are 4)" in place.error(*own("four"))
+    assert "does something after its layer 0.out (a softmax" in place.error(*own("soft"))
+    assert "returned Tensor; expected an nn.Module" in place.error(*own("tensor"))
+    assert "the function failed (ValueError: no such luck)" in place.error(*own("fails"))
+    assert "there is no such function" in place.error(*own("nothing"))
+    line = place.error(*own("four", *weights))
+    assert "does not fit the model; tensors of another shape: out.weight, out.bias" in line
+    line = place.error(*own("soft", *weights))
+    assert "missing: 0.conv.weight" in line
+    assert "and 4 more" in line
+    assert "--source-head" in place.error("--source-head", "fc")
+    assert "--weights: --source-model is there already" in place.error(
+        *own("build", "--weights", "none")
+    )
+    assert "expected three numbers" in place.error(*own("build", "--source-mean", "0.5"))
+    assert "std > 0" in place.error(*own("build", "--source-std", "1,0,1"))
+    assert "the model has no linear layer of that name" in place.error(
+        *own("build", "--source-head", "fc")
+    )
+    assert "No such file" in place.error(*own("build", "--source-checkpoint", "gone.pt"))
+    assert "expected path.py:function" in place.error("--source-model", "resnet-of-mine")
+    bb = place.error(*own("build"), method="dine", protocol="bb-uda")
+    assert "asks a model that it does not see" in bb
+    assert "a linear probe is trained beside" in place.error(*own("build"), method="linear-probe")
+    torch.save(torch.nn.Linear(2, 2), place.checkpoint)
+    assert "could run code" in place.error(*own("build", *weights))
+
+
+def test_names_of_libraries_need_weights(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(place.root / "nothing"))
+    with pytest.raises(ConfigError, match="belongs to --source-model, which is not given"):
+        resolve({"method": "source", "source-checkpoint": "x.pt"})
+    import torchvision.models
+
+    net = torchvision.models.resnet18(num_classes=3)
+    place.save(net.state_dict())
+    words = ("--source-model", "resnet18", "--source-checkpoint", place.checkpoint)
+    assert main(place.words(*words)) == 0
+    place.capsys.readouterr()
+
+
+CIFAR = Path(os.environ.get("DABENCH_DATA", "/nonexistent")) / "cifar10"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="DABENCH_DATA has no cifar10")
+def test_a_real_model_on_real_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The published ResNet-20: .81 on the JPEG test images, and a method gains under noise."""
+    model = Path(__file__).parents[1] / "models" / "cifar_resnet20.py"
+    words = ["run", "--dataset", "image-folder", "--data-root", str(CIFAR), "--source", "train"]
+    words += ["--target", "test", "--image-size", "32", "--threads", "1", "--device", "cpu"]
+    words += ["--source-model", f"{model}:build", "--no-progress", "--json"]
+    words += ["--source-checkpoint", str(CIFAR.parent / "weights" / "resnet20-12fca82f.th")]
+    words += ["--source-mean", "0.485,0.456,0.406", "--source-std", "0.229,0.224,0.225"]
+    words += ["--results", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache")]
+
+    def accuracy(*more: str) -> float:
+        assert main([*words, *more]) == 0
+        return float(json.loads(capsys.readouterr().out)["scores"]["accuracy"])
+
+    clean = accuracy("--method", "source", "--protocol", "sf-uda", "--protocol.held_out", "0")
+    assert clean == pytest.approx(0.81, abs=0.01)
+    noisy = ["--protocol", "online-tta", "--protocol.shifts", "c-gaussian-noise:5"]
+    noisy += ["--batch-size", "200"]
+    before, after = (accuracy("--method", name, *noisy) for name in ("source", "tent"))
+    assert before < 0.25
+    assert after > before + 0.25
