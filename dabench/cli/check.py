@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from dabench import registry
+from dabench.cli.dotted import dotted_options
 from dabench.cli.output import say
-from dabench.cli.parser import dotted_options
 from dabench.errors import ConfigError
 
 EXIT_USER = 2

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dabench import registry
+from dabench.cli.dotted import dotted_options, join_dotted
 from dabench.cli.output import print_columns, say, say_lines
-from dabench.cli.parser import COMMANDS, Parser, build_parsers, dotted_options, join_dotted
+from dabench.cli.parser import COMMANDS, Parser, build_parsers
 from dabench.config.options import merge
 from dabench.contract.signals import end_of, terminable
 from dabench.errors import ConfigError, did_you_mean, explain, one_line
@@ -39,6 +40,7 @@ _COMMANDS = {
     "weather": "dabench.cli.weather:weather",
 }
 _WITH_DOTTED = {
+    "adapt": "dabench.cli.adapt:adapt",
     "check": "dabench.cli.check:check",
     "serve-source": "dabench.cli.serve:serve_source",
     "sweep": "dabench.cli.sweep:sweep",
@@ -92,7 +94,7 @@ def _dispatch(argv: list[str]) -> int:
     if first is not None and first not in COMMANDS:
         raise ConfigError(f"unknown command '{first}'{did_you_mean(first, COMMANDS)}")
     parser, run_parser = build_parsers()
-    argv = join_dotted(argv) if first in ("sweep", "check") else argv
+    argv = join_dotted(argv) if first in ("sweep", "check", "adapt") else argv
     args, rest = parser.parse_known_args(argv)
     if args.command is None:
         parser.print_help()

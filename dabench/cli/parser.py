@@ -8,14 +8,16 @@ from typing import NoReturn
 
 from dabench import __version__
 from dabench.cli import diff, leaderboard, new, store
+from dabench.cli.dotted import AXES, SERVED, SWEPT
 from dabench.config.options import FLAGS, OPTIONS
-from dabench.errors import ConfigError, did_you_mean
+from dabench.errors import ConfigError
 
 COMMANDS = {
     "run": "run one method under one protocol",
     "sweep": "run a grid: methods, protocols, data sets, tasks, seeds, options",
     "list": "list methods, protocols and data sets, and those of installed packages",
     "new": "write a method's file and its test, to start from",
+    "adapt": "adapt your model to your images, without labels",
     "check": "try what a method promises: no label read, same seed same bytes, ...",
     "show": "show one run's spec, environment and scores",
     "data": "check a data set's folder, or print its card",
@@ -26,22 +28,6 @@ COMMANDS = {
     "store": "take records out of the tables: dabench store retire RUN",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
     "weather": "list the kinds of weather, or draw a contact sheet of them",
-}
-#: options of ``run`` that decide the source model, or where things lie
-_SERVED = (
-    *("protocol", "dataset", "source", "target", "backbone", "weights", "image-size"),
-    *("source-backbone", "source-weights", "source-epochs", "freeze", "seed", "source-seed"),
-    *("device", "threads", "data-root", "cache-dir"),
-)
-#: options of ``sweep`` that choose the runs, in place of the names that ``run`` has for one
-AXES = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
-_SWEPT = tuple(name for name in OPTIONS if name not in (*AXES.values(), "seed"))
-#: what ``--method.NAME`` and ``--protocol.NAME`` may stand beside, for suggestions
-_KNOWN = {
-    "run": (*OPTIONS, *FLAGS, "config"),
-    "serve-source": (*_SERVED, "host", "port", "token", "config"),
-    "check": ("protocols", "cache-dir", "threads"),
-    "sweep": (*AXES, *_SWEPT, "workers", "dry-run", "force", "resume", "target-tuned"),
 }
 
 
@@ -79,6 +65,7 @@ def build_parsers() -> tuple[Parser, Parser]:
     leaderboard.add_options(others["leaderboard"])
     diff.add_options(others["diff"])
     _add_check_options(others["check"])
+    _add_adapt_options(others["adapt"])
     new.add_options(others["new"])
     store.add_options(others["store"])
     others["data"].add_argument("action", choices=("check", "info"))
@@ -122,8 +109,33 @@ def _add_check_options(check: Parser) -> None:
     check.epilog = "Hyper-parameters are given as --method.NAME VALUE."
 
 
+def _add_adapt_options(adapt: Parser) -> None:
+    adapt.add_argument("--method", required=True, help="a source-free method, or one for streams")
+    for name in ("source-model", "source-checkpoint", "source-head", "source-mean", "source-std"):
+        needed = name == "source-model"
+        adapt.add_argument(f"--{name}", required=needed, help=OPTIONS[name][2])
+    adapt.add_argument("--images", required=True, metavar="DIR", help="pictures, at any depth")
+    adapt.add_argument("--out", required=True, metavar="DIR", help="a folder that is not there yet")
+    adapt.add_argument("--classes", metavar="A,B", help="or a file, a name a line; default numbers")
+    adapt.add_argument("--open-set", action="store_true", help="some may be of none of the classes")
+    adapt.add_argument("--init", choices=("source", "bn-target"), help=OPTIONS["init"][2])
+    for name, text in (
+        ("epochs", "10"),
+        ("batch-size", "64"),
+        ("image-size", "224"),
+        ("seed", "0"),
+    ):
+        adapt.add_argument(f"--{name}", dest=name, help=f"default {text}")
+    adapt.add_argument("--threads", help="CPU threads; default 1")
+    adapt.add_argument("--device", default="auto", help=OPTIONS["device"][2])
+    adapt.add_argument("--no-flip", action="store_true", help="mirrored images are other classes")
+    adapt.add_argument("--strict", action="store_true", help="stop at a file that cannot be read")
+    adapt.add_argument("--no-progress", action="store_true", help=FLAGS["no-progress"])
+    adapt.epilog = "Hyper-parameters are given as --method.NAME VALUE."
+
+
 def _add_serve_options(serve: Parser) -> None:
-    _add_common(serve, _SERVED)
+    _add_common(serve, SERVED)
     serve.add_argument(
         "--no-progress", dest="no-progress", action="store_true", help=FLAGS["no-progress"]
     )
@@ -140,7 +152,7 @@ def _add_sweep_options(sweep: Parser) -> None:
     for name in AXES:
         text = f"{name} with commas between; with a grid: only its runs with these"
         sweep.add_argument(f"--{name}", dest=name, metavar="A,B", help=text)
-    for name in _SWEPT:
+    for name in SWEPT:
         text = OPTIONS[name][2].replace("default all that are available", "default cores / workers")
         text += "; with a grid: only its runs with these" if name == "seeds" else ""
         kind = name.upper().replace("-", "_")
@@ -194,35 +206,3 @@ def _add_weather_options(weather: Parser) -> None:
     weather.add_argument("--size", default="128", help="side of each picture (default 128 pixels)")
     weather.add_argument("--seed", default="0", help="default 0")
     weather.add_argument("--out", default="weather.png", metavar="FILE", help="a PNG")
-
-
-def join_dotted(argv: list[str]) -> list[str]:
-    """Join ``--method.NAME VALUE`` by ``=``, or argparse takes VALUE for an argument of its own."""
-    joined: list[str] = []
-    for argument in argv:
-        last = joined[-1] if joined else ""
-        open_end = last.startswith(("--method.", "--protocol.")) and "=" not in last
-        if open_end and not argument.startswith("--"):
-            joined[-1] = f"{last}={argument}"
-        else:
-            joined.append(argument)
-    return joined
-
-
-def dotted_options(arguments: list[str], command: str = "run") -> dict[str, str]:
-    """Read ``--method.NAME VALUE`` and ``--protocol.NAME=VALUE``; refuse everything else."""
-    found: dict[str, str] = {}
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith(("--method.", "--protocol.")):
-            known = _KNOWN[command]
-            near = did_you_mean(f"--{name}", [f"--{n}" for n in (*known, "help")])
-            near = near if near.startswith("; did") else f"; see 'dabench {command} --help'"
-            raise ConfigError(f"unknown argument '{argument}'{near}")
-        if not equals:
-            value = next(rest, "--")
-            if value.startswith("--"):
-                raise ConfigError(f"--{name} needs a value")
-        found[name] = value
-    return found

@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dabench import registry
+from dabench.cli.dotted import dotted_options
 from dabench.cli.output import say
-from dabench.cli.parser import dotted_options
 from dabench.config.options import is_number, merge
 from dabench.config.settings import Settings, read_settings
 from dabench.config.spec import RunSpec, resolve

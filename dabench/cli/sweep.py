@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dabench.cli.dotted import AXES, dotted_options
 from dabench.cli.output import print_columns, say
-from dabench.cli.parser import AXES, dotted_options
 from dabench.config.options import is_number
 from dabench.contract.signals import end_of
 from dabench.errors import ConfigError, one_line

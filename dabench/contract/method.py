@@ -56,6 +56,10 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
         """Return further answers to report beside ``predict``, by name (one branch of two, say)."""
         return {}
 
+    def adapted_network(self) -> Any:
+        """Return the network whose logits are the answer; None where there is not one."""
+        return getattr(self, "net", None)
+
     def calibrate(self) -> None:
         """Freeze set-level rules (a 2-means cut, say) on the adapt set; called before scoring."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from dabench.contract.types import Init, Prediction, Task
 from dabench.deploy.live import method_class, online
 from dabench.engine.fit import fit, predict_all
 from dabench.errors import ConfigError, DataError
+from dabench.metrics import label_free
 from dabench.metrics.predictions import Predictions, gather
 from dabench.networks.foreign import Values, wrap_classifier
 
@@ -53,6 +54,7 @@ class Adapted:
         before: what the model said of the images before.
         after: what it says now; on a stream, what it said when each image came.
         cost: what the adaptation took, in images forwarded and backwarded, and seconds.
+        network: the network behind the answers, where there is one; a stream has none.
     """
 
     model: nn.Module
@@ -60,6 +62,7 @@ class Adapted:
     before: Predictions
     after: Predictions
     cost: dict[str, float]
+    network: Any = None
 
     @property
     def labels(self) -> list[str]:
@@ -142,9 +145,10 @@ def adapt(
         built.begin(grant)
         _, seconds = fit(built, target, cost, run)
         built.calibrate()
-        after = predict_all(built, target, device, cost)
+        after = predict_all(built, target, device, cost, judge=True)
     spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
-    return Adapted(AdaptedModel(built), names, before, after, spent | {"adapt_seconds": seconds})
+    spent |= {"adapt_seconds": seconds}
+    return Adapted(AdaptedModel(built), names, before, after, spent, built.adapted_network())
 
 
 def _along(
@@ -177,7 +181,8 @@ def _answers(network: Any, target: Unlabelled, device: str) -> Predictions:
 
 
 def _summary(logits: Tensor) -> Predictions:
-    return gather([Prediction(logits.float())])
+    answers = [Prediction(logits.float().cpu())]
+    return replace(gather(answers), judged=label_free.scores(answers))
 
 
 def _pictures(images: np.ndarray | Tensor) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,10 +69,26 @@ def wrap_classifier(
         trunk, width, k, bottleneck=0, weight_norm=False, normalisation=normalisation
     )
     network.classifier, network.pretrained = classifier, True
+    network.head_name = name
     network.eval()
     if example is not None:
         _compare(network, whole, example, name)
     return network
+
+
+def unwrapped_state(network: Any) -> dict[str, Tensor]:
+    """Return an adapted network's state under the names of the model that was wrapped.
+
+    It fits that model; after a method that appended a class, a model with one output more.
+
+    Raises:
+        ConfigError: the network was not made by :func:`wrap_classifier`.
+    """
+    name = getattr(network, "head_name", None)
+    if name is None:
+        raise ConfigError("the network was not wrapped, so that there is no model that it fits")
+    head = {f"{name}.{key}".lstrip("."): v for key, v in network.classifier.state_dict().items()}
+    return {k: v.detach().cpu() for k, v in (network.backbone.state_dict() | head).items()}
 
 
 def _head_name(model: nn.Module, num_classes: int | None, head: str | None) -> str:

@@ -59,6 +59,8 @@ class ClassifierNetwork(Network):
         self.cost: Counter = Cost()
         #: whether the backbone started from trained weights
         self.pretrained = False
+        #: name of the classifier in a model of somebody else that was wrapped
+        self.head_name: str | None = None
         self._frozen: list[nn.Module] = []
 
     def features(self, images: Tensor) -> Tensor:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dabench.config.spec import RunSpec
 from dabench.contract.access import to_float
+from dabench.contract.network import Network
 from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reason_of
 from dabench.networks.foreign import wrap_classifier
 from dabench.networks.library import make
 from dabench.networks.weight_files import load_checkpoint
+from dabench.registry import Plugin
 from dabench.registry.plugin_import import import_named, module_of_file
 from dabench.source_models.loading import SourceModel, state_hash
 
@@ -24,6 +27,62 @@ from dabench.source_models.loading import SourceModel, state_hash
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _OPTION = "--source-checkpoint"
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """A model of somebody else, as the command line names it.
+
+    Attributes:
+        named: ``path.py:function``, ``package.module:function``, or a name of a library.
+        checkpoint: a file with its state dict; None = as the function returns it.
+        head: name of its classifier; None = the last linear layer that fits.
+        mean: three numbers with commas between; None = the usual ones.
+        std: likewise.
+        plugin: where the function is; None for a name of a library.
+    """
+
+    named: str
+    checkpoint: str | None = None
+    head: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    plugin: Plugin | None = None
+
+    def build(self, classes: int | None) -> tuple[nn.Module, tuple[Any, Any], str]:
+        """Return the model with its weights, mean and std, and what stands for its code.
+
+        Raises:
+            ConfigError: no such function or name, or numbers that are none.
+            CacheError: a checkpoint that cannot be read or does not fit.
+        """
+        model, usual, code = _build(self, classes)
+        if self.checkpoint is not None:
+            load_checkpoint(model, Path(self.checkpoint), _OPTION)
+        mean = _three("--source-mean", self.mean, usual[0])
+        std = _three("--source-std", self.std, usual[1])
+        return model, (mean, std), f"{code} {mean} {std} {self.head}"
+
+    def wrap(self, classes: int | None, example: Tensor) -> tuple[Network, str]:
+        """Return the model with trunk and classifier told apart, and what stands for its code.
+
+        Raises:
+            ConfigError: a model without a fitting classifier, or one that does not take the images.
+            CacheError: as :meth:`build`.
+        """
+        model, (mean, std), code = self.build(classes)
+        try:
+            network = wrap_classifier(
+                model, classes, head=self.head, mean=mean, std=std, example=example
+            )
+        except DabenchError as error:
+            raise ConfigError(f"--source-model {self.named}: {error}") from error
+        except Exception as error:
+            raise ConfigError(
+                f"--source-model {self.named} does not take images of {example.shape[2]} px "
+                f"({type(error).__name__}: {reason_of(error)}); give another --image-size"
+            ) from error
+        return network, code
 
 
 def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
@@ -34,9 +93,7 @@ def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
         plan: says the classes, and has a few target images to try the model on.
 
     Raises:
-        ConfigError: no such function or name, a model without a fitting classifier, or one that
-            does not take the images.
-        CacheError: a checkpoint that cannot be read or does not fit.
+        ConfigError, CacheError: as :class:`ForeignModel`.
     """
     task = plan.task
     if task.kind == "segmentation":
@@ -44,51 +101,37 @@ def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
             "--source-model: models of segmentation are not taken yet; leave it out, and dabench "
             "trains one"
         )
-    model, usual, code = _build(spec, task.num_classes)
-    if spec.source_checkpoint is not None:
-        load_checkpoint(model, Path(spec.source_checkpoint), _OPTION)
-    mean = _three("--source-mean", spec.source_mean, usual[0])
-    std = _three("--source-std", spec.source_std, usual[1])
+    given = ForeignModel(
+        *(str(spec.source_model), spec.source_checkpoint, spec.source_head),
+        *(spec.source_mean, spec.source_std),
+        next((plugin for plugin in spec.plugins if plugin.kind == "model"), None),
+    )
     example = to_float(np.asarray(_first_images(plan)))
-    try:
-        network = wrap_classifier(
-            model, task.num_classes, head=spec.source_head, mean=mean, std=std, example=example
-        )
-    except DabenchError as error:
-        raise ConfigError(f"--source-model {spec.source_model}: {error}") from error
-    except Exception as error:
-        raise ConfigError(
-            f"--source-model {spec.source_model} does not take images of {task.image_size} px "
-            f"({type(error).__name__}: {reason_of(error)}); give another --image-size"
-        ) from error
+    network, code = given.wrap(task.num_classes, example)
     network.freeze_trunk(spec.freeze)
-    how = f"{code} {mean} {std} {spec.source_head}"
-    return SourceModel(network, state_hash(network, how), None, 0.0)
+    return SourceModel(network, state_hash(network, code), None, 0.0)
 
 
-def _build(spec: RunSpec, classes: int) -> tuple[nn.Module, tuple[Any, Any], str]:
+def _build(given: ForeignModel, classes: int | None) -> tuple[nn.Module, tuple[Any, Any], str]:
     """Return the model, its usual mean and std, and what stands for its code."""
-    named, option = str(spec.source_model), f"--source-model {spec.source_model}"
-    plugin = next((p for p in spec.plugins if p.kind == "model"), None)
-    if plugin is not None:
-        place, _, attribute = plugin.target.rpartition(":")
+    named, option = given.named, f"--source-model {given.named}"
+    if given.plugin is not None:
+        place, _, attribute = given.plugin.target.rpartition(":")
         module = (
             module_of_file(Path(place), option)
             if place.endswith(".py")
             else import_named(place, option)
         )
-        model = _call(getattr(module, attribute, None), option)
-        if spec.source_checkpoint is None and not any(True for _ in model.parameters()):
-            raise ConfigError(f"{option}: the model has no weights")
-        return model, _PLAIN, plugin.sha256
+        return _call(getattr(module, attribute, None), option), _PLAIN, given.plugin.sha256
     # of a library: with the classifier that it was trained with
-    given = spec.source_checkpoint is not None
+    loaded = given.checkpoint is not None
+    sized: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     instead = f"{_OPTION} FILE"
     import torchvision.models
 
     if named in torchvision.models.list_models():
-        how: dict[str, Any] = {"num_classes": classes} if given else {"weights": "DEFAULT"}
-        built = make(lambda: torchvision.models.get_model(named, **how), named, not given, instead)
+        how: dict[str, Any] = sized if loaded else {"weights": "DEFAULT"}
+        built = make(lambda: torchvision.models.get_model(named, **how), named, not loaded, instead)
         return built, _IMAGENET, named
     import timm
 
@@ -97,9 +140,9 @@ def _build(spec: RunSpec, classes: int) -> tuple[nn.Module, tuple[Any, Any], str
             f"{option}: expected path.py:function, package.module:function, or the name of a "
             "classification model of torchvision or timm"
         )
-    more: dict[str, Any] = {"num_classes": classes} if given else {}
+    more = sized if loaded else {}
     built = make(
-        lambda: timm.create_model(named, pretrained=not given, **more), named, not given, instead
+        lambda: timm.create_model(named, pretrained=not loaded, **more), named, not loaded, instead
     )
     card = built.pretrained_cfg
     return built, (tuple(card["mean"]), tuple(card["std"])), named

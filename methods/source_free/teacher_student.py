@@ -51,6 +51,10 @@ class TeacherStudent(OfflineMethod):
         """The network that predicts."""
         return self.separator if self.inference == "teacher" else self.student
 
+    def adapted_network(self) -> Network:
+        """Return the network that predicts, with its node for "unknown"."""
+        return self.answering
+
     @torch.no_grad()
     def on_train_batch_end(self, *args: object) -> None:
         """Move the teacher (weights and BatchNorm statistics) towards the student."""

@@ -21,8 +21,9 @@ from dabench.board.page.command import full_command
 from dabench.board.page.page_records import PageRecords, RecordReducer, read_page_records
 from dabench.board.page.svg import Picture, axis_ceiling, ticks
 from dabench.board.page.texts import headline_metrics
+from dabench.cli.dotted import dotted_options
 from dabench.cli.main import main
-from dabench.cli.parser import build_parsers, dotted_options
+from dabench.cli.parser import build_parsers
 from dabench.config.spec import resolve
 from dabench.errors import StoreError
 from dabench.registry.method_info import registered_info

@@ -1,0 +1,56 @@
+"""``--method.NAME VALUE`` and ``--protocol.NAME VALUE``, which argparse does not know by name."""
+
+from __future__ import annotations
+
+from dabench.config.options import FLAGS, OPTIONS
+from dabench.errors import ConfigError, did_you_mean
+
+#: options of ``run`` that decide the source model, or where things lie
+SERVED = (
+    *("protocol", "dataset", "source", "target", "backbone", "weights", "image-size"),
+    *("source-backbone", "source-weights", "source-epochs", "freeze", "seed", "source-seed"),
+    *("device", "threads", "data-root", "cache-dir"),
+)
+#: options of ``sweep`` that choose the runs, in place of the names that ``run`` has for one
+AXES = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
+SWEPT = tuple(name for name in OPTIONS if name not in (*AXES.values(), "seed"))
+#: what ``--method.NAME`` and ``--protocol.NAME`` may stand beside, for suggestions
+_KNOWN = {
+    "run": (*OPTIONS, *FLAGS, "config"),
+    "serve-source": (*SERVED, "host", "port", "token", "config"),
+    "adapt": ("method", "images", "out", "classes", "source-model", "source-checkpoint"),
+    "check": ("protocols", "cache-dir", "threads"),
+    "sweep": (*AXES, *SWEPT, "workers", "dry-run", "force", "resume", "target-tuned"),
+}
+
+
+def join_dotted(argv: list[str]) -> list[str]:
+    """Join ``--method.NAME VALUE`` by ``=``, or argparse takes VALUE for an argument of its own."""
+    joined: list[str] = []
+    for argument in argv:
+        last = joined[-1] if joined else ""
+        open_end = last.startswith(("--method.", "--protocol.")) and "=" not in last
+        if open_end and not argument.startswith("--"):
+            joined[-1] = f"{last}={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def dotted_options(arguments: list[str], command: str = "run") -> dict[str, str]:
+    """Read ``--method.NAME VALUE`` and ``--protocol.NAME=VALUE``; refuse everything else."""
+    found: dict[str, str] = {}
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith(("--method.", "--protocol.")):
+            known = _KNOWN[command]
+            near = did_you_mean(f"--{name}", [f"--{n}" for n in (*known, "help")])
+            near = near if near.startswith("; did") else f"; see 'dabench {command} --help'"
+            raise ConfigError(f"unknown argument '{argument}'{near}")
+        if not equals:
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise ConfigError(f"--{name} needs a value")
+        found[name] = value
+    return found

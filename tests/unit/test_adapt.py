@@ -1,0 +1,235 @@
+"""``dabench adapt``: a folder of images, what is written, and what is read back."""
+
+from __future__ import annotations
+
+import csv
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import dabench
+from dabench.cli.main import main
+from dabench.deploy.offline import Adapted
+from dabench.deploy.pictures import read_folder
+from dabench.deploy.report import warnings_of
+from dabench.errors import CacheError
+from dabench.metrics.predictions import Predictions
+
+MODEL = """
+    from torch import nn
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+            self.norm = nn.BatchNorm2d(8)
+            self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(8, 3))
+
+        def forward(self, x):
+            return self.head(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+    def build():
+        return Model()
+"""
+
+
+class Place:
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root, self.capsys = root, capsys
+        rng = np.random.default_rng(0)
+        for name in ("ant", "bee", "cat"):
+            (root / "pile" / name).mkdir(parents=True)
+            for i in range(8):
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / "pile" / name / f"{i}.png")
+        self.file = root / "net.py"
+        self.file.write_text(textwrap.dedent(MODEL))
+        scope: dict[str, Any] = {}
+        exec(textwrap.dedent(MODEL), scope)
+        torch.manual_seed(3)
+        self.model = scope["build"]()
+        torch.save(self.model.state_dict(), root / "net.pt")
+
+    def words(self, *more: Any, method: str = "shot", out: str = "out") -> list[str]:
+        words: list[Any] = ["adapt", "--method", method, "--source-model", f"{self.file}:build"]
+        words += ["--source-checkpoint", self.root / "net.pt", "--images", self.root / "pile"]
+        words += [
+            "--out",
+            self.root / out,
+            "--image-size",
+            32,
+            "--batch-size",
+            8,
+            "--device",
+            "cpu",
+        ]
+        return [str(word) for word in [*words, "--no-progress", *more]]
+
+    def rows(self, out: str = "out") -> list[dict[str, str]]:
+        with (self.root / out / "predictions.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
+    return Place(tmp_path, capsys)
+
+
+def test_what_is_written_and_read_back(place: Place) -> None:
+    assert main(place.words("--classes", "ant,bee,cat", "--epochs", "2")) == 0
+    out, _ = place.capsys.readouterr()
+    assert "24 images of 32 px; 0 could not be read" in out
+    assert "nothing here was measured against labels" in out
+    assert sorted(path.name for path in (place.root / "out").iterdir()) == [
+        *("model.safetensors", "model.yaml", "predictions.csv", "report.html"),
+    ]
+    rows = place.rows()
+    assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
+    assert {row["class"] for row in rows} <= {"ant", "bee", "cat"}
+    card = yaml.safe_load((place.root / "out/model.yaml").read_text())
+    assert card["classes"] == ["ant", "bee", "cat"]
+    assert card["method"] == "shot"
+    loaded = dabench.load_model(place.root / "out")
+    pile = read_folder(place.root / "pile", 32, hashed=False)
+    images = torch.from_numpy(pile.images).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        p, before = loaded(images).softmax(1), place.model.eval()(images).softmax(1)
+    found = [card["classes"][i] for i in p.argmax(1)]
+    assert found == [row["class"] for row in rows]
+    top = [float(row["confidence"]) for row in rows]
+    np.testing.assert_allclose(p.amax(1).numpy(), top, atol=2e-6)
+    said = [float(row["confidence_before"]) for row in rows]
+    np.testing.assert_allclose(before.amax(1).numpy(), said, atol=2e-6)
+    # the weights fit the model that was given, without dabench
+    from safetensors.torch import load_file
+
+    place.model.load_state_dict(load_file(place.root / "out/model.safetensors"))
+    with torch.no_grad():
+        torch.testing.assert_close(place.model(images).softmax(1), p)
+
+
+def test_the_folder_of_a_domain_gives_what_a_run_scores(place: Place) -> None:
+    """No label is read: class folders are names like others. The same spec, the same answers."""
+    (place.root / "data").mkdir()
+    (place.root / "pile").rename(place.root / "data" / "b")
+    (place.root / "data" / "a").symlink_to(place.root / "data" / "b")
+    words = ["run", "--method", "shot", "--protocol", "sf-uda", "--protocol.held_out", "0"]
+    words += ["--dataset", "image-folder", "--data-root", str(place.root / "data"), "--source", "a"]
+    words += ["--target", "b", "--image-size", "32", "--batch-size", "8", "--epochs", "2"]
+    words += ["--source-model", f"{place.file}:build", "--source-checkpoint"]
+    words += [str(place.root / "net.pt"), "--device", "cpu", "--threads", "1", "--no-progress"]
+    words += ["--results", str(place.root / "r"), "--cache-dir", str(place.root / "c")]
+    assert main(words) == 0
+    result = dabench.load_results(place.root / "r")
+    scored = float(result[result["metric"] == "accuracy"]["value"].iloc[0])
+    given = place.words("--classes", "ant,bee,cat", "--epochs", "2")
+    given[given.index("--images") + 1] = str(place.root / "data" / "b")
+    assert main(given) == 0
+    rows = place.rows()
+    right = np.mean([row["class"] == row["file"].split("/")[0] for row in rows])
+    assert right == scored
+    for i, path in enumerate(sorted((place.root / "data" / "b").rglob("*.png"))):
+        folder = place.root / "moved" / "b" / f"{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / f"{i}.png")
+
+
+def test_an_open_set_has_unknown_images_and_an_output_more(place: Place) -> None:
+    assert main(place.words("--open-set", "--epochs", "2", method="usd")) == 0
+    rows = place.rows()
+    assert all(row["unknown_score"] for row in rows)
+    assert {row["class"] for row in rows} <= {"0", "1", "2", "unknown"}
+    loaded = dabench.load_model(place.root / "out")
+    pile = read_folder(place.root / "pile", 32, hashed=False)
+    with torch.no_grad():
+        p = loaded(torch.from_numpy(pile.images).permute(0, 3, 1, 2).float() / 255).softmax(1)
+    assert p.shape == (24, 4)
+    scores = [float(row["unknown_score"]) for row in rows]
+    np.testing.assert_allclose(p[:, 3].numpy(), scores, atol=1e-5)
+
+
+def test_a_stream_goes_by_the_files_names(place: Place) -> None:
+    assert main(place.words("--method.lr", "0.01", method="tent")) == 0
+    assert {path.name for path in (place.root / "out").iterdir()} == {
+        *("predictions.csv", "report.html"),
+    }
+    pile = read_folder(place.root / "pile", 32, hashed=False)
+    images = torch.from_numpy(pile.images).permute(0, 3, 1, 2).float() / 255
+    live = dabench.online(place.model, "tent", lr=0.01, batch_size=8)
+    expected = torch.cat([live(part) for part in images.split(8)]).argmax(1)
+    assert [row["class"] for row in place.rows()] == [str(int(i)) for i in expected]
+
+
+def test_the_report_says_what_changed(place: Place) -> None:
+    for name in ("<b>bold</b>", "plain"):
+        image = Image.new("RGB", (32, 32), (len(name), 90, 10))
+        image.save(place.root / "pile" / f"{name.replace('/', '_')}.png")
+    assert main(place.words("--open-set", "--epochs", "1", method="usd")) == 0
+    page = (place.root / "out/report.html").read_text()
+    assert "Nothing here is measured against labels." in page
+    assert "<b>bold" not in page
+    assert "answers changed" in page
+    for score in ("im", "entropy", "snd"):
+        assert f'<th scope="row">{score}</th>' in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_collapse_is_warned_of() -> None:
+    before = Predictions(np.arange(30) % 3, np.full(30, 0.5), None, None)
+    after = Predictions(np.zeros(30, dtype=np.int64), np.full(30, 0.9), None, None)
+    found = Adapted(torch.nn.Identity(), ("a", "b", "c"), before, after, {})
+    assert any(
+        line.startswith("Collapse: 3.0 classes were in use, now 1.0") for line in warnings_of(found)
+    )
+    assert warnings_of(Adapted(torch.nn.Identity(), ("a", "b", "c"), before, before, {})) == []
+    one = Adapted(torch.nn.Identity(), ("a", "b", "c"), after, after, {})
+    assert any("nearly all images are called a" in line for line in warnings_of(one))
+
+
+def test_images_that_cannot_be_read_are_listed(place: Place) -> None:
+    (place.root / "pile/ant/0.png").write_bytes(b"\x89PNG no picture")
+    assert main(place.words("--epochs", "1")) == 0
+    assert "23 images of 32 px; 1 could not be read" in place.capsys.readouterr().out
+    first = place.rows()[0]
+    assert first["file"] == "ant/0.png"
+    assert first["class"] == ""
+    assert "cannot decode" in first["not_read"]
+    assert main(place.words("--epochs", "1", "--strict", out="other")) == 2
+    assert "leave --strict out to go on without it" in place.capsys.readouterr().err
+    assert not (place.root / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--classes", "ant,bee"), "no linear layer with 2 outputs (there are 3)"),
+        (("--classes", "ant,ant,bee"), "two or more different names"),
+        (("--images", "/nowhere"), "--images /nowhere: no such folder"),
+        (("--method.lrr", "1"), "no such option; did you mean 'lr'"),
+        (("--method", "cabb"), "asks a black box"),
+        (("--image-size", "4"), "--image-size 4: expected 8 or more"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    place: Place, more: tuple[str, ...], message: str
+) -> None:
+    assert main(place.words(*more)) == 2
+    (line,) = place.capsys.readouterr().err.splitlines()  # nothing but the error
+    assert message in line
+    assert not (place.root / "out").exists()
+    assert not list(place.root.glob(".out*"))
+
+
+def test_what_is_there_is_not_overwritten(place: Place) -> None:
+    (place.root / "out").mkdir()
+    (place.root / "out" / "mine.txt").write_text("mine")
+    assert main(place.words()) == 2
+    assert "there is something already" in place.capsys.readouterr().err
+    with pytest.raises(CacheError, match=r"model.yaml: cannot be used"):
+        dabench.load_model(place.root / "out")
