@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,8 @@ def wrap_classifier(
     if isinstance(model, Network):
         twin: Network = copy.deepcopy(model).eval()
         return twin
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+    numbers = [*mean, *std]
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"mean {list(mean)}, std {list(std)}: expected three numbers, std > 0")
     whole = copy.deepcopy(model).eval()
     name = _head_name(whole, num_classes, head)

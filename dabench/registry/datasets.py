@@ -77,4 +77,8 @@ DATASETS: dict[str, DataEntry] = {
         "dabench.datasets.class_folders.class_folder:ImageFolder",
         "any domain/class/*.jpg tree of your own",
     ),
+    "manifest": DataEntry(
+        "dabench.datasets.class_folders.manifest:Manifest",
+        "images by a list of your own: a CSV or Parquet file with path, label, domain",
+    ),
 }

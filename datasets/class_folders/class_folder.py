@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from dabench.contract.data import ClassSplit
 from dabench.datasets.class_folders.folder_set import ClassFolder
 from dabench.datasets.class_folders.folder_spec import Spec
-from dabench.datasets.class_folders.own_splits import own_splits
+from dabench.datasets.class_folders.own_splits import splits_between
 from dabench.datasets.class_folders.splits import CLASSES, COUNTS, DOMAINS, SPLITS
 
 _COMMON = {"weights": "pretrained", "freeze": 0, "batch_size": 64}
@@ -133,12 +133,4 @@ class ImageFolder(ClassFolder):
     def _splits(
         self, home: Path, source: tuple[str, ...], target: tuple[str, ...]
     ) -> Mapping[str, ClassSplit]:
-        own = dict(own_splits(home / "splits.yaml", {*source, *target}))
-        private = tuple(name for name in target if name not in source)
-        if private:
-            return {"default": ClassSplit(known=source, unknown=private)} | own
-        # with fewer the known or the unknown side would be a single class
-        if len(source) < 4 or source != target:
-            return own
-        half = (len(source) + 1) // 2
-        return {"default": ClassSplit(known=source[:half], unknown=source[half:])} | own
+        return splits_between(home / "splits.yaml", source, target)

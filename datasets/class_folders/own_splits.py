@@ -48,6 +48,30 @@ def own_splits(path: Path, classes: Collection[str]) -> Mapping[str, ClassSplit]
     return splits
 
 
+def splits_between(
+    path: Path, source: tuple[str, ...], target: tuple[str, ...]
+) -> Mapping[str, ClassSplit]:
+    """Return the splits of two domains: ``default``, and those that a file names.
+
+    Args:
+        path: of the file, which need not be there.
+        source: classes that the source has.
+        target: classes that the target has.
+
+    Raises:
+        DataError: as :func:`own_splits`.
+    """
+    own = dict(own_splits(path, {*source, *target}))
+    private = tuple(name for name in target if name not in source)
+    if private:
+        return {"default": ClassSplit(known=source, unknown=private)} | own
+    # with fewer the known or the unknown side would be a single class
+    if len(source) < 4 or source != target:
+        return own
+    half = (len(source) + 1) // 2
+    return {"default": ClassSplit(known=source[:half], unknown=source[half:])} | own
+
+
 _SIDES = ("known", "unknown")
 
 

@@ -17,6 +17,7 @@ from dabench.cli.main import main
 from dabench.config.spec import resolve
 from dabench.contract.data import DataRequest, DomainData
 from dabench.datasets.class_folders.class_folder import ImageFolder
+from dabench.datasets.class_folders.manifest import Manifest
 from dabench.errors import ConfigError, DataError
 
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 200, 30), "cat": (30, 30, 200), "dog": (200, 200, 30)}
@@ -142,6 +143,62 @@ def test_check_says_what_one_domain_serves(fill: Fill, capsys: pytest.CaptureFix
     shutil.rmtree(root / "a")
     assert main(["data", "check", "image-folder", "--data-root", str(root)]) == 2
     assert "no domain folder with class folders of images" in capsys.readouterr().out
+
+
+# -- a list in place of folders
+
+
+def listed(root: Path, text: str | None = None) -> Path:
+    """Write a list of the folders' pictures, or ``text``."""
+    lines = ["path,label,domain,split"]
+    for path in sorted(root.rglob("*.png")):
+        domain, label = path.parts[-3:-1]
+        split = "val" if domain == "a" and path.stem in ("0", "1") else ""
+        lines.append(f"{path.relative_to(root)},{label},{domain},{split}")
+    place = root / "list.csv"
+    place.write_text("\n".join(lines) if text is None else text)
+    return place
+
+
+def test_a_manifest(fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
+    fill("a")
+    place = listed(fill("b"))
+    data = Manifest().load(DataRequest("a", "b", 16, place, place.parent.parent / "cache"))
+    assert data.classes == ("ant", "bee", "cat", "dog")
+    assert len(data.target_all.labels) == 48
+    assert data.source_val is not None
+    assert len(data.source_val.labels) == 8
+    assert len(data.source_train.labels) == 40
+    assert data.splits["default"].known == ("ant", "bee")
+    folders = load(place.parent)
+    assert sorted(folders.target_all.labels) == sorted(data.target_all.labels)
+    assert main(["data", "check", "manifest", "--data-root", str(place)]) == 0
+    assert "manifest: complete" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="no such domain; known: a, b"):
+        Manifest().load(DataRequest("a", "c", 16, place, place.parent.parent / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\nx,y", "no column domain"),
+        ("path,label,domain\n", "no rows"),
+        ("path,label,domain\nx.png,cat,a", "x.png: no such file"),
+        ("path,label,domain\n,cat,a", "line 2: an empty path"),
+        ("path,label,domain\na/ant/0.png,cat,a\na/ant/0.png,dog,a", "stand.s. there twice"),
+        ("path,label,domain,split\na/ant/0.png,cat,a,test", "split 'test'; expected train, val"),
+        ("path,label,domain,split\na/ant/0.png,cat,a,val", "all rows of 'a' are val"),
+    ],
+)
+def test_a_bad_manifest_is_one_line(fill: Fill, text: str, message: str) -> None:
+    place = listed(fill("a"), text)
+    with pytest.raises(DataError, match=message):
+        Manifest().load(DataRequest("a", "a", 16, place, place.parent.parent / "cache"))
+
+
+def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
+    assert "no list; give --data-root" in Manifest().check(None)[0]
+    assert "there is no file" in Manifest().check(tmp_path / "none.csv")[0]
 
 
 RUNS = {

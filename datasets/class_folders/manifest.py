@@ -1,0 +1,181 @@
+"""Images by a list: a CSV or Parquet file of paths, labels and domains."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from dabench.contract.data import DataRequest, DomainData, Labelled
+from dabench.datasets.caching.image_build import Entry
+from dabench.datasets.caching.image_cache import load_images
+from dabench.datasets.class_folders.class_folder import ImageFolder
+from dabench.datasets.class_folders.own_splits import splits_between
+from dabench.datasets.decoding.images import read_picture
+from dabench.errors import ConfigError, DataError, did_you_mean, one_line, reason_of
+
+_COLUMNS = ("path", "label", "domain")
+_SPLITS = ("", "train", "val")
+_FORM = "a table with the columns path, label, domain and, if you like, split (train or val)"
+
+
+class Row(NamedTuple):
+    """A picture of the list."""
+
+    path: str
+    label: str
+    domain: str
+    split: str
+
+
+class Manifest:
+    """Pictures by a list of your own: ``--data-root list.csv`` (or .parquet), or a folder with
+    ``manifest.csv``.
+
+    Columns: ``path`` (from the list's folder on, or absolute), ``label``, ``domain`` and, if you
+    like, ``split``: rows ``val`` of the source tell the source model's accuracy and are not trained
+    on. Classes and open-set splits are those of ``image-folder``, ``splits.yaml`` included.
+    """
+
+    domains: ClassVar[tuple[str, ...]] = ()
+    defaults: ClassVar[Mapping[str, Any]] = ImageFolder.defaults
+
+    def load(self, request: DataRequest) -> DomainData:
+        """Return the two domains.
+
+        Raises:
+            ConfigError: an unknown domain, or a useless image size.
+            DataError: no list, one of another form, missing files, rows twice, a bad image.
+            CacheError: the image cache cannot be written.
+        """
+        if request.image_size < 8:
+            raise ConfigError(f"--image-size {request.image_size}: expected at least 8 pixels")
+        place = _place(request.data_root)
+        rows = _rows(place)
+        _check_rows(place, rows)
+        named: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            named[row.domain].append(row)
+        for option, name in (("source", request.source), ("target", request.target)):
+            if name not in named:
+                near = did_you_mean(str(name), named)
+                raise ConfigError(f"--{option} '{one_line(name, 60)}': no such domain{near}")
+        source, target = named[request.source], named[request.target]
+        labels = {row.label for row in (*source, *target)}
+        classes = tuple(sorted(labels, key=lambda c: (c.lower(), c)))
+
+        def images(domain: str, part: Sequence[Row], what: str = "") -> Labelled:
+            entries = [
+                Entry(
+                    f"{domain}/{row.label}/{row.path}",
+                    place.parent / row.path,
+                    classes.index(row.label),
+                )
+                for row in part
+            ]
+            return load_images(
+                "manifest", domain + what, entries, request.image_size, request.cache_dir
+            )
+
+        held = [row for row in source if row.split == "val"]
+        trained = [row for row in source if row.split != "val"]
+        if not trained:
+            raise DataError(f"{place}: all rows of '{request.source}' are val; none to train on")
+        own, others = ({r.label for r in part} for part in (trained, target))
+        return DomainData(
+            dataset="manifest",
+            source=request.source,
+            target=request.target,
+            classes=classes,
+            image_size=request.image_size,
+            source_train=images(request.source, trained),
+            source_val=images(request.source, held, "-val") if held else None,
+            target_all=images(request.target, target),
+            splits=splits_between(
+                place.parent / "splits.yaml",
+                tuple(name for name in classes if name in own),
+                tuple(name for name in classes if name in others),
+            ),
+        )
+
+    def check(self, data_root: Path | None) -> list[str]:
+        """Return the problems of the list, one line each; every image is really decoded."""
+        try:
+            place = _place(data_root)
+            rows = _rows(place)
+            _check_rows(place, rows)
+        except DataError as error:
+            return [str(error)]
+        problems = []
+        for row in rows:
+            try:
+                read_picture(place.parent / row.path)
+            except DataError as error:
+                problems.append(str(error))
+        counts = Counter(row.domain for row in rows)
+        if len(counts) == 1:
+            (only,) = counts
+            problems.append(
+                f"optional: one domain: it serves the streams, whose shift is weather (--source "
+                f"{only} --target {only}); sf-uda, sf-osda and bb-uda need a second one"
+            )
+        return problems
+
+
+def _place(root: Path | None) -> Path:
+    if root is None:
+        raise DataError(f"manifest: no list; give --data-root list.csv: {_FORM}")
+    place = root / "manifest.csv" if root.is_dir() else root
+    if not place.is_file():
+        raise DataError(f"manifest: there is no file {place}; expected {_FORM}")
+    return place
+
+
+def _rows(place: Path) -> list[Row]:
+    """Read the list."""
+    try:
+        if place.suffix.lower() == ".parquet":
+            import pandas as pd
+
+            found = pd.read_parquet(place).fillna("").astype(str).to_dict("records")
+            names = list(found[0]) if found else []
+        else:
+            with place.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file, strict=True)
+                found, names = list(reader), list(reader.fieldnames or ())
+    except ImportError as error:
+        raise DataError(f"{place}: Parquet needs a reader: pip install pyarrow") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{place}: cannot be read ({reason_of(error)}); expected {_FORM}") from None
+    missing = [name for name in _COLUMNS if name not in names]
+    if missing:
+        raise DataError(f"{place}: no column {', '.join(missing)}; expected {_FORM}")
+    if not found:
+        raise DataError(f"{place}: no rows; expected {_FORM}")
+    return [Row(*(str(row.get(n) or "").strip() for n in (*_COLUMNS, "split"))) for row in found]
+
+
+def _check_rows(place: Path, rows: Sequence[Row]) -> None:
+    for number, row in enumerate(rows, start=2):  # the first line has the names
+        if not (row.path and row.label and row.domain):
+            raise DataError(f"{place}, line {number}: an empty path, label or domain; fill it in")
+        if row.split not in _SPLITS:
+            raise DataError(
+                f"{place}, line {number}: split '{one_line(row.split, 40)}'; expected train, val "
+                "or nothing"
+            )
+    twice = [key for key, n in Counter((r.path, r.domain) for r in rows).items() if n > 1]
+    if twice:
+        raise DataError(f"{place}: {_listed([path for path, _ in twice])} stand(s) there twice")
+    gone = [row.path for row in rows if not (place.parent / row.path).is_file()]
+    if gone:
+        raise DataError(
+            f"{place}: {_listed(gone)}: no such file from {place.parent} on; mend the paths"
+        )
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    return one_line(", ".join(paths[:5]), 400) + more
