@@ -25,7 +25,7 @@ from dabench.testing.case import answers_of
 
 #: constructor arguments that keep a test short
 SHORT: dict[str, dict[str, Any]] = {
-    "cotta": {"views": 3},
+    "cotta": {"views": 2},
     **{name: {"per_class": 2} for name in ("conda", "ucl-gv", "aerial")},
 }
 

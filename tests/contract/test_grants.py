@@ -191,6 +191,7 @@ def opened(name: str, plan: Any, protocol: Any, folder: Path, patch: pytest.Monk
         **{"device": "cpu", "threads": 1, "backbone": "small-cnn", "weights": str(weights)},
         **{"freeze": 0, "seed": 0, "dataset": "digits", "source": "a", "target": "b"},
         **{"image_size": 32, "protocol": "bb-uda", "protocol_options": {}, "batch_size": 32},
+        plugins=(),
     )
     settings = SimpleNamespace(
         **{"cache_dir": folder, "data_root": folder, "progress": False},

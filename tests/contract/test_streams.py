@@ -33,7 +33,7 @@ PAIRS = [(m, p) for m, entry in METHODS.items() for p in entry.protocols if p in
 BLIND = [(m, p) for m, p in PAIRS if registry.method(m) is not TargetSupervised]
 #: one protocol is enough for most methods: they cannot tell which one pushes the batches
 GRADUAL = [(m, p) for m, p in BLIND if p == "gradual-weather"]
-FEW = [*GRADUAL, *((m, p) for m in ("tent", "conda") for p in ("online-tta", "continual-tta"))]
+FEW = [*GRADUAL, ("tent", "online-tta"), ("conda", "continual-tta")]
 BATCH = 20
 #: what takes long, and says little of methods that are here to stay
 SLOW = ("LayerNorm", "a batch of one")
