@@ -20,7 +20,7 @@ KINDS = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``new``."""
-    parser.add_argument("what", choices=("method",))
+    parser.add_argument("what", choices=("method",), help="what to write")
     parser.add_argument("name", metavar="NAME", help="such as my-idea: my_idea.py with MyIdea")
     parser.add_argument("--kind", choices=tuple(KINDS), required=True, help="what it may touch")
     parser.add_argument("--out", default=".", metavar="DIR", help="default: this folder")
