@@ -45,5 +45,5 @@ def test_it_runs(notebook: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(pictures) == 5
     tables = [out.data["text/plain"] for out in outputs if "text/html" in out.get("data", {})]
     assert len(tables) >= 7
-    assert any("usd − shot" in text and "win" in text for text in tables)
+    assert any("usd+bn − shot+bn" in text and "win" in text for text in tables)
     assert not any("Empty DataFrame" in text for text in tables)
