@@ -56,7 +56,7 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     saved.check_free(out)
     pile = read_folder(Path(args.images), size, hashed=offline_method, strict=args.strict)
     say(f"{len(pile.names)} images of {size} px; {len(pile.unreadable)} could not be read")
-    network, _ = model.wrap(len(classes) if classes else None, _example(pile.images))
+    network, _ = model.wrap(len(classes) if classes else None, (size, size))
     usual: dict[str, Any] = {"batch_size": numbered.get("batch-size", 64), "flip": not args.no_flip}
     usual |= {"seed": numbered.get("seed", 0)}
     if offline_method:
@@ -87,12 +87,6 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     if adapted.network is not None:
         say(f"wrote {out / saved.WEIGHTS}; dabench.load_model('{out}') reads it")
     return 0
-
-
-def _example(images: Any) -> Any:
-    from dabench.contract.access import to_float
-
-    return to_float(images[:2])
 
 
 def _classes(text: str | None) -> list[str] | None:

@@ -99,12 +99,12 @@ class LiveModel(nn.Module):
         k = None if self._classes is None else len(self._classes)
         shown = None if example is None else example[:2]
         network = wrap_classifier(self._given[0], k, example=shown, **self._wrapping)
-        self._k = int(network.classifier(torch.zeros(1, _width(network))).shape[1])
+        self._k = int(network.classifier.weight.shape[0])
         names = self._classes or tuple(str(i) for i in range(self._k))
         network.cost = GrantedCost(self.cost)
         task = Task("classification", names, image_size, flip=self._flip)
         method = self._method_class(**self._options)
-        missing = sorted(method.extras & _GRANTED - self._extras.keys())
+        missing = sorted(method.extras & _BEYOND_A_MODEL - self._extras.keys())
         if missing:
             raise AccessError(
                 f"{type(method).__name__} needs {', '.join(missing)}, which a model alone has not; "
@@ -141,12 +141,7 @@ class LiveModel(nn.Module):
 
 
 #: extras that need more than a model
-_GRANTED = frozenset({"fisher-images", "source-parts"})
-
-
-def _width(network: Any) -> int:
-    found: int = network.classifier.weight.shape[1]
-    return found
+_BEYOND_A_MODEL = frozenset({"fisher-images", "source-parts"})
 
 
 def _check_images(images: Tensor) -> None:

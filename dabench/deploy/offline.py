@@ -139,7 +139,7 @@ def adapt(
     protocol = registry.protocol("sf-osda" if open_set else "sf-uda")()
     cost = Cost()
     built = cls(**validate_options(cls, options, "method"))
-    before = _answers(network.to(device), target, device)
+    before = _answers(network, target, device)
     grant = protocol.make_grant(plan, network, run, run.recorder, cost)
     with seeded(seed_of(seed, "adaptation")):  # as a protocol does it, and no earlier
         built.begin(grant)
@@ -176,7 +176,7 @@ def _along(
 
 @torch.no_grad()
 def _answers(network: Any, target: Unlabelled, device: str) -> Predictions:
-    network.eval()
+    network.to(device).eval()
     return _summary(torch.cat([network(b.images.to(device)).cpu() for b in target.survey()]))
 
 

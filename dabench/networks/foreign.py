@@ -72,7 +72,8 @@ def wrap_classifier(
     )
     network.classifier, network.pretrained = classifier, True
     network.head_name = name
-    network.eval()
+    # mean and std have to lie where the model does
+    network.to(next((p.device for p in whole.parameters()), torch.device("cpu"))).eval()
     if example is not None:
         _compare(network, whole, example, name)
     return network
@@ -119,9 +120,7 @@ def _head_name(model: nn.Module, num_classes: int | None, head: str | None) -> s
 
 @torch.no_grad()
 def _compare(network: ClassifierNetwork, whole: nn.Module, images: Tensor, name: str) -> None:
-    device = next((p.device for p in whole.parameters()), torch.device("cpu"))
-    network.to(device)
-    images = images.to(device)
+    images = images.to(network.mean.device)
     expected = whole((images - network.mean) / network.std)
     if not isinstance(expected, Tensor) or tuple(expected.shape) != (
         len(images),

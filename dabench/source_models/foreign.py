@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dabench.config.spec import RunSpec
-from dabench.contract.access import to_float
 from dabench.contract.network import Network
 from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reason_of
 from dabench.networks.foreign import wrap_classifier
@@ -63,14 +61,20 @@ class ForeignModel:
         std = _three("--source-std", self.std, usual[1])
         return model, (mean, std), f"{code} {mean} {std} {self.head}"
 
-    def wrap(self, classes: int | None, example: Tensor) -> tuple[Network, str]:
+    def wrap(self, classes: int | None, shape: tuple[int, int]) -> tuple[Network, str]:
         """Return the model with trunk and classifier told apart, and what stands for its code.
+
+        Args:
+            classes: K; None = as many as the model has.
+            shape: height and width of the images. It is tried on noise: a model's own code sees no
+                picture before a method does.
 
         Raises:
             ConfigError: a model without a fitting classifier, or one that does not take the images.
             CacheError: as :meth:`build`.
         """
         model, (mean, std), code = self.build(classes)
+        example = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0))
         try:
             network = wrap_classifier(
                 model, classes, head=self.head, mean=mean, std=std, example=example
@@ -79,7 +83,7 @@ class ForeignModel:
             raise ConfigError(f"--source-model {self.named}: {error}") from error
         except Exception as error:
             raise ConfigError(
-                f"--source-model {self.named} does not take images of {example.shape[2]} px "
+                f"--source-model {self.named} does not take images of {shape[0]} px "
                 f"({type(error).__name__}: {reason_of(error)}); give another --image-size"
             ) from error
         return network, code
@@ -90,7 +94,7 @@ def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
 
     Args:
         spec: of the run; its ``source_model`` is given.
-        plan: says the classes, and has a few target images to try the model on.
+        plan: says the classes and the images' size.
 
     Raises:
         ConfigError, CacheError: as :class:`ForeignModel`.
@@ -106,8 +110,7 @@ def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
         *(spec.source_mean, spec.source_std),
         next((plugin for plugin in spec.plugins if plugin.kind == "model"), None),
     )
-    example = to_float(np.asarray(_first_images(plan)))
-    network, code = given.wrap(task.num_classes, example)
+    network, code = given.wrap(task.num_classes, task.shape)
     network.freeze_trunk(spec.freeze)
     return SourceModel(network, state_hash(network, code), None, 0.0)
 
@@ -181,14 +184,6 @@ def _three(option: str, text: str | None, usual: tuple[float, ...]) -> tuple[flo
             "images: 0.485,0.456,0.406"
         )
     return found
-
-
-def _first_images(plan: Any) -> Any:
-    """Return two target images, (2, H, W, 3) uint8."""
-    if hasattr(plan, "images"):
-        return plan.images[np.arange(2)]
-    shown = plan.parts["adapt"].__getitems__([0, 1]).images
-    return (shown.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
 
 
 def checkpoint_digest(path: str) -> str:
