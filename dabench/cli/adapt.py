@@ -33,7 +33,7 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     from dabench.config.spec import usual_init
     from dabench.contract.method import OfflineMethod
     from dabench.deploy import offline, saved
-    from dabench.deploy.pictures import read_folder
+    from dabench.deploy.pictures import read_pictures
     from dabench.deploy.report import warnings_of, write_report
     from dabench.source_models.foreign import ForeignModel
 
@@ -54,7 +54,7 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     offline_method = issubclass(cls, OfflineMethod)
     out = Path(args.out)
     saved.check_free(out)
-    pile = read_folder(Path(args.images), size, hashed=offline_method, strict=args.strict)
+    pile = read_pictures(Path(args.images), size, hashed=offline_method, strict=args.strict)
     say(f"{len(pile.names)} images of {size} px; {len(pile.unreadable)} could not be read")
     network, _ = model.wrap(len(classes) if classes else None, (size, size))
     usual: dict[str, Any] = {"batch_size": numbered.get("batch-size", 64), "flip": not args.no_flip}

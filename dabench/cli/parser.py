@@ -114,7 +114,9 @@ def _add_adapt_options(adapt: Parser) -> None:
     for name in ("source-model", "source-checkpoint", "source-head", "source-mean", "source-std"):
         needed = name == "source-model"
         adapt.add_argument(f"--{name}", required=needed, help=OPTIONS[name][2])
-    adapt.add_argument("--images", required=True, metavar="DIR", help="pictures, at any depth")
+    adapt.add_argument(
+        "--images", required=True, metavar="DIR", help="pictures, at any depth; or a list of them"
+    )
     adapt.add_argument("--out", required=True, metavar="DIR", help="a folder that is not there yet")
     adapt.add_argument("--classes", metavar="A,B", help="or a file, a name a line; default numbers")
     adapt.add_argument("--open-set", action="store_true", help="some may be of none of the classes")

@@ -1,15 +1,17 @@
-"""A folder of pictures without labels: every file that is one, at any depth."""
+"""Pictures without labels: those of a folder, at any depth, or those of a list."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dabench.datasets.decoding.images import decode
+from dabench.datasets.decoding.lists import read_table
 from dabench.datasets.decoding.picture_files import is_picture
 from dabench.errors import DataError, one_line
 
@@ -29,33 +31,29 @@ class Pile:
     unreadable: dict[str, str]
 
 
-def read_folder(folder: Path, size: int, *, hashed: bool, strict: bool = False) -> Pile:
-    """Decode the pictures under a folder.
+def read_pictures(place: Path, size: int, *, hashed: bool, strict: bool = False) -> Pile:
+    """Decode the pictures under a folder, or those that a list names.
 
     Args:
-        folder: of the pictures.
+        place: a folder; or a CSV or Parquet file with a column ``path``, which counts from the
+            file's folder on.
         size: side in pixels to which they are brought; the aspect ratio is not kept.
-        hashed: in the order of their hashed names, as data sets have them; else by name, which is
-            the order of a stream.
+        hashed: in the order of their hashed names, as data sets have them; else by name, or as the
+            list has them, which is the order of a stream.
         strict: refuse a file that cannot be decoded.
 
     Raises:
-        DataError: no folder, fewer than two pictures, or (``strict``) a bad one.
+        DataError: no folder or list, fewer than two pictures, a file that is listed twice or is not
+            there, or (``strict``) a bad one.
     """
-    if not folder.is_dir():
-        raise DataError(f"--images {one_line(folder, 300)}: no such folder")
-    found = sorted(
-        path
-        for parent, _, names in os.walk(folder)
-        for path in (Path(parent, name) for name in names)
-        if not path.name.startswith(".") and is_picture(path)
-    )
+    folder = place if place.is_dir() else place.parent
+    found = _under(place) if place.is_dir() else _listed(place)
     if hashed:
         found.sort(key=lambda path: hashlib.sha256(os.fsencode(_entry(folder, path))).digest())
     names, pictures = [], []
     unreadable: dict[str, str] = {}
     for path in found:
-        name = path.relative_to(folder).as_posix()
+        name = _name(folder, path)
         try:
             picture, _ = decode(path, size, "NAME")
         except DataError as error:
@@ -68,12 +66,40 @@ def read_folder(folder: Path, size: int, *, hashed: bool, strict: bool = False) 
         pictures.append(picture)
     if len(pictures) < 2:
         raise DataError(
-            f"--images {folder}: {len(pictures)} picture(s) can be read"
+            f"--images {place}: {len(pictures)} picture(s) can be read"
             f"{f' and {len(unreadable)} cannot' if unreadable else ''}; expected two or more"
         )
     return Pile(tuple(names), np.stack(pictures), unreadable)
 
 
+def _under(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for parent, _, names in os.walk(folder)
+        for path in (Path(parent, name) for name in names)
+        if not path.name.startswith(".") and is_picture(path)
+    )
+
+
+def _listed(place: Path) -> list[Path]:
+    if not place.is_file():
+        raise DataError(f"--images {one_line(place, 300)}: no such folder or list")
+    rows = read_table(place, ("path",), "a list (.csv, .parquet) with a column path, or a folder")
+    found = [place.parent / row["path"] for row in rows]
+    for path, n in Counter(found).items():
+        if n > 1 or not path.is_file():
+            wrong = "it stands there twice" if n > 1 else "there is no such file"
+            name = one_line(_name(place.parent, path), 300)
+            raise DataError(f"--images {place}: '{name}': {wrong}; mend the list")
+    return found
+
+
+def _name(folder: Path, path: Path) -> str:
+    """Return a picture's path from the folder on; as it is where it lies elsewhere."""
+    inside = path.is_relative_to(folder)
+    return (path.relative_to(folder) if inside else path).as_posix()
+
+
 def _entry(folder: Path, path: Path) -> str:
     """Return the name under which a data set would know a picture of a domain's folder."""
-    return f"{folder.name}/{path.relative_to(folder).as_posix()}"
+    return f"{folder.name}/{_name(folder, path)}"

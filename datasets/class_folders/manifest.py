@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from dabench.datasets.caching.image_cache import load_images
 from dabench.datasets.class_folders.class_folder import ImageFolder
 from dabench.datasets.class_folders.own_splits import splits_between
 from dabench.datasets.decoding.images import read_picture
-from dabench.errors import ConfigError, DataError, did_you_mean, one_line, reason_of
+from dabench.datasets.decoding.lists import read_table
+from dabench.errors import ConfigError, DataError, did_you_mean, one_line
 
 _COLUMNS = ("path", "label", "domain")
 _SPLITS = ("", "train", "val")
@@ -135,26 +135,8 @@ def _place(root: Path | None) -> Path:
 
 def _rows(place: Path) -> list[Row]:
     """Read the list."""
-    try:
-        if place.suffix.lower() == ".parquet":
-            import pandas as pd
-
-            found = pd.read_parquet(place).fillna("").astype(str).to_dict("records")
-            names = list(found[0]) if found else []
-        else:
-            with place.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, strict=True)
-                found, names = list(reader), list(reader.fieldnames or ())
-    except ImportError as error:
-        raise DataError(f"{place}: Parquet needs a reader: pip install pyarrow") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{place}: cannot be read ({reason_of(error)}); expected {_FORM}") from None
-    missing = [name for name in _COLUMNS if name not in names]
-    if missing:
-        raise DataError(f"{place}: no column {', '.join(missing)}; expected {_FORM}")
-    if not found:
-        raise DataError(f"{place}: no rows; expected {_FORM}")
-    return [Row(*(str(row.get(n) or "").strip() for n in (*_COLUMNS, "split"))) for row in found]
+    found = read_table(place, _COLUMNS, _FORM)
+    return [Row(*(row.get(name, "") for name in (*_COLUMNS, "split"))) for row in found]
 
 
 def _check_rows(place: Path, rows: Sequence[Row]) -> None:

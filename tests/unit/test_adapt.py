@@ -16,7 +16,7 @@ from PIL import Image
 import dabench
 from dabench.cli.main import main
 from dabench.deploy.offline import Adapted
-from dabench.deploy.pictures import read_folder
+from dabench.deploy.pictures import read_pictures
 from dabench.deploy.report import warnings_of
 from dabench.errors import CacheError
 from dabench.metrics.predictions import Predictions
@@ -96,7 +96,7 @@ def test_what_is_written_and_read_back(place: Place) -> None:
     assert card["classes"] == ["ant", "bee", "cat"]
     assert card["method"] == "shot"
     loaded = dabench.load_model(place.root / "out")
-    pile = read_folder(place.root / "pile", 32, hashed=False)
+    pile = read_pictures(place.root / "pile", 32, hashed=False)
     images = torch.from_numpy(pile.images).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         p, before = loaded(images).softmax(1), place.model.eval()(images).softmax(1)
@@ -146,7 +146,7 @@ def test_an_open_set_has_unknown_images_and_an_output_more(place: Place) -> None
     assert all(row["unknown_score"] for row in rows)
     assert {row["class"] for row in rows} <= {"0", "1", "2", "unknown"}
     loaded = dabench.load_model(place.root / "out")
-    pile = read_folder(place.root / "pile", 32, hashed=False)
+    pile = read_pictures(place.root / "pile", 32, hashed=False)
     with torch.no_grad():
         p = loaded(torch.from_numpy(pile.images).permute(0, 3, 1, 2).float() / 255).softmax(1)
     assert p.shape == (24, 4)
@@ -159,11 +159,42 @@ def test_a_stream_goes_by_the_files_names(place: Place) -> None:
     assert {path.name for path in (place.root / "out").iterdir()} == {
         *("predictions.csv", "report.html"),
     }
-    pile = read_folder(place.root / "pile", 32, hashed=False)
+    pile = read_pictures(place.root / "pile", 32, hashed=False)
     images = torch.from_numpy(pile.images).permute(0, 3, 1, 2).float() / 255
     live = dabench.online(place.model, "tent", lr=0.01, batch_size=8)
     expected = torch.cat([live(part) for part in images.split(8)]).argmax(1)
     assert [row["class"] for row in place.rows()] == [str(int(i)) for i in expected]
+
+
+def test_a_stream_goes_by_a_list(place: Place) -> None:
+    order = [f"{name}/{i}.png" for i in (3, 1) for name in ("cat", "ant", "bee")]
+    listed = place.root / "list.csv"
+    listed.write_text("\n".join(["path,shot", *(f"pile/{name},x" for name in order)]))
+    assert main(place.words("--images", listed, "--batch-size", "4", method="tent")) == 0
+    pile = read_pictures(listed, 32, hashed=False)
+    assert pile.names == tuple(f"pile/{name}" for name in order)
+    images = torch.from_numpy(pile.images).permute(0, 3, 1, 2).float() / 255
+    live = dabench.online(place.model, "tent", batch_size=4)
+    parts = images.split(3)  # six images in two even batches
+    top = torch.cat([live(part) for part in parts]).softmax(1).amax(1).tolist()
+    found = {row["file"]: float(row["confidence"]) for row in place.rows()}
+    assert [found[name] for name in pile.names] == pytest.approx(top, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file\na.png\n", "no column path"),
+        ("path\n", "no rows"),
+        ("path\npile/ant/0.png\npile/ant/9.png\n", "'pile/ant/9.png': there is no such file"),
+        ("path\npile/ant/0.png\npile/ant/0.png\n", "'pile/ant/0.png': it stands there twice"),
+    ],
+)
+def test_a_bad_list(place: Place, text: str, message: str) -> None:
+    (place.root / "list.csv").write_text(text)
+    assert main(place.words("--images", place.root / "list.csv")) == 2
+    (line,) = place.capsys.readouterr().err.splitlines()
+    assert message in line
 
 
 def test_the_report_says_what_changed(place: Place) -> None:

@@ -1,0 +1,42 @@
+"""Lists of pictures: tables in CSV and Parquet files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from dabench.errors import DataError, reason_of
+
+
+def read_table(place: Path, columns: Sequence[str], form: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV or Parquet file, every cell a stripped text.
+
+    Args:
+        place: the file.
+        columns: those that must be there.
+        form: what was expected, in words, for the errors.
+
+    Raises:
+        DataError: it cannot be read, misses a column, or has no rows.
+    """
+    try:
+        if place.suffix.lower() == ".parquet":
+            import pandas as pd
+
+            found = pd.read_parquet(place).fillna("").astype(str).to_dict("records")
+            names = list(found[0]) if found else []
+        else:
+            with place.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file, strict=True)
+                found, names = list(reader), list(reader.fieldnames or ())
+    except ImportError as error:
+        raise DataError(f"{place}: Parquet needs a reader: pip install pyarrow") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{place}: cannot be read ({reason_of(error)}); expected {form}") from None
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise DataError(f"{place}: no column {', '.join(missing)}; expected {form}")
+    if not found:
+        raise DataError(f"{place}: no rows; expected {form}")
+    return [{str(k): str(v or "").strip() for k, v in row.items()} for row in found]
