@@ -21,7 +21,7 @@ from dabench.protocols.dense.outcome import Timing
 from dabench.protocols.dense.runner import DenseStreamLog, DenseStreamRunner
 from dabench.protocols.dense.schedules import Schedule
 from dabench.protocols.streams.runner import check_init
-from dabench.protocols.streams.shifts import condition_of, parse_shifts
+from dabench.protocols.streams.shifts import CLEAR, condition_of, parse_shifts
 
 CONDITIONS = "fog:3,rain:3,low-light:3"
 
@@ -32,6 +32,9 @@ class OnlineSegmentation:
     A seed draws where the order begins (it goes on at the first frame after the last) and the
     weather of every frame. Predictions before and after the update are both scored; one of them
     ranks.
+
+    With several target domains (``--target fog,night``, where a data set has them) each of them is
+    a condition, and ``conditions`` has to be ``clear``.
 
     Args:
         conditions: ``kind:severity`` with commas between; ``fog+rain:3`` mixes kinds frame by
@@ -86,14 +89,17 @@ class OnlineSegmentation:
             ConfigError: a condition without a frame.
         """
         frames = data.target_all if self.frames == "target" else data.source_val
-        rows = self.frame_order(len(frames.images), seed)
-        found = tuple(schedules.segments(self.schedule, self.conditions, self.rounds, rows))
+        if self.frames == "target" and data.target_parts:
+            found = tuple(self._domains(data, seed))
+        else:
+            rows = self.frame_order(len(frames.images), seed)
+            found = tuple(schedules.segments(self.schedule, self.conditions, self.rounds, rows))
         for segment, part in found:
             if not len(part):
                 raise ConfigError(
                     f"condition '{segment.name}' has no frame: {data.dataset}/{data.target} has "
-                    f"{len(rows)}; use --protocol.schedule constant, a lower severity, or more "
-                    "frames"
+                    f"{len(frames.images)}; use --protocol.schedule constant, a lower severity, or "
+                    "more frames"
                 )
         return DensePlan(
             task=Task(self.kind, data.classes, data.image_size, False, data.flip, width=data.width),
@@ -103,6 +109,26 @@ class OnlineSegmentation:
             stream=Stream(found, 1, seed, f"{RENDERING}, drawn by the seed"),
             subsets=data.subsets,
         )
+
+    def _domains(self, data: DenseData, seed: int) -> list[tuple[Segment, IntArray]]:
+        """Return a segment a target domain, in every round of a cycle.
+
+        Raises:
+            ConfigError: weather over them.
+        """
+        if [condition.domain for condition in self.conditions] != [CLEAR]:
+            raise ConfigError(
+                f"--target {data.target}: several domains are conditions themselves; give "
+                "--protocol.conditions clear, or one target"
+            )
+        found, begin = [], 0
+        for name, count in data.target_parts:
+            found.append((Segment(name, CLEAR), begin + self.frame_order(count, seed)))
+            begin += count
+        if self.rounds == 1:
+            return found
+        turns = range(1, self.rounds + 1)
+        return [(Segment(f"{s.name}@{turn}", CLEAR), rows) for turn in turns for s, rows in found]
 
     def frame_order(self, frames: int, seed: int) -> IntArray:
         """Return the frames' positions from where the seed's stream begins."""

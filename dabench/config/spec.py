@@ -225,9 +225,12 @@ def _fill(
         values[name] = given.get(flag, defaults.get(name))
         if name in ("source", "target") and values[name]:  # bytes that are no UTF-8, from argv
             values[name] = str(values[name]).encode(errors="backslashreplace").decode()
-        if name in ("source", "target") and domains and values[name] not in domains:
-            near = did_you_mean(values[name], domains)
-            raise ConfigError(f"--{name} '{values[name]}': {dataset} has no such domain{near}")
+        if name in ("source", "target") and domains:
+            several = kind == "segmentation" and name == "target"  # in turn: fog,night
+            for domain in values[name].split(",") if several else (values[name],):
+                if domain.strip() not in domains:
+                    near = did_you_mean(domain, domains)
+                    raise ConfigError(f"--{name} '{domain}': {dataset} has no such domain{near}")
     return values
 
 

@@ -110,7 +110,9 @@ class DenseData:
     ``source_val`` are clear source frames that training never sees: the source model's mIoU, and
     what hyper-parameters are chosen on. ``target_all`` is what streams are made of. ``subsets``
     names further sets of classes that the field reports the mean IoU over (13 of SYNTHIA's 16).
-    All frames are ``image_size`` pixels high and ``width`` wide.
+    ``target_parts`` says which frames of ``target_all`` are of which domain where there are several
+    targets, in order: (name, how many). All frames are ``image_size`` pixels high and ``width``
+    wide.
     """
 
     dataset: str
@@ -124,6 +126,7 @@ class DenseData:
     target_all: Frames
     subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     flip: bool = True
+    target_parts: tuple[tuple[str, int], ...] = ()
     kind: ClassVar[Kind] = "segmentation"
 
     @property
@@ -132,7 +135,8 @@ class DenseData:
         names = (self.dataset, self.source, self.target, *self.classes)
         sizes = (str(self.image_size), str(self.width))
         content = (self.source_train.digest, self.source_val.digest, self.target_all.digest)
-        return hashlib.sha256("|".join((*names, *sizes, *content)).encode()).hexdigest()
+        parts = [f"{name}={count}" for name, count in self.target_parts]
+        return hashlib.sha256("|".join((*names, *sizes, *content, *parts)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,11 @@ DATASETS: dict[str, DataEntry] = {
         "dabench.datasets.class_folders.class_folder:ImageFolder",
         "any domain/class/*.jpg tree of your own",
     ),
+    "frame-folder": DataEntry(
+        "dabench.datasets.frame_folders.own_frames:OwnFrames",
+        "frames and masks of your own, segmentation; classes.yaml names the classes",
+        kind="segmentation",
+    ),
     "manifest": DataEntry(
         "dabench.datasets.class_folders.manifest:Manifest",
         "images by a list of your own: a CSV or Parquet file with path, label, domain",

@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dabench.contract.data import ClassSplit
 from dabench.datasets.class_folders.splits import comparable_name
-from dabench.errors import DataError, did_you_mean, one_line, reason_of, shown
+from dabench.datasets.decoding.lists import read_yaml
+from dabench.errors import DataError, did_you_mean, one_line, shown
 
 _MOST_BYTES = 1_000_000
 
@@ -27,13 +26,7 @@ def own_splits(path: Path, classes: Collection[str]) -> Mapping[str, ClassSplit]
     """
     if not path.exists():
         return {}
-    try:
-        text = path.read_bytes()
-        if len(text) > _MOST_BYTES:
-            raise ValueError(f"it has more than {_MOST_BYTES // 1000} kB")
-        found: Any = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
+    found = read_yaml(path)
     form = f"{path}: expected lines like 'mine: {{known: [a, b], unknown: [c]}}'"
     if not isinstance(found, dict) or not found:
         raise DataError(f"{form}, found {shown(found)}")

@@ -1,12 +1,32 @@
-"""Lists of pictures: tables in CSV and Parquet files."""
+"""Small files that users write beside their pictures: tables and YAML."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from dabench.errors import DataError, reason_of
+
+_MOST_BYTES = 1_000_000
+
+
+def read_yaml(place: Path) -> Any:
+    """Return what a YAML file holds.
+
+    Raises:
+        DataError: it cannot be read, or is far too large.
+    """
+    try:
+        text = place.read_bytes()
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES // 1000} kB")
+        return yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{place}: cannot be read ({reason_of(error)})") from None
 
 
 def read_table(place: Path, columns: Sequence[str], form: str) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,17 +61,14 @@ def decode_mask(
     numbers: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     if ids.storage == "rgb16":
         numbers, turned = _first_of_16_bit(data, path, ids), False
+    elif ids.storage == "colours":
+        numbers, turned = _by_colour(data, path, ids)
     else:
         numbers, turned = _one_channel(data, path, ids)
     found = np.flatnonzero(np.bincount(numbers.ravel(), minlength=256))
     outside = [int(value) for value in found if int(value) not in ids.names]
     if outside:
-        more = f" and {len(outside) - 6} more" if len(outside) > 6 else ""
-        values = ", ".join(map(str, outside[:6]))
-        raise DataError(
-            f"mask {path} holds label values outside the map: {values}{more}; expected "
-            f"{ids.layout}; replace the file, and look for more with `dabench data check {dataset}`"
-        )
+        raise DataError(f"{_outside(path, outside, ids)} `dabench data check {dataset}`")
     height, width = shape
     small = Image.fromarray(table[numbers]).resize((width, height), Image.Resampling.NEAREST)
     size = (numbers.shape[0], numbers.shape[1])
@@ -96,6 +94,37 @@ def _one_channel(data: bytes, path: Path, ids: MaskIds) -> tuple[npt.NDArray[np.
         raise DataError(
             f"cannot decode mask {path}; expected {ids.layout}; replace the file"
         ) from error
+
+
+def _outside(path: Path, values: Sequence[object], ids: MaskIds) -> str:
+    more = f" and {len(values) - 6} more" if len(values) > 6 else ""
+    return (
+        f"mask {path} holds label values outside the map: {', '.join(map(str, values[:6]))}{more}; "
+        f"expected {ids.layout}; replace the file, and look for more with"
+    )
+
+
+def _by_colour(data: bytes, path: Path, ids: MaskIds) -> tuple[npt.NDArray[np.uint8], bool]:
+    """Return the numbers of a mask of colours, upright, and whether it was turned."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            whole, turned = upright(image)
+            pixels = np.asarray(whole.convert("RGB"), dtype=np.uint32)
+    except Exception as error:  # as above
+        raise DataError(
+            f"cannot decode mask {path}; expected {ids.layout}; replace the file"
+        ) from error
+    found = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    colours = np.array(sorted(ids.colours), dtype=np.uint32)
+    place = np.searchsorted(colours, found).clip(max=len(colours) - 1)
+    strange = np.unique(found[colours[place] != found])
+    if len(strange):
+        named = [f"#{value:06x}" for value in strange.tolist()]
+        raise DataError(f"{_outside(path, named, ids)} `dabench data check frame-folder`")
+    numbers = np.array([ids.colours[int(value)] for value in colours], dtype=np.uint8)
+    return numbers[place], turned
 
 
 def _first_of_16_bit(data: bytes, path: Path, ids: MaskIds) -> npt.NDArray[np.uint16]:

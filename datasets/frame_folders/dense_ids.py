@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -29,13 +29,15 @@ class MaskIds:
     Attributes:
         layout: what a mask file must be, for messages.
         names: number -> class name, or None where a pixel has no class.
-        storage: one 8-bit channel (grey), the same or a palette's places (indexed), or the first
-            channel of 16-bit RGB (rgb16).
+        storage: one 8-bit channel (grey), the same or a palette's places (indexed), the first
+            channel of 16-bit RGB (rgb16), or a colour a class (colours).
+        colours: 0xRRGGBB -> number, where ``storage`` says so.
     """
 
     layout: str
     names: Mapping[int, str | None]
-    storage: Literal["grey", "indexed", "rgb16"] = "grey"
+    storage: Literal["grey", "indexed", "rgb16", "colours"] = "grey"
+    colours: Mapping[int, int] = field(default_factory=dict)
 
     def table(self, classes: tuple[str, ...]) -> npt.NDArray[np.uint8]:
         """Return (256,) uint8, number -> index into ``classes``; a class not there is ignored."""

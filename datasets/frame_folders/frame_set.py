@@ -13,7 +13,8 @@ from dabench.datasets.caching.frame_build import FrameBuild
 from dabench.datasets.caching.frame_cache import load_frames
 from dabench.datasets.caching.image_build import QUIET
 from dabench.datasets.frame_folders.frame_domain import Domain
-from dabench.datasets.frame_folders.frame_files import ROLES, Pair, Role, frame_pairs, left_out
+from dabench.datasets.frame_folders.frame_files import Pair, Role, frame_pairs, left_out
+from dabench.datasets.frame_folders.joined import join_frames
 from dabench.errors import ConfigError, DataError, did_you_mean, one_line
 
 
@@ -24,16 +25,16 @@ class FrameFolder:
     are brought to image_size x width; width = image_size * ``aspect``, rounded to a multiple of 8.
     """
 
-    name: ClassVar[str]
-    classes: ClassVar[tuple[str, ...]]
-    places: ClassVar[tuple[Domain, ...]]
-    aspect: ClassVar[float]
+    name: str
+    classes: tuple[str, ...]
+    places: tuple[Domain, ...]
+    aspect: float
     subsets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     domains: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def load(self, request: DataRequest) -> DenseData:
-        """Return the frames of the two domains.
+        """Return the frames of the source and of the target, or of several targets in turn.
 
         Raises:
             ConfigError: an unknown domain, one that cannot play its role, a useless image size.
@@ -43,28 +44,32 @@ class FrameFolder:
         shape = self._shape(request.image_size)
         root = self._root(request.data_root)
         source = self._domain(request.source, "source_train")
-        target = self._domain(request.target, "target_all")
-        plan: dict[Role, Domain] = dict(zip(ROLES, (source, source, target), strict=True))
+        targets = [self._domain(name, "target_all") for name in target_names(request.target)]
+        plan: list[tuple[Role, Domain]] = [("source_train", source), ("source_val", source)]
+        plan += [("target_all", target) for target in targets]
         # every folder is read before the first image is decoded, which may take long
-        found = {role: domain.frames(root, role) for role, domain in plan.items()}
-        ready = {
-            role: load_frames(
-                FrameBuild(self.name, f"{plan[role].name}-{role}", frames, self.classes, shape),
+        found = [(role, domain, domain.frames(root, role)) for role, domain in plan]
+        train, val, *streams = (
+            load_frames(
+                FrameBuild(self.name, f"{domain.name}-{role}", frames, self.classes, shape),
                 request.cache_dir,
             )
-            for role, frames in found.items()
-        }
+            for role, domain, frames in found
+        )
+        counts = [len(part.images) for part in streams]
+        parts = tuple(zip((target.name for target in targets), counts, strict=True))
         return DenseData(
             dataset=self.name,
             source=source.name,
-            target=target.name,
+            target=",".join(target.name for target in targets),
             classes=self.classes,
             image_size=shape[0],
             width=shape[1],
-            source_train=ready["source_train"],
-            source_val=ready["source_val"],
-            target_all=ready["target_all"],
+            source_train=train,
+            source_val=val,
+            target_all=join_frames(streams),
             subsets=self.subsets,
+            target_parts=parts if len(parts) > 1 else (),
         )
 
     def check(self, data_root: Path | None) -> list[str]:
@@ -154,6 +159,18 @@ class FrameFolder:
             able = ", ".join(domain.name for domain in self.places if domain.has_role(role))
             raise ConfigError(f"{self.name}: '{name}' cannot be the {side}; --{side} is {able}")
         return found
+
+
+def target_names(text: str) -> list[str]:
+    """Return the targets that ``--target a,b`` names.
+
+    Raises:
+        ConfigError: one of them twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--target {one_line(text, 100)}: name every domain once")
+    return names
 
 
 def _is_there(domain: Domain, root: Path) -> bool:
