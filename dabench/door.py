@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from dabench.config.options import check_options
 from dabench.config.settings import read_settings
 from dabench.config.spec import resolve
+from dabench.deploy.array_folder import write_domains
 from dabench.engine.run import execute
+from dabench.errors import ConfigError
 from dabench.registry.plugins import reference_of
 from dabench.store.records import Record, score_map
 
@@ -39,6 +41,8 @@ def run(
     *,
     protocol: str | type[Any] | None = None,
     dataset: str | type[Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
     seed: int = 0,
     method_options: Mapping[str, Any] | None = None,
     protocol_options: Mapping[str, Any] | None = None,
@@ -51,6 +55,12 @@ def run(
         method: a name, ``file.py:Class``, ``package.module:Class``, or a class.
         protocol: likewise; None = the method's first.
         dataset: likewise; None = the protocol's own.
+        data: in place of ``dataset``: name of a domain -> (images, labels), or a map-style dataset
+            of (image, label) such as torchvision's. Images are (N, H, W, 3) uint8, (N, 3, H, W)
+            floats in [0, 1], PIL images; labels are integers or names. They are written into the
+            cache once; the run's id depends on what they hold. With two domains the first is the
+            source, unless ``source`` and ``target`` say otherwise.
+        classes: names of the classes in ``data``; None = the dataset's, or those that occur.
         seed: of adaptation and source training.
         method_options: the method's hyper-parameters.
         protocol_options: options of the protocol.
@@ -61,6 +71,10 @@ def run(
     Raises:
         DabenchError: a name, an option, data or a training that is wrong; the message says what.
     """
+    if data is not None:
+        dataset, options = "arrays", _stored(data, classes, dataset, options)
+    elif classes is not None:
+        raise ConfigError("classes= names those of data=, which is not given")
     chosen = {"method": method, "protocol": protocol, "dataset": dataset}
     given: dict[str, Any] = {name.replace("_", "-"): value for name, value in options.items()}
     given |= {k: reference_of(v) for k, v in chosen.items() if v is not None}
@@ -71,3 +85,20 @@ def run(
     check_options(given)
     found = execute(resolve(given)[0], read_settings(given))
     return Result(found.run_id, score_map(found.record), found.record, found.path, found.existed)
+
+
+def _stored(
+    data: Mapping[str, Any],
+    classes: Sequence[str] | None,
+    dataset: Any,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write a program's own data into the cache; return the options with what follows from them."""
+    if dataset is not None or "data_root" in options:
+        raise ConfigError("data= is a data set of its own; leave dataset= and data_root= away")
+    cache = {"cache-dir": str(options["cache_dir"])} if "cache_dir" in options else {}
+    settings = read_settings(cache)
+    folder, size = write_domains(data, classes, options.get("image_size"), settings.cache_dir)
+    names = list(data)
+    usual = {"source": names[0], "target": names[-1], "image_size": size}
+    return usual | dict(options) | {"data_root": folder}

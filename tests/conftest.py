@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -33,6 +34,9 @@ SHORT: dict[str, dict[str, Any]] = {
 def pytest_configure(config: pytest.Config) -> None:
     """Two busy thread pools on two cores make small operations very slow."""
     torch.set_num_threads(1)
+    # a shell without job control starts background jobs, and so all their tests, deaf to Ctrl-C
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

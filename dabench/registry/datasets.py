@@ -77,6 +77,10 @@ DATASETS: dict[str, DataEntry] = {
         "dabench.datasets.class_folders.class_folder:ImageFolder",
         "any domain/class/*.jpg tree of your own",
     ),
+    "arrays": DataEntry(
+        "dabench.datasets.arrays.own_arrays:Arrays",
+        "images of your own in .npy files; dabench.run(data=...) writes them",
+    ),
     "frame-folder": DataEntry(
         "dabench.datasets.frame_folders.own_frames:OwnFrames",
         "frames and masks of your own, segmentation; classes.yaml names the classes",

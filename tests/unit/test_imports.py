@@ -14,7 +14,8 @@ HEAVY = {"torch", "torchvision", "lightning", "albumentations", "timm"}
 #: the rooms of the core, from the top floor down; an import never leaves a floor upwards
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("sweep", "testing", "deploy", "door"),
+    ("door",),
+    ("sweep", "testing", "deploy"),
     ("engine",),
     ("board", "oracle"),
     ("store", "source_models"),
