@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-import textwrap
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from dabench.cli.main import main
 from dabench.cli.serve import load_source_model
@@ -24,73 +20,10 @@ from dabench.oracle.sealed_child import SealedRequest, _answerer
 from dabench.source_models.foreign import ForeignModel
 from dabench.source_models.recipes import source_recipe
 
-MODEL = """
-    from torch import nn
-
-    def build():
-        conv, norm = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
-        pool = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return nn.Sequential(conv, norm, pool, nn.Linear(8, 3))
-"""
-
-
-class Place:
-    """A folder with images of two domains, a model file and its weights."""
-
-    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.root, self.capsys = root, capsys
-        rng = np.random.default_rng(0)
-        for domain in ("a", "b"):
-            for name in ("ant", "bee", "cat"):
-                folder = root / "data" / domain / name
-                folder.mkdir(parents=True)
-                for i in range(6):
-                    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(folder / f"{i}.png")
-        (root / "net.py").write_text(textwrap.dedent(MODEL))
-        scope: dict[str, Any] = {}
-        exec(textwrap.dedent(MODEL), scope)
-        torch.manual_seed(3)
-        self.model = scope["build"]().eval()
-        torch.save(self.model.state_dict(), root / "net.pt")
-
-    def given(self, **more: Any) -> dict[str, Any]:
-        own: dict[str, Any] = {"method": "source", "protocol": "bb-uda", "dataset": "image-folder"}
-        own |= {"data-root": str(self.root / "data"), "source": "a", "target": "b", "threads": 1}
-        own |= {"image-size": 32, "batch-size": 6, "device": "cpu", "epochs": 1}
-        own |= {"backbone": "small-cnn", "weights": "none"}
-        own |= {"source-model": f"{self.root / 'net.py'}:build"}
-        own |= {"source-checkpoint": str(self.root / "net.pt")}
-        own |= {"results": str(self.root / "results"), "cache-dir": str(self.root / "cache")}
-        own |= {name.replace("_", "-"): value for name, value in more.items()}
-        return {name: value for name, value in own.items() if value is not None}
-
-    def words(self, *more: str, **named: Any) -> list[str]:
-        pairs = [[f"--{name}", str(value)] for name, value in self.given(**named).items()]
-        return ["run", "--json", "--no-progress", *(word for pair in pairs for word in pair), *more]
-
-    def run(self, *more: str, **named: Any) -> dict[str, Any]:
-        code = main(self.words(*more, **named))
-        out, err = self.capsys.readouterr()
-        assert code == 0, err
-        record: dict[str, Any] = json.loads(Path(json.loads(out)["record"]).read_text())
-        return record
-
-    def images(self) -> torch.Tensor:
-        files = sorted((self.root / "data/b").glob("*/*.png"))
-        pixels = np.stack([np.asarray(Image.open(path)) for path in files])
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-
-
-@pytest.fixture
-def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
-    return Place(tmp_path, capsys)
-
-
 IN_PROCESS = ("--protocol.oracle", "in-process")
 
 
-def test_the_oracle_is_the_users_model_and_the_network_the_methods_own(place: Place) -> None:
+def test_the_oracle_is_the_users_model_and_the_network_the_methods_own(place: Any) -> None:
     record = place.run(*IN_PROCESS, "--protocol.held_out", "0")
     with torch.no_grad():
         found = place.model(place.images()).argmax(1).numpy()
@@ -107,7 +40,7 @@ def test_the_oracle_is_the_users_model_and_the_network_the_methods_own(place: Pl
     assert learned["cost"]["images_backward"] > 0
 
 
-def test_sealed_and_served_ones_give_the_same_bits(place: Place) -> None:
+def test_sealed_and_served_ones_give_the_same_bits(place: Any) -> None:
     (spec,) = resolve(place.given(method="source"))
     settings = read_settings(place.given())
     served = load_source_model(spec, settings)
@@ -137,20 +70,20 @@ def test_sealed_and_served_ones_give_the_same_bits(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_a_sealed_run_is_the_one_in_this_process(place: Place) -> None:
+def test_a_sealed_run_is_the_one_in_this_process(place: Any) -> None:
     sealed, here = place.run(), place.run(*IN_PROCESS)
     assert sealed["ids"] == here["ids"]
     assert sealed["scores"] == here["scores"]
 
 
-def test_the_command_of_a_run_names_both_networks(place: Place) -> None:
+def test_the_command_of_a_run_names_both_networks(place: Any) -> None:
     words = run_command(resolve(place.given(method="dine"))[0])
     for part in (f"--source-model {place.root / 'net.py'}:build", "--backbone small-cnn"):
         assert part in words
     assert "--source-epochs" not in words
 
 
-def test_what_does_not_fit_is_one_line(place: Place) -> None:
+def test_what_does_not_fit_is_one_line(place: Any) -> None:
     def error(*more: str, **named: Any) -> str:
         assert main(place.words(*more, **named)) == 2
         (line,) = place.capsys.readouterr().err.splitlines()
