@@ -11,7 +11,8 @@ from torch import nn
 from dabench import registry
 from dabench.config.spec import RunSpec
 from dabench.errors import ConfigError
-from dabench.source_models.foreign import AnyPlan, ForeignModel
+from dabench.source_models.foreign import ForeignModel
+from dabench.source_models.loading import AnyPlan
 from dabench.source_models.model_files import CARD, replaced, save_model
 
 _FOLDER = "model"

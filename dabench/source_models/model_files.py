@@ -72,12 +72,12 @@ def _described(
     if first.head_name is not None and foreign is not None:
         named = foreign.plugin.target if foreign.plugin else foreign.named
         digest = foreign.plugin.sha256 if foreign.plugin else ""
-        own = {"model": named, "model_sha256": digest, "head": first.head_name}
-        return unwrapped_state(first), own | card
+        wrapped = {"model": named, "model_sha256": digest, "head": first.head_name}
+        return unwrapped_state(first), wrapped | card
     if first.backbone_name is None:
         raise ConfigError("the network was built outside of dabench, so that no name builds it")
     plain = isinstance(first.bottleneck, nn.Identity)
-    own = {"backbone": first.backbone_name, "plain_head": plain}
+    own: dict[str, Any] = {"backbone": first.backbone_name, "plain_head": plain}
     if isinstance(network, Ensemble):
         card |= {"networks": len(parts), "averaged": network.averaged}
     return {k: v.detach().cpu() for k, v in network.state_dict().items()}, own | card
