@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dabench.deploy.live import online
     from dabench.deploy.offline import adapt
-    from dabench.deploy.saved import load_model
     from dabench.door import run
+    from dabench.source_models.model_files import load_model
     from dabench.store.frames import load_curves, load_results
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "adapt", "load_curves", "load_model", "load_results", "online", "run"]
 _PLACES = {
     "adapt": "dabench.deploy.offline",
-    "load_model": "dabench.deploy.saved",
+    "load_model": "dabench.source_models.model_files",
     "load_curves": "dabench.store.frames",
     "load_results": "dabench.store.frames",
     "online": "dabench.deploy.live",

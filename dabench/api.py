@@ -44,6 +44,7 @@ from dabench.networks.batchnorm import (
     set_probabilities,
 )
 from dabench.networks.dense import upsample
+from dabench.networks.ensemble import Ensemble
 from dabench.networks.network import joint_groups, trunk_stages
 from dabench.views.photometric import Photometric
 from dabench.views.warps import Warp
@@ -56,6 +57,7 @@ __all__ = [
     "ConfigError",
     "Cost",
     "DecayingSGD",
+    "Ensemble",
     "FloatArray",
     "Init",
     "IntArray",

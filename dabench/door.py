@@ -27,6 +27,7 @@ class Result:
         record: everything that is kept.
         path: of the record's file.
         existed: the run had a record and was not made again.
+        model: folder of the adapted model, where it was kept (``save_model=True``).
     """
 
     run_id: str
@@ -34,6 +35,7 @@ class Result:
     record: Record
     path: Path
     existed: bool
+    model: Path | None = None
 
 
 def run(
@@ -66,7 +68,7 @@ def run(
         protocol_options: options of the protocol.
         progress: show bars.
         options: those of the command line, with ``_`` for ``-``: ``epochs``, ``image_size``,
-            ``source_epochs``, ``results``, ``cache_dir``, ``device``, ``force`` ...
+            ``source_epochs``, ``results``, ``cache_dir``, ``device``, ``force``, ``save_model`` ...
 
     Raises:
         DabenchError: a name, an option, data or a training that is wrong; the message says what.
@@ -84,7 +86,8 @@ def run(
     given = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
     check_options(given)
     found = execute(resolve(given)[0], read_settings(given))
-    return Result(found.run_id, score_map(found.record), found.record, found.path, found.existed)
+    scores = score_map(found.record)
+    return Result(found.run_id, scores, found.record, found.path, found.existed, found.model)
 
 
 def _stored(

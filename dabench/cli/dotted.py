@@ -9,6 +9,7 @@ from dabench.errors import ConfigError, did_you_mean
 SERVED = (
     *("protocol", "dataset", "source", "target", "backbone", "weights", "image-size"),
     *("source-backbone", "source-weights", "source-epochs", "freeze", "seed", "source-seed"),
+    *("source-model", "source-checkpoint", "source-head", "source-mean", "source-std"),
     *("device", "threads", "data-root", "cache-dir"),
 )
 #: options of ``sweep`` that choose the runs, in place of the names that ``run`` has for one

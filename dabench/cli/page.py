@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dabench.cli.output import say, warn_of_damage
 from dabench.errors import StoreError
+
+if TYPE_CHECKING:
+    from dabench.store.records import Record
 
 
 def leaderboard_page(args: argparse.Namespace) -> int:
@@ -31,10 +35,22 @@ def leaderboard_page(args: argparse.Namespace) -> int:
         if not gathered.records:
             chosen = f" whose column begins with '{args.only}'" if args.only else ""
             raise StoreError(f"no records in {root / 'records'}{chosen}; 'dabench run' makes them")
+        _link_models(gathered.records, root, Path(args.html))
         path = write_leaderboard(gathered, Path(args.html), args.against, info)
     megabytes = path.stat().st_size / 1e6
     say(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
     return 0
+
+
+def _link_models(records: list[Record], root: Path, page: Path) -> None:
+    """Note with every run whose model was kept where that lies, as seen from a page's folder."""
+    from dabench.store.files import kept_models, link
+
+    kept = kept_models(root)
+    for record in records:
+        record.pop("model", None)  # a record has none of its own
+        if record.get("run_id") in kept:
+            record["model"] = link(kept[record["run_id"]], page)
 
 
 def report(args: argparse.Namespace) -> int:
@@ -61,8 +77,9 @@ def report(args: argparse.Namespace) -> int:
     others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
     same = spec.get("method") == "source" and spec.get("init") == "source"
     base = None if same or record.get("failed") else source_run(others, spec)
-    content = report_page(path, record, base, folder, registered_info())
     target = Path(args.html) if args.html else folder / "index.html"
+    _link_models([record], store.root, target.parent)
+    content = report_page(path, record, base, folder, registered_info())
     write_page(target, content)
     say(f"report: {target}")
     return 0

@@ -22,6 +22,7 @@ def show_results(
     if as_json:
         objects = [
             {"run_id": r.run_id, "record": str(r.path), "scores": score_map(r.record)}
+            | ({"model": str(r.model)} if r.model is not None else {})
             for r in results
         ]
         say_json(objects if several else objects[0])
@@ -32,6 +33,8 @@ def show_results(
         there = " (was already there; --force runs again)" if result.existed else ""
         say(f"{seed}record: {result.path}{there}")
         say(f"{seed}tensorboard: {result.board_dir}")
+        if result.model is not None:
+            say(f"{seed}model: {result.model} (dabench.load_model reads it)")
 
 
 def _result_rows(results: Sequence[RunResult], store: Store) -> list[list[str]]:

@@ -111,7 +111,7 @@ def load_source_model(spec: RunSpec, settings: Settings) -> InProcess:
     from dabench.contract.data import DataRequest
     from dabench.oracle.answer_forms import AnswerForm
     from dabench.oracle.in_process import InProcess
-    from dabench.source_models.loading import load_or_train
+    from dabench.source_models.foreign import ForeignModel, load_source
     from dabench.source_models.recipes import source_recipe
 
     torch.set_num_threads(spec.threads)
@@ -131,7 +131,8 @@ def load_source_model(spec: RunSpec, settings: Settings) -> InProcess:
         raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
     plan = protocol.plan(data, spec.batch_size, spec.seed)
     seed = spec.seed if spec.source_seed is None else spec.source_seed
-    model = load_or_train(
+    model = load_source(
+        ForeignModel.of_spec(spec),
         # as a black-box protocol would: another head is another model
         source_recipe(spec, black_box=True),
         plan,

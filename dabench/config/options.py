@@ -50,6 +50,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
 FLAGS: dict[str, str] = {
     "force": "run again although a record exists (the old one moves to records/superseded/)",
     "resume": "go on from the checkpoint of a stream run that was killed",
+    "save-model": "keep the adapted model, beside the run's curves: dabench.load_model reads it",
     "target-tuned": "options were chosen by the target's labels: the record and its row say so",
     "json": "print one JSON object on stdout and nothing else there",
     "no-progress": "no progress bars",

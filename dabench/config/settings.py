@@ -26,6 +26,7 @@ class Settings:
     resume: bool = False
     checkpoint_every: int = 0
     target_tuned: bool = False
+    save_model: bool = False
 
 
 def read_settings(args: Mapping[str, Any]) -> Settings:
@@ -45,4 +46,5 @@ def read_settings(args: Mapping[str, Any]) -> Settings:
         resume=bool(given.get("resume", False)),
         checkpoint_every=given.get("checkpoint-every", 50),
         target_tuned=bool(given.get("target-tuned", False)),
+        save_model=bool(given.get("save-model", False)),
     )

@@ -29,10 +29,10 @@ OPTIONAL_FIELDS = (
     *("source_seed", "source_backbone", "source_weights"),
     *("source_model", "source_checkpoint", "source_head", "source_mean", "source_std"),
 )
-#: what has no meaning beside a source model that dabench does not train
-_OF_TRAINING = (
-    *("backbone", "weights", "source-epochs", "source-seed", "source-backbone", "source-weights"),
-)
+#: what has no meaning beside a source model that dabench does not train; where that only answers,
+#: the method's own network has the rest
+_OF_TRAINING = ("source-epochs", "source-seed", "source-backbone", "source-weights")
+_OF_NETWORK = ("backbone", "weights")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     registry.check_data_kind(protocol, dataset, registry.DATASETS[dataset].kind)
     data = registry.dataset(dataset)
     _check_domains(protocol, dataset, data)
-    given, models = _own_model(given)
+    given, models = _own_model(given, protocol)
     common = _fill(given, protocol, dataset, data, registry.kind_of(protocol))
     method_class = registry.method(method)
     plugins = registry.plugins_of(method=method, protocol=protocol, dataset=dataset) + models
@@ -120,7 +120,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
 
 
 def _own_model(
-    given: dict[str, Any],
+    given: dict[str, Any], protocol: str
 ) -> tuple[dict[str, Any], tuple[registry.Plugin, ...]]:
     """Return the options with what a source model of the user's own decides, and where it is."""
     parts = ("source-checkpoint", "source-head", "source-mean", "source-std")
@@ -128,14 +128,22 @@ def _own_model(
         if first := next((name for name in parts if name in given), None):
             raise ConfigError(f"--{first} belongs to --source-model, which is not given")
         return given, ()
-    if first := next((name for name in _OF_TRAINING if name in given), None):
+    answers = getattr(registry.protocol(protocol), "black_box", False)
+    senseless = _OF_TRAINING if answers else (*_OF_NETWORK, *_OF_TRAINING)
+    if first := next((name for name in senseless if name in given), None):
         raise ConfigError(
             f"--{first}: --source-model is there already, and nothing is trained; drop one of them"
+        )
+    if _with_prefix(given, "protocol").get("oracle") == "http":
+        raise ConfigError(
+            "--source-model: with --protocol.oracle http the source model is elsewhere; give it to "
+            "'dabench serve-source', and leave it out here"
         )
     reference = given["source-model"]
     models = (registry.located("model", reference),) if ":" in reference else ()
     name = models[0].name if models else reference
-    own = {"source-model": name, "backbone": name, "weights": "trained", "source-epochs": 0}
+    own = {"source-model": name, "source-epochs": 0}
+    own |= {} if answers else {"backbone": name, "weights": "trained"}
     return {**given, **own}, models
 
 

@@ -57,7 +57,10 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
         return {}
 
     def adapted_network(self) -> Any:
-        """Return the network whose logits are the answer; None where there is not one."""
+        """Return the network whose logits are the answer; None where there is not one.
+
+        It is one of those that were handed out, or an ``Ensemble`` of them.
+        """
         return getattr(self, "net", None)
 
     def calibrate(self) -> None:

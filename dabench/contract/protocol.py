@@ -96,6 +96,7 @@ class Outcome:
         cost: images forwarded and backwarded, parameters, seconds of adaptation.
         extras: names of the extras that the method was granted; ``answers-after`` where it answers
             after its own update.
+        network: the network behind the final answers, where there is one.
     """
 
     scores: list[Score]
@@ -103,6 +104,7 @@ class Outcome:
     arrays: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     extras: tuple[str, ...] = ()
+    network: nn.Module | None = None
 
 
 @dataclass(frozen=True)

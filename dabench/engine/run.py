@@ -30,6 +30,7 @@ from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError, StoreError
 from dabench.oracle.start import Start, open_start
 from dabench.source_models.checking import check_networks
+from dabench.source_models.kept_model import check_keeps, keeping, kept_model
 from dabench.source_models.parts import SourceParts
 from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_recipe
 from dabench.store.identity import run_digest, versions_of
@@ -42,13 +43,17 @@ ProgressCallback = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What ``execute`` gives back: the record as stored, and where it and the curves lie."""
+    """What ``execute`` gives back: the record as stored, and where it and the curves lie.
+
+    ``model`` is the folder of the adapted model, where it was kept.
+    """
 
     run_id: str
     path: Path
     record: dict[str, Any]
     existed: bool
     board_dir: Path
+    model: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,10 @@ def _execute(
     except StoreError as error:  # what no table would take is no run
         progress("unusable", str(error))
         earlier = None
+    model = kept_model(board)
+    if earlier is not None and settings.save_model and model is None:
+        progress("unusable", f"run {identity} was recorded without its model")
+        earlier = None
     if earlier is not None:
         if settings.target_tuned and not earlier.get("target_tuned"):
             raise ConfigError(
@@ -106,7 +115,7 @@ def _execute(
                 "well to run it again with the mark, or leave --target-tuned away"
             )
         path = store.path(spec.protocol, spec.dataset, identity)
-        return RunResult(identity, path, earlier, True, board)
+        return RunResult(identity, path, earlier, True, board, model)
     record = _record(spec, parts, identity)
     record |= {"target_tuned": True} if settings.target_tuned else {}
     maker = _source_parts(spec, settings, parts)
@@ -139,9 +148,10 @@ def _execute(
         record["source_model"] |= {"parts": maker.about}
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]
-    path = store.write(record, outcome.arrays)
+    with keeping(board, spec, parts.plan, outcome.network, wanted=settings.save_model):
+        path = store.write(record, outcome.arrays)
     resume.delete()
-    return RunResult(identity, path, record, False, board)
+    return RunResult(identity, path, record, False, board, kept_model(board))
 
 
 def _source_parts(spec: RunSpec, settings: Settings, parts: _Parts) -> SourceParts | None:
@@ -161,6 +171,8 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     method = registry.method(spec.method)
     registry.check_serves(spec.method, spec.protocol)
     registry.check_method_kind(spec.method, spec.protocol)
+    if settings.save_model:
+        check_keeps(spec, method)
     usual = source_recipe(spec, black_box=False)
     if probes := registry.METHODS[spec.method].frozen_trunk:
         check_probe(spec, usual)

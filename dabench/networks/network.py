@@ -59,6 +59,8 @@ class ClassifierNetwork(Network):
         self.cost: Counter = Cost()
         #: whether the backbone started from trained weights
         self.pretrained = False
+        #: name that builds the backbone; None for a model of somebody else
+        self.backbone_name: str | None = None
         #: name of the classifier in a model of somebody else that was wrapped
         self.head_name: str | None = None
         self._frozen: list[nn.Module] = []
@@ -192,5 +194,5 @@ def build_classifier(
         weight_norm=not plain,
         normalisation=normalisation,
     )
-    network.pretrained = weights != "none"
+    network.pretrained, network.backbone_name = weights != "none", name
     return network

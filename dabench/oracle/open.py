@@ -22,7 +22,7 @@ from dabench.oracle.answer_forms import Answerer, AnswerForm
 from dabench.oracle.client import OracleClient
 from dabench.oracle.in_process import InProcess
 from dabench.source_models.classifier import Recipe
-from dabench.source_models.loading import load_or_train
+from dabench.source_models.foreign import ForeignModel, load_source
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ def _sealed(
         cache_dir=settings.cache_dir,
         form=form,
         progress=settings.progress,
-        plugins=tuple(plugin for plugin in spec.plugins if plugin.kind != "method"),
+        plugins=tuple(p for p in spec.plugins if p.kind not in ("method", "model")),
+        foreign=ForeignModel.of_spec(spec),
     )
     return Sealed(request)
 
@@ -167,7 +168,6 @@ def _in_process(
     form: AnswerForm,
     source_seed: int,
 ) -> Answerer:
-    model = load_or_train(
-        recipe, plan, source_seed, settings.cache_dir, spec.device, settings.progress
-    )
+    foreign, cache = ForeignModel.of_spec(spec), settings.cache_dir
+    model = load_source(foreign, recipe, plan, source_seed, cache, spec.device, settings.progress)
     return InProcess(model, plan.task.classes, plan.task.image_size, form, spec.device)

@@ -30,7 +30,7 @@ from dabench.errors import DataError, OracleError
 from dabench.oracle.answer_forms import BATCH_SIZE, AnswerForm
 from dabench.oracle.in_process import InProcess
 from dabench.source_models.classifier import Recipe
-from dabench.source_models.loading import load_or_train
+from dabench.source_models.foreign import ForeignModel, load_source
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class SealedRequest:
         form: what the interface gives away.
         progress: a progress bar of source training on stderr.
         plugins: where a data set or a protocol that is not dabench's own comes from.
+        foreign: a source model of somebody else, in place of one that is trained.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class SealedRequest:
     form: AnswerForm
     progress: bool
     plugins: tuple[registry.Plugin, ...] = ()
+    foreign: ForeignModel | None = None
 
 
 def pack(header: dict[str, Any], body: bytes) -> bytes:
@@ -131,7 +133,8 @@ def _reply(answerer: InProcess, header: dict[str, Any], body: bytes) -> bytes:
 def _answerer(request: SealedRequest) -> InProcess:
     torch.set_num_threads(request.threads)
     plan = _plan(request)
-    model = load_or_train(
+    model = load_source(
+        request.foreign,
         request.recipe,
         plan,
         request.source_seed,

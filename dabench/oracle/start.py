@@ -9,11 +9,9 @@ from typing import Any
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
 from dabench.contract.protocol import DensePlan, Plan, StreamPlan
-from dabench.errors import ConfigError
 from dabench.oracle.open import open_source
 from dabench.source_models.classifier import Recipe
-from dabench.source_models.foreign import load_foreign
-from dabench.source_models.loading import load_or_train
+from dabench.source_models.foreign import ForeignModel, load_source
 from dabench.source_models.recipes import probe_recipe, source_recipe
 
 
@@ -71,18 +69,14 @@ def _open(
 ) -> tuple[Any, dict[str, Any], Callable[[], None]]:
     """Return a source model, or the oracle before it, what to say of it, and its end."""
     seed = spec.seed if spec.source_seed is None else spec.source_seed
-    if spec.source_model is not None:
-        if protocol.black_box:
-            raise ConfigError(
-                f"--source-model: {spec.protocol} asks a model that it does not see; it takes one "
-                "that dabench trained. Use sf-uda or a stream"
-            )
-        model = load_foreign(spec, plan)
-        about = {"val_accuracy": None, "train_seconds": 0.0, "id": model.id}
-        return model.network, about | {"foreign": spec.source_model}, lambda: None
+    foreign = ForeignModel.of_spec(spec)
+    named = {"foreign": foreign.named} if foreign else {}
     if protocol.black_box:
         opened = open_source(spec, settings, protocol, plan, recipe, seed)
-        return opened.remote, opened.about | {"id": opened.answerer.info.id}, opened.close
-    model = load_or_train(recipe, plan, seed, settings.cache_dir, spec.device, settings.progress)
+        about = {**opened.about, "id": opened.answerer.info.id, **named}
+        return opened.remote, about, opened.close
+    model = load_source(
+        foreign, recipe, plan, seed, settings.cache_dir, spec.device, settings.progress
+    )
     about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
-    return model.network, about, lambda: None
+    return model.network, about | named, lambda: None

@@ -24,9 +24,13 @@ def check_networks(spec: RunSpec, source: Recipe | None) -> dict[str, str]:
         ConfigError: a name, a size, weights or a number of frozen stages that cannot be.
         CacheError: a weight file that cannot be read or does not fit.
     """
+    files: dict[str, str] = {}
     if spec.source_model is not None:
-        path = spec.source_checkpoint
-        return {} if path is None else {"source_checkpoint": checkpoint_digest(path)}
+        if spec.source_checkpoint is not None:
+            files["source_checkpoint"] = checkpoint_digest(spec.source_checkpoint)
+        if not getattr(registry.protocol(spec.protocol), "black_box", False):
+            return files
+        source = None  # it only answers; the network that learns is the method's own
     wanted = {(spec.backbone, spec.weights, spec.freeze)}
     if source is not None:
         wanted.add((source.backbone, source.weights, source.freeze))
@@ -38,7 +42,7 @@ def check_networks(spec: RunSpec, source: Recipe | None) -> dict[str, str]:
                 network = build_classifier(name, weights, num_classes=2, side=spec.image_size)
                 network.freeze_trunk(freeze)
     given = {"weights": spec.weights, "source_weights": spec.source_weights}
-    return {
+    return files | {
         field: file_digest(weight_file(text))
         for field, text in given.items()
         if text is not None and text not in NAMED

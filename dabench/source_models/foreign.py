@@ -19,7 +19,8 @@ from dabench.networks.library import make
 from dabench.networks.weight_files import load_checkpoint
 from dabench.registry import Plugin
 from dabench.registry.plugin_import import import_named, module_of_file
-from dabench.source_models.loading import SourceModel, state_hash
+from dabench.source_models.classifier import Recipe
+from dabench.source_models.loading import AnyPlan, SourceModel, load_or_train, state_hash
 
 #: what torchvision and timm train with
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -46,6 +47,17 @@ class ForeignModel:
     mean: str | None = None
     std: str | None = None
     plugin: Plugin | None = None
+
+    @classmethod
+    def of_spec(cls, spec: RunSpec) -> ForeignModel | None:
+        """Return the one that a run names, if it names one."""
+        if spec.source_model is None:
+            return None
+        return cls(
+            *(spec.source_model, spec.source_checkpoint, spec.source_head),
+            *(spec.source_mean, spec.source_std),
+            next((plugin for plugin in spec.plugins if plugin.kind == "model"), None),
+        )
 
     def build(self, classes: int | None) -> tuple[nn.Module, tuple[Any, Any], str]:
         """Return the model with its weights, mean and std, and what stands for its code.
@@ -89,29 +101,38 @@ class ForeignModel:
         return network, code
 
 
-def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
-    """Return the model that ``--source-model`` names, with its trunk and classifier told apart.
+def load_source(
+    given: ForeignModel | None,
+    recipe: Recipe,
+    plan: AnyPlan,
+    base_seed: int,
+    cache: Path,
+    device: str,
+    progress: bool,
+) -> SourceModel:
+    """Return the source model of a run: one of somebody else, or else one that dabench trains.
 
     Args:
-        spec: of the run; its ``source_model`` is given.
-        plan: says the classes and the images' size.
+        given: names somebody else's; None = train one, or take the cached one.
+        recipe: how one is trained; it and what follows as in ``loading.load_or_train``.
+        plan: says classes and size of the images, too.
+        base_seed: of the training.
+        cache: folder of trained models.
+        device: of the training.
+        progress: show bars.
 
     Raises:
-        ConfigError, CacheError: as :class:`ForeignModel`.
+        ConfigError, CacheError: as :class:`ForeignModel` and ``load_or_train``.
     """
-    task = plan.task
-    if task.kind == "segmentation":
+    if given is None:
+        return load_or_train(recipe, plan, base_seed, cache, device, progress)
+    if plan.task.kind == "segmentation":
         raise ConfigError(
             "--source-model: models of segmentation are not taken yet; leave it out, and dabench "
             "trains one"
         )
-    given = ForeignModel(
-        *(str(spec.source_model), spec.source_checkpoint, spec.source_head),
-        *(spec.source_mean, spec.source_std),
-        next((plugin for plugin in spec.plugins if plugin.kind == "model"), None),
-    )
-    network, code = given.wrap(task.num_classes, task.shape)
-    network.freeze_trunk(spec.freeze)
+    network, code = given.wrap(plan.task.num_classes, plan.task.shape)
+    network.freeze_trunk(recipe.freeze)
     return SourceModel(network, state_hash(network, code), None, 0.0)
 
 

@@ -18,6 +18,7 @@ def source_recipe(spec: RunSpec, *, black_box: bool) -> Recipe:
     A source of its own kind is trained as a whole: ``--freeze`` counts the target's stages.
     """
     own = spec.source_backbone is not None or spec.source_weights is not None
+    own |= black_box and spec.source_model is not None  # somebody else's, whole
     usual = "none" if spec.source_backbone == "small-cnn" else spec.weights
     return Recipe(
         spec.source_backbone or spec.backbone,

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 from dabench.errors import StoreError
 
@@ -114,6 +115,21 @@ def listed(folder: Path, pattern: str) -> list[Path]:
         raise StoreError(f"cannot read {folder}: {error.strerror}") from error
     found = names if pattern == "*" else fnmatch.filter(names, pattern)
     return [folder / name for name in sorted(found) if name[0] != "."]
+
+
+def kept_models(root: Path) -> dict[str, Path]:
+    """Return run id -> the folder of its adapted model, where ``--save-model`` kept one.
+
+    Args:
+        root: the results folder.
+    """
+    cards = (root / "runs").glob("*/model/model.yaml")
+    return {card.parts[-3]: card.parent for card in cards}
+
+
+def link(target: Path, page: Path) -> str:
+    """Return what a page in a folder writes to link a file or folder, however both are named."""
+    return quote(Path(os.path.relpath(target, page)).as_posix())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from dabench.api import (
     BlackBox,
-    Prediction,
     TargetBatch,
     fixed_statistics,
     views,
@@ -51,6 +50,8 @@ class BETA(Branches):
 
     version: ClassVar[str] = "2"
     needs_probabilities: ClassVar[bool] = True
+    averaged: ClassVar[Literal["logits", "probabilities"]] = "logits"
+
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
     tau: Share = 0.8
     temperature: Annotated[float, Field(gt=0)] = 0.5
@@ -148,7 +149,3 @@ class BETA(Branches):
             return ce.sum() * 0.0
         penalty = distillation.prior_penalty(mixed.softmax(1)[easy > 0])
         return (ce * easy).sum() / easy.sum() + self.prior_weight * penalty
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Mean of the networks' logits."""
-        return Prediction(torch.stack([net(images) for net in self.networks]).mean(0))

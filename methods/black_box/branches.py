@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dabench.api import (
     BlackBox,
     DecayingSGD,
+    Ensemble,
     Network,
     OfflineMethod,
     Prediction,
@@ -39,6 +40,8 @@ class Branches(OfflineMethod):
 
     grant: ClassVar[type | tuple[type, ...]] = BlackBox
     access: BlackBox
+    #: what of the networks' answers is averaged
+    averaged: ClassVar[Literal["logits", "probabilities"]]
     #: power of the learning-rate decay, an option of the methods
     power: float
 
@@ -94,6 +97,14 @@ class Branches(OfflineMethod):
     def calibrate(self) -> None:
         """Name the branch that is sure and diverse on the adapt set, for ``also``."""
         self.best = int(np.argmax([branch_quality(p) for p in self.survey_branches()]))
+
+    def adapted_network(self) -> Ensemble:
+        """Return the networks as one."""
+        return Ensemble(self.networks, self.averaged)
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Answer with the mean of the networks' answers."""
+        return Prediction(self.adapted_network()(images))
 
     def also(self, images: Tensor) -> Mapping[str, Prediction]:
         """The branch that the label-free rule prefers, alone."""

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.api import BlackBox, Prediction, TargetBatch, set_features, views
+from dabench.api import BlackBox, TargetBatch, set_features, views
 from dabench.methods.black_box.branches import Branches
 from dabench.methods.functional import clean_noisy, distillation, divergence, losses
 from dabench.methods.functional import label_refinement as refinement
@@ -51,6 +51,7 @@ class CABB(Branches):
 
     version: ClassVar[str] = "3"
     reconstruction: ClassVar[bool] = True
+    averaged: ClassVar[Literal["logits", "probabilities"]] = "probabilities"
 
     refine: bool = True
     untrained: bool = True
@@ -153,8 +154,3 @@ class CABB(Branches):
                 total = total + self.mix_weight * losses.soft_cross_entropy(mixed, rows).mean()
             parts |= {f"label-{b + 1}": label, f"entropy-{b + 1}": entropy}
         return self.record_losses(total, parts)
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Mean probability of the branches."""
-        p = torch.stack([net(images).softmax(1) for net in self.networks]).mean(0)
-        return Prediction(p.clamp_min(1e-10).log())

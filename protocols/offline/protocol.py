@@ -156,6 +156,7 @@ class OfflineProtocol(ABC):
         if self.black_box:
             outcome.cost["oracle_queries"] = float(cost.queries)
             outcome.cost["oracle_queries_scoring"] = float(cost.scoring_queries)
+        outcome.network = method.adapted_network()
         return outcome
 
 

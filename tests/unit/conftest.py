@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from dabench.cli.main import main
 from dabench.contract.data import DenseData, Frames
 from dabench.contract.protocol import DensePlan
 from dabench.contract.stream import Segment, Stream
@@ -113,3 +118,67 @@ def dense_plan(dense_data: DenseData) -> DensePlan:
     stream = Stream(((Segment("clear", "clear"), np.arange(6)),), 1, 0)
     task = Task("segmentation", data.classes, 32, False, data.flip, 48)
     return DensePlan(task, data.source_train, data.source_val, data.target_all, stream)
+
+
+OWN_MODEL = """
+    from torch import nn
+
+    def build():
+        conv, norm = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+        pool = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(conv, norm, pool, nn.Linear(8, 3))
+"""
+
+
+class TwoDomains:
+    """A folder with images of two domains, a model file and its weights."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root, self.capsys = root, capsys
+        rng = np.random.default_rng(0)
+        for domain in ("a", "b"):
+            for name in ("ant", "bee", "cat"):
+                folder = root / "data" / domain / name
+                folder.mkdir(parents=True)
+                for i in range(6):
+                    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{i}.png")
+        (root / "net.py").write_text(textwrap.dedent(OWN_MODEL))
+        scope: dict[str, Any] = {}
+        exec(textwrap.dedent(OWN_MODEL), scope)
+        torch.manual_seed(3)
+        self.model = scope["build"]().eval()
+        torch.save(self.model.state_dict(), root / "net.pt")
+
+    def given(self, **more: Any) -> dict[str, Any]:
+        own: dict[str, Any] = {"method": "source", "protocol": "bb-uda", "dataset": "image-folder"}
+        own |= {"data-root": str(self.root / "data"), "source": "a", "target": "b", "threads": 1}
+        own |= {"image-size": 32, "batch-size": 6, "device": "cpu", "epochs": 1}
+        own |= {"backbone": "small-cnn", "weights": "none"}
+        own |= {"source-model": f"{self.root / 'net.py'}:build"}
+        own |= {"source-checkpoint": str(self.root / "net.pt")}
+        own |= {"results": str(self.root / "results"), "cache-dir": str(self.root / "cache")}
+        own |= {name.replace("_", "-"): value for name, value in more.items()}
+        return {name: value for name, value in own.items() if value is not None}
+
+    def words(self, *more: str, **named: Any) -> list[str]:
+        pairs = [[f"--{name}", str(value)] for name, value in self.given(**named).items()]
+        return ["run", "--json", "--no-progress", *(word for pair in pairs for word in pair), *more]
+
+    def run(self, *more: str, **named: Any) -> dict[str, Any]:
+        code = main(self.words(*more, **named))
+        out, err = self.capsys.readouterr()
+        assert code == 0, err
+        record: dict[str, Any] = json.loads(Path(json.loads(out)["record"]).read_text())
+        return record
+
+    def images(self) -> torch.Tensor:
+        files = sorted((self.root / "data/b").glob("*/*.png"))
+        pixels = np.stack([np.asarray(Image.open(path)) for path in files])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+@pytest.fixture
+def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> TwoDomains:
+    """Return a folder to run in; files with a fixture of this name have their own."""
+    return TwoDomains(tmp_path, capsys)

@@ -98,6 +98,22 @@ def test_a_stream_with_its_levels_and_pictures(made_run: Make, tmp_path: Path) -
     assert "Predictions" not in text
 
 
+def test_a_kept_model_is_linked(made_run: Make, tmp_path: Path) -> None:
+    record = made_run("usd", 0)
+    record["scores"] = scores(Score("HOS", 0.6, 30))
+    Store(tmp_path).write(record)
+    assert "The adapted model" not in report(tmp_path, record["run_id"])
+    folder = tmp_path / "runs" / record["run_id"] / "model"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text("outputs: 3")
+    assert main(["report", record["run_id"], "--results", str(tmp_path)]) == 0
+    page = folder.parent / "report" / "index.html"
+    assert '<a href="../model/">' in page.read_text("utf-8")
+    deep = tmp_path / "a page"
+    assert main(["leaderboard", "--results", str(tmp_path), "--html", str(deep)]) == 0
+    assert f'"model":"../runs/{record["run_id"]}/model"' in (deep / "index.html").read_text("utf-8")
+
+
 def test_segmentation(made_run: Make, tmp_path: Path) -> None:
     record = made_run("tent", 1, protocol="online-seg", epochs=1)
     names = ("sky", "road")

@@ -5,7 +5,7 @@
     {"detail": true, "texts": ["c5dc8bd3d2be", …],
      "cells": [{"title", "where", "key", "note", "n", "command", "spec": [[name, value], …],
                 "metrics": [name, …], "runs": [{"id", "seed", "own", "ids": [number of a text, …],
-                "commit": number, "cost": […], "scores": […]}, …]}, …]}
+                "commit": number, "cost": […], "scores": […], "model": link, if any}, …]}, …]}
 
 Above ``page_records.DETAIL`` runs a cell is only ``{"title", "where", "key", "note", "n", "ids"}``.
 """
@@ -89,6 +89,7 @@ def _run(run: Record, scores: Sequence[float | None], texts: dict[str, int]) -> 
         "commit": once(run["commit"]),
         "cost": [round(run["cost"][name], 1) if name in run["cost"] else None for name in COSTS],
         "scores": scores,
+        **({"model": run["model"]} if "model" in run else {}),
     }
 
 

@@ -67,6 +67,7 @@ def report_page(
         failed=str(record.get("traceback", "")) if record.get("failed") else None,
         headline=headline,
         command=again,
+        model=record.get("model"),
         sections=drawn,
         pictures=found,
         scores=[

@@ -181,6 +181,15 @@
     ]);
     box.append(make("h3", "Runs"));
     box.append(grid(["seed", "run id", "commit", ...COSTS.map(([name]) => name)], cost));
+    const kept = cell.runs.filter((run) => run.model);
+    if (kept.length) {
+      const line = box.appendChild(make("p", "Adapted models: ", "meta"));
+      for (const run of kept) {
+        const link = make("a", `seed ${run.seed}`);
+        link.href = `${run.model}/`;
+        line.append(link, " ");
+      }
+    }
     const ids = cell.runs.map((run) => [run.seed, ...run.ids.map((id) => texts[id] || "–")]);
     box.append(details("Digests of data, stream and source model", grid(["seed", "data", "stream", "source model"], ids)));
     const spec = [...cell.spec, ["versions (method/protocol)", cell.version]];
