@@ -34,7 +34,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
         "your own: path.py:function or module:function that returns it, or a name",
     ),
     "source-checkpoint": (str, None, "its weights: a state dict in .pt, .pth or .safetensors"),
-    "source-head": (str, None, "name of its classifier; default: the last linear layer that fits"),
+    "source-head": (str, None, "name of its classifier; default: the last layer that fits"),
     "source-mean": (str, None, "what it expects to be taken off [0, 1] images: 0.48,0.45,0.40"),
     "source-std": (str, None, "and what to divide by"),
     "source-seed": (int, 0, "seed of the source model alone; default --seed"),

@@ -21,7 +21,8 @@ class Network(nn.Module, ABC):
         std: likewise.
         backbone: the trunk.
         bottleneck: what stands between trunk and classifier.
-        classifier: features -> logits over the K classes.
+        classifier: features -> logits over the K classes; ``nn.Identity`` where a segmentation
+            model of somebody else does not end in one, so that its logits are its features.
         cost: images that went through; copies share one counter.
         pretrained: whether the backbone started from trained weights.
     """

@@ -145,7 +145,9 @@ def _execute(
         time.perf_counter() - start - spent, spec.device
     )
     if maker and maker.about:
-        record["source_model"] |= {"parts": maker.about}
+        # the source model itself may come from elsewhere
+        trained_on = f"source images of {spec.dataset}/{spec.source}"
+        record["source_model"] |= {"parts": maker.about | {"trained_on": trained_on}}
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]
     with keeping(board, spec, parts.plan, outcome.network, wanted=settings.save_model):
@@ -163,6 +165,7 @@ def _source_parts(spec: RunSpec, settings: Settings, parts: _Parts) -> SourcePar
         spec.method_options,
         settings.cache_dir,
         spec.device,
+        parts.plan.source.digest if spec.source_model is not None else "",
     )
 
 

@@ -47,9 +47,7 @@ def wrap_classifier(
     if isinstance(model, Network):
         twin: Network = copy.deepcopy(model).eval()
         return twin
-    numbers = [*mean, *std]
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, numbers)):
-        raise ConfigError(f"mean {list(mean)}, std {list(std)}: expected three numbers, std > 0")
+    check_normalisation(mean, std)
     whole = copy.deepcopy(model).eval()
     name = _head_name(whole, num_classes, head)
     classifier = whole.get_submodule(name)
@@ -77,6 +75,13 @@ def wrap_classifier(
     if example is not None:
         _compare(network, whole, example, name)
     return network
+
+
+def check_normalisation(mean: Values, std: Values) -> None:
+    """Raise ``ConfigError`` unless both are three finite numbers, and ``std`` above 0."""
+    numbers = [*mean, *std]
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"mean {list(mean)}, std {list(std)}: expected three numbers, std > 0")
 
 
 def unwrapped_state(network: Any) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -48,6 +49,45 @@ def from_timm(name: str, pretrained: bool) -> tuple[nn.Module, Any]:
     )
     config = net.pretrained_cfg
     return net, (tuple(config["mean"]), tuple(config["std"]))
+
+
+def segmenter_of_library(
+    name: str, num_classes: int | None, loaded: bool, given: str, option: str
+) -> nn.Module:
+    """Return a whole segmentation network of torchvision, with published weights or for others.
+
+    Args:
+        name: torchvision's.
+        num_classes: K.
+        loaded: whether weights are loaded afterwards; else those that torchvision publishes.
+        given: option and name, which messages begin with.
+        option: that gives a file of weights.
+
+    Raises:
+        ConfigError: no such name, weights that know another number of classes, or that cannot be
+            fetched.
+    """
+    import torchvision.models
+
+    known = torchvision.models.list_models(module=torchvision.models.segmentation)
+    if name not in known:
+        raise ConfigError(
+            f"{given}: expected path.py:function, package.module:function, or the name of a "
+            f"segmentation model of torchvision ({', '.join(known)})"
+        )
+    # 'weights_backbone' has a default that downloads
+    how: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": num_classes}
+    if not loaded:
+        weights: Any = torchvision.models.get_model_weights(name).DEFAULT
+        if num_classes != (outputs := len(weights.meta["categories"])):
+            raise ConfigError(
+                f"{given}: its published weights know {outputs} classes, and the data set has "
+                f"{num_classes}; give weights for these classes with {option} FILE"
+            )
+        how = {"weights": weights}
+    build = partial(torchvision.models.get_model, name, **how)
+    net: nn.Module = make(build, name, not loaded, f"{option} FILE")
+    return net
 
 
 def make(build: Callable[[], Any], name: str, pretrained: bool, instead: str = _OFFLINE) -> Any:

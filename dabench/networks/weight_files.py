@@ -126,7 +126,8 @@ def load_checkpoint(net: nn.Module, path: Path, option: str) -> None:
     counters = ".num_batches_tracked"  # files of old versions of PyTorch have none
     faults = {
         "missing": [k for k in own if k not in state and not k.endswith(counters)],
-        "unexpected": [k for k in state if k not in own],
+        # torchvision's segmentation models have a second head, in training alone
+        "unexpected": [k for k in state if k not in own and not k.startswith("aux_classifier.")],
         "of another shape": [k for k in own if k in state and state[k].shape != own[k].shape],
     }
     said = [f"{what}: {_first_five(names)}" for what, names in faults.items() if names]

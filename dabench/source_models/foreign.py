@@ -13,9 +13,11 @@ from torch import nn
 
 from dabench.config.spec import RunSpec
 from dabench.contract.network import Network
+from dabench.contract.types import Kind
 from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reason_of
 from dabench.networks.foreign import wrap_classifier
-from dabench.networks.library import make
+from dabench.networks.foreign_dense import wrap_segmenter
+from dabench.networks.library import make, segmenter_of_library
 from dabench.networks.weight_files import load_checkpoint
 from dabench.registry import Plugin
 from dabench.registry.plugin_import import import_named, module_of_file
@@ -35,7 +37,7 @@ class ForeignModel:
     Attributes:
         named: ``path.py:function``, ``package.module:function``, or a name of a library.
         checkpoint: a file with its state dict; None = as the function returns it.
-        head: name of its classifier; None = the last linear layer that fits.
+        head: name of its classifier; None = the last layer that fits.
         mean: three numbers with commas between; None = the usual ones.
         std: likewise.
         plugin: where the function is; None for a name of a library.
@@ -59,14 +61,20 @@ class ForeignModel:
             next((plugin for plugin in spec.plugins if plugin.kind == "model"), None),
         )
 
-    def build(self, classes: int | None) -> tuple[nn.Module, tuple[Any, Any], str]:
+    def build(
+        self, classes: int | None, kind: Kind = "classification"
+    ) -> tuple[nn.Module, tuple[Any, Any], str]:
         """Return the model with its weights, mean and std, and what stands for its code.
+
+        Args:
+            classes: K; None = as many as the model has.
+            kind: whose names of libraries are known.
 
         Raises:
             ConfigError: no such function or name, or numbers that are none.
             CacheError: a checkpoint that cannot be read or does not fit.
         """
-        model, usual, code = _build(self, classes)
+        model, usual, code = _build(self, classes, kind)
         if self.checkpoint is not None:
             load_checkpoint(model, Path(self.checkpoint), _OPTION)
         mean = _three("--source-mean", self.mean, usual[0])
@@ -100,6 +108,26 @@ class ForeignModel:
             ) from error
         return network, code
 
+    def wrap_dense(self, classes: int, shape: tuple[int, int]) -> tuple[Network, str]:
+        """Return a model of segmentation as a network, and what stands for its code.
+
+        Args:
+            classes: K.
+            shape: as in :meth:`wrap`.
+
+        Raises:
+            ConfigError: answers that are no logits of so many classes, or a model that does not
+                take the images.
+            CacheError: as :meth:`build`.
+        """
+        model, (mean, std), code = self.build(classes, "segmentation")
+        example = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(0))
+        name = f"--source-model {self.named}"
+        network = wrap_segmenter(
+            model, classes, example, head=self.head, mean=mean, std=std, name=name
+        )
+        return network, code
+
 
 def load_source(
     given: ForeignModel | None,
@@ -126,17 +154,15 @@ def load_source(
     """
     if given is None:
         return load_or_train(recipe, plan, base_seed, cache, device, progress)
-    if plan.task.kind == "segmentation":
-        raise ConfigError(
-            "--source-model: models of segmentation are not taken yet; leave it out, and dabench "
-            "trains one"
-        )
-    network, code = given.wrap(plan.task.num_classes, plan.task.shape)
+    wrap = given.wrap_dense if plan.task.kind == "segmentation" else given.wrap
+    network, code = wrap(plan.task.num_classes, plan.task.shape)
     network.freeze_trunk(recipe.freeze)
     return SourceModel(network, state_hash(network, code), None, 0.0)
 
 
-def _build(given: ForeignModel, classes: int | None) -> tuple[nn.Module, tuple[Any, Any], str]:
+def _build(
+    given: ForeignModel, classes: int | None, kind: Kind
+) -> tuple[nn.Module, tuple[Any, Any], str]:
     """Return the model, its usual mean and std, and what stands for its code."""
     named, option = given.named, f"--source-model {given.named}"
     if given.plugin is not None:
@@ -149,11 +175,13 @@ def _build(given: ForeignModel, classes: int | None) -> tuple[nn.Module, tuple[A
         return _call(getattr(module, attribute, None), option), _PLAIN, given.plugin.sha256
     # of a library: with the classifier that it was trained with
     loaded = given.checkpoint is not None
+    if kind == "segmentation":
+        return segmenter_of_library(named, classes, loaded, option, _OPTION), _IMAGENET, named
     sized: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     instead = f"{_OPTION} FILE"
     import torchvision.models
 
-    if named in torchvision.models.list_models():
+    if named in torchvision.models.list_models(module=torchvision.models):
         how: dict[str, Any] = sized if loaded else {"weights": "DEFAULT"}
         built = make(lambda: torchvision.models.get_model(named, **how), named, not loaded, instead)
         return built, _IMAGENET, named

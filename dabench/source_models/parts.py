@@ -22,7 +22,7 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, StreamPlan
 from dabench.contract.seeding import seed, seeded
-from dabench.errors import TrainingError
+from dabench.errors import ConfigError, TrainingError
 from dabench.source_models.artefacts import Artefact, load_or_make, load_whole
 from dabench.source_models.classifier import Recipe, training_rows
 from dabench.source_models.loading import state_hash
@@ -40,6 +40,8 @@ class SourceParts:
         options: the method's options by name.
         cache: root of the caches.
         device: where training happens, and where the parts end up.
+        source_data: digest of the source images where ``source_id`` does not say them, because the
+            model was trained elsewhere; else empty.
         about: for the record; empty until parts were made.
         spent: seconds that making them took here.
     """
@@ -50,6 +52,7 @@ class SourceParts:
     options: Mapping[str, Any]
     cache: Path
     device: str
+    source_data: str = ""
     about: dict[str, Any] = field(default_factory=dict)
     spent: float = 0.0
 
@@ -61,11 +64,17 @@ class SourceParts:
         copy of it trains.
 
         Raises:
+            ConfigError: there are no source images.
             TrainingError: training went wrong, or changed the source model.
             CacheError: the cached file cannot be read, or the cache cannot be written.
         """
         start = time.perf_counter()
-        key = parts_key(method, self.source_id, self.options, self.plan)
+        if not len(self.plan.source.images):
+            raise ConfigError(
+                f"{type(method).__name__} trains parts of its own on labelled source images, and "
+                "the data set has none; choose a method without the extra 'source-parts'"
+            )
+        key = parts_key(method, self.source_id + self.source_data, self.options, self.plan)
         path = self.cache / "sources" / key / "parts.pt"
         twin = copy.deepcopy(method)
         network = copy.deepcopy(self.network).to(self.device).eval()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dabench.errors import ConfigError
+
 #: most rows and columns of the map that tokens are taken from
 TOKENS = (32, 64)
 
@@ -108,6 +110,22 @@ class SourceParts(nn.Module):
         super().__init__()
         self.module, self.head = module, head
         self.register_buffer("usual", torch.zeros(layers))
+
+
+def classifier_width(network: Any) -> int:
+    """Return D of the (B, D, h, w) maps that a network's classifier takes.
+
+    Raises:
+        ConfigError: the network does not end in a convolution of feature maps.
+    """
+    if not isinstance(network.classifier, nn.Conv2d):
+        raise ConfigError(
+            "transadapt: its module reads the feature map in front of the source model's last "
+            "convolution, and this model does not end in one (or does more behind it than resize); "
+            "use tent, bn-adapt, max-squares, cotta or tta-aug, or --method.module false "
+            "--method.unsup_output same --method.by_shift false, which needs no feature map"
+        )
+    return network.classifier.in_channels
 
 
 def feature_batches(

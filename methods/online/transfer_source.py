@@ -28,6 +28,7 @@ from dabench.methods.functional.shift_norm import adapt_by_shift, tracked_layers
 from dabench.methods.functional.transfer import (
     SourceParts,
     TransferModule,
+    classifier_width,
     feature_batches,
     fit_head,
     fit_transfer,
@@ -98,7 +99,7 @@ class TransferSource(OnlineMethod):
 
     def source_parts(self, network: Any, task: Task) -> nn.Module:
         """Return, untrained, the module and (but for ``same``) a copy of the classifier."""
-        channels = network.classifier.weight.shape[1]
+        channels = classifier_width(network)
         shape = {"width": self.width, "heads": self.heads, "layers": self.layers}
         module = TransferModule(channels, task.num_classes, **shape)
         head: nn.Module | None = None
