@@ -15,7 +15,7 @@ from PIL import Image
 
 import dabench
 from dabench.cli.main import main
-from dabench.deploy.offline import Adapted
+from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import read_folder
 from dabench.deploy.report import warnings_of
 from dabench.errors import CacheError
