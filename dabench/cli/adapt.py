@@ -49,6 +49,8 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     given = {key: value for key, value in vars(args).items() if value is not None}
     name = registry.name_of("method", args.method)
     _check_model_options(given)
+    if registry.METHODS[name].frozen_trunk:
+        raise ConfigError(f"{name} is trained on labelled source images, and here are none")
 
     import torch
 

@@ -122,8 +122,8 @@ def adapt(
     if cls.trains:
         if network.backbone is None:
             raise ConfigError(
-                f"--backbone is needed: {cls.__name__} trains a network of its own "
-                "(small-cnn, or a name of torchvision or timm)"
+                f"{cls.__name__} trains a network of its own, and only asks the model: give "
+                "--backbone (small-cnn, or a name of torchvision or timm)"
             )
         k = len(info.classes)
         maker = network_maker(network.backbone, network.start, k, side, run.seed)

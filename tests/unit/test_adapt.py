@@ -212,7 +212,7 @@ def test_images_that_cannot_be_read_are_listed(place: Place) -> None:
         (("--classes", "ant,ant,bee"), "two or more different names"),
         (("--images", "/nowhere"), "--images /nowhere: no such folder"),
         (("--method.lrr", "1"), "no such option; did you mean 'lr'"),
-        (("--method", "cabb"), "asks a black box"),
+        (("--method", "cabb"), "CABB trains a network of its own, and only asks the model"),
         (("--image-size", "4"), "--image-size 4: expected 8 or more"),
     ],
 )
