@@ -79,7 +79,8 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
         say(
             f"{len(pile.names)} images of {asked.size} px; {len(pile.unreadable)} could not be read"
         )
-        kept: dict[str, Any] = {"work": stream.Work(work, asked.code, say)}
+        key = f"{asked.code} {torch.get_num_threads()}"
+        kept: dict[str, Any] = {"work": stream.Work(work, key, say)}
         if remote:
             kept = {name: given[name] for name in _OF_NETWORK if name in given}
             kept |= {"cache_dir": _cache_dir(given)} if asked.foreign is None else {}
