@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dabench import registry
 from dabench.cli.dotted import dotted_options
 from dabench.cli.output import say
 from dabench.errors import ConfigError, one_line
+
+if TYPE_CHECKING:
+    from dabench.deploy.adapted import Adapted
+    from dabench.deploy.pictures import Pile
+    from dabench.source_models.foreign import ForeignModel
+
+_OF_MODEL = ("source-checkpoint", "source-head", "source-mean", "source-std")
+_OF_NETWORK = ("backbone", "weights")
+_NUMBERS = ("epochs", "batch-size", "image-size", "seed", "threads")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is adapted: a model of the user's, or one that answers elsewhere."""
+
+    model: Any
+    foreign: ForeignModel | None
+    classes: list[str] | None
+    size: int
+    #: stands for the model's code, head, mean and std
+    code: str
 
 
 def adapt(args: argparse.Namespace, rest: list[str]) -> int:
@@ -25,68 +48,155 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     dotted = dotted_options(rest, "adapt")
     given = {key: value for key, value in vars(args).items() if value is not None}
     name = registry.name_of("method", args.method)
+    _check_model_options(given)
+    if registry.METHODS[name].frozen_trunk:
+        raise ConfigError(f"{name} is trained on labelled source images, and here are none")
 
     import torch
 
-    from dabench.config.hardware import resolve_device
     from dabench.config.options import merge
-    from dabench.config.spec import usual_init
     from dabench.contract.method import OfflineMethod
-    from dabench.deploy import offline, saved
+    from dabench.deploy import offline, onnx_file, saved, stream
     from dabench.deploy.pictures import read_pictures
-    from dabench.deploy.report import warnings_of, write_report
+
+    given |= merge({key: given[key] for key in _NUMBERS if key in given})
+    torch.set_num_threads(given.get("threads", 1))
+    cls = registry.method(name)
+    fits = issubclass(cls, OfflineMethod)
+    if args.export:
+        onnx_file.check_installed()
+        if not fits:
+            raise ConfigError(f"--export: {name} answers a stream, and leaves no model")
+    asked = _asked(args, given)
+    remote = offline.only_answers(cls, asked.model)
+    for option in () if remote else _OF_NETWORK:
+        if option in given:
+            raise ConfigError(f"--{option}: {name} adapts the model itself; leave it out")
+    options = {key.removeprefix("method.").replace("-", "_"): v for key, v in dotted.items()}
+    usual = _usual(args, given, cls)
+    with saved.workplace(Path(args.out)) as (out, work):
+        pile = read_pictures(Path(args.images), asked.size, hashed=fits, strict=args.strict)
+        say(
+            f"{len(pile.names)} images of {asked.size} px; {len(pile.unreadable)} could not be read"
+        )
+        key = f"{asked.code} {torch.get_num_threads()}"
+        kept: dict[str, Any] = {"work": stream.Work(work, key, say)}
+        if remote:
+            kept = {name: given[name] for name in _OF_NETWORK if name in given}
+            kept |= {"cache_dir": _cache_dir(given)} if asked.foreign is None else {}
+        everything: dict[str, Any] = usual | options
+        adapted = offline.adapt(
+            asked.model, pile.images, cls, classes=asked.classes, **kept, **everything
+        )
+        facts = [("method", name), ("image size", asked.size), *usual.items(), *options.items()]
+        facts.insert(1, ("model", asked.foreign.named if asked.foreign else given["oracle-url"]))
+        about = {"method": name, "image_size": asked.size, "adaptation": usual}
+        failed = saved.publish(
+            work, out, lambda draft: _write(draft, adapted, pile, asked, facts, about, args.export)
+        )
+    _tell(adapted, out)
+    if failed is not None:
+        raise failed
+    return 0
+
+
+def _check_model_options(given: dict[str, Any]) -> None:
+    """Refuse a command without a model, with two of them, or with parts of one that is not there.
+
+    Raises:
+        ConfigError: says which.
+    """
+    if ("source-model" in given) == ("oracle-url" in given):
+        raise ConfigError("give --source-model, or --oracle-url for one that answers elsewhere")
+    if "oracle-url" in given and (first := next((n for n in _OF_MODEL if n in given), None)):
+        raise ConfigError(
+            f"--{first} belongs to --source-model; the model of --oracle-url is ready"
+        )
+
+
+def _asked(args: argparse.Namespace, given: dict[str, Any]) -> _Asked:
+    """Return the model; one of the user's is tried on noise of the images' size."""
     from dabench.source_models.foreign import ForeignModel
 
-    numbers = ("epochs", "batch-size", "image-size", "seed", "threads")
-    numbered = merge({key: given[key] for key in numbers if key in given})
-    torch.set_num_threads(numbered.get("threads", 1))
-    cls = registry.method(name)
-    reference = args.source_model
-    plugin = registry.located("model", reference) if ":" in reference else None
-    model = ForeignModel(
-        plugin.name if plugin else reference,
-        *(args.source_checkpoint, args.source_head, args.source_mean, args.source_std),
-        plugin,
-    )
     classes = _classes(args.classes)
-    options = {key.removeprefix("method.").replace("-", "_"): v for key, v in dotted.items()}
-    size = numbered.get("image-size", 224)
-    offline_method = issubclass(cls, OfflineMethod)
-    out = Path(args.out)
-    saved.check_free(out)
-    pile = read_pictures(Path(args.images), size, hashed=offline_method, strict=args.strict)
-    say(f"{len(pile.names)} images of {size} px; {len(pile.unreadable)} could not be read")
-    network, _ = model.wrap(len(classes) if classes else None, (size, size))
-    usual: dict[str, Any] = {"batch_size": numbered.get("batch-size", 64), "flip": not args.no_flip}
-    usual |= {"seed": numbered.get("seed", 0)}
-    if offline_method:
-        usual |= {"epochs": numbered.get("epochs", 10), "open_set": args.open_set}
-        usual |= {
-            "init": args.init or usual_init(cls, "pretrained"),
-            "progress": not args.no_progress,
-        }
-        usual |= {"device": resolve_device(args.device)}
-    everything: dict[str, Any] = usual | options
-    adapted = offline.adapt(network, pile.images, cls, classes=classes, **everything)
+    if "oracle-url" in given:
+        from dabench.oracle.http import Http
 
-    def write(folder: Path) -> None:
-        saved.write_predictions(folder / saved.ANSWERS, adapted, pile)
-        facts = [("method", name), ("model", model.named), ("image size", size)]
-        facts += [*usual.items(), *options.items()]
-        (folder / "report.html").write_bytes(write_report(adapted, pile, name, facts))
-        if adapted.network is not None:
-            about = {"method": name, "image_size": size, "adaptation": usual}
-            saved.save_model(folder, adapted, model, about)
+        oracle = Http(given["oracle-url"], os.environ.get("DABENCH_ORACLE_TOKEN", ""))
+        return _Asked(oracle, None, classes, given.get("image-size", oracle.info.image_size), "")
+    reference = given["source-model"]
+    plugin = registry.located("model", reference) if ":" in reference else None
+    named = plugin.name if plugin else reference
+    parts = {name.removeprefix("source-"): given.get(name) for name in _OF_MODEL}
+    foreign = ForeignModel(named, **parts, plugin=plugin)
+    size = given.get("image-size", 224)
+    network, code = foreign.wrap(len(classes) if classes else None, (size, size))
+    return _Asked(network, foreign, classes, size, code)
 
-    saved.write_all(out, write)
+
+def _usual(args: argparse.Namespace, given: dict[str, Any], cls: type[Any]) -> dict[str, Any]:
+    """Return the arguments that every method of a kind has, filled in."""
+    from dabench.config.hardware import resolve_device
+    from dabench.config.spec import usual_init
+    from dabench.contract.method import OfflineMethod
+
+    found: dict[str, Any] = {"batch_size": given.get("batch-size", 64), "flip": not args.no_flip}
+    found |= {"seed": given.get("seed", 0)}
+    if issubclass(cls, OfflineMethod):
+        found |= {"epochs": given.get("epochs", 10), "open_set": args.open_set}
+        found |= {"init": args.init or usual_init(cls, "pretrained")}
+        found |= {"progress": not args.no_progress, "device": resolve_device(args.device)}
+    return found
+
+
+def _cache_dir(given: dict[str, Any]) -> Path:
+    from dabench.config.settings import read_settings
+
+    return read_settings({name: given[name] for name in ("cache-dir",) if name in given}).cache_dir
+
+
+def _write(
+    folder: Path,
+    adapted: Adapted,
+    pile: Pile,
+    asked: _Asked,
+    facts: list[tuple[str, Any]],
+    about: dict[str, Any],
+    export: str | None,
+) -> ConfigError | None:
+    """Fill the folder; return why an export failed, which costs nothing else."""
+    from dabench.deploy import onnx_file, saved
+    from dabench.deploy.report import write_report
+    from dabench.source_models.model_files import save_model
+
+    saved.write_predictions(folder / saved.ANSWERS, adapted, pile)
+    page = write_report(adapted, pile, about["method"], [*facts, *adapted.about.items()])
+    (folder / "report.html").write_bytes(page)
+    if adapted.network is None:
+        return None
+    foreign = None if adapted.about else asked.foreign
+    save_model(folder, adapted.network, adapted.classes, foreign, about | adapted.about)
+    if export:
+        try:
+            onnx_file.export_onnx(folder)
+        except ConfigError as error:
+            return error
+    return None
+
+
+def _tell(adapted: Adapted, out: Path) -> None:
+    from dabench.deploy import saved
+    from dabench.deploy.report import warnings_of
+
     changed = float((adapted.before.known != adapted.after.known).mean())
     say(f"{changed:.1%} of the answers changed; nothing here was measured against labels")
     for warning in warnings_of(adapted):
         say(f"warning: {warning}", error=True)
     say(f"wrote {out / saved.ANSWERS} and {out / 'report.html'}")
     if adapted.network is not None:
-        say(f"wrote {out / saved.WEIGHTS}; dabench.load_model('{out}') reads it")
-    return 0
+        say(f"wrote {out / 'model.safetensors'}; dabench.load_model('{out}') reads it")
+    if (out / "model.onnx").is_file():
+        say(f"wrote {out / 'model.onnx'}")
 
 
 def _classes(text: str | None) -> list[str] | None:

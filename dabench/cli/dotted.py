@@ -19,7 +19,10 @@ SWEPT = tuple(name for name in OPTIONS if name not in (*AXES.values(), "seed"))
 _KNOWN = {
     "run": (*OPTIONS, *FLAGS, "config"),
     "serve-source": (*SERVED, "host", "port", "token", "config"),
-    "adapt": ("method", "images", "out", "classes", "source-model", "source-checkpoint"),
+    "adapt": (
+        *("method", "images", "out", "classes", "source-model", "source-checkpoint"),
+        *("oracle-url", "backbone", "weights", "export"),
+    ),
     "check": ("protocols", "cache-dir", "threads"),
     "sweep": (*AXES, *SWEPT, "workers", "dry-run", "force", "resume", "target-tuned"),
 }

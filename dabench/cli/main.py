@@ -32,6 +32,7 @@ EXIT_BUG, EXIT_USER, EXIT_PIPE = 1, 2, 141
 _COMMANDS = {
     "data": "dabench.cli.data:data",
     "diff": "dabench.cli.diff:diff",
+    "export": "dabench.cli.export:export",
     "leaderboard": "dabench.cli.leaderboard:leaderboard",
     "new": "dabench.cli.new:new",
     "report": "dabench.cli.page:report",

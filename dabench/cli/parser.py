@@ -18,6 +18,7 @@ COMMANDS = {
     "list": "list methods, protocols and data sets, and those of installed packages",
     "new": "write a method's file and its test, to start from",
     "adapt": "adapt your model to your images, without labels",
+    "export": "write a kept model as model.onnx",
     "check": "try what a method promises: no label read, same seed same bytes, ...",
     "show": "show one run's spec, environment and scores",
     "data": "check a data set's folder, or print its card",
@@ -68,6 +69,8 @@ def build_parsers() -> tuple[Parser, Parser]:
     _add_adapt_options(others["adapt"])
     new.add_options(others["new"])
     store.add_options(others["store"])
+    text = "what 'dabench adapt' or 'dabench run --save-model' left"
+    others["export"].add_argument("folder", metavar="DIR", help=text)
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     for name in ("data-root", "cache-dir"):
@@ -110,13 +113,20 @@ def _add_check_options(check: Parser) -> None:
 
 
 def _add_adapt_options(adapt: Parser) -> None:
-    adapt.add_argument("--method", required=True, help="a source-free method, or one for streams")
-    for name in ("source-model", "source-checkpoint", "source-head", "source-mean", "source-std"):
-        needed = name == "source-model"
-        adapt.add_argument(f"--{name}", required=needed, help=OPTIONS[name][2])
-    adapt.add_argument(
-        "--images", required=True, metavar="DIR", help="pictures, at any depth; or a list of them"
-    )
+    kinds = "a source-free or black-box method, or one for streams"
+    adapt.add_argument("--method", required=True, help=kinds)
+    for name in (
+        *("source-model", "source-checkpoint", "source-head", "source-mean", "source-std"),
+        *("oracle-url", "cache-dir"),
+    ):
+        own = {"oracle-url": "address of a served model that only answers (black-box methods)"}
+        adapt.add_argument(f"--{name}", dest=name, help=own.get(name, OPTIONS[name][2]))
+    text = "network that a black-box method trains (small-cnn, torchvision, timm)"
+    adapt.add_argument("--backbone", dest="backbone", help=text)
+    text = "its weights: none | pretrained | PATH; default pretrained where there are such"
+    adapt.add_argument("--weights", dest="weights", help=text)
+    text = "pictures, at any depth; or a list of them"
+    adapt.add_argument("--images", required=True, metavar="DIR", help=text)
     adapt.add_argument("--out", required=True, metavar="DIR", help="a folder that is not there yet")
     adapt.add_argument("--classes", metavar="A,B", help="or a file, a name a line; default numbers")
     adapt.add_argument("--open-set", action="store_true", help="some may be of none of the classes")
@@ -124,13 +134,14 @@ def _add_adapt_options(adapt: Parser) -> None:
     for name, text in (
         ("epochs", "10"),
         ("batch-size", "64"),
-        ("image-size", "224"),
+        ("image-size", "224, or what --oracle-url says"),
         ("seed", "0"),
     ):
         adapt.add_argument(f"--{name}", dest=name, help=f"default {text}")
     adapt.add_argument("--threads", help="CPU threads; default 1")
     adapt.add_argument("--device", default="auto", help=OPTIONS["device"][2])
     adapt.add_argument("--no-flip", action="store_true", help="mirrored images are other classes")
+    adapt.add_argument("--export", choices=("onnx",), help="write model.onnx as well")
     adapt.add_argument("--strict", action="store_true", help="stop at a file that cannot be read")
     adapt.add_argument("--no-progress", action="store_true", help=FLAGS["no-progress"])
     adapt.epilog = "Hyper-parameters are given as --method.NAME VALUE."

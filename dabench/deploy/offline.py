@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,66 +13,24 @@ from torch import Tensor, nn
 from dabench import registry
 from dabench.config.signature import validate_options
 from dabench.config.spec import usual_init
-from dabench.contract.access import Budget, Recorder, SourceFree, Unlabelled, to_float
+from dabench.contract.access import BlackBox, Budget, Recorder, SourceFree, Unlabelled, to_float
 from dabench.contract.cost import Cost
-from dabench.contract.method import OfflineMethod
+from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Plan, Run
-from dabench.contract.seeding import seed as seed_of
-from dabench.contract.seeding import seeded
-from dabench.contract.stream import Stream
-from dabench.contract.types import Init, Prediction, Task
-from dabench.deploy.live import method_class, online
-from dabench.engine.fit import fit, predict_all
-from dabench.errors import ConfigError, DataError
-from dabench.metrics import label_free
-from dabench.metrics.predictions import Predictions, gather
+from dabench.contract.types import Init, Task
+from dabench.deploy import black_box
+from dabench.deploy.adapted import Adapted, pictures_of, summary
+from dabench.deploy.fitting import fitted, plan_of
+from dabench.deploy.live import method_class
+from dabench.deploy.stream import Work, along
+from dabench.errors import ConfigError
+from dabench.metrics.predictions import Predictions
 from dabench.networks.foreign import Values, wrap_classifier
-
-
-class AdaptedModel(nn.Module):
-    """What an adapted method answers: (B, 3, H, W) images in [0, 1] -> (B, K) logits."""
-
-    def __init__(self, method: Any) -> None:
-        super().__init__()
-        self.method = method
-        self.eval()
-
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """Answer images; nothing is learned."""
-        logits: Tensor = self.method.predict(images).logits
-        return logits
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """The outcome of an adaptation; nothing in it was measured against labels.
-
-    Attributes:
-        model: the adapted model.
-        classes: names of the K classes.
-        before: what the model said of the images before.
-        after: what it says now; on a stream, what it said when each image came.
-        cost: what the adaptation took, in images forwarded and backwarded, and seconds.
-        network: the network behind the answers, where there is one; a stream has none.
-    """
-
-    model: nn.Module
-    classes: tuple[str, ...]
-    before: Predictions
-    after: Predictions
-    cost: dict[str, float]
-    network: Any = None
-
-    @property
-    def labels(self) -> list[str]:
-        """The class of every image by name; ``unknown`` where it is none of them."""
-        names = [*self.classes, "unknown"]
-        return [names[i] for i in self.after.decided(len(self.classes))]
+from dabench.oracle.answer_forms import Answerer
 
 
 def adapt(
-    model: nn.Module,
+    model: nn.Module | Answerer,
     images: np.ndarray | Tensor,
     method: str | type[Any] = "shot",
     *,
@@ -88,17 +46,24 @@ def adapt(
     seed: int = 0,
     device: str = "cpu",
     progress: bool = False,
+    backbone: str | None = None,
+    weights: str | None = None,
+    cache_dir: Path | None = None,
+    work: Work | None = None,
     **options: Any,
 ) -> Adapted:
     """Adapt a model to unlabelled images: ``adapted = dabench.adapt(model, images, "shot")``.
 
+    A black-box method asks the model for its answers, and trains a network of its own.
+
     Args:
         model: any module from images to (B, K) logits that ends in a linear layer; it stays as it
-            is, a copy adapts.
+            is, a copy adapts. For black-box methods also a model elsewhere:
+            ``dabench.oracle.http.Http(url, token)``.
         images: (N, H, W, 3) uint8, or an (N, 3, H, W) tensor in [0, 1], which is rounded to 8 bits.
-        method: name of a source-free method or one for streams (the images' order is the
-            stream's), ``file.py:Class``, or a class.
-        classes: names of the K classes; None = their numbers.
+        method: name of a source-free or black-box method or one for streams (the images' order is
+            the stream's), ``file.py:Class``, or a class.
+        classes: names of the K classes; None = their numbers, or what a model elsewhere says.
         open_set: whether there may be images of none of the classes.
         epochs: passes over the images; a stream has one.
         batch_size: images a batch.
@@ -110,94 +75,73 @@ def adapt(
         seed: of everything that is drawn.
         device: where it happens.
         progress: show a bar.
+        backbone: network that a black-box method trains, by name.
+        weights: that it starts from: ``none``, ``pretrained`` or a path.
+        cache_dir: where answers of a model elsewhere are kept; None = nowhere.
+        work: where a stream's state is kept, to go on from; None = nowhere.
         options: the method's hyper-parameters.
 
     Raises:
         DabenchError: a model, images, a method or an option that do not fit; a training that fails.
     """
     cls = method_class(method)
-    pictures = _pictures(images)
+    pictures = pictures_of(images)
     wrapping: dict[str, Any] = {"head": head, "mean": mean, "std": std}
+    usual: dict[str, Any] = {"classes": classes, "batch_size": batch_size, "seed": seed}
+    start = init or usual_init(cls, "pretrained")
+    run = Run(start, Budget(epochs, batch_size), seed, device, Recorder(), progress)  # type: ignore[arg-type]
+    if hasattr(cls, "reveal"):
+        raise ConfigError(f"{cls.__name__} learns the target's labels, and here are none")
+    if only_answers(cls, model):
+        if open_set:
+            raise ConfigError(f"{cls.__name__} asks a black box, and knows no unknown classes")
+        if init == "bn-target":
+            raise ConfigError("a black box has no BatchNorm to re-estimate: leave bn-target out")
+        teacher = black_box.teacher(model, pictures, classes, device, wrapping)
+        own = black_box.TargetNetwork(backbone, weights)
+        return black_box.adapt(
+            teacher, pictures, cls, options, own, run, flip=flip, cache_dir=cache_dir
+        )
+    assert isinstance(model, nn.Module)
     if not issubclass(cls, OfflineMethod):
         if open_set:
             raise ConfigError(f"{cls.__name__} answers streams, and knows no unknown classes")
-        usual: dict[str, Any] = {"classes": classes, "batch_size": batch_size, "seed": seed}
-        return _along(model, pictures, cls, usual | {"flip": flip} | wrapping, options)
-    if not issubclass(SourceFree, cls.grant):
-        raise ConfigError(
-            f"{cls.__name__} asks a black box; dabench.adapt hands out the model itself: choose a "
-            "source-free method such as shot or usd"
-        )
+        return along(model, pictures, cls, usual | {"flip": flip} | wrapping, options, work)
     target = Unlabelled(pictures, np.arange(len(pictures)))
     k = None if classes is None else len(classes)
     network = wrap_classifier(model, k, example=to_float(pictures[:2]), **wrapping)
     names = tuple(classes or map(str, range(network.classifier.out_features)))
-    task = Task("classification", names, pictures.shape[1], open_set, flip)
-    plan = Plan(task, None, None, {"adapt": target}, {}, Stream((), batch_size, seed))  # type: ignore[arg-type]
-    start = init or usual_init(cls, "pretrained")
-    run = Run(start, Budget(epochs, batch_size), seed, device, Recorder(), progress)  # type: ignore[arg-type]
+    plan = plan_of(Task("classification", names, pictures.shape[1], open_set, flip), target, run)
     protocol = registry.protocol("sf-osda" if open_set else "sf-uda")()
-    cost = Cost()
-    built = cls(**validate_options(cls, options, "method"))
     before = _answers(network, target, device)
-    grant = protocol.make_grant(plan, network, run, run.recorder, cost)
-    with seeded(seed_of(seed, "adaptation")):  # as a protocol does it, and no earlier
-        built.begin(grant)
-        _, seconds = fit(built, target, cost, run)
-        built.calibrate()
-        after = predict_all(built, target, device, cost, judge=True)
-    spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
-    spent |= {"adapt_seconds": seconds}
-    return Adapted(AdaptedModel(built), names, before, after, spent, built.adapted_network())
+    built = cls(**validate_options(cls, options, "method"))
+    return fitted(built, plan, run, before, Cost(), _grants(protocol, plan, network, run))
 
 
-def _along(
-    model: nn.Module,
-    pictures: np.ndarray,
-    cls: type[Any],
-    usual: dict[str, Any],
-    options: dict[str, Any],
-) -> Adapted:
-    """Push the images through a method for streams, in their order."""
-    live = online(model, cls, **usual, **options)
-    parts = np.array_split(pictures, -(-len(pictures) // usual["batch_size"]))
-    logits = torch.cat([live(to_float(part)) for part in parts])
-    wrapping = {name: usual[name] for name in ("head", "mean", "std")}
-    source = wrap_classifier(model, logits.shape[1], **wrapping)
-    target = Unlabelled(pictures, np.arange(len(pictures)))
-    names = tuple(usual["classes"] or map(str, range(logits.shape[1])))
-    cost = {
-        "images_forward": float(live.cost.forward),
-        "images_backward": float(live.cost.backward),
-    }
-    before = _answers(source, target, "cpu")
-    return Adapted(AdaptedModel(live.method), names, before, _summary(logits), cost)
+def only_answers(cls: type[Any], model: Any) -> bool:
+    """Return whether a method asks a model, and does not take it.
+
+    Raises:
+        ConfigError: it needs the model itself, and that is elsewhere.
+    """
+    elsewhere = not isinstance(model, nn.Module)
+    if issubclass(BlackBox, cls.grant):
+        takes = issubclass(SourceFree, cls.grant) or issubclass(cls, OnlineMethod)
+        return elsewhere or not takes
+    if elsewhere:
+        named = (n for n, e in registry.METHODS.items() if e.protocols == ("bb-uda",))
+        raise ConfigError(
+            f"{cls.__name__} needs the model itself, and this one only answers; choose one of "
+            f"{', '.join(named)}"
+        )
+    return False
+
+
+def _grants(protocol: Any, plan: Plan, source: Any, run: Run) -> Callable[[Cost], Any]:
+    return lambda cost: protocol.make_grant(plan, source, run, run.recorder, cost)
 
 
 @torch.no_grad()
 def _answers(network: Any, target: Unlabelled, device: str) -> Predictions:
     network.to(device).eval()
-    return _summary(torch.cat([network(b.images.to(device)).cpu() for b in target.survey()]))
-
-
-def _summary(logits: Tensor) -> Predictions:
-    answers = [Prediction(logits.float().cpu())]
-    return replace(gather(answers), judged=label_free.scores(answers))
-
-
-def _pictures(images: np.ndarray | Tensor) -> np.ndarray:
-    """Return (N, H, W, 3) uint8.
-
-    Raises:
-        DataError: another shape or type, or fewer than two images.
-    """
-    if isinstance(images, Tensor):
-        if images.is_floating_point():
-            images = (images.clamp(0, 1) * 255).round().to(torch.uint8)
-        images = images.permute(0, 2, 3, 1).cpu().numpy() if images.ndim == 4 else images.numpy()
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) < 2:
-        raise DataError(
-            f"images are {tuple(images.shape)} of {images.dtype}; expected two or more, as "
-            "(N, H, W, 3) uint8 or an (N, 3, H, W) tensor in [0, 1]"
-        )
-    return images
+    return summary(torch.cat([network(b.images.to(device)).cpu() for b in target.survey()]))

@@ -12,7 +12,7 @@ import numpy as np
 
 from dabench.board.page.render import render
 from dabench.board.page.svg import Picture, clipped, scale
-from dabench.deploy.offline import Adapted
+from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import Pile
 
 #: pictures that are shown of a kind; classes in the chart

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from dabench.deploy.offline import Adapted
+from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import Pile
+from dabench.deploy.stream import CHECKPOINT
 from dabench.errors import ConfigError
+from dabench.store.files import locked
 
+T = TypeVar("T")
 ANSWERS = "predictions.csv"
 _COLUMNS = ("file", "class", "confidence", "unknown_score", "class_before", "confidence_before")
 
@@ -27,23 +31,45 @@ def check_free(out: Path) -> None:
         raise ConfigError(f"--out {out}: there is something already; name a folder that is not")
 
 
-def write_all(out: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder beside ``out``, which then takes its place: half of it is never seen there.
+@contextlib.contextmanager
+def workplace(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Hold the hidden folder beside ``out`` in which everything is made; yield both, in full.
+
+    It stays where an interrupted stream can go on from it, and goes otherwise. Of two commands
+    with one ``out`` the second waits.
 
     Raises:
         ConfigError: there is something at ``out``.
+        StoreError: its parent cannot be written.
     """
+    out = Path(os.path.abspath(out))
     check_free(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        write(draft)
-        draft.chmod(0o755)
-        for path in draft.iterdir():  # safetensors' own are for their owner alone
-            path.chmod(0o644)
-        os.replace(draft, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    work = out.with_name(f".{out.name}.adapt")
+    with locked(work):
+        try:
+            check_free(out)
+            yield out, work
+        finally:
+            if out.exists() or not (work / CHECKPOINT).is_file():
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def publish(work: Path, out: Path, write: Callable[[Path], T]) -> T:
+    """Fill a folder in ``work``, which then takes the place ``out``: half of it is never there.
+
+    Args:
+        work: as :func:`workplace` gave it.
+        out: likewise.
+        write: fills an empty folder; what it returns is returned.
+    """
+    draft = work / "result"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    found = write(draft)
+    for path in draft.iterdir():  # safetensors' own are for their owner alone
+        path.chmod(0o644)
+    os.replace(draft, out)
+    return found
 
 
 def write_predictions(path: Path, adapted: Adapted, pile: Pile) -> None:

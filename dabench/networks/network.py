@@ -67,7 +67,8 @@ class ClassifierNetwork(Network):
 
     def features(self, images: Tensor) -> Tensor:
         """Return (B, D) bottleneck features of (B, 3, S, S) images in [0, 1]."""
-        self.cost.count(len(images), backward=torch.is_grad_enabled())
+        # no len(): an exporter would take it for the one batch size that there is
+        self.cost.count(images.shape[0], backward=torch.is_grad_enabled())
         out: Tensor = self.bottleneck(self.backbone((images - self.mean) / self.std))
         return out
 

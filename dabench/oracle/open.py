@@ -16,6 +16,7 @@ from dabench.contract.data import DataRequest
 from dabench.contract.network import Network
 from dabench.contract.protocol import Plan, Remote
 from dabench.contract.seeding import seed
+from dabench.contract.types import Frozen
 from dabench.errors import ConfigError, OracleError
 from dabench.networks.network import build_classifier
 from dabench.oracle.answer_forms import Answerer, AnswerForm
@@ -102,19 +103,32 @@ def open_source(
         )
         return clients[-1]
 
-    remote = Remote(client, network_maker(spec, plan.task.num_classes))
+    maker = network_maker(
+        *(spec.backbone, spec.weights, plan.task.num_classes, spec.image_size),
+        *(spec.seed, spec.freeze),
+    )
+    remote = Remote(client, maker)
     return OpenedOracle(remote, answerer, about, clients)
 
 
-def network_maker(spec: RunSpec, num_classes: int) -> Callable[[int], Network]:
-    """Return a builder of target networks: backbone and freezing of the run, head by seed."""
+def network_maker(
+    backbone: str, weights: str, num_classes: int, side: int, base: int, freeze: Frozen = 0
+) -> Callable[[int], Network]:
+    """Return a builder of target networks, whose heads are drawn by their number.
 
-    backbone, weights, freeze, base = spec.backbone, spec.weights, spec.freeze, spec.seed
+    Args:
+        backbone: its name.
+        weights: that it starts from.
+        num_classes: K.
+        side: of the images in pixels.
+        base: seed of the run.
+        freeze: lower stages that stay as they are.
+    """
 
     def make(number: int) -> Network:
         with torch.random.fork_rng():
             torch.manual_seed(seed(base, "target-network", str(number)))
-            network = build_classifier(backbone, weights, num_classes, side=spec.image_size)
+            network = build_classifier(backbone, weights, num_classes, side=side)
         network.freeze_trunk(freeze)
         return network
 

@@ -193,11 +193,13 @@ def _load(kind: str, reference: str, point: Announced | None) -> Plugin:
 
 
 def _owner(module: str, point: Announced | None) -> str:
-    """Return the distribution that a module belongs to, with its version."""
+    """Return the distribution that a module belongs to, with its version; a file has none."""
     import importlib.metadata
 
     if point is not None:
         return point.distribution
+    if module.endswith(".py"):  # to ask about all packages takes a second
+        return ""
     names = importlib.metadata.packages_distributions().get(module.split(".")[0], [])
     return f"{names[0]} {importlib.metadata.version(names[0])}" if names else ""
 

@@ -23,12 +23,12 @@ from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.signals import postponed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Kind
+from dabench.engine.resume.checkpoints import Checkpoints
 from dabench.engine.stream import Progress, run_stream
 from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
 from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
-from dabench.protocols.streams.checkpoints import Checkpoints
 from dabench.protocols.streams.extras import granted_extras
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 from dabench.protocols.streams.recorder import StreamRecorder

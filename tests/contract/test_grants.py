@@ -183,7 +183,7 @@ def opened(name: str, plan: Any, protocol: Any, folder: Path, patch: pytest.Monk
     patch.setattr(Http, "restart", lambda self: setattr(self, "info", info))
     network = build_classifier("small-cnn", "none", plan.task.num_classes, plain=True)
     model = SourceModel(network, "a" * 16, 0.5, 1.0)
-    patch.setattr(opening, "load_or_train", lambda *a: model)
+    patch.setattr(opening, "load_source", lambda *a: model)
     patch.setattr(protocol, "oracle", name)
     weights = folder / "weights.pt"
     torch.save(build_classifier("small-cnn", "none", 2).backbone.state_dict(), weights)
@@ -192,6 +192,7 @@ def opened(name: str, plan: Any, protocol: Any, folder: Path, patch: pytest.Monk
         **{"freeze": 0, "seed": 0, "dataset": "digits", "source": "a", "target": "b"},
         **{"image_size": 32, "protocol": "bb-uda", "protocol_options": {}, "batch_size": 32},
         plugins=(),
+        source_model=None,
     )
     settings = SimpleNamespace(
         **{"cache_dir": folder, "data_root": folder, "progress": False},

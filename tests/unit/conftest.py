@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import sys
@@ -171,6 +172,18 @@ class TwoDomains:
         assert code == 0, err
         record: dict[str, Any] = json.loads(Path(json.loads(out)["record"]).read_text())
         return record
+
+    def adapt(self, *more: Any, method: str = "dine", out: str = "out") -> list[str]:
+        words: list[Any] = ["adapt", "--method", method, "--images", self.root / "data/b"]
+        words += ["--out", self.root / out, "--batch-size", 6, "--device", "cpu", *more]
+        if "--oracle-url" not in more:
+            words += ["--source-model", f"{self.root / 'net.py'}:build", "--image-size", 32]
+            words += ["--source-checkpoint", self.root / "net.pt"]
+        return [str(word) for word in [*words, "--no-progress"]]
+
+    def rows(self, out: str = "out") -> list[dict[str, str]]:
+        with (self.root / out / "predictions.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def images(self) -> torch.Tensor:
         files = sorted((self.root / "data/b").glob("*/*.png"))

@@ -15,7 +15,7 @@ from PIL import Image
 
 import dabench
 from dabench.cli.main import main
-from dabench.deploy.offline import Adapted
+from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import read_pictures
 from dabench.deploy.report import warnings_of
 from dabench.errors import CacheError
@@ -243,7 +243,7 @@ def test_images_that_cannot_be_read_are_listed(place: Place) -> None:
         (("--classes", "ant,ant,bee"), "two or more different names"),
         (("--images", "/nowhere"), "--images /nowhere: no such folder"),
         (("--method.lrr", "1"), "no such option; did you mean 'lr'"),
-        (("--method", "cabb"), "asks a black box"),
+        (("--method", "cabb"), "CABB trains a network of its own, and only asks the model"),
         (("--image-size", "4"), "--image-size 4: expected 8 or more"),
     ],
 )

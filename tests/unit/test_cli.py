@@ -89,6 +89,7 @@ class FakeResult:
     record: dict[str, Any]
     existed: bool
     board_dir: Path
+    model: Path | None = None
 
 
 def fake_execute(spec: RunSpec, settings: Settings, progress: object) -> FakeResult:

@@ -213,7 +213,7 @@ def test_adapt_along_a_stream_and_in_an_open_set(model: Foreign, images: Tensor)
 
 
 def test_what_adapt_refuses(model: Foreign, images: Tensor) -> None:
-    with pytest.raises(ConfigError, match="CABB asks a black box"):
+    with pytest.raises(ConfigError, match="CABB trains a network of its own"):
         dabench.adapt(model, images, "cabb")
     with pytest.raises(ConfigError, match="Tent answers streams, and knows no unknown"):
         dabench.adapt(model, images, "tent", open_set=True)

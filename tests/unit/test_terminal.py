@@ -179,7 +179,7 @@ def test_run(said: Say, records: list[Path], monkeypatch: pytest.MonkeyPatch, fa
         record = json.loads(records[0].read_text())
         path = Path(HOSTILE)
         return types.SimpleNamespace(
-            run_id=HOSTILE, record=record, path=path, existed=False, board_dir=path
+            run_id=HOSTILE, record=record, path=path, existed=False, board_dir=path, model=None
         )
 
     engine = types.ModuleType("dabench.engine.run")

@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dabench.contract.cost import Cost
-from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Resume
 from dabench.engine.stream import Progress
 from dabench.errors import CacheError, reason_of
@@ -42,7 +41,7 @@ class Checkpoint:
         self._length, self._sha = 0, hashlib.sha256()
         self._kept: dict[str, int] = {}
 
-    def save(self, method: OnlineMethod, progress: Progress) -> None:
+    def save(self, method: nn.Module, progress: Progress) -> None:
         """Append what is new of the log, and write the state: it is whole or absent."""
         resume = self._resume
         resume.path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +61,7 @@ class Checkpoint:
         torch.save(state, resume.draft)
         os.replace(resume.draft, resume.path)
 
-    def restore(self, method: OnlineMethod, progress: Progress, steps: int) -> bool:
+    def restore(self, method: nn.Module, progress: Progress, steps: int) -> bool:
         """Go on from the checkpoint of a stream of ``steps`` steps; False where there is none.
 
         Raises:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dabench.contract.cost import Cost
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Resume
+from dabench.engine.resume.checkpoint import Checkpoint
 from dabench.engine.stream import Progress
-from dabench.protocols.streams.checkpoint import Checkpoint
 
 
 class Checkpoints:

@@ -1,0 +1,83 @@
+"""The outcome of an adaptation, and what is asked of its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dabench.contract.types import Prediction
+from dabench.errors import DataError
+from dabench.metrics import label_free
+from dabench.metrics.predictions import Predictions, gather
+
+
+class AdaptedModel(nn.Module):
+    """What an adapted method answers: (B, 3, H, W) images in [0, 1] -> (B, K) logits."""
+
+    def __init__(self, method: Any) -> None:
+        super().__init__()
+        self.method = method
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Answer images; nothing is learned."""
+        logits: Tensor = self.method.predict(images).logits
+        return logits
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The outcome of an adaptation; nothing in it was measured against labels.
+
+    Attributes:
+        model: the adapted model.
+        classes: names of the K classes.
+        before: what the model said of the images before.
+        after: what it says now; on a stream, what it said when each image came.
+        cost: what the adaptation took, in images forwarded and backwarded, and seconds.
+        network: the network behind the answers, where there is one; a stream has none.
+        about: further facts of the outcome, by name.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    before: Predictions
+    after: Predictions
+    cost: dict[str, float]
+    network: Any = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        """The class of every image by name; ``unknown`` where it is none of them."""
+        names = [*self.classes, "unknown"]
+        return [names[i] for i in self.after.decided(len(self.classes))]
+
+
+def summary(logits: Tensor) -> Predictions:
+    """Return what (N, K) logits say of as many images, with their label-free scores."""
+    answers = [Prediction(logits.float().cpu())]
+    return replace(gather(answers), judged=label_free.scores(answers))
+
+
+def pictures_of(images: np.ndarray | Tensor) -> np.ndarray:
+    """Return (N, H, W, 3) uint8.
+
+    Raises:
+        DataError: another shape or type, or fewer than two images.
+    """
+    if isinstance(images, Tensor):
+        if images.is_floating_point():
+            images = (images.clamp(0, 1) * 255).round().to(torch.uint8)
+        images = images.permute(0, 2, 3, 1).cpu().numpy() if images.ndim == 4 else images.numpy()
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) < 2:
+        raise DataError(
+            f"images are {tuple(images.shape)} of {images.dtype}; expected two or more, as "
+            "(N, H, W, 3) uint8 or an (N, 3, H, W) tensor in [0, 1]"
+        )
+    return images

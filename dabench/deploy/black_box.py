@@ -1,0 +1,149 @@
+"""A pile of images learned from a model that only answers: in this process, or behind HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from dabench import registry
+from dabench.config.signature import validate_options
+from dabench.contract.access import Unlabelled, to_float
+from dabench.contract.cost import Cost
+from dabench.contract.network import Network
+from dabench.contract.protocol import Remote, Run
+from dabench.contract.types import Task
+from dabench.deploy.adapted import Adapted, summary
+from dabench.deploy.fitting import fitted, plan_of
+from dabench.errors import AccessError, ConfigError, OracleError
+from dabench.networks.backbones import SMALL
+from dabench.networks.foreign import wrap_classifier
+from dabench.oracle.answer_forms import Answerer, AnswerForm
+from dabench.oracle.client import OracleClient
+from dabench.oracle.in_process import InProcess
+from dabench.oracle.open import network_maker
+from dabench.source_models.loading import SourceModel, state_hash
+
+
+@dataclass(frozen=True)
+class TargetNetwork:
+    """The network that a method trains.
+
+    Attributes:
+        backbone: its name; None where nobody said.
+        weights: ``none``, ``pretrained`` or a path; None = pretrained where there are such.
+    """
+
+    backbone: str | None
+    weights: str | None
+
+    @property
+    def start(self) -> str:
+        """The weights, filled in."""
+        return self.weights or ("none" if self.backbone in SMALL else "pretrained")
+
+
+def teacher(
+    model: nn.Module | Answerer,
+    pictures: np.ndarray,
+    classes: Sequence[str] | None,
+    device: str,
+    wrapping: dict[str, Any],
+) -> Answerer:
+    """Return who is asked.
+
+    Args:
+        model: who is elsewhere, and stays as it is; or a module.
+        pictures: (N, S, S, 3) uint8, on which a module is tried.
+        classes: names of the K classes; None = what an answerer says, or numbers.
+        device: where a module answers.
+        wrapping: head, mean and std of a module.
+
+    Raises:
+        ConfigError: a module that does not fit.
+        OracleError: other classes than an answerer's.
+    """
+    if not isinstance(model, nn.Module):
+        if classes is not None and tuple(classes) != model.info.classes:
+            raise OracleError(
+                f"the oracle answers over {len(model.info.classes)} classes, first "
+                f"'{model.info.classes[0]}', and {len(classes)} are given, first '{classes[0]}'; "
+                "leave the classes out, or give the oracle's in its order"
+            )
+        return model
+    k = None if classes is None else len(classes)
+    network = wrap_classifier(model, k, example=to_float(pictures[:2]), **wrapping)
+    names = tuple(classes or map(str, range(network.classifier.out_features)))
+    source = SourceModel(network, state_hash(network), None, 0.0)
+    return InProcess(source, names, pictures.shape[1], AnswerForm("soft"), device)
+
+
+def adapt(
+    answerer: Answerer,
+    pictures: np.ndarray,
+    cls: type[Any],
+    options: dict[str, Any],
+    network: TargetNetwork,
+    run: Run,
+    *,
+    flip: bool,
+    cache_dir: Path | None,
+) -> Adapted:
+    """Ask about every picture once, and train a network by what is answered.
+
+    Args:
+        answerer: who is asked.
+        pictures: (N, S, S, 3) uint8.
+        cls: of the method.
+        options: its hyper-parameters.
+        network: that it trains.
+        run: the circumstances.
+        flip: whether a mirrored image keeps its class.
+        cache_dir: where answers are kept; None = nowhere.
+
+    Raises:
+        ConfigError: no backbone, or one that does not fit.
+        AccessError: answers that are of no use to the method.
+        OracleError: no answer, or one that is no distribution.
+    """
+    info, side = answerer.info, pictures.shape[1]
+    if cls.needs_probabilities and not info.gives_probabilities:
+        raise AccessError(
+            f"{cls.__name__} needs probabilities, and the oracle gives {info.form} answers; choose "
+            "a method such as pseudo-label or cabb, or serve the model with soft ones"
+        )
+    built = cls(**validate_options(cls, options, "method"))
+    maker: Callable[[int], Network] = _no_network
+    if cls.trains:
+        if network.backbone is None:
+            raise ConfigError(
+                f"{cls.__name__} trains a network of its own, and only asks the model: give "
+                "--backbone (small-cnn, or a name of torchvision or timm)"
+            )
+        k = len(info.classes)
+        maker = network_maker(network.backbone, network.start, k, side, run.seed)
+        maker(0)  # what does not fit is said before anything is asked
+    target, cost = Unlabelled(pictures, np.arange(len(pictures))), Cost()
+    plan = plan_of(Task("classification", info.classes, side, False, flip), target, run)
+    protocol = registry.protocol("bb-uda")()
+    client = OracleClient(answerer, plan.task, cost, None, cache_dir, place="adapt")
+    with contextlib.closing(client):
+        before = summary(client.ask_all(target).clamp_min(1e-10).log())
+        remote, own = Remote(lambda cost: client, maker), replace(run, init="source")
+
+        def grants(cost: Cost) -> Any:
+            return protocol.make_grant(plan, remote, own, run.recorder, cost)
+
+        found = fitted(built, plan, own, before, cost, grants)
+    asked = {"oracle_queries": float(cost.queries)}
+    about = {"oracle": info.id, "answers": info.form, "backbone": network.backbone}
+    return replace(found, cost=found.cost | asked, about=about)
+
+
+def _no_network(number: int) -> Any:
+    raise ConfigError("a method that does not train has no network of its own")

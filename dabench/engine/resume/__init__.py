@@ -1,0 +1,1 @@
+"""What an interrupted stream goes on from."""
