@@ -9,6 +9,7 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
+from dabench.errors import ConfigError
 from dabench.methods.functional import blended_norm, losses, multi_scale, normalisation, transfer
 from dabench.methods.functional import consistency as agree
 from dabench.views.photometric import LUMA, Photometric
@@ -380,3 +381,13 @@ def test_feature_batches_are_the_networks_features_without_gradient():
         torch.testing.assert_close(features, conv(images))
         assert same is labels
         assert not features.requires_grad
+
+
+def test_classifier_width_is_that_of_the_feature_map():
+    from types import SimpleNamespace
+
+    conv = nn.Conv2d(6, K, 3, padding=1)
+    assert transfer.classifier_width(SimpleNamespace(classifier=conv)) == conv.weight.shape[1] == 6
+    for other in (nn.Identity(), nn.ConvTranspose2d(6, K, 2)):
+        with pytest.raises(ConfigError, match="does not end in one"):
+            transfer.classifier_width(SimpleNamespace(classifier=other))

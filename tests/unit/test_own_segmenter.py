@@ -80,6 +80,8 @@ def test_a_head_must_be_the_last_thing() -> None:
     with pytest.raises(ConfigError, match=r"no convolution 'net.ot' with 11 outputs.*'net.out'"):
         wrap(model("resized"), head="net.ot")
     assert wrap(model("resized"), head="net.out").head_name == "net.out"
+    named = wrap(model(change=lambda y: {"loss": None, "logits": y}))  # as transformers answers
+    assert named.head_name == "net.out"
     alone = nn.Conv2d(3, K, 3, padding=1)
     torch.testing.assert_close(wrap(alone)(IMAGES), alone(IMAGES))
 
@@ -113,7 +115,17 @@ def test_sizes_that_it_does_not_take_are_refused_on_the_stream_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["source", "bn-adapt", "tent", "max-squares", "cotta", "tta-aug", "transadapt"]
+    "method",
+    [
+        "source",
+        "bn-adapt",
+        "tent",
+        "max-squares",
+        "cotta",
+        "tta-aug",
+        "transadapt",
+        "target-supervised",
+    ],
 )
 def test_methods_need_no_classifier(method: str) -> None:
     options: dict[str, Any] = {}
@@ -123,6 +135,8 @@ def test_methods_need_no_classifier(method: str) -> None:
     network = wrap(model("cut"))
     adapted = registry.method(method)(**options)
     task = Task("segmentation", tuple("abcdefghijk"), HEIGHT, False, True, WIDTH)
+    if method == "target-supervised":
+        adapted.reveal(np.zeros((1, 32, 48), np.uint8))  # type: ignore[union-attr]
     adapted.begin(Online(task, network, 1, 0, Recorder(), {}))
     images = torch.rand(1, 3, 32, 48)  # scaled views of CoTTA are smaller
     for number in range(2):
