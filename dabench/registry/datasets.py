@@ -43,6 +43,22 @@ DATASETS: dict[str, DataEntry] = {
         "dabench.datasets.class_folders.aerial:Ucm",
         "UC Merced Land Use: aerial scenes, one domain (clear); 21 classes",
     ),
+    "cifar10": DataEntry(
+        "dabench.datasets.arrays.cifar:Cifar10",
+        "CIFAR-10 as published, parts train and test; 10 classes",
+    ),
+    "cifar100": DataEntry(
+        "dabench.datasets.arrays.cifar:Cifar100",
+        "CIFAR-100 as published, parts train and test; 100 classes",
+    ),
+    "cifar10-c": DataEntry(
+        "dabench.datasets.arrays.cifar_c:Cifar10C",
+        "CIFAR-10-C: the published corruptions as shifts of streams; 10 classes",
+    ),
+    "cifar100-c": DataEntry(
+        "dabench.datasets.arrays.cifar_c:Cifar100C",
+        "CIFAR-100-C: the published corruptions as shifts of streams; 100 classes",
+    ),
     "camvid": DataEntry(
         "dabench.datasets.frame_folders.camvid:CamVid",
         "CamVid: driving by day, segmentation, one domain (day); 11 classes",

@@ -1,0 +1,1 @@
+"""Sets that were published as arrays: pickles, binary records, ``.npy``, ``.mat``, idx files."""
