@@ -59,6 +59,10 @@ DATASETS: dict[str, DataEntry] = {
         "dabench.datasets.arrays.cifar_c:Cifar100C",
         "CIFAR-100-C: the published corruptions as shifts of streams; 100 classes",
     ),
+    "cifar10-jpeg": DataEntry(
+        "dabench.datasets.class_folders.cifar_jpeg:Cifar10Jpeg",
+        "CIFAR-10 as lossy JPEG in class folders, with our own corruptions; 10 classes",
+    ),
     "camvid": DataEntry(
         "dabench.datasets.frame_folders.camvid:CamVid",
         "CamVid: driving by day, segmentation, one domain (day); 11 classes",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,13 +15,13 @@ STANDARD = (
     *("elastic_transform", "pixelate", "jpeg_compression"),
 )
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-TEN = "airplane automobile bird cat deer dog frog horse ship truck".split()
+TEN = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 class Python2(pickle._Pickler):
     """Writes as Python 2 did: bytes as strings, NumPy under its old name."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, obj: bytes) -> None:
         head = b"U" + bytes([len(obj)]) if len(obj) < 256 else b"T" + len(obj).to_bytes(4, "little")

@@ -1,9 +1,10 @@
-"""CIFAR-10/100 and their published corruptions: tiny files in the exact layouts, and bad cousins."""
+"""CIFAR-10/100 and their published corruptions: tiny files in the exact layouts, bad cousins."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from dabench.datasets.arrays import checksums, cifar_c, cifar_files
 from dabench.datasets.arrays.cifar import CIFAR10, CIFAR100
 from dabench.datasets.arrays.pickles import read_pickle
 from dabench.datasets.caching import cache_folder
+from dabench.datasets.class_folders import cifar_jpeg
 from dabench.errors import ConfigError, DabenchError, DataError
 from dabench.protocols.continual_tta import ContinualTTA
 from dabench.protocols.gradual_weather import GradualWeather
@@ -333,6 +335,72 @@ def test_protocols_that_make_no_stream_refuse_the_set(root: Path) -> None:
     plan = GradualWeather(weather="published-fog").plan(load("cifar10-c", root), 10, 0)
     assert [s.severity for s, _ in plan.stream.segments] == [0, 1, 2, 3, 4, 5]
     assert GradualWeather(weather="published-fog").is_valid(load("cifar10-c", root)) is None
+
+
+def test_jpeg_folders_are_a_set_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (cifar_jpeg.SHOWN, cifar_jpeg.HELD_OUT) == (100, 50)
+    monkeypatch.setattr(cifar_jpeg, "SHOWN", 8)
+    monkeypatch.setattr(cifar_jpeg, "HELD_OUT", 4)
+    for part, count in (("train", 2), ("test", 15)):
+        for number, name in enumerate(made.TEN):
+            folder = tmp_path / "cifar10" / part / name
+            folder.mkdir(parents=True)
+            grey = np.full((32, 32, 3), 20 * number, np.uint8)
+            for i in range(count):
+                Image.fromarray(grey).save(folder / f"{i:04d}.jpg")
+    data = load("cifar10-jpeg", tmp_path)
+    found = options("dataset", "cifar10-jpeg")
+    assert found["shifts"].startswith("c-gaussian-noise:5,c-shot-noise:5,")
+    plan = ContinualTTA(**found).plan(data, 200, 0)
+    assert len(plan.stream.segments) == 15
+    assert {len(rows) for _, rows in plan.stream.segments} == {80}
+    assert (np.bincount(plan.truth[plan.held_out]) == 4).all()
+    assert not set(plan.held_out) & set(plan.stream.segments[0][1])
+    extra = options("dataset", "cifar10-jpeg", "protocol.shifts", "c-extra")
+    assert len(ContinualTTA(**extra).plan(data, 200, 0).stream.segments) == 4
+    assert registry.dataset("cifar10-jpeg")().check(tmp_path)[0].startswith("optional")
+    Image.fromarray(grey).save(folder / "lossless.png")
+    with pytest.raises(DataError, match="no JPEG file"):
+        load("cifar10-jpeg", tmp_path)
+    with pytest.raises(ConfigError, match="32 x 32"):
+        load("cifar10-jpeg", tmp_path, image_size=64)
+
+
+REAL = Path(os.environ.get("DABENCH_DATA", "/nonexistent"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (REAL / "cifar10").is_dir(), reason="DABENCH_DATA has no cifar10")
+def test_real_jpegs_under_our_corruptions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The published ResNet-20: statistics of the batch gain under noise, fog and low contrast."""
+    model = Path(__file__).parents[1] / "models" / "cifar_resnet20.py"
+    words = [
+        "run",
+        "--dataset",
+        "cifar10-jpeg",
+        "--data-root",
+        str(REAL),
+        "--protocol",
+        "online-tta",
+    ]
+    words += ["--source-model", f"{model}:build", "--no-progress", "--json", "--device", "cpu"]
+    words += ["--source-checkpoint", str(REAL / "weights" / "resnet20-12fca82f.th")]
+    words += ["--source-mean", "0.485,0.456,0.406", "--source-std", "0.229,0.224,0.225"]
+    words += ["--results", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache")]
+    found = {}
+    shifts = ("c-gaussian-noise", "c-fog", "c-contrast")
+    words += ["--protocol.severity", "5", "--protocol.shifts", ",".join(shifts)]
+    for method in ("source", "bn-adapt"):
+        assert main([*words, "--method", method, "--threads", "1"]) == 0
+        found[method] = json.loads(capsys.readouterr().out)["scores"]
+    for shift in shifts:
+        assert (
+            found["bn-adapt"][f"accuracy/{shift}-5"] > found["source"][f"accuracy/{shift}-5"] + 0.1
+        )
 
 
 def _truncate(path: Path) -> None:

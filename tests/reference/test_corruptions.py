@@ -31,8 +31,8 @@ FIXED = {
     *("gaussian-blur", "saturate"),
 }
 #: kinds whose published constants do not make every severity change more than the one before
-#: (fog: severities 3 and 4 of ImageNet-C have the same strength; saturate: 1 and 2 take colour away,
-#: 3 to 5 add some; spatter: 4 and 5 are mud, which covers less than the water of 3)
+#: (fog: severities 3 and 4 of ImageNet-C have the same strength; saturate: 1 and 2 take colour
+#: away, 3 to 5 add some; spatter: 4 and 5 are mud, which covers less than the water of 3)
 UNORDERED = {
     224: {"glass-blur", "snow", "frost", "fog", "elastic-transform", "saturate"},
     32: {"glass-blur", "frost", "elastic-transform", "saturate", "spatter"},
