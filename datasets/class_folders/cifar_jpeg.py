@@ -10,12 +10,13 @@ import numpy as np
 
 from dabench.contract.data import DataRequest, DomainData, StreamRoles
 from dabench.contract.types import IntArray
+from dabench.datasets.arrays.cifar import CIFAR10, DEFAULTS
+from dabench.datasets.arrays.cifar_files import SIDE
 from dabench.datasets.class_folders.folder_set import ClassFolder
 from dabench.datasets.class_folders.folder_spec import Spec
 from dabench.datasets.class_folders.splits import comparable_name
 from dabench.errors import ConfigError, DataError
 
-SIDE = 32
 #: test images of a class that a stream shows, and that it holds out
 SHOWN, HELD_OUT = 100, 50
 _ENDINGS = (".jpg", ".jpeg")
@@ -38,33 +39,10 @@ class Cifar10Jpeg(ClassFolder):
         "expected: <data root>/cifar10/{train,test}/CLASS/*.jpg",
         folders=("cifar10-jpeg", "cifar10"),
         domains={"train": (), "test": ()},
-        classes=tuple(
-            [
-                "airplane",
-                "automobile",
-                "bird",
-                "cat",
-                "deer",
-                "dog",
-                "frog",
-                "horse",
-                "ship",
-                "truck",
-            ]
-        ),
+        classes=CIFAR10.classes,
     )
     domains = ("train", "test")
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "source": "train",
-        "target": "test",
-        "image_size": SIDE,
-        "backbone": "small-cnn",
-        "weights": "none",
-        "epochs": 5,
-        "source_epochs": 30,
-        "freeze": 0,
-        "batch_size": 200,
-    }
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     protocol_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "online-tta": {"shifts": "c-15"},
         "continual-tta": {"shifts": "c-15", "sequence": "given"},
