@@ -5,10 +5,10 @@
 Files in the layout of CIFAR-10 and CIFAR-10-C are made in a temporary folder (noise; severity 5
 alone is written, 15 x 31 MB, the rest of each file is a hole). Start: from the call that loads the
 data set to the frozen plan of all 15 corruptions; the first one reads and hashes the pictures,
-later ones find the digests in the cache. Steps: every batch of some corruptions goes through the source
-model by turns from the files, as the runner reads them, and from a uint8 tensor in memory; the
-ratio is that of the sums of CPU seconds. (10 pictures fewer than published: noise of the full size
-would be refused as a look-alike.) Bounds: 2 s for a start, 1.03 for the steps.
+later ones find the digests in the cache. Steps: every batch of some corruptions goes through the
+source model by turns from the files, as the runner reads them, and from a uint8 tensor in memory;
+the ratio is that of the sums of CPU seconds. (10 pictures fewer than published: noise of the full
+size would be refused as a look-alike.) Bounds: 2 s for a start, 1.03 for the steps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MD5 of published files, as their authors, Zenodo and torchvision list them."""
+"""MD5 of published files, as their authors, Zenodo and the public loaders list them."""
 
 from __future__ import annotations
 
@@ -65,6 +65,10 @@ FILES: Mapping[str, str] = {
     "CIFAR-100-C/jpeg_compression.npy": "c851b7f1324e1d2ffddeb76920576d11",
     "CIFAR-100-C/saturate.npy": "c0697e9fdd646916a61e9c312c77bf6b",
     "CIFAR-100-C/labels.npy": "bb4026e9ce52996b95f439544568cdb2",
+    "mnist/train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "mnist/train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "mnist/t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "mnist/t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     "svhn/train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
     "svhn/test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
     "usps/usps.bz2": "ec16c51db3855ca6c91edd34d0e9b197",

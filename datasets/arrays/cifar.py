@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dabench.contract.data import DataRequest, DomainData
-from dabench.datasets.arrays.cifar_files import SIDE, ArrayFolder, CifarSpec, check_root
+from dabench.datasets.arrays.cifar_files import ArrayFolder, CifarSpec, check_root
+from dabench.datasets.arrays.turned import SIDE
 from dabench.datasets.class_folders.folder_set import ClassFolder
 from dabench.datasets.class_folders.folder_spec import Spec
 from dabench.errors import ConfigError, DataError, did_you_mean

@@ -13,22 +13,11 @@ from dabench.contract.data import Labelled
 from dabench.contract.types import IntArray
 from dabench.datasets.arrays.checksums import ARCHIVES, differs
 from dabench.datasets.arrays.pickles import read_pickle
-from dabench.datasets.caching.cache_folder import (
-    check_array,
-    read_sealed,
-    report_write_errors,
-    seal,
-    sync_to_disk,
-    warn_once,
-    write_whole,
-)
-from dabench.datasets.caching.image_cache import CachedImages
+from dabench.datasets.arrays.turned import SIDE, turned_once
+from dabench.datasets.caching.cache_folder import seal, sync_to_disk, warn_once
 from dabench.datasets.class_folders.folder_tree import find_child
 from dabench.datasets.decoding.images import Pictures
 from dabench.errors import DataError, shown
-
-SIDE = 32
-FORMAT = "1"  # part of the cache folder's name: raise it whenever what is written changes
 
 
 @dataclass(frozen=True)
@@ -103,18 +92,8 @@ class ArrayFolder:
             DataError: a file that is missing, damaged, or not the published one.
             CacheError: the cache folder cannot be written.
         """
-        facts = f"{FORMAT}|{self.folder.absolute()}"
-        for path in self.paths(part):
-            stat = path.stat()
-            facts += f"|{path.name}|{stat.st_size}|{stat.st_mtime_ns}"
-        key = hashlib.sha256(facts.encode(errors="surrogateescape")).hexdigest()[:16]
-        folder = cache_dir / "images" / f"{self.spec.name}-{part}-{key}"
-
-        def read() -> Labelled | None:
-            return read_sealed("image cache", folder, lambda facts: _read(folder, facts["digest"]))
-
-        with report_write_errors("image cache", cache_dir):
-            return read() or write_whole(folder, lambda new: self._write(part, new), read)
+        name = f"{self.spec.name}-{part}"
+        return turned_once(name, self.paths(part), cache_dir, lambda new: self._write(part, new))
 
     def paths(self, part: str) -> list[Path]:
         """Return the files of a part.
@@ -242,9 +221,3 @@ def _form(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of {value.shape}"
     return type(value).__name__
-
-
-def _read(folder: Path, digest: str) -> Labelled:
-    images, labels = CachedImages(folder / "images.npy"), np.load(folder / "labels.npy")
-    check_array("images.npy", images, (len(labels), SIDE, SIDE, 3))
-    return Labelled(images, labels.astype(np.int64), str(digest))

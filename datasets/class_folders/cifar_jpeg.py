@@ -11,7 +11,7 @@ import numpy as np
 from dabench.contract.data import DataRequest, DomainData, StreamRoles
 from dabench.contract.types import IntArray
 from dabench.datasets.arrays.cifar import CIFAR10, DEFAULTS
-from dabench.datasets.arrays.cifar_files import SIDE
+from dabench.datasets.arrays.turned import SIDE
 from dabench.datasets.class_folders.folder_set import ClassFolder
 from dabench.datasets.class_folders.folder_spec import Spec
 from dabench.datasets.class_folders.splits import comparable_name
