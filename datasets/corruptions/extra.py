@@ -40,9 +40,11 @@ SATURATE = Levels(
     ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
 )
 #: red, green and blue of water and mud
-WATER, MUD = np.float32((175, 238, 238)), np.float32((63, 42, 20))
+WATER, MUD = np.array((175, 238, 238), np.float32), np.array((63, 42, 20), np.float32)
 #: water's edges are lit from below right
-LIGHT = np.float32(((-2, -1, 0), (-1, 1, 1), (0, 1, 2)))
+LIGHT = np.array(((-2, -1, 0), (-1, 1, 1), (0, 1, 2)), np.float32)
+#: share of the chroma that red, green and blue of grey lie below the largest: its hue is red
+GREY = np.array((0, 1, 1), np.float32)
 
 
 def speckle_noise(picture: Pictures, severity: int, rng: np.random.Generator) -> Pictures:
@@ -86,7 +88,7 @@ def _water(liquid: Pictures) -> Floats:
     distance = np.minimum(cv2.distanceTransform(inside, cv2.DIST_L2, 5), 20)
     relief = cv2.equalizeHist(np.asarray(cv2.blur(distance, (3, 3)), np.float32).astype(np.uint8))
     lit = np.asarray(cv2.filter2D(relief, cv2.CV_8U, LIGHT), np.uint8)
-    shine: Floats = liquid * np.asarray(cv2.blur(lit, (3, 3)), np.float32)
+    shine: Floats = liquid.astype(np.float32) * np.asarray(cv2.blur(lit, (3, 3)), np.float32)
     return shine
 
 
@@ -103,5 +105,5 @@ def saturate(picture: Pictures, severity: int, _: np.random.Generator) -> Pictur
     wanted = np.clip(saturation * np.float32(factor) + np.float32(added), 0, 1)
     grey = chroma == 0
     # distance of each channel from the largest one, as a share of the chroma
-    share = np.where(grey, np.float32((0, 1, 1)), (value - values) / np.where(grey, 1, chroma))
+    share = np.where(grey, GREY, (value - values) / np.where(grey, 1, chroma))
     return clip_to_bytes(value * (1 - share * wanted))

@@ -28,6 +28,7 @@ from dabench.datasets.class_folders import cifar_jpeg
 from dabench.errors import ConfigError, DabenchError, DataError
 from dabench.protocols.continual_tta import ContinualTTA
 from dabench.protocols.gradual_weather import GradualWeather
+from dabench.protocols.online_seg import OnlineSegmentation
 from dabench.protocols.online_tta import OnlineTTA
 from dabench.protocols.sf_uda import SourceFreeClosedSet
 
@@ -326,6 +327,11 @@ def test_shifts_need_the_files_of_their_set(root: Path) -> None:
     (root / "CIFAR-10-C" / "fog.npy").unlink()
     with pytest.raises(DataError, match=r"there is no .*fog\.npy; unpack CIFAR-10-C\.tar"):
         OnlineTTA(shifts="published-fog:5").plan(load("cifar10-c", root), 10, 0)
+
+
+def test_frames_have_no_published_files() -> None:
+    with pytest.raises(ConfigError, match="read from files of classified pictures"):
+        OnlineSegmentation(conditions="fog:3,published-fog:3")
 
 
 def test_protocols_that_make_no_stream_refuse_the_set(root: Path) -> None:
