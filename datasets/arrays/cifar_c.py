@@ -143,7 +143,10 @@ class CorruptedCifar:
         return len(self.clear.spec.classes)
 
     def _where(self) -> str:
-        return f"unpack {self.folder}.tar again (https://zenodo.org/records/{self.record})"
+        return f"unpack {self.folder}.tar again ({self._page()})"
+
+    def _page(self) -> str:
+        return f"https://zenodo.org/records/{self.record}"
 
     def _home(self, root: Path | None) -> Path:
         """Return the folder that holds the files."""
@@ -151,7 +154,8 @@ class CorruptedCifar:
         if found := find_child(root, (self.folder,)):
             return find_child(found, (self.folder,)) or found
         archive = root / f"{self.folder}.tar"
-        unpack = f"unpack {archive}" if archive.is_file() else self._where()
+        get = f"get {archive.name} from {self._page()}"
+        unpack = f"unpack {archive}" if archive.is_file() else get
         raise DataError(f"{self.name}: no folder {self.folder} in data root {root}; {unpack}")
 
     def _count(self, home: Path, labels: npt.NDArray[np.int64]) -> int:
