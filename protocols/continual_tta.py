@@ -22,7 +22,10 @@ class ContinualTTA(OnlineTTA):
 
     Args:
         shifts: ``kind:severity`` with commas between; ``fog+rain:5`` mixes kinds image by image,
-            ``clear`` is the target domain as it is.
+            ``clear`` is the target domain as it is. Groups: ``published-15`` and
+            ``published-extra`` (files of the data set), ``c-15`` and ``c-extra`` (our renderings of
+            the same corruptions), at severity 5 unless named. --protocol.severity gives one to
+            every shift that names none.
         sequence: ``seeded``: the order of the shifts is drawn from the seed; ``given``: as named.
         rounds: how often the sequence is met.
         order: ``random``, or ``class-correlated``: classes come in bursts.

@@ -11,10 +11,9 @@ from dabench.contract import seeding
 from dabench.contract.data import DomainData
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.datasets.weather.apply import find_kind
 from dabench.protocols.streams.protocol import OnlineProtocol
 from dabench.protocols.streams.roles import Order
-from dabench.protocols.streams.shifts import CLEAR
+from dabench.protocols.streams.shifts import CLEAR, levels_of
 
 
 class GradualWeather(OnlineProtocol):
@@ -25,8 +24,9 @@ class GradualWeather(OnlineProtocol):
     levels at the end. ``accuracy/final`` is the online accuracy over the last level.
 
     Args:
-        weather: kind of weather (``dabench weather list``); ``fog+rain`` mixes kinds image by
-            image, with as many levels as the kind with the fewest.
+        weather: kind of weather (``dabench weather list``), or a published corruption of the data
+            set (``published-fog``); ``fog+rain`` mixes kinds image by image, with as many levels
+            as the kind with the fewest.
         parts: every stream image at every level (replay), or each at one level (disjoint).
         order: ``random``, or ``class-correlated``: classes come in bursts.
         concentration: Dirichlet parameter of the bursts; smaller = more correlated.
@@ -51,7 +51,7 @@ class GradualWeather(OnlineProtocol):
 
     def is_valid(self, data: DomainData) -> str | None:
         """Refuse two domains: the shift is the weather alone."""
-        if data.source != data.target:
+        if data.source != data.target and data.roles is None:
             return (
                 f"source '{data.source}' and target '{data.target}' differ, and here weather is "
                 "the only shift; give the same domain twice"
@@ -63,7 +63,7 @@ class GradualWeather(OnlineProtocol):
     ) -> list[tuple[Segment, IntArray]]:
         """Clear, then every level in ascending order."""
         mixed = self.weather
-        worst = min(find_kind(kind).levels for kind in mixed.split("+"))
+        worst = min(levels_of(kind) for kind in mixed.split("+"))
         levels = [Segment(f"{mixed}-{level}", mixed, level) for level in range(1, worst + 1)]
         conditions = [Segment(CLEAR, CLEAR), *levels]
         shown = [rows] * len(conditions)

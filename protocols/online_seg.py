@@ -15,6 +15,7 @@ from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Task
 from dabench.datasets.weather.apply import MIN_SIDE, RENDERING
+from dabench.datasets.weather.groups import PUBLISHED
 from dabench.errors import ConfigError
 from dabench.protocols.dense import schedules
 from dabench.protocols.dense.outcome import Timing
@@ -70,6 +71,11 @@ class OnlineSegmentation:
         frames: Literal["target", "source-val"] = "target",
     ) -> None:
         self.conditions = parse_shifts(conditions, "conditions")
+        if filed := {kind for s in self.conditions for kind in s.domain.split("+")} & {*PUBLISHED}:
+            raise ConfigError(
+                f"--protocol.conditions: {min(filed)} is read from files of classified pictures; "
+                "use a kind of 'dabench weather list'"
+            )
         self.schedule, self.rounds, self.timing = schedule, rounds, timing
         self.frames = frames
         schedules.check_schedule(schedule, self.conditions, rounds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -11,7 +12,7 @@ from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
 from dabench.protocols.streams.protocol import OnlineProtocol
 from dabench.protocols.streams.roles import Order
-from dabench.protocols.streams.shifts import parse_shifts
+from dabench.protocols.streams.shifts import parse_shifts, written_shifts
 
 SHIFTS = "fog:5,rain:5,ground-snow:5,low-light:5,lens-drops:5"
 
@@ -21,7 +22,10 @@ class OnlineTTA(OnlineProtocol):
 
     Args:
         shifts: ``kind:severity`` with commas between; ``fog+rain:5`` mixes kinds image by image,
-            ``clear`` is the target domain as it is.
+            ``clear`` is the target domain as it is. Groups: ``published-15`` and
+            ``published-extra`` (files of the data set), ``c-15`` and ``c-extra`` (our renderings of
+            the same corruptions), at severity 5 unless named. --protocol.severity gives one to
+            every shift that names none.
         order: ``random``, or ``class-correlated``: classes come in bursts.
         concentration: Dirichlet parameter of the bursts; smaller = more correlated.
         also_after: answer every batch once more after the update (scores ``.../after``); the
@@ -41,6 +45,11 @@ class OnlineTTA(OnlineProtocol):
     ) -> None:
         super().__init__(order=order, concentration=concentration, also_after=also_after)
         self.shifts = parse_shifts(shifts)
+
+    @staticmethod
+    def written_options(given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read ``severity``, and groups of shifts, as the list of shifts that they stand for."""
+        return written_shifts(given, SHIFTS)
 
     def segments(
         self, rows: IntArray, labels: IntArray, seed: int

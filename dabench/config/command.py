@@ -6,8 +6,14 @@ import shlex
 from typing import Any
 
 from dabench import registry
-from dabench.config.signature import usual_options
-from dabench.config.spec import OPTIONAL_FIELDS, RunSpec, changed_options, resolve
+from dabench.config.signature import usual_options, validate_options
+from dabench.config.spec import (
+    OPTIONAL_FIELDS,
+    RunSpec,
+    changed_options,
+    protocol_defaults,
+    resolve,
+)
 from dabench.errors import ConfigError
 
 _FIELDS = (
@@ -39,8 +45,11 @@ def run_command(spec: RunSpec) -> str:
 
 
 def changed_protocol_options(spec: RunSpec) -> dict[str, Any]:
-    """Return the protocol's options that differ from its defaults."""
-    usual = usual_options(registry.protocol(spec.protocol), "protocol")
+    """Return the protocol's options that differ from what protocol and data set fill in."""
+    found = registry.protocol(spec.protocol)
+    usual = usual_options(found, "protocol")
+    if own := protocol_defaults(spec.protocol, registry.dataset(spec.dataset)):
+        usual = validate_options(found, own, "protocol")
     return {k: v for k, v in sorted(spec.protocol_options.items()) if v != usual.get(k)}
 
 

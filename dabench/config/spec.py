@@ -111,7 +111,9 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         "threads": given.get("threads", available_cores()),
         "method_options": validate_options(method_class, _with_prefix(given, "method"), "method"),
         "protocol_options": validate_options(
-            registry.protocol(protocol), _with_prefix(given, "protocol"), "protocol"
+            registry.protocol(protocol),
+            {**protocol_defaults(protocol, data), **_with_prefix(given, "protocol")},
+            "protocol",
         ),
     }
     if fields["init"] not in _INITS:
@@ -203,6 +205,12 @@ def _check_domains(protocol: str, dataset: str, data: type[Any]) -> None:
             f"'{domains[0]}'; use it with a stream protocol, whose shift is weather: --protocol "
             f"{' | '.join(registry.ONLINE)}; or choose another --dataset"
         )
+
+
+def protocol_defaults(protocol: str, data: type[Any]) -> Mapping[str, Any]:
+    """Return the options of a protocol that a data set fills in, as a user would write them."""
+    found: Mapping[str, Mapping[str, Any]] = getattr(data, "protocol_defaults", {})
+    return found.get(protocol, {})
 
 
 def _with_prefix(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:

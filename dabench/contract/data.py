@@ -73,6 +73,35 @@ class ClassSplit:
     unknown: tuple[str, ...]
 
 
+class PublishedShifts(Protocol):
+    """Corruptions of the target's pictures that were published as files."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the corruptions that are there, as streams call them."""
+        ...
+
+    def open(self, name: str, severity: int) -> tuple[ImageArray, str]:
+        """Return the pictures by the target's positions, and a digest of their content.
+
+        Raises:
+            DataError: no such corruption or severity, or a file of another form.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class StreamRoles:
+    """Positions of the target that a stream shows, and those that it holds out.
+
+    For sets whose source and target are parts of one domain (training and test images): the set
+    says who plays which role, and a stream's shift is corruption or weather alone.
+    """
+
+    stream: IntArray
+    held_out: IntArray
+
+
 @dataclass(frozen=True)
 class DomainData:
     """A source domain and a target domain over one list of classes.
@@ -80,6 +109,9 @@ class DomainData:
     ``source_val`` is used to report the source model's accuracy; when it is None the
     recipe holds a part of ``source_train`` out. ``splits`` always has ``"default"`` where
     the set has an open-set convention. ``flip`` says whether a mirrored image keeps its class.
+    ``shifts`` are published corruptions of the target (no part of the digest: a stream's own
+    digest covers those that it shows), ``roles`` what a stream shows of it; None = no such files,
+    and the protocol's own split.
     """
 
     dataset: str
@@ -92,6 +124,8 @@ class DomainData:
     target_all: Labelled
     splits: Mapping[str, ClassSplit] = field(default_factory=dict)
     flip: bool = True
+    shifts: PublishedShifts | None = None
+    roles: StreamRoles | None = None
     kind: ClassVar[Kind] = "classification"
 
     @property
@@ -154,7 +188,8 @@ class DataSet(Protocol):
     """The contract of a file in ``datasets/``: one class with these members.
 
     ``defaults`` fills in options that the user left out: ``source``, ``target``,
-    ``image_size``, ``backbone``, ``weights``, ``epochs``, ``source_epochs``, ``freeze``.
+    ``image_size``, ``backbone``, ``weights``, ``epochs``, ``source_epochs``, ``freeze``. A class
+    may have ``protocol_defaults`` too: by a protocol's name, options of the protocol likewise.
     """
 
     domains: ClassVar[tuple[str, ...]]

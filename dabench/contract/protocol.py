@@ -51,6 +51,8 @@ class StreamPlan:
         truth: (N,) int64 classes by the same positions; stays in the protocol's frame.
         stream: the segments in order, with positions.
         held_out: positions that the stream never shows.
+        published: pictures by the same positions that were published corrupted, by kind and
+            severity.
     """
 
     task: Task
@@ -60,6 +62,7 @@ class StreamPlan:
     truth: IntArray
     stream: Stream
     held_out: IntArray
+    published: Mapping[tuple[str, int], ImageArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,34 @@ DATASETS: dict[str, DataEntry] = {
         "dabench.datasets.class_folders.aerial:Ucm",
         "UC Merced Land Use: aerial scenes, one domain (clear); 21 classes",
     ),
+    "cifar10": DataEntry(
+        "dabench.datasets.arrays.cifar:Cifar10",
+        "CIFAR-10 as published, parts train and test; 10 classes",
+    ),
+    "cifar100": DataEntry(
+        "dabench.datasets.arrays.cifar:Cifar100",
+        "CIFAR-100 as published, parts train and test; 100 classes",
+    ),
+    "cifar10-c": DataEntry(
+        "dabench.datasets.arrays.cifar_c:Cifar10C",
+        "CIFAR-10-C: the published corruptions as shifts of streams; 10 classes",
+    ),
+    "cifar100-c": DataEntry(
+        "dabench.datasets.arrays.cifar_c:Cifar100C",
+        "CIFAR-100-C: the published corruptions as shifts of streams; 100 classes",
+    ),
+    "cifar10.1": DataEntry(
+        "dabench.datasets.arrays.cifar101:Cifar101",
+        "CIFAR-10.1: CIFAR-10 -> a new test set (v6, v4); 10 classes",
+    ),
+    "digit-files": DataEntry(
+        "dabench.datasets.arrays.digit_sets:DigitFiles",
+        "MNIST, USPS and SVHN in their published files; 10 classes",
+    ),
+    "cifar10-jpeg": DataEntry(
+        "dabench.datasets.class_folders.cifar_jpeg:Cifar10Jpeg",
+        "CIFAR-10 as lossy JPEG in class folders, with our own corruptions; 10 classes",
+    ),
     "camvid": DataEntry(
         "dabench.datasets.frame_folders.camvid:CamVid",
         "CamVid: driving by day, segmentation, one domain (day); 11 classes",

@@ -1,1 +1,1 @@
-"""Images that lie in arrays."""
+"""Images that lie in arrays: published files, and a user's own."""

@@ -32,11 +32,14 @@ from dabench.datasets.decoding.images import Pictures
 
 
 class CachedImages:
-    """Memory-mapped (N, S, S, 3) uint8 pictures; a spawned worker gets the path, not the pixels."""
+    """Memory-mapped (N, S, S, 3) uint8 pictures; a spawned worker gets the path, not the pixels.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._array: Pictures = np.load(path, mmap_mode="r")
+    Of a file with more pictures than are meant, ``rows`` says which.
+    """
+
+    def __init__(self, path: Path, rows: slice = slice(None)) -> None:
+        self._path, self._rows = path, rows
+        self._array: Pictures = np.load(path, mmap_mode="r")[rows]
 
     def __len__(self) -> int:
         return len(self._array)
@@ -45,8 +48,8 @@ class CachedImages:
         picked = self._array[index]
         return np.array(picked) if isinstance(picked, np.memmap) else picked
 
-    def __reduce__(self) -> tuple[type[CachedImages], tuple[Path]]:
-        return CachedImages, (self._path,)
+    def __reduce__(self) -> tuple[type[CachedImages], tuple[Path, slice]]:
+        return CachedImages, (self._path, self._rows)
 
 
 def load_images(

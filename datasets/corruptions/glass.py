@@ -28,13 +28,12 @@ def glass_blur(picture: Pictures, severity: int, rng: np.random.Generator) -> Pi
     origin = scatter(height, width, reach, rng)
     for _ in range(passes - 1):
         origin = origin[scatter(height, width, reach, rng)]
-    soft = clip_to_bytes(_soften(picture, sigma))
+    soft = clip_to_bytes(soften(picture.astype(np.float32), sigma))
     # four bytes a pixel can be gathered as one number
     packed = np.asarray(cv2.cvtColor(soft, cv2.COLOR_RGB2RGBA), np.uint8).view(np.uint32)
     scattered = packed.reshape(-1)[origin].view(np.uint8).reshape(height, width, 4)
-    return clip_to_bytes(
-        _soften(np.asarray(cv2.cvtColor(scattered, cv2.COLOR_RGBA2RGB), np.uint8), sigma)
-    )
+    colours = np.asarray(cv2.cvtColor(scattered, cv2.COLOR_RGBA2RGB), np.uint8)
+    return clip_to_bytes(soften(colours.astype(np.float32), sigma))
 
 
 def scatter(height: int, width: int, reach: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -69,9 +68,8 @@ def scatter(height: int, width: int, reach: int, rng: np.random.Generator) -> np
     return origin
 
 
-def _soften(picture: Pictures, sigma: float) -> Floats:
+def soften(values: Floats, sigma: float) -> Floats:
     """Blur as scikit-image does: weights up to four standard deviations, edges continued."""
     size = 2 * int(4 * sigma + 0.5) + 1
     border = cv2.BORDER_REPLICATE
-    values = picture.astype(np.float32)
     return np.asarray(cv2.GaussianBlur(values, (size, size), sigma, borderType=border), np.float32)

@@ -1,4 +1,4 @@
-"""The 15 corruptions of ImageNet-C and CIFAR-C (Hendrycks & Dietterich, ICLR 2019).
+"""The 15 corruptions of ImageNet-C and CIFAR-C, and the 4 extra (Hendrycks & Dietterich, 2019).
 
 *Benchmarking Neural Network Robustness to Common Corruptions and Perturbations*. Constants, order
 of operations and strength are the original's, written anew for speed and any size from 16 × 16
@@ -12,6 +12,12 @@ from __future__ import annotations
 from dabench.datasets.corruptions.blur import defocus_blur, motion_blur, zoom_blur
 from dabench.datasets.corruptions.digital import contrast, jpeg_compression, pixelate
 from dabench.datasets.corruptions.elastic import elastic_transform
+from dabench.datasets.corruptions.extra import (
+    gaussian_blur,
+    saturate,
+    spatter,
+    speckle_noise,
+)
 from dabench.datasets.corruptions.glass import glass_blur
 from dabench.datasets.corruptions.levels import SEVERITIES
 from dabench.datasets.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
@@ -42,4 +48,11 @@ CORRUPTIONS: tuple[Kind, ...] = (
     _kind("c-elastic-transform", elastic_transform),
     _kind("c-pixelate", pixelate),
     _kind("c-jpeg-compression", jpeg_compression),
+)
+#: the authors' extra ones, in the paper's order: hyper-parameters are chosen on them
+EXTRA: tuple[Kind, ...] = (
+    _kind("c-speckle-noise", speckle_noise),
+    _kind("c-gaussian-blur", gaussian_blur),
+    _kind("c-spatter", spatter),
+    _kind("c-saturate", saturate),
 )

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dabench.datasets.corruptions.kinds import CORRUPTIONS
+from dabench.datasets.corruptions.kinds import CORRUPTIONS, EXTRA
 from dabench.datasets.weather.albumentations import ALBUMENTATIONS
 from dabench.datasets.weather.kind import Kind, Pictures
 from dabench.datasets.weather.own import OWN
@@ -32,6 +32,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             *OWN,
             *PUBLISHED,
             *CORRUPTIONS,
+            *EXTRA,
             *ALBUMENTATIONS,
         )
     }

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import TargetBatch
-from dabench.contract.data import ImageArray
 from dabench.contract.protocol import DensePlan, Outcome
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
@@ -23,6 +22,7 @@ from dabench.protocols.dense.outcome import COUNTED, Timing, dense_outcome
 from dabench.protocols.dense.scores import DenseStreamLayout, ScoreGroups
 from dabench.protocols.streams.layout import SegmentSteps
 from dabench.protocols.streams.runner import StreamProtocol, StreamRunner
+from dabench.protocols.streams.shifts import render
 
 
 @dataclass
@@ -63,15 +63,9 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
     #: the present segment's first step, and its counts of the ranked timing so far
     segment_tally: tuple[int, Tensor] | None = None
 
-    @property
-    def images(self) -> ImageArray:
-        """The target domain's clear frames by position."""
-        return self.plan.frames.images
-
-    @property
-    def weather_seed(self) -> int:
-        """A seed draws its own weather."""
-        return self.plan.stream.seed
+    def pictures(self, segment: Segment, rows: IntArray) -> np.ndarray:
+        """Return frames in weather that the seed draws."""
+        return render(self.plan.frames.images, rows, segment, self.plan.stream.seed)
 
     def make_layout(self, segments: tuple[SegmentSteps, ...]) -> DenseStreamLayout:
         """A fresh method begins where the protocol says so."""

@@ -68,6 +68,11 @@ class OfflineProtocol(ABC):
         """Return why these data cannot be used, or None."""
         if data.source == data.target:
             return f"source and target are both '{data.source}'; choose two domains"
+        if data.shifts is not None:
+            return (
+                f"the published corruptions of {data.dataset} are shifts of the streams "
+                "(--protocol continual-tta); its clear images are a set of their own"
+            )
         has = {data.classes[i] for i in np.unique(data.source_train.labels)}
         lacking = [name for name in self.class_split(data).known if name not in has]
         if lacking:

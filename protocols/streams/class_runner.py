@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import TargetBatch, to_float
-from dabench.contract.data import ImageArray
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome, StreamPlan
 from dabench.contract.seeding import seed
@@ -45,10 +44,14 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
     #: the present segment's first step, right answers and images since the run went on
     segment_tally: tuple[int, int, int] = (0, 0, 0)
 
+    def pictures(self, segment: Segment, rows: IntArray) -> np.ndarray:
+        """Return pictures in weather that is the same for all seeds, or from published files."""
+        return render(self.plan.images, rows, segment, published=self.plan.published)
+
     @property
-    def images(self) -> ImageArray:
-        """The target domain's clear pictures by position."""
-        return self.plan.images
+    def scores_held_out(self) -> bool:
+        """Whether the protocol scores held-out images, and there are any."""
+        return self.protocol.scores_held_out and len(self.plan.held_out) > 0
 
     def make_layout(self, segments: tuple[SegmentSteps, ...]) -> StreamLayout:
         """A fresh method begins at every segment or at none."""
@@ -85,9 +88,10 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
         return f"accuracy {right / self.segment_tally[2]:.3f}"
 
     def show_segment(self, segment: SegmentSteps) -> None:
-        """Write a few held-out images as they look in a segment."""
-        condition, _ = self.batches[segment.first]
-        sample = render(self.plan.images, np.sort(self.plan.held_out)[:8], condition)
+        """Write a few images as they look in a segment: held-out ones where there are any."""
+        condition, shown = self.batches[segment.first]
+        rows = np.sort(self.plan.held_out)[:8] if len(self.plan.held_out) else shown[:8]
+        sample = self.pictures(condition, rows)
         self.context.recorder.put(f"stream/{segment.name}", segment.first, torch.from_numpy(sample))
 
     def write_live_point(self, segment: SegmentSteps, step: int) -> None:
@@ -102,14 +106,12 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
 
     def before_stream(self) -> None:
         """Probe the source model."""
-        if self.protocol.scores_held_out and not self.stream_log.probes:
+        if self.scores_held_out and not self.stream_log.probes:
             self.score_held_out(0, self.source_classes)
 
     def after_segment(self, number: int) -> None:
         """Probe the method; a run killed between last step and probe has this still to do."""
-        if self.protocol.scores_held_out and all(
-            at != number for at, _, _ in self.stream_log.probes
-        ):
+        if self.scores_held_out and all(at != number for at, _, _ in self.stream_log.probes):
             self.score_held_out(number, self.method_classes)
 
     def method_classes(self, images: Tensor) -> Tensor:
@@ -148,7 +150,7 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
         size, right = self.plan.stream.batch_size, 0
         with torch.random.fork_rng(), torch.no_grad(), self.cost.pause():
             for chunk in np.array_split(rows, max(1, round(len(rows) / size))):
-                images = to_float(render(self.plan.images, chunk, condition))
+                images = to_float(self.pictures(condition, chunk))
                 found = answer(images.to(self.context.device)).cpu().numpy()
                 right += int((found == self.plan.truth[chunk]).sum())
         return right / len(rows)
@@ -167,7 +169,7 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
             scores += stream_scores(later, source, self.layout, "/after")
         scores += label_free_scores(stream_log.mean, stream_log.sizes, self.layout)
         curves = stream_curves(right, source, stream_log.mean, stream_log.sizes, self.layout)
-        if self.protocol.scores_held_out:
+        if self.scores_held_out:
             n, last = len(plan.held_out), self._without_round(plan.stream.segments[-1][0])
             scores += held_out_scores(stream_log.probes, last.name, n, stream_log.steps)
             curves += held_out_curves(stream_log.probes, self.layout.segments, n)

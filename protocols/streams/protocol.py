@@ -16,13 +16,16 @@ from dabench.contract.protocol import BuildOnline, Outcome, Run, StreamPlan
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Task
 from dabench.datasets.weather.apply import MIN_SIDE, RENDERING
+from dabench.datasets.weather.groups import PUBLISHED
 from dabench.engine.stream import StreamLog
 from dabench.errors import ConfigError
 from dabench.metrics.scoring import check_order
 from dabench.protocols.common.rows import select_rows
 from dabench.protocols.streams.class_runner import ClassStreamRunner
+from dabench.protocols.streams.published import open_published
 from dabench.protocols.streams.roles import Order, order_rows, split_roles
 from dabench.protocols.streams.runner import check_init
+from dabench.protocols.streams.shifts import CLEAR
 
 #: images of a class from which every role has one
 FEWEST_PER_CLASS = 5
@@ -86,7 +89,7 @@ class OnlineProtocol(ABC):
         few = [
             name for name, n in zip(data.classes, counts, strict=True) if 0 < n < FEWEST_PER_CLASS
         ]
-        if few:
+        if few and data.roles is None:
             listed = ", ".join(few[:5])
             return f"fewer than {FEWEST_PER_CLASS} images of {listed}: no part for every role"
         return None
@@ -102,8 +105,11 @@ class OnlineProtocol(ABC):
             source_rows, val = found.source, None
             source = select_rows(data.target_all, source_rows)
         sha = hashlib.sha256(b"".join(r.tobytes() for r in (source_rows, found.held_out)))
-        rendering = f"{RENDERING}, roles {sha.hexdigest()}"
         segments = tuple(self.segments(found.stream, labels, seed))
+        published, files = open_published(data, [segment for segment, _ in segments])
+        kinds = {kind for segment, _ in segments for kind in segment.domain.split("+")}
+        drawn = "" if files and kinds <= {CLEAR, *PUBLISHED} else f"{RENDERING}, "
+        rendering = f"{drawn}roles {sha.hexdigest()}{files}"
         for segment, rows in segments:
             if not len(rows):
                 raise ConfigError(
@@ -118,6 +124,7 @@ class OnlineProtocol(ABC):
             truth=labels,
             stream=Stream(segments, batch_size, seed, rendering),
             held_out=found.held_out,
+            published=published,
         )
 
     def arrange(self, rows: IntArray, labels: IntArray, value: int) -> IntArray:

@@ -28,9 +28,12 @@ class Roles:
 def split_roles(data: DomainData) -> Roles:
     """Split the target per class, by position and the same for every seed.
 
-    One domain for source and target is split 40/40/20 into source training, stream and held-out
+    Where the data set gives the roles of its target these hold. Else one domain for source and
+    target is split 40/40/20 into source training, stream and held-out
     part; a target of its own 80/20 into stream and held-out part.
     """
+    if data.roles is not None:
+        return Roles(None, data.roles.stream, data.roles.held_out)
     same = data.source == data.target
     shares = SHARES if same else (0.0, 0.8, 0.2)
     labels = data.target_all.labels

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from dabench.contract.access import Online, TargetBatch, to_float
 from dabench.contract.cost import Cost, GrantedCost
-from dabench.contract.data import ImageArray
 from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, StreamPlan
@@ -32,7 +31,6 @@ from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
 from dabench.protocols.streams.extras import granted_extras
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
 from dabench.protocols.streams.recorder import StreamRecorder
-from dabench.protocols.streams.shifts import render
 
 #: steps between two points of what is written while the stream runs
 LIVE_EVERY = 10
@@ -111,19 +109,13 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
 
     # -- what a kind of task adds ---------------------------------------------------------------
 
-    @property
     @abstractmethod
-    def images(self) -> ImageArray:
-        """The target domain's clear pictures by position."""
+    def pictures(self, segment: Segment, rows: IntArray) -> np.ndarray:
+        """Return (B, H, W, 3) uint8 pictures of some positions under a segment's shift."""
 
     @abstractmethod
     def labels(self, rows: IntArray) -> np.ndarray:
         """Return the truth of some positions, for the row that is allowed to see it."""
-
-    @property
-    def weather_seed(self) -> int:
-        """What draws the weather beside position, kind and severity: the same for all seeds."""
-        return 0
 
     @abstractmethod
     def make_layout(self, segments: tuple[SegmentSteps, ...]) -> StreamLayout:
@@ -232,7 +224,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         for segment, rows in self.batches[first:last]:
             if sees_labels(self.method):
                 self.method.reveal(self.labels(rows))
-            yield to_float(render(self.images, rows, segment, self.weather_seed))
+            yield to_float(self.pictures(segment, rows))
 
     @property
     def extras(self) -> frozenset[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from dabench.contract.data import ImageArray
@@ -9,9 +12,12 @@ from dabench.contract.seeding import seed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
 from dabench.datasets.weather.apply import apply_weather, find_kind
-from dabench.errors import ConfigError
+from dabench.datasets.weather.groups import GROUPS, LEVELS, PREFIX, PUBLISHED
+from dabench.errors import ConfigError, did_you_mean, shown
 
 CLEAR = "clear"
+#: pictures that were published corrupted, by kind and severity
+Published = Mapping[tuple[str, int], ImageArray]
 
 
 def parse_shifts(text: str, option: str = "shifts") -> list[Segment]:
@@ -24,10 +30,10 @@ def parse_shifts(text: str, option: str = "shifts") -> list[Segment]:
     Raises:
         ConfigError: no shift, an unknown kind, a severity out of range, a shift named twice.
     """
-    found: list[Segment] = []
-    for word in filter(None, (part.strip() for part in text.split(","))):
-        kinds, _, severity = word.partition(":")
-        found.append(shift_segment(kinds, severity or ("0" if kinds == CLEAR else "")))
+    found = [
+        shift_segment(kinds, severity or ("0" if kinds == CLEAR else ""))
+        for kinds, severity in _words(text)
+    ]
     names = [s.name for s in found]
     if not names or len(set(names)) < len(names):
         raise ConfigError(
@@ -36,12 +42,76 @@ def parse_shifts(text: str, option: str = "shifts") -> list[Segment]:
     return found
 
 
+def _words(text: str) -> list[tuple[str, str]]:
+    """Return kinds and severity ("" = not given) of every shift, groups written out."""
+    found = []
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        kinds, _, severity = word.partition(":")
+        if kinds in GROUPS:
+            found += [(kind, severity or str(LEVELS)) for kind in GROUPS[kinds]]
+        else:
+            found.append((kinds, severity))
+    return found
+
+
+def written_shifts(given: Mapping[str, Any], usual: str) -> Mapping[str, Any]:
+    """Return a protocol's options with ``severity`` and groups written out in ``shifts``.
+
+    Args:
+        given: options as the user wrote them; ``severity`` holds for shifts that name none.
+        usual: the shifts where none are given, all with severities, which it replaces.
+
+    Raises:
+        ConfigError: a severity that is no number, or that every shift has of its own.
+    """
+    words = [word.strip() for word in str(given.get("shifts", usual)).split(",") if word.strip()]
+    if "severity" in given:
+        severity = str(given["severity"])
+        if not (severity.isascii() and severity.isdecimal()):
+            raise ConfigError(
+                f"--protocol.severity {shown(severity)}: expected a whole number from 1"
+            )
+        if "shifts" not in given:
+            words = [word.partition(":")[0] for word in words]
+        named = [
+            f"{word}:{severity}" if word != CLEAR and ":" not in word else word for word in words
+        ]
+        if named == words:
+            raise ConfigError(
+                f"--protocol.severity {severity}: every shift of --protocol.shifts names its own; "
+                "drop one of the two"
+            )
+        words = named
+    elif not any(word.partition(":")[0] in GROUPS for word in words):
+        return given
+    rest = {name: value for name, value in given.items() if name != "severity"}
+    return {**rest, "shifts": ",".join(_joined(*word) for word in _words(",".join(words)))}
+
+
+def _joined(kinds: str, severity: str) -> str:
+    return f"{kinds}:{severity}" if severity else kinds
+
+
+def levels_of(kind: str) -> int:
+    """Return how many severities a kind has.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if not kind.startswith(PREFIX):
+        return find_kind(kind).levels
+    if kind not in PUBLISHED:
+        near = did_you_mean(kind, PUBLISHED)
+        raise ConfigError(f"shift '{kind}': no such published corruption{near}")
+    return LEVELS
+
+
 def shift_segment(kinds: str, severity: str) -> Segment:
     """Return the segment of one shift, checked against the known kinds."""
     if kinds == CLEAR and severity in ("", "0"):
         return Segment(CLEAR, CLEAR)
     for kind in kinds.split("+"):
-        levels = find_kind(kind).levels
+        levels = levels_of(kind)
         if not severity.isdecimal() or not 1 <= int(severity) <= levels:
             raise ConfigError(
                 f"shift '{kinds}:{severity}': {kind} has severities 1 to {levels} ({kind}:{levels})"
@@ -55,25 +125,35 @@ def condition_of(segment: Segment) -> str:
 
 
 def render(
-    images: ImageArray, rows: IntArray, segment: Segment, weather_seed: int = 0
+    images: ImageArray,
+    rows: IntArray,
+    segment: Segment,
+    weather_seed: int = 0,
+    published: Published | None = None,
 ) -> np.ndarray:
-    """Return (B, H, W, 3) uint8 pictures of some positions under a segment's weather.
+    """Return (B, H, W, 3) uint8 pictures of some positions under a segment's shift.
 
     A picture depends on (position, kind, severity, weather_seed) alone. With several kinds a
-    position's own generator chooses one of them.
+    position's own generator chooses one of them. Published corruptions are read, not drawn.
     """
-    pictures = images[rows]
     if segment.severity == 0:
-        return pictures
+        return images[rows]
+    files = published or {}
+
+    def under(kind: str, own: IntArray) -> np.ndarray:
+        if (found := files.get((kind, segment.severity))) is not None:
+            return found[own]
+        return apply_weather(images[own], kind, segment.severity, own, weather_seed)
+
     kinds = segment.domain.split("+")
     if len(kinds) == 1:
-        return apply_weather(pictures, kinds[0], segment.severity, rows, weather_seed)
+        return under(kinds[0], rows)
     chosen = np.array(
         [seed(weather_seed, "mixed", segment.domain, str(row)) % len(kinds) for row in rows]
     )
-    out = np.empty_like(pictures)
+    out = np.empty_like(images[rows])
     for number, kind in enumerate(kinds):
         own = chosen == number
         if own.any():
-            out[own] = apply_weather(pictures[own], kind, segment.severity, rows[own], weather_seed)
+            out[own] = under(kind, rows[own])
     return out

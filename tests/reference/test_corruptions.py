@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,21 +17,28 @@ from scipy import ndimage, stats
 
 from dabench.datasets.corruptions.elastic import smooth
 from dabench.datasets.corruptions.frost import LOOKS, frost_texture
-from dabench.datasets.corruptions.kinds import CORRUPTIONS
+from dabench.datasets.corruptions.kinds import CORRUPTIONS, EXTRA
 from dabench.datasets.corruptions.plasma import plasma
+from dabench.datasets.weather.groups import GROUPS
 from dabench.errors import ConfigError, DataError
 
-KINDS = {kind.name.removeprefix("c-"): kind for kind in CORRUPTIONS}
+KINDS = {kind.name.removeprefix("c-"): kind for kind in (*CORRUPTIONS, *EXTRA)}
 Array = np.ndarray[Any, Any]
 SMALL, LARGE = (24, 36), (64, 76)
 #: kinds that draw nothing
-FIXED = {"defocus-blur", "zoom-blur", "brightness", "contrast", "pixelate", "jpeg-compression"}
-#: kinds whose published constants do not make every severity change more than the one before
-#: (fog: severities 3 and 4 of ImageNet-C have the same strength)
-UNORDERED = {
-    224: {"glass-blur", "snow", "frost", "fog", "elastic-transform"},
-    32: {"glass-blur", "frost", "elastic-transform"},
+FIXED = {
+    *("defocus-blur", "zoom-blur", "brightness", "contrast", "pixelate", "jpeg-compression"),
+    *("gaussian-blur", "saturate"),
 }
+#: kinds whose published constants do not make every severity change more than the one before
+#: (fog: severities 3 and 4 of ImageNet-C have the same strength; saturate: 1 and 2 take colour
+#: away, 3 to 5 add some; spatter: 4 and 5 are mud, which covers less than the water of 3)
+UNORDERED = {
+    224: {"glass-blur", "snow", "frost", "fog", "elastic-transform", "saturate"},
+    32: {"glass-blur", "frost", "elastic-transform", "saturate", "spatter"},
+}
+#: kinds whose severity 5 may change less than severity 1
+TURNING = {"elastic-transform", "saturate"}
 
 
 def picture(height: int, width: int) -> Array:
@@ -295,6 +303,67 @@ def jpeg_compression(x: Array, small: bool, s: int, rng: np.random.Generator) ->
 
 
 #: reference -> largest and mean difference allowed, grey levels
+def speckle_noise(x: Array, small: bool, s: int, rng: np.random.Generator) -> Array:
+    c = [0.06, 0.1, 0.12, 0.16, 0.2][s] if small else [0.15, 0.2, 0.35, 0.45, 0.6][s]
+    return floor(x / 255 + x / 255 * (c * rng.standard_normal(x.shape, dtype=np.float32)))
+
+
+def gaussian_blur(x: Array, small: bool, s: int, rng: np.random.Generator) -> Array:
+    c = [0.4, 0.6, 0.7, 0.8, 1][s] if small else [1, 2, 3, 4, 6][s]
+    return floor(
+        each_channel(x / 255, lambda p: ndimage.gaussian_filter(p, c, mode="nearest", truncate=4))
+    )
+
+
+def saturate(x: Array, small: bool, s: int, rng: np.random.Generator) -> Array:
+    large = [(0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)]
+    c = ([(0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)] if small else large)[s]
+    rows = []
+    for pixel in x.reshape(-1, 3) / 255:
+        h, saturation, v = colorsys.rgb_to_hsv(*pixel)
+        rows.append(colorsys.hsv_to_rgb(h, min(max(saturation * c[0] + c[1], 0), 1), v))
+    return floor(np.array(rows).reshape(x.shape))
+
+
+def spatter(x: Array, small: bool, s: int, rng: np.random.Generator) -> Array:
+    mean, sd, sigma, threshold, last, mud = (
+        [
+            (0.62, 0.1, 0.7, 0.7, 0.5, 0),
+            (0.65, 0.1, 0.8, 0.7, 0.5, 0),
+            (0.65, 0.3, 1, 0.69, 0.5, 0),
+            (0.65, 0.1, 0.7, 0.69, 0.6, 1),
+            (0.65, 0.1, 0.5, 0.68, 0.6, 1),
+        ]
+        if small
+        else [
+            (0.65, 0.3, 4, 0.69, 0.6, 0),
+            (0.65, 0.3, 3, 0.68, 0.6, 0),
+            (0.65, 0.3, 2, 0.68, 0.5, 0),
+            (0.65, 0.3, 1, 0.65, 1.5, 1),
+            (0.67, 0.4, 1, 0.65, 1.5, 1),
+        ]
+    )[s]
+    noise = rng.standard_normal(x.shape[:2], dtype=np.float32).astype(float)
+    liquid = ndimage.gaussian_filter(mean + sd * noise, sigma, mode="nearest", truncate=4)
+    if mud:
+        wet = np.where(liquid > threshold, 1.0, 0.0)
+        wet = ndimage.gaussian_filter(wet, last, mode="nearest", truncate=4)
+        wet = np.where(wet < 0.8, 0, wet)[..., None]
+        return floor(x / 255 * (1 - wet) + wet * np.array([63, 42, 20]) / 255)
+    drops = (np.where(liquid < threshold, 0, np.minimum(liquid, 1)) * 255).astype(np.uint8)
+    far = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
+    box = np.ones((3, 3)) / 9
+    level = ndimage.correlate(np.minimum(far, 20).astype(float), box, mode="mirror")
+    relief = cv2.equalizeHist((level + 1e-4).astype(np.uint8))
+    lit = ndimage.correlate(
+        relief.astype(float), np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]), mode="mirror"
+    )
+    lit = np.round(ndimage.correlate(np.clip(lit, 0, 255), box, mode="mirror"))
+    shine = drops * lit
+    shine = shine / max(shine.max(), 1e-9) * last
+    return floor(x / 255 + shine[..., None] * np.array([175, 238, 238]) / 255)
+
+
 REFERENCES: dict[Callable[..., Array], tuple[int, float]] = {
     gaussian_noise: (1, 0.003),
     defocus_blur: (1, 0.01),
@@ -309,6 +378,10 @@ REFERENCES: dict[Callable[..., Array], tuple[int, float]] = {
     elastic_transform: (12, 0.6),  # interpolation at 1/32 of a pixel, twice
     pixelate: (0, 0),
     jpeg_compression: (0, 0),
+    speckle_noise: (1, 0.003),
+    gaussian_blur: (1, 0.01),
+    spatter: (255, 1.0),  # blurred noise near its threshold may fall on either side
+    saturate: (1, 0.01),
 }
 
 
@@ -405,7 +478,7 @@ def test_severity_orders_the_change_except_where_the_standard_does_not(
     ]
     ordered = all(b >= a for a, b in itertools.pairwise(changes))
     assert ordered or name in UNORDERED[side], changes
-    assert changes[-1] > changes[0] or name == "elastic-transform", changes
+    assert changes[-1] > changes[0] or name in TURNING, changes
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 40), (224, 224)])
@@ -439,9 +512,12 @@ def test_black_and_white_and_strided_pictures(name: str) -> None:
 
 
 def test_names_and_standard() -> None:
-    assert len(KINDS) == 15
-    assert all(kind.name.startswith("c-") and kind.levels == 5 for kind in CORRUPTIONS)
-    assert {kind.standard for kind in CORRUPTIONS} == {"imagenet-c/cifar-c"}
+    assert (len(CORRUPTIONS), len(EXTRA), len(KINDS)) == (15, 4, 19)
+    both = (*CORRUPTIONS, *EXTRA)
+    assert all(kind.name.startswith("c-") and kind.levels == 5 for kind in both)
+    assert {kind.standard for kind in both} == {"imagenet-c/cifar-c"}
+    assert [kind.name for kind in CORRUPTIONS] == list(GROUPS["c-15"])
+    assert [kind.name for kind in EXTRA] == list(GROUPS["c-extra"])
 
 
 @pytest.mark.parametrize("name", KINDS)

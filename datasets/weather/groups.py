@@ -1,0 +1,39 @@
+"""Shifts that are named together: the 15 corruptions of ImageNet-C and CIFAR-10-C, the 4 extra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+#: the corruptions in the order in which streams of the field meet them (Hendrycks & Dietterich,
+#: ICLR 2019: noise, blur, weather, digital), by the names of the published files
+STANDARD = (
+    *("gaussian_noise", "shot_noise", "impulse_noise"),
+    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness"),
+    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+)
+#: the authors' extra ones, for choosing hyper-parameters
+EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+#: what a corruption that is read from a published file is called by
+PREFIX = "published-"
+#: severities of each
+LEVELS = 5
+
+
+def published(file: str) -> str:
+    """Return the kind of shift of a published file (``gaussian_noise`` without its ending)."""
+    return PREFIX + file.replace("_", "-")
+
+
+#: kinds of shift that are read from files
+PUBLISHED = tuple(published(file) for file in (*STANDARD, *EXTRA))
+#: name of a group -> its kinds in order; ``c-...`` are dabench's own renderings
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "published-15": tuple(published(file) for file in STANDARD),
+        "published-extra": tuple(published(file) for file in EXTRA),
+        "c-15": tuple("c-" + file.replace("_", "-") for file in STANDARD),
+        "c-extra": tuple("c-" + file.replace("_", "-") for file in EXTRA),
+    }
+)
