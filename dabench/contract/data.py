@@ -39,6 +39,12 @@ class Labelled:
     digest: str
 
 
+def no_images(image_size: int) -> Labelled:
+    """Return no pictures: of a source that is known by its models alone."""
+    pictures = np.zeros((0, image_size, image_size, 3), np.uint8)
+    return Labelled(pictures, np.zeros(0, np.int64), "no images")
+
+
 class MaskArray(Protocol):
     """Anything that answers positions with dense labels: an array or a memory map."""
 
@@ -80,6 +86,9 @@ class DomainData:
     ``source_val`` is used to report the source model's accuracy; when it is None the
     recipe holds a part of ``source_train`` out. ``splits`` always has ``"default"`` where
     the set has an open-set convention. ``flip`` says whether a mirrored image keeps its class.
+    ``source_train`` is empty where the source is known by its models alone; a run then needs
+    ``--source-model``. ``model_classes`` names the outputs of such models in their order: a model
+    of more classes than the set has is cut down to those of the set.
     """
 
     dataset: str
@@ -92,7 +101,21 @@ class DomainData:
     target_all: Labelled
     splits: Mapping[str, ClassSplit] = field(default_factory=dict)
     flip: bool = True
+    model_classes: tuple[str, ...] = ()
     kind: ClassVar[Kind] = "classification"
+
+    @property
+    def has_source(self) -> bool:
+        """Whether there are images of the source to train on."""
+        return len(self.source_train.labels) > 0
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Classes that no source image has; none where there are no source images to tell."""
+        if not self.has_source:
+            return ()
+        seen = set(np.unique(self.source_train.labels).tolist())
+        return tuple(name for i, name in enumerate(self.classes) if i not in seen)
 
     @property
     def digest(self) -> str:

@@ -79,10 +79,23 @@ def wrap_classifier(
     return network
 
 
+def keep_outputs(network: Network, rows: Sequence[int]) -> None:
+    """Cut the classifier of a wrapped model down to some of its outputs, in the order given.
+
+    Its logits over the others are masked out: softmax and argmax run over those that are kept.
+    """
+    old = network.classifier
+    head = nn.Linear(old.in_features, len(rows), bias=old.bias is not None).to(old.weight.device)
+    kept = {name: value[list(rows)] for name, value in old.state_dict().items()}
+    head.load_state_dict(kept)
+    network.classifier = head.eval()
+
+
 def unwrapped_state(network: Any) -> dict[str, Tensor]:
     """Return an adapted network's state under the names of the model that was wrapped.
 
-    It fits that model; after a method that appended a class, a model with one output more.
+    It fits that model; after a method that appended a class, a model with one output more, and
+    after :func:`keep_outputs` one with as many as were kept.
 
     Raises:
         ConfigError: the network was not made by :func:`wrap_classifier`.
@@ -113,7 +126,8 @@ def _head_name(model: nn.Module, num_classes: int | None, head: str | None) -> s
         widths = sorted({m.out_features for m in linear.values()})
         raise ConfigError(
             f"{type(model).__name__} has no linear layer with {num_classes} outputs (there are "
-            f"{', '.join(map(str, widths[-5:]))}); give as many classes as the model knows"
+            f"{', '.join(map(str, widths[-5:]))}); give as many classes as the model knows, or a "
+            "data set that says which of the model's classes are its own (docs/own-model.md)"
         )
     return fitting[-1]
 

@@ -79,7 +79,9 @@ def _open(
             )
         model = load_foreign(spec, plan)
         about = {"val_accuracy": None, "train_seconds": 0.0, "id": model.id}
-        return model.network, about | {"foreign": spec.source_model}, lambda: None
+        about |= {"foreign": spec.source_model}
+        about |= {"outputs": model.outputs} if model.outputs else {}
+        return model.network, about, lambda: None
     if protocol.black_box:
         opened = open_source(spec, settings, protocol, plan, recipe, seed)
         return opened.remote, opened.about | {"id": opened.answerer.info.id}, opened.close

@@ -28,18 +28,26 @@ _BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF; photometric 0: white is zero
 Pictures = npt.NDArray[np.uint8]
 
 
-def decode(path: Path, size: int, dataset: str) -> tuple[Pictures, str]:
+def decode(path: Path, size: int, dataset: str, crop: float | None = None) -> tuple[Pictures, str]:
     """Return a (size, size, 3) uint8 picture (antialiased bilinear) and the SHA-256 of the file.
+
+    Args:
+        path: of the file.
+        size: side in pixels.
+        dataset: for messages.
+        crop: share of the shorter side that the central square has which is read; None = the whole
+            picture, squeezed. .875 at 224 px is the usual "resize to 256, then crop", but for
+            rounding.
 
     Raises:
         DataError: the file cannot be read or is no complete image; names it.
     """
-    picture, digest, _ = decode_sized(path, (size, size), dataset)
+    picture, digest, _ = decode_sized(path, (size, size), dataset, crop)
     return picture, digest
 
 
 def decode_sized(
-    path: Path, shape: tuple[int, int], dataset: str
+    path: Path, shape: tuple[int, int], dataset: str, crop: float | None = None
 ) -> tuple[Pictures, str, tuple[int, int]]:
     """Return what :func:`decode` does at (height, width), and height and width of the file.
 
@@ -54,7 +62,12 @@ def decode_sized(
         raise DataError(
             f"{error}; replace the file, and look for more with `dabench data check {dataset}`"
         ) from error
-    small = whole.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    box = None
+    if crop is not None:
+        side = crop * min(whole.size)
+        left, top = (whole.width - side) / 2, (whole.height - side) / 2
+        box = (left, top, left + side, top + side)
+    small = whole.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box)
     return np.asarray(small, dtype=np.uint8), digest, (whole.height, whole.width)
 
 

@@ -75,9 +75,9 @@ class OnlineProtocol(ABC):
             return f"images of {data.image_size} px; weather needs {MIN_SIDE}"
         if data.source != data.target:
             present = np.unique(data.target_all.labels)
-            lacking = np.setdiff1d(present, np.unique(data.source_train.labels))
-            if len(lacking):
-                named = ", ".join(data.classes[i] for i in lacking[:5])
+            lacking = [data.classes[i] for i in present if data.classes[i] in data.unseen]
+            if lacking:
+                named = ", ".join(lacking[:5])
                 return (
                     f"the source '{data.source}' has no image of {named}: its model cannot name "
                     "them; take them out of the target, or use --protocol sf-osda"
@@ -86,7 +86,7 @@ class OnlineProtocol(ABC):
         few = [
             name for name, n in zip(data.classes, counts, strict=True) if 0 < n < FEWEST_PER_CLASS
         ]
-        if few:
+        if few and data.has_source:
             listed = ", ".join(few[:5])
             return f"fewer than {FEWEST_PER_CLASS} images of {listed}: no part for every role"
         return None
@@ -111,7 +111,10 @@ class OnlineProtocol(ABC):
                     f"over {len(segments)} segments; use --protocol.parts replay or more images"
                 )
         return StreamPlan(
-            task=Task("classification", data.classes, data.image_size, False, data.flip),
+            task=Task(
+                *("classification", data.classes, data.image_size, False, data.flip),
+                model_classes=data.model_classes,
+            ),
             source=source,
             source_val=val,
             images=data.target_all.images,

@@ -64,9 +64,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     real = image_build.decode
 
-    def spy(path: Path, size: int, dataset: str) -> Any:
+    def spy(path: Path, *rest: Any) -> Any:
         files.append(path)
-        return real(path, size, dataset)
+        return real(path, *rest)
 
     monkeypatch.setattr(image_build, "decode", spy)
     return files
