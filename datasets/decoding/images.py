@@ -36,8 +36,8 @@ def decode(path: Path, size: int, dataset: str, crop: float | None = None) -> tu
         size: side in pixels.
         dataset: for messages.
         crop: share of the shorter side that the central square has which is read; None = the whole
-            picture, squeezed. .875 at 224 px is the usual "resize to 256, then crop", but for
-            rounding.
+            picture, squeezed. .875 at 224 px is ``Resize(256)`` and ``CenterCrop(224)`` of
+            torchvision, to the pixel.
 
     Raises:
         DataError: the file cannot be read or is no complete image; names it.
@@ -62,13 +62,22 @@ def decode_sized(
         raise DataError(
             f"{error}; replace the file, and look for more with `dabench data check {dataset}`"
         ) from error
-    box = None
-    if crop is not None:
-        side = crop * min(whole.size)
-        left, top = (whole.width - side) / 2, (whole.height - side) / 2
-        box = (left, top, left + side, top + side)
-    small = whole.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box)
+    if crop is None:
+        small = whole.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    else:
+        small = _central(whole, shape, crop)
     return np.asarray(small, dtype=np.uint8), digest, (whole.height, whole.width)
+
+
+def _central(whole: Image.Image, shape: tuple[int, int], crop: float) -> Image.Image:
+    """Resize a picture so that its shorter side is shape / crop, and cut its centre out."""
+    from PIL import Image
+
+    short = round(min(shape) / crop)
+    width, height = (short * side // min(whole.size) for side in whole.size)
+    left, top = round((width - shape[1]) / 2), round((height - shape[0]) / 2)
+    larger = whole.resize((width, height), Image.Resampling.BILINEAR)
+    return larger.crop((left, top, left + shape[1], top + shape[0]))
 
 
 def read_picture(path: Path) -> tuple[Image.Image, str]:
