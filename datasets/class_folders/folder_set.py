@@ -39,14 +39,13 @@ class ClassFolder:
         if request.image_size < 8:
             raise ConfigError(f"--image-size {request.image_size}: expected at least 8 pixels")
         spec, root = self.spec, request.data_root
-        target = self._domain(root, request.target)
         # pictures that models for this set were trained on are not here: its source has a name only
         named = spec.trained_on is not None and comparable_name(request.source) == comparable_name(
             spec.trained_on
         )
-        source = None if named else self._domain(root, request.source)
-        here = [domain for domain in (source, target) if domain is not None]
-        classes, here = self._arrange(here)
+        names = (request.target,) if named else (request.source, request.target)
+        classes, here = self._arrange([self._domain(root, name) for name in names])
+        source, target = here[0], here[-1]
         has: dict[str, tuple[str, ...]] = {}
         ready: dict[str, Labelled] = {}
         for domain in here:
@@ -67,14 +66,14 @@ class ClassFolder:
                 )
         return DomainData(
             dataset=spec.name,
-            source=source.name if source else str(spec.trained_on),
+            source=str(spec.trained_on) if named else source.name,
             target=target.name,
             classes=classes,
             image_size=request.image_size,
-            source_train=ready[source.name] if source else no_images(request.image_size),
+            source_train=no_images(request.image_size) if named else ready[source.name],
             source_val=None,
             target_all=ready[target.name],
-            splits=self._splits(target.folder.parent, has[here[0].name], has[target.name]),
+            splits=self._splits(target.folder.parent, has[source.name], has[target.name]),
             model_classes=spec.model_classes,
         )
 

@@ -33,10 +33,11 @@ NAMES = splits.CLASSES["domainnet126"]
 ROOT = Path(__file__).parents[2]
 
 
-def load(dataset: ClassFolder, root: Path, source: str | None = None, target: str | None = None):  # type: ignore[no-untyped-def]
+def load(
+    dataset: ClassFolder, root: Path, source: str | None = None, target: str | None = None
+) -> DomainData:
     names = source or dataset.defaults["source"], target or dataset.defaults["target"]
-    found: DomainData = dataset.load(DataRequest(*names, SIZE, root, root.parent / "cache"))
-    return found
+    return dataset.load(DataRequest(*names, SIZE, root, root.parent / "cache"))
 
 
 def problems(dataset: ClassFolder, root: Path) -> list[str]:
@@ -49,7 +50,7 @@ def problems(dataset: ClassFolder, root: Path) -> list[str]:
 
 
 def domainnet(make_tree: Maker, start: str = "") -> Path:
-    """Two domains with all of their folders, of which the lists leave one class and one file out."""
+    """Two domains with all of their folders; the lists leave one class and half the files out."""
     root = make_tree(["domainnet126/real", "domainnet126/clipart"], [*NAMES, "zigzag"])
     for domain in ("real", "clipart"):
         lines = [
