@@ -86,7 +86,8 @@ class OnlineProtocol(ABC):
         few = [
             name for name, n in zip(data.classes, counts, strict=True) if 0 < n < FEWEST_PER_CLASS
         ]
-        if few and data.has_source:
+        # nothing has to be left for a source model that is there already: any class will do
+        if few and (data.has_source or len(few) == np.count_nonzero(counts)):
             listed = ", ".join(few[:5])
             return f"fewer than {FEWEST_PER_CLASS} images of {listed}: no part for every role"
         return None

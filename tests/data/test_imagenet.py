@@ -130,14 +130,14 @@ def test_subsets_of_200(
 def test_v2_is_read_by_number_and_not_by_text(root: Path) -> None:
     """Folder 10 is class 10; sorted as text it would be the third."""
     home = root / "imagenet-v2" / "imagenetv2-matched-frequency-format-val"
-    fill(home, map(str, range(1000)))
-    data = load(ImageNetV2(), root)
-    assert data.classes == WNIDS
-    check_labels(data, WNIDS)
+    fill(home, map(str, range(12)))
+    dataset = few(ImageNetV2, 12)
+    check_labels(load(dataset, root), WNIDS[:12])
+    assert problems(dataset, root) == []
     shutil.rmtree(home / "10")
     (home / "1000").mkdir()
     with pytest.raises(DataError, match=r"missing class folder: n01530575; extra.*folder: 1000"):
-        load(ImageNetV2(), root)
+        load(dataset, root)
 
 
 def few(cls: type[ClassFolder], count: int = 4) -> ClassFolder:
@@ -225,7 +225,10 @@ def flat(home: Path, count: int) -> Path:
 
 @pytest.mark.parametrize(
     ("kit", "count"),
-    [("ILSVRC2012_devkit_t12/data", 1000), ("imagenet/ILSVRC2012_devkit_t12/data", 11)],
+    [
+        ("imagenet/ILSVRC2012_devkit_t12/data", 11),
+        pytest.param("ILSVRC2012_devkit_t12/data", 1000, marks=pytest.mark.slow),
+    ],
 )
 def test_flat_validation_with_the_development_kit(kit: str, count: int, root: Path) -> None:
     """The kit's numbers are not the models' outputs: number 1 is here the last of the classes."""
@@ -282,8 +285,6 @@ def test_look_alikes_are_told(root: Path) -> None:
     fill(root / "imagenet-r", WNIDS_A)
     with pytest.raises(DataError, match="these are the 200 classes of imagenet-a, and not the 200"):
         load(ImageNetR(), root)
-    assert any("--dataset imagenet-a" in line for line in problems(ImageNetR(), root))
-    shutil.rmtree(root)
     fill(root / "imagenet" / "val", WNIDS_R)
     with pytest.raises(DataError, match="classes of imagenet-r, and not the 1000 of imagenet"):
         load(ImageNet(), root)

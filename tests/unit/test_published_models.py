@@ -1,0 +1,178 @@
+"""Models of a thousand classes on sets of 200 of them: --source-model with imagenet-r."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from dabench.cli.main import main
+from dabench.contract.data import no_images
+from dabench.datasets.class_folders.wnids import WNIDS, WNIDS_R
+from dabench.errors import DataError
+from dabench.networks.foreign import keep_outputs, wrap_classifier
+from dabench.source_models.classifier import hold_out
+
+MODEL = """
+    import torch
+    from torch import nn
+
+    class Model(nn.Module):
+        def __init__(self, outputs):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+            self.norm = nn.BatchNorm2d(8)
+            self.out = nn.Linear(8, outputs)
+
+        def forward(self, x):
+            return self.out(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+    def thousand():
+        return Model(1000)
+
+    def subset():
+        return Model(200)
+
+    def other():
+        return Model(300)
+"""
+SIDE = 32
+
+
+class Place:
+    """A folder with a picture of each class of ImageNet-R, five of the first, and models."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root, self.capsys = root, capsys
+        rng = np.random.default_rng(0)
+        for name in WNIDS_R:
+            folder = root / "data" / "imagenet-r" / name
+            folder.mkdir(parents=True)
+            for i in range(5 if name == WNIDS_R[0] else 1):
+                pixels = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"art_{i}.png")
+        self.file = root / "net.py"
+        self.file.write_text(textwrap.dedent(MODEL))
+
+    def words(self, *more: Any, function: str | None = "thousand", **names: str) -> list[str]:
+        given: dict[str, Any] = {"method": "source", "protocol": "sf-uda", "dataset": "imagenet-r"}
+        given |= {"threads": 1, "data-root": self.root / "data", "image-size": SIDE}
+        given |= {"batch-size": 64, "device": "cpu", "results": self.root / "results"}
+        given |= {"cache-dir": self.root / "cache"} | names
+        if function is not None:
+            given["source-model"] = f"{self.file}:{function}"
+        words = [str(word) for pair in given.items() for word in (f"--{pair[0]}", pair[1])]
+        return ["run", *words, "--json", "--no-progress", *map(str, more)]
+
+    def run(self, *more: Any, **names: Any) -> dict[str, Any]:
+        code = main(self.words(*more, **names))
+        out, err = self.capsys.readouterr()
+        assert code == 0, err
+        record: dict[str, Any] = json.loads(Path(json.loads(out)["record"]).read_text())
+        return record
+
+    def error(self, *more: Any, **names: Any) -> str:
+        assert main(self.words(*more, **names)) != 0
+        _, err = self.capsys.readouterr()
+        (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+        return line
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("published")
+
+
+@pytest.fixture
+def place(folder: Path, capsys: pytest.CaptureFixture[str]) -> Place:
+    if not (folder / "data").exists():
+        return Place(folder, capsys)
+    old = Place.__new__(Place)
+    old.root, old.capsys, old.file = folder, capsys, folder / "net.py"
+    return old
+
+
+def thousand() -> nn.Module:
+    scope: dict[str, Any] = {}
+    exec(textwrap.dedent(MODEL), scope)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # as a named function is called
+        model: nn.Module = scope["thousand"]().eval()
+    return model
+
+
+def test_logits_of_other_classes_are_masked_and_the_record_says_so(place: Place) -> None:
+    record = place.run("--protocol.held_out", 0)
+    assert record["source_model"]["outputs"] == "200 of 1000"
+    assert (record["spec"]["source"], record["spec"]["target"]) == ("imagenet", "imagenet-r")
+    rows = [WNIDS.index(name) for name in WNIDS_R]
+    model, right = thousand(), []
+    for label, name in enumerate(WNIDS_R):
+        for path in sorted((place.root / "data/imagenet-r" / name).iterdir()):
+            with Image.open(path) as image:
+                larger = image.resize((37, 37), Image.Resampling.BILINEAR)
+                pixels = np.array(larger.crop((2, 2, 34, 34)))
+            with torch.no_grad():
+                logits = model(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
+            right.append(int(logits[0, rows].argmax()) == label)
+    (found,) = [s for s in record["scores"] if s["metric"] == "accuracy"]
+    assert found["n"] == 204
+    assert found["value"] == pytest.approx(np.mean(right))
+
+
+def test_a_model_of_the_set_itself_is_taken_as_it_is(place: Place) -> None:
+    record = place.run(function="subset")
+    assert "outputs" not in record["source_model"]
+
+
+def test_a_stream_of_a_published_set(place: Place) -> None:
+    """No image is kept for a source model that nobody trains; a class may have a single image."""
+    names = {"protocol": "online-tta", "method": "tent"}
+    record = place.run("--protocol.shifts", "clear", **names)
+    assert record["source_model"]["outputs"] == "200 of 1000"
+    (found,) = [
+        s for s in record["scores"] if s["metric"] == "accuracy" and s["segment"] == "clear"
+    ]
+    assert found["n"] == 203  # one of five is held out
+
+
+def test_what_does_not_fit_is_one_line(place: Place) -> None:
+    line = place.error(function="other")
+    assert "has 300 outputs; expected 1000, of which those of the 200 classes are kept" in line
+    line = place.error(function=None, weights="none", backbone="small-cnn")
+    assert "no images of its source" in line
+    assert "--source-model resnet50" in line
+    names = {"protocol": "online-tta", "method": "eata"}
+    line = place.error("--protocol.shifts", "clear", **names)
+    assert "asks for fisher-images, clear images of the source, and this data set has none" in line
+    # the same pictures as a folder of one's own: nothing says which of the thousand they are
+    names = {"dataset": "image-folder", "source": "imagenet-r", "target": "b"}
+    (place.root / "data" / "b").symlink_to(place.root / "data" / "imagenet-r")
+    line = place.error(**names)
+    assert "no linear layer with 200 outputs (there are 1000)" in line
+    assert "a data set that says which of the model's classes are its own" in line
+
+
+def test_outputs_are_kept_in_the_order_given() -> None:
+    model = thousand()
+    network = wrap_classifier(model)
+    images = torch.rand(3, 3, SIDE, SIDE)
+    keep_outputs(network, [7, 999, 0])
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), model(images)[:, [7, 999, 0]])
+    assert isinstance(network.classifier, nn.Linear)
+    assert all(p.requires_grad for p in network.classifier.parameters())
+
+
+def test_no_source_images_cannot_be_trained_on() -> None:
+    empty = no_images(16)
+    assert empty.images[np.arange(0)].shape == (0, 16, 16, 3)
+    with pytest.raises(DataError, match="no images of its source, which is known by its models"):
+        hold_out(empty)
