@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from dabench.board.tables.leaderboard import table
 from dabench.cli.main import main
 from dabench.contract.data import no_images
 from dabench.datasets.class_folders.wnids import WNIDS, WNIDS_R
@@ -111,6 +112,9 @@ def thousand() -> nn.Module:
 def test_logits_of_other_classes_are_masked_and_the_record_says_so(place: Place) -> None:
     record = place.run("--protocol.held_out", 0)
     assert record["source_model"]["outputs"] == "200 of 1000"
+    assert set(table([record])["source_options"]) == {
+        "outputs=200 of 1000 source_model=net.py:thousand"
+    }
     assert (record["spec"]["source"], record["spec"]["target"]) == ("imagenet", "imagenet-r")
     rows = [WNIDS.index(name) for name in WNIDS_R]
     model, right = thousand(), []
