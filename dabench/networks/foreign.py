@@ -79,23 +79,10 @@ def wrap_classifier(
     return network
 
 
-def keep_outputs(network: Network, rows: Sequence[int]) -> None:
-    """Cut the classifier of a wrapped model down to some of its outputs, in the order given.
-
-    Its logits over the others are masked out: softmax and argmax run over those that are kept.
-    """
-    old = network.classifier
-    head = nn.Linear(old.in_features, len(rows), bias=old.bias is not None).to(old.weight.device)
-    kept = {name: value[list(rows)] for name, value in old.state_dict().items()}
-    head.load_state_dict(kept)
-    network.classifier = head.eval()
-
-
 def unwrapped_state(network: Any) -> dict[str, Tensor]:
     """Return an adapted network's state under the names of the model that was wrapped.
 
-    It fits that model; after a method that appended a class, a model with one output more, and
-    after :func:`keep_outputs` one with as many as were kept.
+    It fits that model; after a method that appended a class, a model with one output more.
 
     Raises:
         ConfigError: the network was not made by :func:`wrap_classifier`.

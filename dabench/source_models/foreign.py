@@ -13,10 +13,10 @@ from torch import nn
 
 from dabench.config.spec import RunSpec
 from dabench.contract.network import Network
-from dabench.contract.types import Task
 from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reason_of
-from dabench.networks.foreign import keep_outputs, wrap_classifier
+from dabench.networks.foreign import wrap_classifier
 from dabench.networks.library import make
+from dabench.networks.outputs import cut_down
 from dabench.networks.weight_files import load_checkpoint
 from dabench.registry import Plugin
 from dabench.registry.plugin_import import import_named, module_of_file
@@ -112,27 +112,9 @@ def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
         next((plugin for plugin in spec.plugins if plugin.kind == "model"), None),
     )
     network, code = given.wrap(None if task.model_classes else task.num_classes, task.shape)
-    outputs = _cut_down(network, task, given.named)
+    outputs = cut_down(network, task, given.named)
     network.freeze_trunk(spec.freeze)
     return SourceModel(network, state_hash(network, code), None, 0.0, outputs)
-
-
-def _cut_down(network: Network, task: Task, named: str) -> str | None:
-    """Leave the outputs of the task's classes where the model has more; return what was done.
-
-    Raises:
-        ConfigError: neither an output for each class nor one for each that such models know.
-    """
-    k, known = network.classifier.out_features, task.model_classes
-    if k == task.num_classes:
-        return None
-    if k != len(known):
-        raise ConfigError(
-            f"--source-model {named} has {k} outputs; expected {len(known)}, of which those of the "
-            f"{task.num_classes} classes are kept, or {task.num_classes}"
-        )
-    keep_outputs(network, [known.index(name) for name in task.classes])
-    return f"{task.num_classes} of {k}"
 
 
 def _build(given: ForeignModel, classes: int | None) -> tuple[nn.Module, tuple[Any, Any], str]:
