@@ -39,6 +39,12 @@ class Labelled:
     digest: str
 
 
+def no_images(image_size: int) -> Labelled:
+    """Return no pictures: of a source that is known by its models alone."""
+    pictures = np.zeros((0, image_size, image_size, 3), np.uint8)
+    return Labelled(pictures, np.zeros(0, np.int64), "no images")
+
+
 class MaskArray(Protocol):
     """Anything that answers positions with dense labels: an array or a memory map."""
 
@@ -112,6 +118,9 @@ class DomainData:
     ``shifts`` are published corruptions of the target (no part of the digest: a stream's own
     digest covers those that it shows), ``roles`` what a stream shows of it; None = no such files,
     and the protocol's own split.
+    ``source_train`` is empty where the source is known by its models alone; a run then needs
+    ``--source-model``. ``model_classes`` names the outputs of such models in their order: a model
+    of more classes than the set has is cut down to those of the set.
     """
 
     dataset: str
@@ -126,7 +135,21 @@ class DomainData:
     flip: bool = True
     shifts: PublishedShifts | None = None
     roles: StreamRoles | None = None
+    model_classes: tuple[str, ...] = ()
     kind: ClassVar[Kind] = "classification"
+
+    @property
+    def has_source(self) -> bool:
+        """Whether there are images of the source to train on."""
+        return len(self.source_train.labels) > 0
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Classes that no source image has; none where there are no source images to tell."""
+        if not self.has_source:
+            return ()
+        seen = set(np.unique(self.source_train.labels).tolist())
+        return tuple(name for i, name in enumerate(self.classes) if i not in seen)
 
     @property
     def digest(self) -> str:

@@ -32,6 +32,8 @@ class Task:
         open_set: whether the target may hold classes that the source never saw.
         flip: whether a mirrored image keeps its class (views use it; not so for digits).
         width: in pixels; None = square images.
+        model_classes: names of the outputs, in their order, that a source model of somebody else
+            may have in place of one for each class; empty = none other.
     """
 
     kind: Kind
@@ -40,6 +42,7 @@ class Task:
     open_set: bool = False
     flip: bool = True
     width: int | None = None
+    model_classes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:

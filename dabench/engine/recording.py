@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: of more classes a figure's axes show numbers: names would lie over each other, and take seconds
+_MOST_NAMES = 100
+
+
 class BoardRecorder(Recorder):
     """Scalars, separations with their mixture, histograms of classes, curves, and images."""
 
@@ -139,9 +143,10 @@ def confusion_figure(matrix: np.ndarray, names: tuple[str, ...]) -> Figure:
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmax=1)
-    labels = [one_line(name, 30) for name in names]  # longer ones leave no room for the matrix
-    axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7, parse_math=False)
-    axes.set_yticks(range(len(names)), labels, fontsize=7, parse_math=False)
+    if len(names) <= _MOST_NAMES:
+        labels = [one_line(name, 30) for name in names]  # longer ones leave no room for the matrix
+        axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7, parse_math=False)
+        axes.set_yticks(range(len(names)), labels, fontsize=7, parse_math=False)
     axes.set(xlabel="predicted", ylabel="truth")
     figure.colorbar(image)
     return figure

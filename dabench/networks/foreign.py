@@ -118,7 +118,8 @@ def _head_name(model: nn.Module, num_classes: int | None, head: str | None) -> s
         widths = sorted({m.out_features for m in linear.values()})
         raise ConfigError(
             f"{type(model).__name__} has no linear layer with {num_classes} outputs (there are "
-            f"{', '.join(map(str, widths[-5:]))}); give as many classes as the model knows"
+            f"{', '.join(map(str, widths[-5:]))}); give as many classes as the model knows, or a "
+            "data set that says which of the model's classes are its own (docs/own-model.md)"
         )
     return fitting[-1]
 

@@ -79,4 +79,5 @@ def _open(
         foreign, recipe, plan, seed, settings.cache_dir, spec.device, settings.progress
     )
     about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
+    about |= {"outputs": model.outputs} if model.outputs else {}
     return model.network, about | named, lambda: None

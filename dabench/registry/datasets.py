@@ -31,6 +31,18 @@ DATASETS: dict[str, DataEntry] = {
         "VisDA-C 2017: synthetic -> real; 12 classes",
         per_class=True,
     ),
+    "office-caltech10": DataEntry(
+        "dabench.datasets.class_folders.class_folder:OfficeCaltech10",
+        "Office-Caltech-10: amazon, caltech, dslr, webcam; 10 classes",
+    ),
+    "image-clef": DataEntry(
+        "dabench.datasets.class_folders.class_folder:ImageClef",
+        "ImageCLEF-DA (ImageNet-CLEF): bing, caltech, imagenet, pascal; 12 classes",
+    ),
+    "domainnet126": DataEntry(
+        "dabench.datasets.class_folders.class_folder:DomainNet126",
+        "DomainNet-126: clipart, painting, real, sketch; 126 classes, by lists",
+    ),
     "pacs": DataEntry(
         "dabench.datasets.class_folders.class_folder:Pacs",
         "PACS: photo, art, cartoon, sketch; 7 classes",
@@ -70,6 +82,54 @@ DATASETS: dict[str, DataEntry] = {
     "cifar10-jpeg": DataEntry(
         "dabench.datasets.class_folders.cifar_jpeg:Cifar10Jpeg",
         "CIFAR-10 as lossy JPEG in class folders, with our own corruptions; 10 classes",
+    ),
+    "resisc45": DataEntry(
+        "dabench.datasets.class_folders.aerial:Resisc45",
+        "NWPU-RESISC45: aerial scenes, one domain (clear); 45 classes",
+    ),
+    "eurosat": DataEntry(
+        "dabench.datasets.class_folders.aerial:EuroSat",
+        "EuroSAT, RGB: satellite scenes, one domain (clear); 10 classes",
+    ),
+    "whu-rs19": DataEntry(
+        "dabench.datasets.class_folders.aerial:WhuRs19",
+        "WHU-RS19: aerial scenes, one domain (clear); 19 classes",
+    ),
+    "rsscn7": DataEntry(
+        "dabench.datasets.class_folders.aerial:Rsscn7",
+        "RSSCN7: aerial scenes, one domain (clear); 7 classes",
+    ),
+    "aerial-shared": DataEntry(
+        "dabench.datasets.class_folders.aerial_shared:AerialShared",
+        "two aerial sets as domains, over the classes that they share",
+    ),
+    "imagenet": DataEntry(
+        "dabench.datasets.class_folders.imagenet:ImageNet",
+        "ImageNet-1k: train, val; 1,000 classes, for models of others",
+    ),
+    "imagenet-r": DataEntry(
+        "dabench.datasets.class_folders.imagenet:ImageNetR",
+        "ImageNet-R: renditions; 200 of a model's 1,000 classes",
+    ),
+    "imagenet-a": DataEntry(
+        "dabench.datasets.class_folders.imagenet:ImageNetA",
+        "ImageNet-A: natural adversarial pictures; 200 of a model's 1,000 classes",
+    ),
+    "imagenet-v2": DataEntry(
+        "dabench.datasets.class_folders.imagenet:ImageNetV2",
+        "ImageNet-V2: matched-frequency, threshold0.7, top-images; 1,000 classes",
+    ),
+    "imagenet-sketch": DataEntry(
+        "dabench.datasets.class_folders.imagenet:ImageNetSketch",
+        "ImageNet-Sketch: sketches; 1,000 classes",
+    ),
+    "imagenet-c": DataEntry(
+        "dabench.datasets.class_folders.imagenet:ImageNetC",
+        "ImageNet-C: a domain is corruption/severity; 1,000 classes",
+    ),
+    "imagenet-c-5000": DataEntry(
+        "dabench.datasets.class_folders.imagenet:ImageNetC5000",
+        "ImageNet-C, the 5,000 pictures of RobustBench's list; 1,000 classes",
     ),
     "camvid": DataEntry(
         "dabench.datasets.frame_folders.camvid:CamVid",

@@ -56,8 +56,13 @@ def hold_out(data: Labelled, share: float = 0.1) -> tuple[IntArray, IntArray]:
 
     Raises:
         DataError: no class has two images, so that nothing is left for validation, or fewer than
-            two images are left for training.
+            two images are left for training; or there are no source images at all.
     """
+    if not len(data.labels):
+        raise DataError(
+            "this data set has no images of its source, which is known by its models alone: name "
+            "one with --source-model resnet50, or with a file of yours"
+        )
     rng = np.random.default_rng(seed(0, "source", "hold-out"))
     val = [
         rng.permutation(rows)[: min(max(1, round(share * len(rows))), len(rows) - 1)]

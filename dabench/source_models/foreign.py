@@ -18,6 +18,7 @@ from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reas
 from dabench.networks.foreign import wrap_classifier
 from dabench.networks.foreign_dense import wrap_segmenter
 from dabench.networks.library import make, segmenter_of_library
+from dabench.networks.outputs import cut_down
 from dabench.networks.weight_files import load_checkpoint
 from dabench.registry import Plugin
 from dabench.registry.plugin_import import import_named, module_of_file
@@ -154,10 +155,14 @@ def load_source(
     """
     if given is None:
         return load_or_train(recipe, plan, base_seed, cache, device, progress)
-    wrap = given.wrap_dense if plan.task.kind == "segmentation" else given.wrap
-    network, code = wrap(plan.task.num_classes, plan.task.shape)
+    task, outputs = plan.task, None
+    if task.kind == "segmentation":
+        network, code = given.wrap_dense(task.num_classes, task.shape)
+    else:
+        network, code = given.wrap(None if task.model_classes else task.num_classes, task.shape)
+        outputs = cut_down(network, task, given.named)
     network.freeze_trunk(recipe.freeze)
-    return SourceModel(network, state_hash(network, code), None, 0.0)
+    return SourceModel(network, state_hash(network, code), None, 0.0, outputs)
 
 
 def _build(

@@ -44,12 +44,14 @@ class SourceModel:
         val_accuracy: accuracy on held-out source images; in segmentation their mean IoU; None where
             it was trained elsewhere.
         seconds: training time (0 when it came from the cache).
+        outputs: how many of a foreign model's outputs are kept; None = all.
     """
 
     network: Network
     id: str
     val_accuracy: float | None
     seconds: float
+    outputs: str | None = None
 
 
 def load_or_train(

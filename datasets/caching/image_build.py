@@ -34,12 +34,18 @@ class Entry(NamedTuple):
 
 
 class ImageBuild(NamedTuple):
-    """What a cache folder is made from: files in their final order, and the side in pixels."""
+    """What a cache folder is made from: files in their final order, side in pixels, and crop."""
 
     dataset: str
     domain: str
     entries: Sequence[Entry]
     size: int
+    crop: float | None = None
+
+    @property
+    def form(self) -> str:
+        """Return what decides pixels beside the files."""
+        return f"{self.size}" if self.crop is None else f"{self.size}, crop {self.crop}"
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -48,7 +54,7 @@ class ImageBuild(NamedTuple):
 
     def key(self) -> str:
         """Return a folder name that changes with any file's name, class, size or time."""
-        sha = hashlib.sha256(f"{FORMAT}|{self.size}\n".encode())
+        sha = hashlib.sha256(f"{FORMAT}|{self.form}\n".encode())
         for entry in self.entries:
             try:
                 stat = entry.path.stat()
@@ -73,7 +79,7 @@ class ImageBuild(NamedTuple):
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             for picture, sha in self.map_paths(
-                lambda path: decode(path, self.size, self.dataset), "decoding"
+                lambda path: decode(path, self.size, self.dataset, self.crop), "decoding"
             ):
                 file.write(picture.tobytes())  # not through a map: a full disk must raise
                 hashes.append(sha)
@@ -97,7 +103,7 @@ class ImageBuild(NamedTuple):
         self._write_meta(folder, hashes)
 
     def _write_meta(self, folder: Path, hashes: list[str]) -> None:
-        digest = hashlib.sha256(f"size {self.size}\n".encode())
+        digest = hashlib.sha256(f"size {self.form}\n".encode())
         for entry, sha in zip(self.entries, hashes, strict=True):
             digest.update(f"{sha} {entry.name}\n".encode(errors="surrogateescape"))
         seal(folder, digest=digest.hexdigest())

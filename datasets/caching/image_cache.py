@@ -53,7 +53,12 @@ class CachedImages:
 
 
 def load_images(
-    dataset: str, domain: str, entries: Sequence[Entry], size: int, cache_dir: Path
+    dataset: str,
+    domain: str,
+    entries: Sequence[Entry],
+    size: int,
+    cache_dir: Path,
+    crop: float | None = None,
 ) -> Labelled:
     """Return the images in name-hashed order, from the cache where they were decoded before.
 
@@ -61,8 +66,9 @@ def load_images(
         dataset: name for messages and the cache key.
         domain: name for messages and the cache key.
         entries: the files, in any order.
-        size: side in pixels; the aspect ratio is not kept.
+        size: side in pixels; without ``crop`` the aspect ratio is not kept.
         cache_dir: ``images/<key>/`` is made here, or ``links/<key>/`` where the disk is too small.
+        crop: as in ``decode``.
 
     Returns:
         Images (N, size, size, 3) uint8, labels (N,) int64, and a digest over names and file bytes.
@@ -72,7 +78,7 @@ def load_images(
         CacheError: the cache folder cannot be written.
     """
     ordered = sorted(entries, key=lambda e: hashlib.sha256(os.fsencode(e.name)).digest())
-    build = ImageBuild(dataset, domain, ordered, size)
+    build = ImageBuild(dataset, domain, ordered, size, crop)
     folder = cache_dir / "images" / build.key()
     need = len(ordered) * size * size * 3
     with report_write_errors("image cache", cache_dir):

@@ -22,11 +22,14 @@ class StreamedImages:
     It knows a folder of links named by number, their count and the side S; no class name.
     """
 
-    def __init__(self, folder: Path, count: int, size: int, dataset: str) -> None:
+    def __init__(
+        self, folder: Path, count: int, size: int, dataset: str, crop: float | None = None
+    ) -> None:
         self._folder = folder
         self._count = count
         self._size = size
         self._dataset = dataset
+        self._crop = crop
 
     def __len__(self) -> int:
         return self._count
@@ -35,7 +38,8 @@ class StreamedImages:
         rows = np.arange(self._count)[index]
         out = np.empty((rows.size, self._size, self._size, 3), np.uint8)
         for i, row in enumerate(rows.reshape(-1)):
-            out[i], _ = decode(link_path(self._folder, int(row)), self._size, self._dataset)
+            path = link_path(self._folder, int(row))
+            out[i], _ = decode(path, self._size, self._dataset, self._crop)
         return out.reshape(*rows.shape, *out.shape[1:])
 
 
@@ -54,9 +58,8 @@ def stream_images(cache_dir: Path, build: ImageBuild) -> Labelled:
     if not complete():
         write_whole(links, build.write_links, complete)
     found = digest() or write_whole(meta, build.write_digest, digest)
-    return Labelled(
-        StreamedImages(links, len(build.entries), build.size, build.dataset), build.labels, found
-    )
+    images = StreamedImages(links, len(build.entries), build.size, build.dataset, build.crop)
+    return Labelled(images, build.labels, found)
 
 
 def _links_are_right(folder: Path, build: ImageBuild) -> bool:

@@ -39,6 +39,58 @@ def _spec(name: str, where: str, also: tuple[str, ...], between: tuple[str, ...]
     )
 
 
+class Resisc45(ClassFolder):
+    """NWPU-RESISC45 (Cheng et al. 2017): 45 aerial scenes of 700 images, 256 x 256; clear."""
+
+    spec = _spec(
+        "resisc45",
+        "get it from https://gcheng-nwpu.github.io/",
+        also=("NWPU-RESISC45",),
+        between=("NWPU-RESISC45", "images"),
+    )
+    domains = DOMAINS["resisc45"]
+    defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS
+
+
+class EuroSat(ClassFolder):
+    """EuroSAT, RGB (Helber et al. 2019): 10 land covers, 27,000 images of 64 x 64; clear."""
+
+    spec = _spec(
+        "eurosat",
+        "get it from https://github.com/phelber/EuroSAT",
+        also=("EuroSAT_RGB",),
+        between=("EuroSAT_RGB", "EuroSAT", "2750", "images"),
+    )
+    domains = DOMAINS["eurosat"]
+    defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS
+
+
+class WhuRs19(ClassFolder):
+    """WHU-RS19 (Xia et al. 2010): 19 aerial scenes, 1,005 images of 600 x 600; clear."""
+
+    spec = _spec(
+        "whu-rs19",
+        "get it from https://captain-whu.github.io/BED4RS/",
+        also=(),
+        between=("WHU-RS19", "images"),
+    )
+    domains = DOMAINS["whu-rs19"]
+    defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS
+
+
+class Rsscn7(ClassFolder):
+    """RSSCN7 (Zou et al. 2015): 7 aerial scenes of 400 images, 400 x 400; clear."""
+
+    spec = _spec(
+        "rsscn7",
+        "get it from https://github.com/palewithout/RSSCN7",
+        also=(),
+        between=("RSSCN7", "images"),
+    )
+    domains = DOMAINS["rsscn7"]
+    defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS
+
+
 class Aid(ClassFolder):
     """AID (Xia et al. 2017): 30 aerial scenes, 10,000 images of 600 x 600; one domain, clear."""
 

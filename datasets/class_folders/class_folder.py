@@ -10,6 +10,7 @@ from dabench.contract.data import ClassSplit
 from dabench.datasets.class_folders.folder_set import ClassFolder
 from dabench.datasets.class_folders.folder_spec import Spec
 from dabench.datasets.class_folders.own_splits import splits_between
+from dabench.datasets.class_folders.picture_lists import by_list
 from dabench.datasets.class_folders.splits import CLASSES, COUNTS, DOMAINS, SPLITS
 
 _COMMON = {"weights": "pretrained", "freeze": 0, "batch_size": 64}
@@ -25,7 +26,7 @@ def _spec(name: str, where: str, *, also: tuple[str, ...] = (), **more: Any) -> 
         domains=domains,
         classes=CLASSES[name],
         counts=COUNTS[name],
-        splits=SPLITS[name],
+        splits=SPLITS.get(name, {}),
         **more,
     )
 
@@ -71,13 +72,79 @@ class OfficeHome(ClassFolder):
     }
 
 
+class OfficeCaltech10(ClassFolder):
+    """Office-Caltech-10 (Gong et al. 2012): 10 objects; amazon, caltech, dslr, webcam."""
+
+    spec = _spec(
+        "office-caltech10",
+        "get it from https://github.com/pykale/data/tree/main/image_data/office",
+        also=("office_caltech_10", "office-caltech"),
+    )
+    domains = DOMAINS["office-caltech10"]
+    defaults: ClassVar[Mapping[str, Any]] = Office31.defaults
+
+
+class ImageClef(ClassFolder):
+    """ImageCLEF-DA (2014): 12 classes of 50 pictures in each of bing, caltech, imagenet, pascal."""
+
+    spec = _spec(
+        "image-clef",
+        "get it from https://github.com/thuml/CDAN#image-clef",
+        also=("image_CLEF", "imageclef-da", "ImageCLEF"),
+        domains={"bing": ("b",), "caltech": ("c",), "imagenet": ("i",), "pascal": ("p",)},
+        read=by_list(
+            ("list/{domain}List.txt", "{domain}List.txt", "{domain}_list.txt"),
+            CLASSES["image-clef"],
+            folders_will_do=True,
+        ),
+        optional=("bing",),
+    )
+    domains = DOMAINS["image-clef"]
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **Office31.defaults,
+        "source": "imagenet",
+        "target": "pascal",
+        "image_size": 224,
+        "backbone": "resnet50",
+        "freeze": 0,
+    }
+
+
+class DomainNet126(ClassFolder):
+    """DomainNet-126 (Peng et al. 2019; Saito et al. 2019): 126 classes that lists choose of 345."""
+
+    spec = _spec(
+        "domainnet126",
+        "get the cleaned set from https://ai.bu.edu/M3SDA/, and its lists with AdaContrast "
+        "(https://github.com/DianCh/AdaContrast)",
+        also=("domainnet-126", "domainnet"),
+        read=by_list(("{domain}_list.txt",), CLASSES["domainnet126"]),
+        listed=True,
+    )
+    domains = DOMAINS["domainnet126"]
+    defaults: ClassVar[Mapping[str, Any]] = _COMMON | {
+        "source": "real",
+        "target": "clipart",
+        "image_size": 224,
+        "backbone": "resnet50",
+        "epochs": 15,
+        "source_epochs": 60,
+    }
+
+
 class VisdaC(ClassFolder):
-    """VisDA-C (Peng et al. 2017): 12 classes, renderings (train) -> photographs (validation)."""
+    """VisDA-C (Peng et al. 2017): 12 classes, renderings (train) -> photographs (validation).
+
+    The domain ``test`` (other photographs) has no class folders: ``image_list.txt`` in it names
+    them.
+    """
 
     spec = _spec(
         "visda-c",
         "get it from https://github.com/VisionLearningGroup/taskcv-2017-public",
         also=("visda", "visda-2017"),
+        read=by_list(("{domain}/image_list.txt",), CLASSES["visda-c"], folders_will_do=True),
+        optional=("test",),
     )
     domains = DOMAINS["visda-c"]
     defaults: ClassVar[Mapping[str, Any]] = _COMMON | {

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from dabench.datasets.caching.image_build import QUIET
-from dabench.datasets.class_folders.folder_spec import Spec
-from dabench.datasets.class_folders.folder_tree import Tree, class_names, folders_in, match
+from dabench.datasets.class_folders.folder_spec import DomainTree, Spec
+from dabench.datasets.class_folders.folder_tree import Tree, class_names, few, folders_in
 from dabench.datasets.class_folders.own_splits import own_splits
 from dabench.datasets.class_folders.splits import comparable_name
 from dabench.datasets.decoding.images import read_picture
@@ -41,14 +41,22 @@ def check_folder(spec: Spec, data_root: Path | None) -> list[str]:
     except DataError as error:
         return [str(error)]
     problems = []
-    trees: dict[str, Tree] = {}
+    found: list[DomainTree] = []
     there = spec.domains or spec.discover(home)
+    present = spec.present(home)
+    absent = [name for name in spec.optional if name not in present]
+    if absent and len(absent) == len(there):
+        return [f"{spec.name}: no folder of a domain in {home} ({spec.where})"]
     for folder in there:
+        if folder in absent:
+            continue
         try:
-            domain, tree = spec.tree(home, folder)
-            trees[domain] = tree
+            found.append(spec.tree(home, folder))
         except (DataError, ConfigError) as error:
             problems.append(str(error))
+    trees = {domain.name: domain.tree for domain in found}
+    if absent:
+        problems.append(f"optional: {len(absent)} domain(s) not there: {few(absent, 3)}")
     if not spec.domains:
         for other in folders_in(home):
             if other.name not in there:
@@ -57,10 +65,10 @@ def check_folder(spec: Spec, data_root: Path | None) -> list[str]:
         problems += _usable_for(home, trees)
     classes = spec.classes or class_names(*trees.values())
     same: dict[str, list[_Found]] = defaultdict(list)
-    for domain, tree in trees.items():
-        problems += _check_classes(spec, domain, classes, tree)
-        problems += _decode_all(domain, tree, same)
-    return problems + _duplicates([found for found in same.values() if len(found) > 1])
+    for domain in found:
+        problems += _check_classes(spec, domain, classes)
+        problems += _decode_all(domain.name, domain.tree, same)
+    return problems + _duplicates([group for group in same.values() if len(group) > 1])
 
 
 def _usable_for(home: Path, trees: dict[str, Tree]) -> list[str]:
@@ -90,29 +98,33 @@ def _usable_for(home: Path, trees: dict[str, Tree]) -> list[str]:
     return lines
 
 
-def left_out(domain: str, tree: Tree) -> list[str]:
+def left_out(spec: Spec, domain: DomainTree) -> list[str]:
     """Return a line for each reason why files of a domain are not read."""
-    files = [path for paths in tree.values() for path in paths]
-    lines = describe_left_out(files[0].parent.parent, files) if files else []
-    return [f"domain '{domain}': {line}" for line in lines]
+    files = [path for paths in domain.tree.values() for path in paths]
+    if spec.listed or not files:
+        return []
+    lines = describe_left_out(domain.folder, files)
+    return [f"domain '{domain.name}': {line}" for line in lines]
 
 
-def _check_classes(spec: Spec, domain: str, classes: tuple[str, ...], tree: Tree) -> list[str]:
-    at = f"domain '{domain}'"
-    matched, wrong = match(classes, tree, partial=not spec.classes)
+def _check_classes(spec: Spec, domain: DomainTree, classes: tuple[str, ...]) -> list[str]:
+    at, tree = f"domain '{domain.name}'", domain.tree
+    matched, wrong = spec.match(classes, tree)
     problems = [f"{at}: {line}" for line in wrong]
     total = sum(map(len, tree.values()))
-    public = spec.counts.get(domain)
+    public = spec.counts.get(domain.name)
     if public is not None and total != public:
-        reduced = "optional: " if spec.single and total else ""
+        reduced = "optional: " if (spec.single or spec.trained_on) and total else ""
         problems.append(f"{reduced}{at}: {total} images, the public set has {public}")
-    problems += [f"optional: {line}" for line in left_out(domain, tree)]
+    problems += [f"optional: {line}" for line in left_out(spec, domain)]
     if twins := _twins(matched):
-        problems.append(f"optional: {at}: names that differ in case or ending only: {_few(twins)}")
+        problems.append(
+            f"optional: {at}: names that differ in case or ending only: {few(twins, 3)}"
+        )
     counts = {name: len(files) for name, files in matched.items() if files}
     if single := [name for name, count in counts.items() if count == 1]:
         problems.append(
-            f"optional: {at}: a single image of {_few(single)}: too few to hold any out"
+            f"optional: {at}: a single image of {few(single, 3)}: too few to hold any out"
         )
     if counts and max(counts.values()) > _IMBALANCE * min(counts.values()):
         least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
@@ -162,11 +174,6 @@ def _duplicates(groups: Sequence[Sequence[_Found]]) -> list[str]:
         if len(classes) == len(domains) == 1:
             kinds["twice in a class"].append(shown)
     return [
-        f"optional: {len(found)} picture(s) {kind}, pixel by pixel: {_few(found)}"
+        f"optional: {len(found)} picture(s) {kind}, pixel by pixel: {few(found, 3)}"
         for kind, found in kinds.items()
     ]
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

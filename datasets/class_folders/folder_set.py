@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dabench.contract.data import ClassSplit, DataRequest, DomainData, Labelled
+from dabench.contract.data import ClassSplit, DataRequest, DomainData, Labelled, no_images
 from dabench.datasets.caching.cache_folder import warn_once
 from dabench.datasets.caching.image_build import Entry
 from dabench.datasets.caching.image_cache import load_images
 from dabench.datasets.class_folders.folder_check import check_folder, left_out
-from dabench.datasets.class_folders.folder_spec import Spec
-from dabench.datasets.class_folders.folder_tree import Tree, class_names, match
+from dabench.datasets.class_folders.folder_spec import DomainTree, Spec
+from dabench.datasets.class_folders.folder_tree import Tree, class_names
+from dabench.datasets.class_folders.splits import comparable_name
 from dabench.errors import ConfigError, DataError
 
 
@@ -37,41 +38,56 @@ class ClassFolder:
         """
         if request.image_size < 8:
             raise ConfigError(f"--image-size {request.image_size}: expected at least 8 pixels")
-        home = self.spec.home(request.data_root)
-        source, target = self.spec.tree(home, request.source), self.spec.tree(home, request.target)
-        own = not self.spec.classes  # what classes there are is for the folders to say
-        classes = self.spec.classes or class_names(source[1], target[1])
+        spec, root = self.spec, request.data_root
+        # pictures that models for this set were trained on are not here: its source has a name only
+        named = spec.trained_on is not None and comparable_name(request.source) == comparable_name(
+            spec.trained_on
+        )
+        names = (request.target,) if named else (request.source, request.target)
+        classes, here = self._arrange([self._domain(root, name) for name in names])
+        source, target = here[0], here[-1]
         has: dict[str, tuple[str, ...]] = {}
         ready: dict[str, Labelled] = {}
-        for domain, tree in (source, target):
-            matched, problems = match(classes, tree, partial=own)
-            has[domain] = tuple(name for name in classes if name in matched)
+        for domain in here:
+            matched, problems = spec.match(classes, domain.tree)
+            has[domain.name] = tuple(name for name in classes if name in matched)
             if problems:
                 raise DataError(
-                    f"{self.spec.name}: domain '{domain}': {'; '.join(problems)}; mend the folder "
-                    f"({self.spec.advice()})"
+                    f"{spec.name}: domain '{domain.name}': {'; '.join(problems)}; mend the folder "
+                    f"({spec.advice()})"
                 )
-            name, size = self.spec.name, request.image_size
-            entries = list(_entries(domain, classes, matched))
-            if domain not in ready:
-                for line in left_out(domain, tree):
-                    warn_once(f"{name}: {line}")
-                ready[domain] = load_images(name, domain, entries, size, request.cache_dir)
+            entries = list(_entries(domain.name, classes, matched))
+            if domain.name not in ready:
+                for line in left_out(spec, domain):
+                    warn_once(f"{spec.name}: {line}")
+                ready[domain.name] = load_images(
+                    *(spec.name, domain.name, entries, request.image_size, request.cache_dir),
+                    crop=spec.crop,
+                )
         return DomainData(
-            dataset=self.spec.name,
-            source=source[0],
-            target=target[0],
+            dataset=spec.name,
+            source=str(spec.trained_on) if named else source.name,
+            target=target.name,
             classes=classes,
             image_size=request.image_size,
-            source_train=ready[source[0]],
+            source_train=no_images(request.image_size) if named else ready[source.name],
             source_val=None,
-            target_all=ready[target[0]],
-            splits=self._splits(home, has[source[0]], has[target[0]]),
+            target_all=ready[target.name],
+            splits=self._splits(target.folder.parent, has[source.name], has[target.name]),
+            model_classes=spec.model_classes,
         )
 
     def check(self, data_root: Path | None) -> list[str]:
         """Return the problems of the folder, one line each; every image is really decoded."""
         return check_folder(self.spec, data_root)
+
+    def _domain(self, root: Path | None, name: str) -> DomainTree:
+        """Return a domain with its pictures."""
+        return self.spec.tree(self.spec.home(root), name)
+
+    def _arrange(self, domains: list[DomainTree]) -> tuple[tuple[str, ...], list[DomainTree]]:
+        """Return the classes in their order, and the domains over these classes."""
+        return self.spec.classes or class_names(*(domain.tree for domain in domains)), domains
 
     def _splits(
         self, home: Path, source: tuple[str, ...], target: tuple[str, ...]

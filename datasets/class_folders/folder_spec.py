@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from dabench.contract.data import ClassSplit
-from dabench.datasets.class_folders.folder_tree import Tree, find_child, folders_in, scan
+from dabench.datasets.class_folders.folder_tree import Tree, find_child, folders_in, match, scan
 from dabench.datasets.class_folders.splits import comparable_name, printable_name
 from dabench.errors import ConfigError, DataError, did_you_mean
+
+
+class DomainTree(NamedTuple):
+    """A domain on disk: its canonical name, the folder that it was read from, and its pictures."""
+
+    name: str
+    folder: Path
+    tree: Tree
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,16 @@ class Spec:
         between: folders that may lie between the set and its domains, or a domain and its classes.
         single: the set's own folder is its one domain (class folders lie directly in it); a copy
             with other counts than the public ones is then usable.
+        read: a domain's folder -> its pictures by class, where they do not lie in class folders.
+        listed: a list says which pictures count, so that others in the folder are none that were
+            forgotten.
+        optional: domains that may be absent.
+        partial: a domain may lack classes.
+        trained_on: name of the source domain of models for this set, whose pictures are not here.
+        model_classes: outputs of such models, in their order.
+        look_alikes: name -> classes of other sets that this one is easily taken for.
+        crop: share of a picture's shorter side that the central square has which is read; None =
+            the whole picture, squeezed.
     """
 
     name: str
@@ -38,6 +57,14 @@ class Spec:
     splits: Mapping[str, ClassSplit] = field(default_factory=dict)
     between: tuple[str, ...] = ("images",)
     single: bool = False
+    read: Callable[[Path], Tree] = scan
+    listed: bool = False
+    optional: Collection[str] = ()
+    partial: bool = False
+    trained_on: str | None = None
+    model_classes: tuple[str, ...] = ()
+    look_alikes: Mapping[str, Collection[str]] = field(default_factory=dict)
+    crop: float | None = None
 
     def advice(self) -> str:
         """Return where help is, for the end of an error message."""
@@ -60,18 +87,38 @@ class Spec:
                 f"{self.name}: no folder {' or '.join(self.folders)} in data root {root} "
                 f"({self.where})"
             )
-        homes = [deep for home in found for deep in (home, find_child(home, self.between)) if deep]
-        return max(homes, key=lambda home: sum(map(bool, self._domain_folders(home).values())))
+        homes = [deep for home in found for deep in self._chain(home)]
+        return max(homes, key=lambda home: len(self.present(home)))
 
-    def _domain_folders(self, home: Path) -> dict[str, Path | None]:
-        return {d: find_child(home, (d, *names)) for d, names in self.domains.items()}
+    def _chain(self, home: Path) -> list[Path]:
+        """Return a folder and those below it that only lie between."""
+        chain = [home]
+        while deeper := find_child(chain[-1], self.between):
+            chain.append(deeper)
+        return chain
+
+    def present(self, home: Path) -> list[str]:
+        """Return the domains that have a folder."""
+        return [domain for domain in self.domains if self._folder(home, domain)]
+
+    def _folder(self, home: Path, domain: str) -> Path | None:
+        """Return a domain's folder; a name ``a/b`` is folder ``b`` in ``a``."""
+        if self.single:
+            return home
+        for name in (domain, *self.domains.get(domain, ())):
+            folder: Path | None = home
+            for part in name.split("/"):
+                folder = folder and find_child(folder, (part,))
+            if folder is not None:
+                return folder
+        return None
 
     def discover(self, home: Path) -> list[str]:
         """Return the folders that have class folders with images."""
         return [folder.name for folder in folders_in(home) if any(scan(folder).values())]
 
-    def tree(self, home: Path, domain: str | None) -> tuple[str, Tree]:
-        """Return a domain's canonical name and its class folders."""
+    def tree(self, home: Path, domain: str | None) -> DomainTree:
+        """Return a domain with its pictures by class folder."""
         known = list(self.domains) or [folder.name for folder in folders_in(home)]
         if not domain:
             raise ConfigError(f"{self.name}: name --source and --target; in {home}: {known}")
@@ -82,14 +129,32 @@ class Spec:
         if name is None:
             near = did_you_mean(domain, known) if known else f": {home} has no folder of a domain"
             raise ConfigError(f"{self.name} has no domain '{domain}'{near}")
-        folder = home if self.single else find_child(home, (name, *self.domains.get(name, ())))
+        folder = self._folder(home, name)
         if folder is None:
             raise DataError(
                 f"{self.name}: domain folder '{name}' is missing in {home} ({self.where})"
             )
-        while self.classes and (deeper := find_child(folder, self.between)):
-            folder = deeper
-        tree = scan(folder)
+        if self.classes:
+            folder = self._chain(folder)[-1]
+        try:
+            tree = self.read(folder)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error} ({self.advice()})") from error
         if not tree:
             raise DataError(f"{self.name}: no class folders in {folder} ({self.advice()})")
-        return printable_name(name), tree
+        return DomainTree(printable_name(name), folder, tree)
+
+    def match(self, classes: tuple[str, ...], tree: Tree) -> tuple[Tree, list[str]]:
+        """Return a tree under canonical class names, and what is wrong with its classes."""
+        # without a list of classes it is for the folders to say which there are
+        partial = self.partial or not self.classes
+        matched, problems = match(classes, tree, partial=partial)
+        if problems and not partial and len(tree) != len(classes):
+            problems.insert(0, f"{len(tree)} classes, expected {len(classes)}")
+        for name, others in self.look_alikes.items():
+            if problems and set(tree) == set(others):
+                problems = [
+                    f"these are the {len(tree)} classes of {name}, and not the {len(classes)} of "
+                    f"{self.name}: use --dataset {name}, or another folder"
+                ]
+        return matched, problems

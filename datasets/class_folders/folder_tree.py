@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dabench.datasets.class_folders.splits import comparable_name, printable_name
@@ -84,4 +84,10 @@ def match(classes: tuple[str, ...], tree: Tree, *, partial: bool = False) -> tup
         ("second folder of a class", double),
         ("class folder without images", empty),
     )
-    return matched, [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
+    return matched, [f"{kind}: {few(names)}" for kind, names in kinds if names]
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -33,6 +33,30 @@ Port RailwayStation Resort River School SparseResidential Square Stadium Storage
 _UCM = """agricultural airplane baseballdiamond beach buildings chaparral denseresidential forest
 freeway golfcourse harbor intersection mediumresidential mobilehomepark overpass parkinglot river
 runway sparseresidential storagetanks tenniscourt"""
+_RESISC45 = """airplane airport baseball_diamond basketball_court beach bridge chaparral church
+circular_farmland cloud commercial_area dense_residential desert forest freeway golf_course
+ground_track_field harbor industrial_area intersection island lake meadow medium_residential
+mobile_home_park mountain overpass palace parking_lot railway railway_station rectangular_farmland
+river roundabout runway sea_ice ship snowberg sparse_residential stadium storage_tank tennis_court
+terrace thermal_power_station wetland"""
+_EUROSAT = """AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop
+Residential River SeaLake"""
+_WHU_RS19 = """Airport Beach Bridge Commercial Desert Farmland footballField Forest Industrial
+Meadow Mountain Park Parking Pond Port railwayStation Residential River Viaduct"""
+_RSSCN7 = """aGrass bField cIndustry dRiverLake eForest fResident gParking"""
+_IMAGE_CLEF = """aeroplane bike bird boat bottle bus car dog horse monitor motorbike people"""
+#: in the order of the numbers in its lists, which is not quite alphabetical
+_DOMAINNET126 = """aircraft_carrier alarm_clock ant anvil asparagus axe banana basket bathtub bear
+bee bird blackberry blueberry bottlecap broccoli bus butterfly cactus cake calculator camel camera
+candle cannon canoe carrot castle cat ceiling_fan cello cell_phone chair chandelier coffee_cup
+compass computer cow crab crocodile cruise_ship dog dolphin dragon drums duck dumbbell elephant
+eyeglasses feather fence fish flamingo flower foot fork frog giraffe goatee grapes guitar hammer
+helicopter helmet horse kangaroo lantern laptop leaf lion lipstick lobster microphone monkey
+mosquito mouse mug mushroom onion panda peanut pear peas pencil penguin pig pillow pineapple potato
+power_outlet purse rabbit raccoon rhinoceros rifle saxophone screwdriver sea_turtle see_saw sheep
+shoe skateboard snake speedboat spider squirrel strawberry streetlight string_bean submarine swan
+table teapot teddy-bear television The_Eiffel_Tower The_Great_Wall_of_China tiger toe train truck
+umbrella vase watermelon whale zebra"""
 
 #: categories of control characters, and characters that change the direction of what follows
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -56,15 +80,15 @@ def comparable_name(name: str) -> str:
     return "".join(c for c in folded if c not in " _-")
 
 
-def _names(text: str, count: int) -> tuple[str, ...]:
+def _names(text: str, count: int, *, as_given: bool = False) -> tuple[str, ...]:
     """Return sorted names; raise ``DataError`` where their number is not the published one."""
-    names = tuple(sorted(text.split(), key=str.lower))
+    names = tuple(text.split() if as_given else sorted(text.split(), key=str.lower))
     if len({comparable_name(n) for n in names}) != count or len(names) != count:
         raise DataError(f"a class list has {len(names)} names ({names[0]} ...), expected {count}")
     return names
 
 
-#: canonical class names in alphabetical order (case ignored)
+#: canonical class names in alphabetical order (case ignored), but for domainnet126
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "office31": _names(f"{_OFFICE31_KNOWN} {_OFFICE31_UNKNOWN} {_OFFICE31_DROPPED}", 31),
     "office-home": _names(f"{_HOME_KNOWN} {_HOME_UNKNOWN}", 65),
@@ -72,25 +96,46 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
     "pacs": _names(_PACS, 7),
     "aid": _names(_AID, 30),
     "ucm": _names(_UCM, 21),
+    "office-caltech10": _names(_OFFICE31_KNOWN, 10),
+    "image-clef": _names(_IMAGE_CLEF, 12),
+    "domainnet126": _names(_DOMAINNET126, 126, as_given=True),
+    "resisc45": _names(_RESISC45, 45),
+    "eurosat": _names(_EUROSAT, 10),
+    "whu-rs19": _names(_WHU_RS19, 19),
+    "rsscn7": _names(_RSSCN7, 7),
 }
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {
     "office31": ("amazon", "dslr", "webcam"),
     "office-home": ("art", "clipart", "product", "real-world"),
-    "visda-c": ("train", "validation"),
+    "visda-c": ("train", "validation", "test"),
     "pacs": ("art_painting", "cartoon", "photo", "sketch"),
     "aid": ("clear",),
     "ucm": ("clear",),
+    "office-caltech10": ("amazon", "caltech", "dslr", "webcam"),
+    "image-clef": ("bing", "caltech", "imagenet", "pascal"),
+    "domainnet126": ("clipart", "painting", "real", "sketch"),
+    "resisc45": ("clear",),
+    "eurosat": ("clear",),
+    "whu-rs19": ("clear",),
+    "rsscn7": ("clear",),
 }
 
 #: images per domain in the public release; None where no figure is checked
 COUNTS: Mapping[str, Mapping[str, int | None]] = {
     "office31": {"amazon": 2817, "dslr": 498, "webcam": 795},
     "office-home": dict.fromkeys(DOMAINS["office-home"]),
-    "visda-c": {"train": 152_397, "validation": 55_388},
+    "visda-c": {"train": 152_397, "validation": 55_388, "test": 72_372},
     "pacs": dict.fromkeys(DOMAINS["pacs"]),
     "aid": {"clear": 10_000},
     "ucm": {"clear": 2_100},
+    "office-caltech10": {"amazon": 958, "caltech": 1_123, "dslr": 157, "webcam": 295},
+    "image-clef": dict.fromkeys(DOMAINS["image-clef"], 600),
+    "domainnet126": dict.fromkeys(DOMAINS["domainnet126"]),
+    "resisc45": {"clear": 31_500},
+    "eurosat": {"clear": 27_000},
+    "whu-rs19": {"clear": 1_005},
+    "rsscn7": {"clear": 2_800},
 }
 
 

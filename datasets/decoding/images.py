@@ -28,18 +28,26 @@ _BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF; photometric 0: white is zero
 Pictures = npt.NDArray[np.uint8]
 
 
-def decode(path: Path, size: int, dataset: str) -> tuple[Pictures, str]:
+def decode(path: Path, size: int, dataset: str, crop: float | None = None) -> tuple[Pictures, str]:
     """Return a (size, size, 3) uint8 picture (antialiased bilinear) and the SHA-256 of the file.
+
+    Args:
+        path: of the file.
+        size: side in pixels.
+        dataset: for messages.
+        crop: share of the shorter side that the central square has which is read; None = the whole
+            picture, squeezed. .875 at 224 px is ``Resize(256)`` and ``CenterCrop(224)`` of
+            torchvision, to the pixel.
 
     Raises:
         DataError: the file cannot be read or is no complete image; names it.
     """
-    picture, digest, _ = decode_sized(path, (size, size), dataset)
+    picture, digest, _ = decode_sized(path, (size, size), dataset, crop)
     return picture, digest
 
 
 def decode_sized(
-    path: Path, shape: tuple[int, int], dataset: str
+    path: Path, shape: tuple[int, int], dataset: str, crop: float | None = None
 ) -> tuple[Pictures, str, tuple[int, int]]:
     """Return what :func:`decode` does at (height, width), and height and width of the file.
 
@@ -54,8 +62,22 @@ def decode_sized(
         raise DataError(
             f"{error}; replace the file, and look for more with `dabench data check {dataset}`"
         ) from error
-    small = whole.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    if crop is None:
+        small = whole.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    else:
+        small = _central(whole, shape, crop)
     return np.asarray(small, dtype=np.uint8), digest, (whole.height, whole.width)
+
+
+def _central(whole: Image.Image, shape: tuple[int, int], crop: float) -> Image.Image:
+    """Resize a picture so that its shorter side is shape / crop, and cut its centre out."""
+    from PIL import Image
+
+    short = round(min(shape) / crop)
+    width, height = (short * side // min(whole.size) for side in whole.size)
+    left, top = round((width - shape[1]) / 2), round((height - shape[0]) / 2)
+    larger = whole.resize((width, height), Image.Resampling.BILINEAR)
+    return larger.crop((left, top, left + shape[1], top + shape[0]))
 
 
 def read_picture(path: Path) -> tuple[Image.Image, str]:

@@ -73,8 +73,7 @@ class OfflineProtocol(ABC):
                 f"the published corruptions of {data.dataset} are shifts of the streams "
                 "(--protocol continual-tta); its clear images are a set of their own"
             )
-        has = {data.classes[i] for i in np.unique(data.source_train.labels)}
-        lacking = [name for name in self.class_split(data).known if name not in has]
+        lacking = [name for name in self.class_split(data).known if name in data.unseen]
         if lacking:
             why = "and sf-osda is for such a target" if not self.open_set else "so it knows none"
             return (
@@ -104,7 +103,10 @@ class OfflineProtocol(ABC):
             parts["held-out"] = held
         segments = tuple((Segment(name, data.target), part) for name, part in parts.items())
         return Plan(
-            task=Task("classification", split.known, data.image_size, self.open_set, data.flip),
+            task=Task(
+                *("classification", split.known, data.image_size, self.open_set, data.flip),
+                model_classes=data.model_classes,
+            ),
             source=_select(data.source_train, table, len(known)),
             source_val=data.source_val and _select(data.source_val, table, len(known)),
             parts={name: Unlabelled(data.target_all.images, part) for name, part in parts.items()},

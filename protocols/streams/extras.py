@@ -25,6 +25,11 @@ def granted_extras(method: OnlineMethod, plan: StreamPlan | DensePlan, run: Run)
     extras: dict[str, Any] = {}
     if "fisher-images" in method.extras:
         rows = np.arange(len(plan.source.images))[:FISHER_IMAGES]
+        if not len(rows):
+            raise AccessError(
+                f"{type(method).__name__} asks for fisher-images, clear images of the source, and "
+                "this data set has none: its source is known by its models alone"
+            )
         extras["fisher-images"] = to_float(plan.source.images[rows]).to(run.device)
     if "source-parts" in method.extras:
         if run.source_parts is None:

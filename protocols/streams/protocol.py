@@ -78,9 +78,9 @@ class OnlineProtocol(ABC):
             return f"images of {data.image_size} px; weather needs {MIN_SIDE}"
         if data.source != data.target:
             present = np.unique(data.target_all.labels)
-            lacking = np.setdiff1d(present, np.unique(data.source_train.labels))
-            if len(lacking):
-                named = ", ".join(data.classes[i] for i in lacking[:5])
+            lacking = [data.classes[i] for i in present if data.classes[i] in data.unseen]
+            if lacking:
+                named = ", ".join(lacking[:5])
                 return (
                     f"the source '{data.source}' has no image of {named}: its model cannot name "
                     "them; take them out of the target, or use --protocol sf-osda"
@@ -89,7 +89,9 @@ class OnlineProtocol(ABC):
         few = [
             name for name, n in zip(data.classes, counts, strict=True) if 0 < n < FEWEST_PER_CLASS
         ]
-        if few and data.roles is None:
+        # nothing has to be left for a source model that is there already: any class will do
+        free = data.roles is not None or not data.has_source
+        if few and (not free or len(few) == np.count_nonzero(counts)):
             listed = ", ".join(few[:5])
             return f"fewer than {FEWEST_PER_CLASS} images of {listed}: no part for every role"
         return None
@@ -117,7 +119,10 @@ class OnlineProtocol(ABC):
                     f"over {len(segments)} segments; use --protocol.parts replay or more images"
                 )
         return StreamPlan(
-            task=Task("classification", data.classes, data.image_size, False, data.flip),
+            task=Task(
+                *("classification", data.classes, data.image_size, False, data.flip),
+                model_classes=data.model_classes,
+            ),
             source=source,
             source_val=val,
             images=data.target_all.images,

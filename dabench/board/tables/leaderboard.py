@@ -198,7 +198,7 @@ def _head(found: Column, result: RowResult) -> tuple[Any, ...]:
         " ".join(sorted({name for run in runs for name in run.get("extras", [])})),
         *(spec[name] for name in _BUDGET),
         options_text(options),
-        options_text({n: spec[n] for n in OPTIONAL_FIELDS if spec.get(n) is not None}),
+        options_text(_source_options(runs[0])),
         found.key,
         "last",
         found.info.is_bound(row.method, runs),
@@ -209,6 +209,13 @@ def _head(found: Column, result: RowResult) -> tuple[Any, ...]:
         _distinct(str(run.get("versions", {}).get("dabench", "?")) for run in runs),
         *(costs[name] for name in COSTS),
     )
+
+
+def _source_options(run: Record) -> dict[str, Any]:
+    """Return what is said of a source model, and how many of its outputs are kept if not all."""
+    spec, about = run["spec"], run.get("source_model") or {}
+    given = {n: spec[n] for n in OPTIONAL_FIELDS if spec.get(n) is not None}
+    return given | ({"outputs": about["outputs"]} if about.get("outputs") else {})
 
 
 def _distinct(values: Iterable[str]) -> str:
