@@ -20,6 +20,7 @@ from dabench.deploy.offline import Adapted
 from dabench.deploy.pictures import Pile
 from dabench.errors import CacheError, ConfigError, reason_of
 from dabench.networks.foreign import unwrapped_state, wrap_classifier
+from dabench.networks.published import unfilled
 from dabench.networks.weight_files import load_checkpoint
 from dabench.registry import Plugin
 from dabench.source_models.foreign import ForeignModel
@@ -140,12 +141,5 @@ def load_model(folder: str | Path) -> nn.Module:
 
 
 def _of_library(given: ForeignModel, outputs: int) -> nn.Module:
-    import timm
-    import torchvision.models
-
     with torch.random.fork_rng():
-        if given.named in torchvision.models.list_models():
-            found: nn.Module = torchvision.models.get_model(given.named, num_classes=outputs)
-            return found
-        made: nn.Module = timm.create_model(given.named, num_classes=outputs)
-        return made
+        return unfilled(given.named, outputs)

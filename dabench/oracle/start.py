@@ -12,7 +12,7 @@ from dabench.contract.protocol import DensePlan, Plan, StreamPlan
 from dabench.errors import ConfigError
 from dabench.oracle.open import open_source
 from dabench.source_models.classifier import Recipe
-from dabench.source_models.foreign import load_foreign
+from dabench.source_models.foreign import about_input, load_foreign
 from dabench.source_models.loading import load_or_train
 from dabench.source_models.recipes import probe_recipe, source_recipe
 
@@ -79,10 +79,11 @@ def _open(
             )
         model = load_foreign(spec, plan)
         about = {"val_accuracy": None, "train_seconds": 0.0, "id": model.id}
-        return model.network, about | {"foreign": spec.source_model}, lambda: None
+        about |= {"foreign": spec.source_model} | about_input(model.network, spec)
+        return model.network, about, lambda: None
     if protocol.black_box:
         opened = open_source(spec, settings, protocol, plan, recipe, seed)
         return opened.remote, opened.about | {"id": opened.answerer.info.id}, opened.close
     model = load_or_train(recipe, plan, seed, settings.cache_dir, spec.device, settings.progress)
     about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
-    return model.network, about, lambda: None
+    return model.network, about | about_input(model.network, spec), lambda: None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,14 @@ from torch import nn
 from dabench.config.spec import RunSpec
 from dabench.contract.network import Network
 from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reason_of
+from dabench.networks import published
 from dabench.networks.foreign import wrap_classifier
-from dabench.networks.library import make
-from dabench.networks.weight_files import load_checkpoint
+from dabench.networks.library import is_timm_model, make, torchvision_model, torchvision_weights
+from dabench.networks.weight_files import load_checkpoint, read_state
 from dabench.registry import Plugin
 from dabench.registry.plugin_import import import_named, module_of_file
 from dabench.source_models.loading import SourceModel, state_hash
 
-#: what torchvision and timm train with
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _OPTION = "--source-checkpoint"
 
 
@@ -35,7 +34,8 @@ class ForeignModel:
         named: ``path.py:function``, ``package.module:function``, or a name of a library.
         checkpoint: a file with its state dict; None = as the function returns it.
         head: name of its classifier; None = the last linear layer that fits.
-        mean: three numbers with commas between; None = the usual ones.
+        mean: three numbers with commas between; None = those in the checkpoint (``mu``,
+            ``normalize.mean``), else the usual ones.
         std: likewise.
         plugin: where the function is; None for a name of a library.
     """
@@ -56,7 +56,9 @@ class ForeignModel:
         """
         model, usual, code = _build(self, classes)
         if self.checkpoint is not None:
-            load_checkpoint(model, Path(self.checkpoint), _OPTION)
+            path, beside = Path(self.checkpoint), partial(published.is_beside, self.named)
+            others = load_checkpoint(model, path, _OPTION, beside)
+            usual = published.normalisation_in(others, f"{_OPTION} {path}") or usual
         mean = _three("--source-mean", self.mean, usual[0])
         std = _three("--source-std", self.std, usual[1])
         return model, (mean, std), f"{code} {mean} {std} {self.head}"
@@ -115,6 +117,24 @@ def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
     return SourceModel(network, state_hash(network, code), None, 0.0)
 
 
+def about_input(network: Network, given: RunSpec) -> dict[str, Any]:
+    """Return, for a record, what a source model does to images, and how its authors prepared them.
+
+    ``normalisation`` is applied in the network; ``prepared`` (``published.preparation``) is what is
+    known of a model of somebody else, and is not applied.
+
+    Args:
+        network: the source model.
+        given: names it.
+    """
+    values = {name: getattr(network, name).flatten().tolist() for name in ("mean", "std")}
+    about = {"normalisation": {k: [round(x, 7) for x in v] for k, v in values.items()}}
+    if given.source_model is None or any(plugin.kind == "model" for plugin in given.plugins):
+        return about
+    prepared = published.preparation(given.source_model, given.source_checkpoint is not None)
+    return about | ({"prepared": prepared} if prepared else {})
+
+
 def _build(given: ForeignModel, classes: int | None) -> tuple[nn.Module, tuple[Any, Any], str]:
     """Return the model, its usual mean and std, and what stands for its code."""
     named, option = given.named, f"--source-model {given.named}"
@@ -125,24 +145,31 @@ def _build(given: ForeignModel, classes: int | None) -> tuple[nn.Module, tuple[A
             if place.endswith(".py")
             else import_named(place, option)
         )
-        return _call(getattr(module, attribute, None), option), _PLAIN, given.plugin.sha256
+        return _call(getattr(module, attribute, None), option), published.PLAIN, given.plugin.sha256
     # of a library: with the classifier that it was trained with
     loaded = given.checkpoint is not None
     sized: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     instead = f"{_OPTION} FILE"
-    import torchvision.models
+    if named in published.CIFAR_MODELS:
+        if not loaded:
+            raise ConfigError(f"{option}: its weights are not fetched by name; give {instead}")
+        own = published.CIFAR_MODELS[named]
+        outputs = classes or published.outputs_in(read_state(Path(str(given.checkpoint)), _OPTION))
+        return own.build(outputs), own.normalisation, named
+    if (name := torchvision_model(named)) is not None:
+        import torchvision.models
 
-    if named in torchvision.models.list_models():
-        how: dict[str, Any] = sized if loaded else {"weights": "DEFAULT"}
-        built = make(lambda: torchvision.models.get_model(named, **how), named, not loaded, instead)
-        return built, _IMAGENET, named
+        how = sized if loaded else {"weights": torchvision_weights(named)}
+        built = make(lambda: torchvision.models.get_model(name, **how), named, not loaded, instead)
+        return built, published.IMAGENET, named
+    if not is_timm_model(named):
+        raise ConfigError(
+            f"{option}: expected path.py:function, package.module:function, "
+            f"{', '.join(published.CIFAR_MODELS)}, or the name of a classification model of "
+            "torchvision or timm"
+        )
     import timm
 
-    if named not in timm.list_models():
-        raise ConfigError(
-            f"{option}: expected path.py:function, package.module:function, or the name of a "
-            "classification model of torchvision or timm"
-        )
     more = sized if loaded else {}
     built = make(
         lambda: timm.create_model(named, pretrained=not loaded, **more), named, not loaded, instead
