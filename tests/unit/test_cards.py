@@ -169,7 +169,7 @@ def test_bad_cards_are_refused_by_name(
     known = {name: entry for name, entry in registry.DATASETS.items() if name != "cifar10-c"}
     from dabench.board.tables import cards
 
-    monkeypatch.setitem(cards._NAMED, "data set", known)
+    monkeypatch.setattr(cards, "_NAMED", {**cards._NAMED, "data set": known})
     path = tmp_path / "cards" / "mine.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(SOUND | change), encoding="utf-8")

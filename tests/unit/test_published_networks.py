@@ -346,6 +346,14 @@ def test_weights_of_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None
         ForeignModel("resnet50.IMAGENET1K_V9").build(None)
 
 
+def test_whole_networks_are_built_for_any_number_of_classes() -> None:
+    """What an adapted model is read back into."""
+    for name in ("resnet20", "resnet18.IMAGENET1K_V1"):
+        *_, head = published.unfilled(name, 7).modules()
+        assert isinstance(head, torch.nn.Linear)
+        assert head.out_features == 7
+
+
 def test_how_published_images_were_prepared() -> None:
     first = published.preparation("resnet50.IMAGENET1K_V1", loaded=True)
     assert first == {

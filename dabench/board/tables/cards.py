@@ -34,7 +34,10 @@ _SOURCE = ("paper", "place")
 _NEEDED = ("method", "printed_as", "benchmark", "metric", "percent", "source", "setup", "run")
 _OTHER = ("needs", "reason")
 _RUN_ID = re.compile(r"[0-9a-f]{6,16}")
-_NAMED = {"method": registry.METHODS, "data set": registry.DATASETS}
+_NAMED: Mapping[str, Mapping[str, Any]] = {
+    "method": registry.METHODS,
+    "data set": registry.DATASETS,
+}
 
 
 @dataclass(frozen=True)
