@@ -104,6 +104,14 @@ def test_figures_are_means_over_tasks_of_means_over_seeds(records: Records) -> N
     assert wrong.percent == pytest.approx(100 - ours.percent)
 
 
+def test_a_hole_is_no_figure(records: Records) -> None:
+    found = records("bb-uda", "office31")
+    card = dataclasses.replace(office(), metric="HOS")  # a closed set has none
+    ours = figure_of(card, found)
+    assert state_of(card, ours) == "run, and HOS is not defined there"
+    assert "| HOS | 91.6 | - | - | run, and HOS is not defined there |" in markdown([(card, ours)])
+
+
 def test_other_settings_are_not_taken_for_the_cards(records: Records) -> None:
     found = records("bb-uda", "office31")
     for option in ({"epochs": "7"}, {"backbone": "resnet50"}, {"method.fine_tune": "0.25"}):

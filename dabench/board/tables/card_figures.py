@@ -26,7 +26,8 @@ class Figure:
     """What was measured for a card.
 
     Attributes:
-        percent: in the card's metric, the mean over tasks of the means over seeds.
+        percent: in the card's metric, the mean over tasks of the means over seeds; NaN where the
+            metric is not defined in a run.
         seeds: how many, of the task with the fewest.
         runs: ids of the runs.
         reconstruction: the method is one of a paper that could not be read whole.
@@ -60,8 +61,6 @@ def figure_of(card: Card, records: Iterable[Record]) -> Figure | None:
     if set(values) != set(card.tasks):
         return None
     mean = sum(sum(v) / len(v) for v in values.values()) / len(values)
-    if math.isnan(mean):
-        return None
     return Figure(
         100 * (1 - mean if wrong else mean),
         min(map(len, values.values())),
@@ -76,7 +75,7 @@ def lines_of(pairs: Sequence[tuple[Card, Figure | None]]) -> list[list[str]]:
     for card, ours in pairs:
         percent = f"{card.percent:.1f}"
         figures = [percent, "-", "-"]
-        if ours:
+        if ours and not math.isnan(ours.percent):
             figures = [percent, f"{ours.percent:.1f}", f"{ours.percent - card.percent:+.1f}"]
         lines.append([card.name, card.benchmark, card.metric, *figures, state_of(card, ours)])
     return lines
@@ -85,6 +84,8 @@ def lines_of(pairs: Sequence[tuple[Card, Figure | None]]) -> list[list[str]]:
 def state_of(card: Card, ours: Figure | None) -> str:
     """Say how many seeds a card's figure has, or what a run needs."""
     if ours:
+        if math.isnan(ours.percent):
+            return f"run, and {card.metric} is not defined there"
         seeds = f"{ours.seeds} seed{'s' if ours.seeds > 1 else ''}"
         return f"{seeds}, reconstruction" if ours.reconstruction else seeds
     needs = card.missing()
@@ -114,7 +115,7 @@ def described(card: Card, ours: Figure | None) -> list[tuple[str, str]]:
     known = [("published", f"{card.percent:.1f} {card.metric} (%), as {card.printed_as}")]
     known += [("source", f"{card.source['paper']}: {card.source['place']}")]
     known += [(name, card.setup[name]) for name in SETUP]
-    if ours:
+    if ours and not math.isnan(ours.percent):
         gap = f"{ours.percent - card.percent:+.1f}"
         known += [("ours", f"{ours.percent:.1f} ({state_of(card, ours)}), gap {gap}")]
         known += [("runs", " ".join(ours.runs))]
