@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 EXIT_BUG, EXIT_USER, EXIT_PIPE = 1, 2, 141
 #: commands -> where they are done; the second ones take --method.NAME VALUE as well
 _COMMANDS = {
+    "cards": "dabench.cli.cards:cards",
     "data": "dabench.cli.data:data",
     "diff": "dabench.cli.diff:diff",
     "export": "dabench.cli.export:export",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from dabench import __version__
-from dabench.cli import diff, leaderboard, new, store
+from dabench.cli import cards, diff, leaderboard, new, store
 from dabench.cli.dotted import AXES, SERVED, SWEPT
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError
@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "try what a method promises: no label read, same seed same bytes, ...",
     "show": "show one run's spec, environment and scores",
     "data": "check a data set's folder, or print its card",
+    "cards": "published figures, their set-up, and what was measured here",
     "leaderboard": "make the table of all records",
     "reproduce": "run a record's spec again and report the difference",
     "diff": "say why two runs are (not) comparable, and how their scores differ",
@@ -59,11 +60,12 @@ def build_parsers() -> tuple[Parser, Parser]:
     }
     for other in others.values():
         other.add_argument("--debug", action="store_true", help=FLAGS["debug"])
-    for name in ("show", "leaderboard", "diff", "report", "store"):
+    for name in ("show", "cards", "leaderboard", "diff", "report", "store"):
         others[name].add_argument("--results", default="results", help=OPTIONS["results"][2])
     others["show"].add_argument("run", metavar="RUN", help="a run id, its beginning, or a path")
     others["show"].add_argument("--json", action="store_true", help="print the record itself")
     leaderboard.add_options(others["leaderboard"])
+    cards.add_options(others["cards"])
     diff.add_options(others["diff"])
     _add_check_options(others["check"])
     _add_adapt_options(others["adapt"])

@@ -111,8 +111,9 @@ def load_source_model(spec: RunSpec, settings: Settings) -> InProcess:
     from dabench.contract.data import DataRequest
     from dabench.oracle.answer_forms import AnswerForm
     from dabench.oracle.in_process import InProcess
-    from dabench.source_models.foreign import ForeignModel, load_source
+    from dabench.source_models.foreign import ForeignModel
     from dabench.source_models.recipes import source_recipe
+    from dabench.source_models.source import load_source
 
     torch.set_num_threads(spec.threads)
     options = spec.protocol_options

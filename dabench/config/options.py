@@ -17,7 +17,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "source": (str, None, "source domain"),
     "target": (str, None, "target domain"),
     "init": (str, None, "source | bn-target (BatchNorm re-estimated on the target)"),
-    "backbone": (str, None, "network by name (small-cnn, torchvision, timm; small-seg)"),
+    "backbone": (str, None, "network by name (small-cnn, wrn-40-2, torchvision, timm; small-seg)"),
     "weights": (str, None, "none | pretrained | PATH"),
     "image-size": (int, 8, "side of the images in pixels; in segmentation their height"),
     "epochs": (int, 0, "epochs of adaptation over the target"),
@@ -31,7 +31,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "source-model": (
         str,
         None,
-        "your own: path.py:function or module:function that returns it, or a name",
+        "path.py:function or module:function that returns it, or a name (wrn-28-10, resnet50)",
     ),
     "source-checkpoint": (str, None, "its weights: a state dict in .pt, .pth or .safetensors"),
     "source-head": (str, None, "name of its classifier; default: the last layer that fits"),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from dabench import registry
 from dabench.config.hardware import available_cores, resolve_device
 from dabench.config.options import merge, parse_seeds
+from dabench.config.own_model import own_model
 from dabench.config.signature import signature_options, usual_options, validate_options
 from dabench.errors import ConfigError, did_you_mean
 
@@ -29,10 +30,6 @@ OPTIONAL_FIELDS = (
     *("source_seed", "source_backbone", "source_weights"),
     *("source_model", "source_checkpoint", "source_head", "source_mean", "source_std"),
 )
-#: what has no meaning beside a source model that dabench does not train; where that only answers,
-#: the method's own network has the rest
-_OF_TRAINING = ("source-epochs", "source-seed", "source-backbone", "source-weights")
-_OF_NETWORK = ("backbone", "weights")
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     registry.check_data_kind(protocol, dataset, registry.DATASETS[dataset].kind)
     data = registry.dataset(dataset)
     _check_domains(protocol, dataset, data)
-    given, models = _own_model(given, protocol)
+    given, models = own_model(given, protocol)
     common = _fill(given, protocol, dataset, data, registry.kind_of(protocol))
     method_class = registry.method(method)
     plugins = registry.plugins_of(method=method, protocol=protocol, dataset=dataset) + models
@@ -119,34 +116,6 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     if fields["init"] not in _INITS:
         raise ConfigError(f"--init '{fields['init']}': expected {' or '.join(_INITS)}")
     return [RunSpec(**fields, seed=seed, plugins=plugins) for seed in seeds]
-
-
-def _own_model(
-    given: dict[str, Any], protocol: str
-) -> tuple[dict[str, Any], tuple[registry.Plugin, ...]]:
-    """Return the options with what a source model of the user's own decides, and where it is."""
-    parts = ("source-checkpoint", "source-head", "source-mean", "source-std")
-    if "source-model" not in given:
-        if first := next((name for name in parts if name in given), None):
-            raise ConfigError(f"--{first} belongs to --source-model, which is not given")
-        return given, ()
-    answers = getattr(registry.protocol(protocol), "black_box", False)
-    senseless = _OF_TRAINING if answers else (*_OF_NETWORK, *_OF_TRAINING)
-    if first := next((name for name in senseless if name in given), None):
-        raise ConfigError(
-            f"--{first}: --source-model is there already, and nothing is trained; drop one of them"
-        )
-    if _with_prefix(given, "protocol").get("oracle") == "http":
-        raise ConfigError(
-            "--source-model: with --protocol.oracle http the source model is elsewhere; give it to "
-            "'dabench serve-source', and leave it out here"
-        )
-    reference = given["source-model"]
-    models = (registry.located("model", reference),) if ":" in reference else ()
-    name = models[0].name if models else reference
-    own = {"source-model": name, "source-epochs": 0}
-    own |= {} if answers else {"backbone": name, "weights": "trained"}
-    return {**given, **own}, models
 
 
 def _check_documented(plugin: registry.Plugin) -> None:

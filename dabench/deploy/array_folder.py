@@ -95,8 +95,8 @@ def _read(name: str, given: Any, size: int | None) -> tuple[Pixels, list[Any]]:
         pairs = (given[i] for i in range(len(given)))  # type: ignore[assignment]
     else:
         raise DataError(
-            f"data['{name}']: expected (images, labels), or a dataset with a length whose items are "
-            f"(image, label); found {type(given).__name__}"
+            f"data['{name}']: expected (images, labels), or a dataset with a length whose items "
+            f"are (image, label); found {type(given).__name__}"
         )
     pictures, labels = [], []
     for number, pair in enumerate(pairs):

@@ -8,12 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from dabench.errors import ConfigError, did_you_mean
-from dabench.networks import library, probe
+from dabench.networks import library, probe, published
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET, HALF = published.IMAGENET, published.HALF
 #: (x - 127) / 128 on 0..255 pixels, the input of the EfficientNet-Lite family
 LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
-HALF = ((0.5,) * 3, (0.5,) * 3)
 
 
 class SmallConvNet(nn.Module):
@@ -108,6 +107,8 @@ SMALL: dict[str, type[SmallConvNet] | type[SmallTransformer]] = {
     "small-cnn": SmallConvNet,
     "small-vit": SmallTransformer,
 }
+#: names of networks that are built here
+OWN = (*SMALL, "efficientnet_lite0", *published.CIFAR_MODELS)
 
 
 def backbone(name: str, weights: str, side: int | None = None) -> tuple[nn.Module, int, Any]:
@@ -132,25 +133,31 @@ def _headless(name: str, pretrained: bool) -> tuple[nn.Module, Any]:
     if name in SEGMENTER_NAMES:
         raise ConfigError(
             f"--backbone {name} is a segmentation network and this task is classification; choose "
-            f"one of {', '.join(SMALL)}, efficientnet_lite0, or a torchvision or timm model name"
+            f"one of {', '.join(OWN)}, or a torchvision or timm model name"
         )
     if name in SMALL:
         if pretrained:
             raise ConfigError(f"{name} has no pretrained weights: use --weights none")
         return SMALL[name](), HALF
+    if name in published.CIFAR_MODELS:
+        if pretrained:
+            raise ConfigError(
+                f"{name} has no weights that are fetched by name: use --weights none, or the path "
+                "of a file"
+            )
+        return published.cifar_trunk(name), published.CIFAR_MODELS[name].normalisation
     if name == "efficientnet_lite0":
         from dabench.networks.offline_weights import efficientnet_lite0
 
         return efficientnet_lite0(pretrained), LITE
+    if library.torchvision_model(name) is not None:
+        return library.from_torchvision(name, pretrained), IMAGENET
+    if library.is_timm_model(name):
+        return library.from_timm(name, pretrained)
+    import timm
     import torchvision.models
 
-    if name in torchvision.models.list_models(module=torchvision.models):
-        return library.from_torchvision(name, pretrained), IMAGENET
-    import timm
-
-    if timm.is_model(name):
-        return library.from_timm(name, pretrained)
-    known = [*SMALL, "efficientnet_lite0", *timm.list_models()]
+    known = [*OWN, *timm.list_models()]
     known += torchvision.models.list_models(module=torchvision.models)
     hint = did_you_mean(name, known)
     hint = hint if "did you mean" in hint else "; use a torchvision or timm model name"
@@ -159,12 +166,5 @@ def _headless(name: str, pretrained: bool) -> tuple[nn.Module, Any]:
 
 def is_classification_backbone(name: str) -> bool:
     """Say whether ``name`` is a backbone for classification."""
-    if name in SMALL or name == "efficientnet_lite0":
-        return True
-    import torchvision.models
-
-    if name in torchvision.models.list_models(module=torchvision.models):
-        return True
-    import timm
-
-    return bool(timm.is_model(name))
+    own = name in OWN or library.torchvision_model(name) is not None
+    return own or library.is_timm_model(name)

@@ -18,20 +18,57 @@ _OFFLINE = (
 )
 
 
+def torchvision_model(name: str) -> str | None:
+    """Return the model that a name means to torchvision: ``resnet50``, ``resnet50.IMAGENET1K_V1``.
+
+    The second names published weights as well. None = torchvision has no such model.
+    """
+    import torchvision.models
+
+    model, _, weights = name.partition(".")
+    if model not in torchvision.models.list_models(module=torchvision.models):
+        return None
+    known = torchvision.models.get_model_weights(model).__members__
+    return model if not weights or weights in known else None
+
+
+def torchvision_weights(name: str) -> Any:
+    """Return the published weights of a name of :func:`torchvision_model`: the newest, if it has
+    none.
+    """
+    import torchvision.models
+
+    model, _, weights = name.partition(".")
+    return torchvision.models.get_model_weights(model)[weights or "DEFAULT"]
+
+
+def is_timm_model(name: str) -> bool:
+    """Say whether timm has such a model, with published weights of that tag if one is named."""
+    import timm
+
+    known = timm.is_model(name) and ("." not in name or timm.models.is_model_pretrained(name))
+    return bool(known)
+
+
 def from_torchvision(name: str, pretrained: bool) -> nn.Module:
     """Return a classification network of torchvision without its head.
+
+    Args:
+        name: as :func:`torchvision_model` knows it.
+        pretrained: with its published weights.
 
     Raises:
         ConfigError: weights that cannot be fetched, or a head that is not linear.
     """
     import torchvision.models
 
-    how: dict[str, Any] = {"weights": "DEFAULT" if pretrained else None}
-    if name in {"googlenet", "inception_v3"}:
+    how: dict[str, Any] = {"weights": torchvision_weights(name) if pretrained else None}
+    model = name.partition(".")[0]
+    if model in {"googlenet", "inception_v3"}:
         how["aux_logits"] = False  # further heads, which answer in training mode alone
         if not pretrained:
             how["init_weights"] = True  # the default, which warns where it is not given
-    net: nn.Module = make(lambda: torchvision.models.get_model(name, **how), name, pretrained)
+    net: nn.Module = make(lambda: torchvision.models.get_model(model, **how), name, pretrained)
     _strip_head(net, name)
     return net
 

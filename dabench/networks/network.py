@@ -168,7 +168,7 @@ def build_classifier(
     """Build a network by backbone name.
 
     Args:
-        name: ``small-cnn``, ``small-vit``, ``efficientnet_lite0``, a torchvision or a timm name.
+        name: one of ``backbones.OWN``, a torchvision or a timm name.
         weights: ``none``, ``pretrained`` or the path of a state dict.
         num_classes: K.
         plain: a plain linear head (black-box sources) instead of SHOT's bottleneck head.

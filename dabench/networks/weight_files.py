@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dabench.errors import CacheError, ConfigError, one_line, reason_of
+from dabench.networks.published import is_unused
 from dabench.networks.tensor_files import check_checksums, report_damage
 
 #: values of --weights that are no path
@@ -114,8 +115,16 @@ def _read(path: Path, option: str) -> Any:
         raise CacheError(f"{option} {path}: cannot be read ({reason_of(error)})") from error
 
 
-def load_checkpoint(net: nn.Module, path: Path, option: str) -> None:
+def load_checkpoint(
+    net: nn.Module, path: Path, option: str, beside: Callable[[str], bool] = lambda key: False
+) -> State:
     """Load a whole network's state dict, under whatever wrappers and prefixes it lies.
+
+    Args:
+        net: what is loaded into.
+        path: of the file.
+        option: that named it, for messages.
+        beside: whether a tensor that the network does not have may be there; those are returned.
 
     Raises:
         CacheError: it cannot be read, or tensors are missing, unexpected or of another shape; the
@@ -124,10 +133,13 @@ def load_checkpoint(net: nn.Module, path: Path, option: str) -> None:
     own = net.state_dict()
     state = _without_prefix(read_state(path, option), own, lambda state: state)
     counters = ".num_batches_tracked"  # files of old versions of PyTorch have none
+    others = {k: v for k, v in state.items() if k not in own and beside(k)}
     faults = {
         "missing": [k for k in own if k not in state and not k.endswith(counters)],
         # torchvision's segmentation models have a second head, in training alone
-        "unexpected": [k for k in state if k not in own and not k.startswith("aux_classifier.")],
+        "unexpected": [
+            k for k in state if k not in {*own, *others} and not k.startswith("aux_classifier.")
+        ],
         "of another shape": [k for k in own if k in state and state[k].shape != own[k].shape],
     }
     said = [f"{what}: {_first_five(names)}" for what, names in faults.items() if names]
@@ -137,6 +149,7 @@ def load_checkpoint(net: nn.Module, path: Path, option: str) -> None:
             "that it was saved from"
         )
     net.load_state_dict(state, strict=False)
+    return others
 
 
 def _first_five(names: list[str]) -> str:
@@ -150,7 +163,11 @@ def load_backbone(net: nn.Module, name: str, path: Path) -> None:
     Raises:
         CacheError: it cannot be read, or does not fit.
     """
-    load_fitting(net, name, path, lambda state: state, lambda key, state: False)
+
+    def used(state: State) -> State:
+        return {key: value for key, value in state.items() if not is_unused(name, key)}
+
+    load_fitting(net, name, path, used, lambda key, state: False)
 
 
 def load_fitting(

@@ -30,7 +30,8 @@ from dabench.errors import DataError, OracleError
 from dabench.oracle.answer_forms import BATCH_SIZE, AnswerForm
 from dabench.oracle.in_process import InProcess
 from dabench.source_models.classifier import Recipe
-from dabench.source_models.foreign import ForeignModel, load_source
+from dabench.source_models.foreign import ForeignModel
+from dabench.source_models.source import load_source
 
 
 @dataclass(frozen=True)

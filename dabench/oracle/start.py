@@ -11,8 +11,9 @@ from dabench.config.spec import RunSpec
 from dabench.contract.protocol import DensePlan, Plan, StreamPlan
 from dabench.oracle.open import open_source
 from dabench.source_models.classifier import Recipe
-from dabench.source_models.foreign import ForeignModel, load_source
+from dabench.source_models.foreign import ForeignModel
 from dabench.source_models.recipes import probe_recipe, source_recipe
+from dabench.source_models.source import about_input, load_source
 
 
 @dataclass(frozen=True)
@@ -80,4 +81,4 @@ def _open(
     )
     about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
     about |= {"outputs": model.outputs} if model.outputs else {}
-    return model.network, about | named, lambda: None
+    return model.network, about | named | about_input(model.network, spec), lambda: None

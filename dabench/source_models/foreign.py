@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,20 @@ from dabench.config.spec import RunSpec
 from dabench.contract.network import Network
 from dabench.contract.types import Kind
 from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reason_of
+from dabench.networks import published
 from dabench.networks.foreign import wrap_classifier
 from dabench.networks.foreign_dense import wrap_segmenter
-from dabench.networks.library import make, segmenter_of_library
-from dabench.networks.outputs import cut_down
-from dabench.networks.weight_files import load_checkpoint
+from dabench.networks.library import (
+    is_timm_model,
+    make,
+    segmenter_of_library,
+    torchvision_model,
+    torchvision_weights,
+)
+from dabench.networks.weight_files import load_checkpoint, read_state
 from dabench.registry import Plugin
 from dabench.registry.plugin_import import import_named, module_of_file
-from dabench.source_models.classifier import Recipe
-from dabench.source_models.loading import AnyPlan, SourceModel, load_or_train, state_hash
 
-#: what torchvision and timm train with
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _OPTION = "--source-checkpoint"
 
 
@@ -39,7 +41,8 @@ class ForeignModel:
         named: ``path.py:function``, ``package.module:function``, or a name of a library.
         checkpoint: a file with its state dict; None = as the function returns it.
         head: name of its classifier; None = the last layer that fits.
-        mean: three numbers with commas between; None = the usual ones.
+        mean: three numbers with commas between; None = those in the checkpoint (``mu``,
+            ``normalize.mean``), else the usual ones.
         std: likewise.
         plugin: where the function is; None for a name of a library.
     """
@@ -77,7 +80,9 @@ class ForeignModel:
         """
         model, usual, code = _build(self, classes, kind)
         if self.checkpoint is not None:
-            load_checkpoint(model, Path(self.checkpoint), _OPTION)
+            path, beside = Path(self.checkpoint), partial(published.is_beside, self.named)
+            others = load_checkpoint(model, path, _OPTION, beside)
+            usual = published.normalisation_in(others, f"{_OPTION} {path}") or usual
         mean = _three("--source-mean", self.mean, usual[0])
         std = _three("--source-std", self.std, usual[1])
         return model, (mean, std), f"{code} {mean} {std} {self.head}"
@@ -130,41 +135,6 @@ class ForeignModel:
         return network, code
 
 
-def load_source(
-    given: ForeignModel | None,
-    recipe: Recipe,
-    plan: AnyPlan,
-    base_seed: int,
-    cache: Path,
-    device: str,
-    progress: bool,
-) -> SourceModel:
-    """Return the source model of a run: one of somebody else, or else one that dabench trains.
-
-    Args:
-        given: names somebody else's; None = train one, or take the cached one.
-        recipe: how one is trained; it and what follows as in ``loading.load_or_train``.
-        plan: says classes and size of the images, too.
-        base_seed: of the training.
-        cache: folder of trained models.
-        device: of the training.
-        progress: show bars.
-
-    Raises:
-        ConfigError, CacheError: as :class:`ForeignModel` and ``load_or_train``.
-    """
-    if given is None:
-        return load_or_train(recipe, plan, base_seed, cache, device, progress)
-    task, outputs = plan.task, None
-    if task.kind == "segmentation":
-        network, code = given.wrap_dense(task.num_classes, task.shape)
-    else:
-        network, code = given.wrap(None if task.model_classes else task.num_classes, task.shape)
-        outputs = cut_down(network, task, given.named)
-    network.freeze_trunk(recipe.freeze)
-    return SourceModel(network, state_hash(network, code), None, 0.0, outputs)
-
-
 def _build(
     given: ForeignModel, classes: int | None, kind: Kind
 ) -> tuple[nn.Module, tuple[Any, Any], str]:
@@ -177,26 +147,37 @@ def _build(
             if place.endswith(".py")
             else import_named(place, option)
         )
-        return _call(getattr(module, attribute, None), option), _PLAIN, given.plugin.sha256
+        return _call(getattr(module, attribute, None), option), published.PLAIN, given.plugin.sha256
     # of a library: with the classifier that it was trained with
     loaded = given.checkpoint is not None
     if kind == "segmentation":
-        return segmenter_of_library(named, classes, loaded, option, _OPTION), _IMAGENET, named
+        return (
+            segmenter_of_library(named, classes, loaded, option, _OPTION),
+            published.IMAGENET,
+            named,
+        )
     sized: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     instead = f"{_OPTION} FILE"
-    import torchvision.models
+    if named in published.CIFAR_MODELS:
+        if not loaded:
+            raise ConfigError(f"{option}: its weights are not fetched by name; give {instead}")
+        own = published.CIFAR_MODELS[named]
+        outputs = classes or published.outputs_in(read_state(Path(str(given.checkpoint)), _OPTION))
+        return own.build(outputs), own.normalisation, named
+    if (name := torchvision_model(named)) is not None:
+        import torchvision.models
 
-    if named in torchvision.models.list_models(module=torchvision.models):
-        how: dict[str, Any] = sized if loaded else {"weights": "DEFAULT"}
-        built = make(lambda: torchvision.models.get_model(named, **how), named, not loaded, instead)
-        return built, _IMAGENET, named
+        how = sized if loaded else {"weights": torchvision_weights(named)}
+        built = make(lambda: torchvision.models.get_model(name, **how), named, not loaded, instead)
+        return built, published.IMAGENET, named
+    if not is_timm_model(named):
+        raise ConfigError(
+            f"{option}: expected path.py:function, package.module:function, "
+            f"{', '.join(published.CIFAR_MODELS)}, or the name of a classification model of "
+            "torchvision or timm"
+        )
     import timm
 
-    if named not in timm.list_models():
-        raise ConfigError(
-            f"{option}: expected path.py:function, package.module:function, or the name of a "
-            "classification model of torchvision or timm"
-        )
     more = sized if loaded else {}
     built = make(
         lambda: timm.create_model(named, pretrained=not loaded, **more), named, not loaded, instead

@@ -18,6 +18,7 @@ from dabench.errors import CacheError, ConfigError, reason_of
 from dabench.networks.ensemble import Ensemble
 from dabench.networks.foreign import unwrapped_state, wrap_classifier
 from dabench.networks.network import ClassifierNetwork, build_classifier
+from dabench.networks.published import unfilled
 from dabench.networks.weight_files import load_checkpoint
 from dabench.registry import Plugin
 from dabench.source_models.foreign import ForeignModel
@@ -158,15 +159,8 @@ def _foreign(card: Mapping[str, Any]) -> nn.Module:
 
 
 def _of_library(given: ForeignModel, outputs: int) -> nn.Module:
-    import timm
-    import torchvision.models
-
     with torch.random.fork_rng():
-        if given.named in torchvision.models.list_models():
-            found: nn.Module = torchvision.models.get_model(given.named, num_classes=outputs)
-            return found
-        made: nn.Module = timm.create_model(given.named, num_classes=outputs)
-        return made
+        return unfilled(given.named, outputs)
 
 
 @contextlib.contextmanager

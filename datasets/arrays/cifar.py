@@ -159,8 +159,8 @@ class CifarSet:
         spec = folders.spec
         home = spec.home(root)
         for part in self.domains:
-            _, tree = spec.tree(home, part)
-            for path in (path for files in tree.values() for path in files):
+            found = spec.tree(home, part)
+            for path in (path for files in found.tree.values() for path in files):
                 if path.suffix.lower() in LOSSY:
                     other = "; use --dataset cifar10-jpeg" if self.spec.name == "cifar10" else ""
                     raise DataError(

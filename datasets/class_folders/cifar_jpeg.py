@@ -64,8 +64,8 @@ class Cifar10Jpeg(ClassFolder):
             )
         home = self.spec.home(request.data_root)
         for part in {request.source, request.target}:
-            _, tree = self.spec.tree(home, part)
-            for path in (path for files in tree.values() for path in files):
+            found = self.spec.tree(home, part)
+            for path in (path for files in found.tree.values() for path in files):
                 if path.suffix.lower() not in _ENDINGS:
                     raise DataError(
                         f"{self.spec.name}: {path} is no JPEG file, so this is another set; "

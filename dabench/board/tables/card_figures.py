@@ -1,0 +1,197 @@
+"""Our figures beside those of reproduction cards, looked up in the records (no torch)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dabench.board.tables.cards import METRICS, SETUP, Card
+from dabench.config.spec import resolve
+from dabench.errors import ConfigError
+from dabench.store.records import Record, score_map
+
+#: fields of a spec that do not tell a card's runs from others: those of the machine, and paths,
+#: whose files' content is in a record's ids
+_LOOSE = ("seed", "device", "threads", "source_checkpoint")
+_HEADER = (
+    "<!-- Made of results/cards/ and the records by `dabench cards --markdown`: not by hand. -->"
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured for a card.
+
+    Attributes:
+        percent: in the card's metric, the mean over tasks of the means over seeds; NaN where the
+            metric is not defined in a run.
+        seeds: how many, of the task with the fewest.
+        runs: ids of the runs.
+        reconstruction: the method is one of a paper that could not be read whole.
+    """
+
+    percent: float
+    seeds: int
+    runs: tuple[str, ...]
+    reconstruction: bool
+
+
+def figure_of(card: Card, records: Iterable[Record]) -> Figure | None:
+    """Return our figure for a card: of the runs that it names, else of those that fit its options.
+
+    Options that a card does not give have their defaults; of several versions of the method the
+    newest counts. None = a task has no run.
+
+    Args:
+        card: whose figure is wanted.
+        records: of its protocol and data set.
+
+    Raises:
+        ConfigError: a run that the card names is missing, or its options are none.
+    """
+    metric, wrong = METRICS[card.metric]
+    found = _runs_of(card, list(records))
+    values: dict[Any, list[float]] = defaultdict(list)
+    for record in found:
+        value = score_map(record).get(metric)
+        values[_task(record, card)].append(math.nan if value is None else value)
+    if set(values) != set(card.tasks):
+        return None
+    mean = sum(sum(v) / len(v) for v in values.values()) / len(values)
+    return Figure(
+        100 * (1 - mean if wrong else mean),
+        min(map(len, values.values())),
+        tuple(str(record["run_id"]) for record in found),
+        any(record.get("reconstruction") for record in found),
+    )
+
+
+def lines_of(pairs: Sequence[tuple[Card, Figure | None]]) -> list[list[str]]:
+    """Return a table of cards: a head, and a line each."""
+    lines = [["card", "benchmark", "metric", "published", "ours", "gap", ""]]
+    for card, ours in pairs:
+        percent = f"{card.percent:.1f}"
+        figures = [percent, "-", "-"]
+        if ours and not math.isnan(ours.percent):
+            figures = [percent, f"{ours.percent:.1f}", f"{ours.percent - card.percent:+.1f}"]
+        lines.append([card.name, card.benchmark, card.metric, *figures, state_of(card, ours)])
+    return lines
+
+
+def state_of(card: Card, ours: Figure | None) -> str:
+    """Say how many seeds a card's figure has, or what a run needs."""
+    if ours:
+        if math.isnan(ours.percent):
+            return f"run, and {card.metric} is not defined there"
+        seeds = f"{ours.seeds} seed{'s' if ours.seeds > 1 else ''}"
+        return f"{seeds}, reconstruction" if ours.reconstruction else seeds
+    needs = card.missing()
+    return f"not run: needs {'; '.join(needs)}" if needs else "not run"
+
+
+def markdown(pairs: Sequence[tuple[Card, Figure | None]]) -> str:
+    """Return the page of all cards, ``docs/reproduction.md``."""
+    run = sum(ours is not None for _, ours in pairs)
+    head = [
+        "# Reproduction cards",
+        _HEADER,
+        "Figures that others published, the set-up that they were measured in, and the command "
+        "that comes nearest here. A card is a YAML file in `results/cards/`; `dabench cards` "
+        "prints them, `dabench cards NAME` one of them. Ours are looked up in the records, never "
+        "typed: "
+        f"{run} of {len(pairs)} cards have one. A gap is ours − published, in points, and is no "
+        "verdict: `reason` says what differs. Cards take published figures as their sources print "
+        "them, selection included ([peeking.md](peeking.md)).",
+        "\n".join(_rows(lines_of([(card, ours) for card, ours in pairs]))),
+    ]
+    return "\n\n".join([*head, *(_section(card, ours) for card, ours in pairs)]) + "\n"
+
+
+def described(card: Card, ours: Figure | None) -> list[tuple[str, str]]:
+    """Return all that a card says, by name."""
+    known = [("published", f"{card.percent:.1f} {card.metric} (%), as {card.printed_as}")]
+    known += [("source", f"{card.source['paper']}: {card.source['place']}")]
+    known += [(name, card.setup[name]) for name in SETUP]
+    if ours and not math.isnan(ours.percent):
+        gap = f"{ours.percent - card.percent:+.1f}"
+        known += [("ours", f"{ours.percent:.1f} ({state_of(card, ours)}), gap {gap}")]
+        known += [("runs", " ".join(ours.runs))]
+    else:
+        known += [("ours", state_of(card, ours))]
+    return [*known, *([("reason", card.reason)] if card.reason else [])]
+
+
+def _section(card: Card, ours: Figure | None) -> str:
+    known = dict(described(card, ours))
+    lines = [f"{known['published']}; {known['source']}."]
+    lines.append("; ".join(f"**{name}** {card.setup[name]}" for name in SETUP) + ".")
+    lines.append(f"**ours** {known['ours']}." + (f" {card.reason}" if card.reason else ""))
+    more = f" (and {len(card.commands) - 1} tasks more)" if len(card.commands) > 1 else ""
+    lines.append(f"`{card.commands[0]}`{more}")
+    return "\n\n".join([f"## {card.name}", *lines])
+
+
+def _rows(lines: Sequence[Sequence[str]]) -> list[str]:
+    head, *rest = [[text.replace("|", "\\|") for text in line] for line in lines]
+    shown = [[f"[{line[0]}](#{line[0]})", *line[1:]] for line in rest]
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *shown)]
+
+
+def _runs_of(card: Card, records: list[Record]) -> list[Record]:
+    """Return the runs that a card means, of the newest version of its method."""
+    own = [record for record in records if record["spec"]["method"] == card.method]
+    if card.records:
+        found = [r for r in own if str(r["run_id"]).startswith(tuple(card.records))]
+        if len(found) != len(card.records):
+            raise ConfigError(
+                f"card {card.name}: run.records names {len(card.records)} runs of {card.method}, "
+                f"and {len(found)} are among the records of {card.run['protocol']} and "
+                f"{card.run['dataset']}; take out what is not there, or add the record"
+            )
+        return found
+    if not own:
+        return []
+    found = [r for wanted in _specs(card) for r in own if _same(r["spec"], wanted)]
+    newest = max((_version(record) for record in found), default=None)
+    return [record for record in found if _version(record) == newest]
+
+
+def _specs(card: Card) -> list[dict[str, Any]]:
+    """Return the full spec of each task, defaults filled in."""
+    given = {name: text for name, text in card.run.items() if name not in ("tasks", "records")}
+    found = []
+    for source, target in card.tasks:
+        ends = {"source": source, "target": target} if source else {}
+        try:
+            (spec,) = resolve({**given, **ends, "method": card.method, "device": "cpu", "seed": 0})
+        except ConfigError as error:
+            raise ConfigError(f"card {card.name}: {error}") from error
+        found.append(spec.to_dict())
+    return found
+
+
+def _same(mine: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Say whether a record's spec is the wanted one; it may lack options that are younger."""
+    for name in mine.keys() | wanted.keys():
+        if name in _LOOSE:
+            continue
+        a, b = mine.get(name), wanted.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if any(key not in b or b[key] != value for key, value in a.items()):
+                return False
+        elif a != b:
+            return False
+    return True
+
+
+def _task(record: Record, card: Card) -> tuple[str, str]:
+    spec = record["spec"]
+    return (spec["source"], spec["target"]) if card.tasks != [("", "")] else ("", "")
+
+
+def _version(record: Record) -> tuple[int, str]:
+    text = str(record.get("versions", {}).get("method", ""))
+    return len(text), text
