@@ -70,7 +70,8 @@ def opinion_entropy(logits: Tensor) -> Tensor:
     Source: COME (Zhang et al., ICLR 2025), authors' code.
     """
     norm = logits.detach().norm(dim=1, keepdim=True)
-    scaled = torch.nn.functional.normalize(logits, dim=1) * norm
+    least = torch.finfo(logits.dtype).tiny  # the usual 1e-12 is 0 in half precision
+    scaled = torch.nn.functional.normalize(logits, dim=1, eps=least) * norm
     log_k = scaled.new_full((), math.log(logits.shape[1]))
     total = torch.logaddexp(scaled.logsumexp(dim=1, keepdim=True), log_k)
     q = torch.cat((scaled - total, log_k - total), dim=1).exp() + 1e-7

@@ -284,6 +284,26 @@ def bn_ema(images):
         yield net(x, "source"), net
 
 
+def dua(images):
+    """DUA's code, but that answers are those of the moment: nothing is chosen afterwards."""
+    net, momentum = Plain(), 0.1
+    for x in images:
+        for image in x:
+            momentum = momentum * 0.94
+            places, turns = torch.randint(0, 3, (8, 2)), torch.randint(0, 4, (8,))
+            mirrored, views = torch.rand(8) < 0.5, []
+            for (top, left), turn, mirror in zip(places, turns, mirrored, strict=True):
+                padded = np.zeros((3, SIDE + 2, SIDE + 2))
+                padded[:, 1:-1, 1:-1] = image.numpy()
+                shown = padded[:, top : top + SIDE, left : left + SIDE]
+                shown = shown[:, :, ::-1] if mirror else shown
+                views.append(np.rot90(shown, int(turn), (1, 2)))
+            net.moving = momentum + 0.005
+            net(torch.from_numpy(np.array(views)))
+            net.moving = None
+        yield net(x, "source"), net
+
+
 def numpy_of(x):
     return x.detach().numpy()
 
@@ -368,6 +388,7 @@ CASES = [
     ("cmf", {"noise": 50.0}, roid(50.0)),
     ("deyo", {}, deyo),
     ("bn-ema", {}, bn_ema),
+    ("dua", {"views": 8}, dua),
 ]
 STILL = {"lame", "t3a", "cofa"}
 
@@ -399,7 +420,7 @@ def test_a_step_is_the_published_one(name, options, reference, monkeypatch):
             if "tracked" not in key:
                 torch.testing.assert_close(now[key], value, rtol=1e-9, atol=1e-10)
     start, last = network().backbone.state_dict(), expected[-1][1]
-    kinds = ("running", "weight") if name == "bn-ema" else ("weight", "running")
+    kinds = ("running", "weight") if name in {"bn-ema", "dua"} else ("weight", "running")
     moved, stays = (
         any(kind in k and not torch.equal(start[k], last[k]) for k in last) for kind in kinds
     )
