@@ -94,7 +94,7 @@ def validate_options(cls: type[Any], given: Mapping[str, Any], prefix: str) -> d
         if value is inspect.Parameter.empty:
             raise ConfigError(f"--{prefix}.{name} is needed by {cls.__name__}: {option.help}")
         values[name] = _convert(cls, option, value, f"--{prefix}.{name}")
-    later = getattr(cls, "later_options", frozenset())
+    later: frozenset[str] = getattr(cls, "later_options", frozenset())
     usual = usual_options(cls, prefix) if later else {}
     return {name: v for name, v in values.items() if name not in later or v != usual[name]}
 

@@ -60,7 +60,7 @@ def agreeing_assignments(p: Tensor, affinity: Tensor, weight: float, steps: int 
         pairwise = weight * (affinity @ y)
         y = (log_p + pairwise).softmax(1)
         terms = y * (y.clamp_min(1e-20).log() - log_p - pairwise)
-        bound = float(terms.sum())
+        bound = float(terms.detach().sum())
         if i > 1 and abs(bound - before) <= 1e-8 * abs(before):
             break
         before = bound

@@ -152,4 +152,5 @@ def jitter(images: Tensor, *, flip: bool) -> Tensor:
     mean = out.mean(dim=(1, 2, 3), keepdim=True)
     out = mean + (out - mean) * contrast
     grey = out.mean(dim=1, keepdim=True)
-    return (grey + (out - grey) * saturation).clamp(0, 1)
+    changed: Tensor = (grey + (out - grey) * saturation).clamp(0, 1)
+    return changed
