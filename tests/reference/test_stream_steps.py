@@ -401,7 +401,10 @@ def begun(name, options, net=None, k=K):
     return method
 
 
-@pytest.mark.parametrize(("name", "options", "reference"), CASES, ids=lambda v: str(v)[:40])
+IDS = ["-".join((name, *(f"{k}={v}" for k, v in options.items()))) for name, options, _ in CASES]
+
+
+@pytest.mark.parametrize(("name", "options", "reference"), CASES, ids=IDS)
 def test_a_step_is_the_published_one(name, options, reference, monkeypatch):
     monkeypatch.setattr("dabench.methods.online.roid.jitter", view)
     images = batches()
