@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import importlib.util
 import os
@@ -26,7 +27,7 @@ from dabench.testing.case import answers_of
 
 #: constructor arguments that keep a test short
 SHORT: dict[str, dict[str, Any]] = {
-    "cotta": {"views": 2},
+    **{name: {"views": 2} for name in ("cotta", "dua")},
     **{name: {"per_class": 2} for name in ("conda", "ucl-gv", "aerial")},
 }
 
@@ -133,16 +134,30 @@ def bench(workbench: Workbench) -> Callable[[str], Bench]:
 
 @pytest.fixture(scope="session")
 def cases(workbench: Workbench) -> Callable[..., Case]:
-    """Return the case of a registered method under a protocol; its first run is made once."""
-    made: dict[tuple[str, str], Case] = {}
+    """Return the case of a registered method under a protocol; its first run is made once.
 
-    def get(name: str, protocol: str) -> Case:
-        if (name, protocol) not in made:
+    ``brief``: on the brief form of a stream, where every promise is tried fast.
+    """
+    made: dict[tuple[str, str, bool], Case] = {}
+
+    def get(name: str, protocol: str, *, brief: bool = False) -> Case:
+        key = (name, protocol, brief)
+        if key not in made:
             build = functools.partial(registry.method(name), **SHORT.get(name, {}))
-            made[name, protocol] = Case(workbench.bench(protocol), build)
-        return made[name, protocol]
+            bench = workbench.bench(protocol)
+            made[key] = Case(brief_form(bench) if brief else bench, build)
+        return made[key]
 
     return get
+
+
+def brief_form(bench: Bench) -> Bench:
+    """Return a bench whose stream has two batches of its first and of its last two segments."""
+    stream = bench.plan.stream
+    kept = (stream.segments[0], *stream.segments[-2:])
+    parts = tuple((segment, rows[: 2 * bench.batch_size]) for segment, rows in kept)
+    short = dataclasses.replace(stream, segments=parts)
+    return dataclasses.replace(bench, plan=dataclasses.replace(bench.plan, stream=short))
 
 
 @pytest.fixture(scope="session")

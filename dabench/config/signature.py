@@ -71,6 +71,8 @@ def _argument_helps(cls: type[Any]) -> dict[str, str]:
 def validate_options(cls: type[Any], given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Return all options of ``cls``, the given values converted and the defaults filled in.
 
+    ``later_options`` of the class are left out where they have their default.
+
     Args:
         cls: class of a method or a protocol.
         given: option name -> value (strings from the command line, anything from YAML).
@@ -92,7 +94,9 @@ def validate_options(cls: type[Any], given: Mapping[str, Any], prefix: str) -> d
         if value is inspect.Parameter.empty:
             raise ConfigError(f"--{prefix}.{name} is needed by {cls.__name__}: {option.help}")
         values[name] = _convert(cls, option, value, f"--{prefix}.{name}")
-    return values
+    later: frozenset[str] = getattr(cls, "later_options", frozenset())
+    usual = usual_options(cls, prefix) if later else {}
+    return {name: v for name, v in values.items() if name not in later or v != usual[name]}
 
 
 @_once

@@ -31,6 +31,9 @@ class HasOptions:
 
     #: inherited options that keep their value and cannot be given
     fixed_options: ClassVar[frozenset[str]] = frozenset()
+    #: options that came when runs were on record: at their default a spec leaves them out, so that
+    #: those runs keep their ids
+    later_options: ClassVar[frozenset[str]] = frozenset()
     #: the fields of the class's own body
     _fields: ClassVar[dict[str, Field]] = {}
 

@@ -60,6 +60,41 @@ METHODS: dict[str, MethodEntry] = {
         STREAMS,
         baseline=True,
     ),
+    "bn-ema": MethodEntry(
+        "dabench.methods.online.bn_ema:BNEMA",
+        "BatchNorm statistics as a running average over the stream; no gradient",
+        ONLINE,
+    ),
+    "dua": MethodEntry(
+        "dabench.methods.online.dua:DUA",
+        "BatchNorm statistics follow changed views of single images, ever more slowly",
+        ONLINE,
+    ),
+    "lame": MethodEntry(
+        "dabench.methods.online.lame:LAME",
+        "the batch's answers made to agree between neighbours in feature space; no learning",
+        ONLINE,
+    ),
+    "t3a": MethodEntry(
+        "dabench.methods.online.t3a:T3A",
+        "a classifier made anew from the surest features of the stream; no gradient",
+        ONLINE,
+    ),
+    "cofa": MethodEntry(
+        "dabench.methods.online.cofa:COFA",
+        "features averaged with that of the image before; no gradient",
+        ONLINE,
+    ),
+    "pl": MethodEntry(
+        "dabench.methods.online.pl:PL",
+        "cross-entropy with the network's own hard labels, by tent's rules",
+        ONLINE,
+    ),
+    "rpl": MethodEntry(
+        "dabench.methods.online.rpl:RPL",
+        "as pl, with generalised cross-entropy, which bears wrong labels",
+        ONLINE,
+    ),
     "tent": MethodEntry(
         "dabench.methods.online.tent:Tent",
         "entropy of each batch, by weight and bias of normalisation layers",
@@ -70,9 +105,34 @@ METHODS: dict[str, MethodEntry] = {
         "as tent, on reliable and novel samples, with a Fisher penalty against forgetting",
         ONLINE,
     ),
+    "eta": MethodEntry(
+        "dabench.methods.online.eta:ETA",
+        "eata without its penalty: reliable and novel samples",
+        ONLINE,
+    ),
+    "rdumb": MethodEntry(
+        "dabench.methods.online.rdumb:RDumb",
+        "as eta, back to the source model every so many batches",
+        ONLINE,
+    ),
     "sar": MethodEntry(
         "dabench.methods.online.sar:SAR",
         "as tent, on reliable samples, sharpness-aware, with a reset on collapse",
+        ONLINE,
+    ),
+    "deyo": MethodEntry(
+        "dabench.methods.online.deyo:DeYO",
+        "entropy of samples whose answer hangs on shapes and not on colours and textures alone",
+        ONLINE,
+    ),
+    "roid": MethodEntry(
+        "dabench.methods.online.roid:ROID",
+        "sure and diverse samples, consistency, a way back to the source's weights, prior",
+        ONLINE,
+    ),
+    "cmf": MethodEntry(
+        "dabench.methods.online.cmf:CMF",
+        "as roid, with a Kalman filter over weights in place of the way back",
         ONLINE,
     ),
     "cotta": MethodEntry(

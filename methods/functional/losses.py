@@ -5,6 +5,10 @@ Classes lie in dimension 1; further dimensions (the pixels of a dense answer) st
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -47,6 +51,39 @@ def entropy(p: Tensor, eps: float = EPS) -> Tensor:
     Source: Shannon, 1948; as a loss, Grandvalet and Bengio, 2005.
     """
     return -(p * p.clamp_min(eps).log()).sum(dim=1)
+
+
+def opinion_entropy(logits: Tensor) -> Tensor:
+    """Return the entropy of the opinion behind logits: COME's loss, in [0, log(K + 1)].
+
+    With l' = l / ||l|| sg(||l||), so that the norm gets no gradient: beliefs exp(l'_k) / S and the
+    uncertainty K / S, with S = sum_k exp(l'_k) + K, sum to 1. The entropy is -sum q log q over all
+    K + 1 of them, each plus 1e-7. In logarithms, so that no exp overflows (in the authors' code it
+    does, and K is 1,000 whatever the data).
+
+    Args:
+        logits: (N, K, ...).
+
+    Returns:
+        (N, ...) entropies.
+
+    Source: COME (Zhang et al., ICLR 2025), authors' code.
+    """
+    norm = logits.detach().norm(dim=1, keepdim=True)
+    least = torch.finfo(logits.dtype).tiny  # the usual 1e-12 is 0 in half precision
+    scaled = torch.nn.functional.normalize(logits, dim=1, eps=least) * norm
+    log_k = scaled.new_full((), math.log(logits.shape[1]))
+    total = torch.logaddexp(scaled.logsumexp(dim=1, keepdim=True), log_k)
+    q = torch.cat((scaled - total, log_k - total), dim=1).exp() + 1e-7
+    return -(q * q.log()).sum(dim=1)
+
+
+#: what methods of entropy minimisation make small
+Uncertainty = Literal["entropy", "come"]
+UNCERTAINTY: Mapping[Uncertainty, Callable[[Tensor], Tensor]] = {
+    "entropy": lambda logits: entropy(logits.softmax(1)),
+    "come": opinion_entropy,
+}
 
 
 def max_squares(p: Tensor) -> Tensor:
@@ -152,3 +189,20 @@ def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 def mean_over(values: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
     """Return the weighted sum of (B,) values divided by how many images a mask has (0 if none)."""
     return (values * weight).sum() / mask.sum().clamp(min=1)
+
+
+def generalised_cross_entropy(p: Tensor, labels: Tensor, q: float) -> Tensor:
+    """Return the per-sample loss (1 - p_y^q) / q, in [0, 1 / q].
+
+    Between cross-entropy (q towards 0) and mean absolute error (q = 1): the gradient of -log p_y
+    times p_y^q.
+
+    Args:
+        p: (N, K) probabilities.
+        labels: (N,) int64 y.
+        q: in (0, 1].
+
+    Source: Zhang and Sabuncu, NeurIPS 2018.
+    """
+    chosen = p.gather(1, labels[:, None]).squeeze(1)
+    return (1 - chosen.clamp_min(EPS).pow(q)) / q

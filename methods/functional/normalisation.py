@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -122,11 +122,24 @@ def adapt_normalisation(net: nn.Module, rho: float = 1.0) -> int:
     Returns:
         How many layers there were.
     """
+    return exchange_batch_norms(net, lambda layer: BlendedNorm(layer, rho))
+
+
+def exchange_batch_norms(net: nn.Module, make: Callable[[_BatchNorm], BlendedNorm]) -> int:
+    """Put what ``make`` returns in the place of every BatchNorm layer with running statistics.
+
+    Args:
+        net: changed in place; names in its ``state_dict`` stay.
+        make: the layer -> what stands for it.
+
+    Returns:
+        How many layers there were.
+    """
     found = 0
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm) and child.running_mean is not None:
-                setattr(parent, name, BlendedNorm(child, rho))
+                setattr(parent, name, make(child))
                 found += 1
     return found
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dabench.methods.functional.blended_norm import per_channel
-from dabench.methods.functional.normalisation import BlendedNorm
+from dabench.methods.functional.normalisation import BlendedNorm, exchange_batch_norms
 
 EPS = 1e-12
 
@@ -121,7 +121,4 @@ def adapt_by_shift(net: nn.Module, rho: float, usual: Tensor) -> None:
     """
     pairs = zip(tracked_layers(net), usual.tolist(), strict=True)
     value_of = {id(layer): value for layer, value in pairs}
-    for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, _BatchNorm) and id(child) in value_of:
-                setattr(parent, name, ShiftNorm(child, rho, value_of[id(child)]))
+    exchange_batch_norms(net, lambda layer: ShiftNorm(layer, rho, value_of[id(layer)]))

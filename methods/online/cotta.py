@@ -132,9 +132,18 @@ class CoTTA(OnlineMethod):
 def augment(images: Tensor, *, flip: bool) -> Tensor:
     """Return one view of a batch, in the ranges of CoTTA's code as far as they go.
 
+    As :func:`jitter`, with blur, drawn for every image, and noise.
+    """
+    out = views.blur(jitter(images, flip=flip), most=0.5)
+    return (out + 0.005 * torch.randn_like(out)).clamp(0, 1)
+
+
+def jitter(images: Tensor, *, flip: bool) -> Tensor:
+    """Return a batch in other colours and places: CoTTA's view without blur and noise.
+
     That code shifts by up to 1/16 of a picture padded to twice its side: 1/8 of the picture.
     Brightness, contrast and saturation are drawn once for all images, so that BatchNorm takes most
-    of them away; geometry and blur are drawn for every image.
+    of them away; geometry is drawn for every image.
     """
     out = views.affine(images, rotate=0.26, scale=0.1, translate=1 / 8, flip=flip)
     spread = torch.tensor((0.4, 0.3, 0.5))
@@ -143,5 +152,5 @@ def augment(images: Tensor, *, flip: bool) -> Tensor:
     mean = out.mean(dim=(1, 2, 3), keepdim=True)
     out = mean + (out - mean) * contrast
     grey = out.mean(dim=1, keepdim=True)
-    out = views.blur((grey + (out - grey) * saturation).clamp(0, 1), most=0.5)
-    return (out + 0.005 * torch.randn_like(out)).clamp(0, 1)
+    changed: Tensor = (grey + (out - grey) * saturation).clamp(0, 1)
+    return changed

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from dabench.api import AccessError, Online, OnlineMethod, Prediction, TargetBatch
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
-from dabench.methods.functional.losses import entropy
+from dabench.methods.functional.losses import UNCERTAINTY, Uncertainty
 from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
 from dabench.methods.functional.online import (
     fisher_information,
@@ -53,8 +53,11 @@ class EATA(OnlineMethod):
         rho: weight of the batch in BatchNorm statistics; 1 = batch alone.
         grad_norm: normalisation of the gradient before the optimiser.
         max_norm: norm c of ``grad_norm``.
+        loss: entropy (the paper), or come, which takes its place everywhere: in the limit, the
+            weights and the loss (Zhang et al., ICLR 2025).
     """
 
+    later_options: ClassVar[frozenset[str]] = frozenset({"loss"})
     extras: ClassVar[frozenset[str]] = frozenset({FISHER})
     fisher: Tensor
     start: Tensor
@@ -70,6 +73,7 @@ class EATA(OnlineMethod):
     rho: Share = 1.0
     grad_norm: GradNorm = "none"
     max_norm: Positive = 1.0
+    loss: Uncertainty = "entropy"
 
     def begin(self, access: Online) -> None:
         """Take the source model, and estimate the Fisher matrix.
@@ -79,7 +83,7 @@ class EATA(OnlineMethod):
         """
         # the images serve here and nowhere else, so the grant is kept without them
         super().begin(replace(access, extras={}))
-        if FISHER not in access.extras:
+        if FISHER in self.extras and FISHER not in access.extras:
             raise AccessError(
                 f"EATA needs the extra '{FISHER}' (unlabelled clear source images), which this "
                 "protocol does not grant; use tent, or a protocol that grants it"
@@ -116,7 +120,7 @@ class EATA(OnlineMethod):
         """Answer, and step on the reliable and novel samples, if there are any."""
         logits: Tensor = self.net(batch.images)
         p = logits.softmax(1)
-        h = entropy(p)
+        h = UNCERTAINTY[self.loss](logits)
         weights = reliability_weights(h, self.entropy_limit)
         weights = weights * is_novel(p.detach(), self.mean_p, self.novelty_margin)
         chosen = weights > 0

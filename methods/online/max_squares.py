@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from dabench.methods.functional.losses import max_squares
@@ -17,6 +19,8 @@ class MaxSquares(Tent):
     not see that this loss is smaller than the entropy, while ``sgd`` wants a larger ``lr``.
     """
 
-    def objective(self, p: Tensor) -> Tensor:
-        """Return the (N, ...) losses of (N, K, ...) probabilities."""
-        return max_squares(p)
+    fixed_options: ClassVar[frozenset[str]] = frozenset({"loss"})
+
+    def objective(self, logits: Tensor) -> Tensor:
+        """Return the (N, ...) losses of (N, K, ...) logits."""
+        return max_squares(logits.softmax(1))

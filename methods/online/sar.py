@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from dabench.api import Network, Online, OnlineMethod, Prediction, TargetBatch, trunk_stages
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
-from dabench.methods.functional.losses import entropy
+from dabench.methods.functional.losses import UNCERTAINTY, Uncertainty
 from dabench.methods.functional.normalisation import (
     NORMS,
     adapt_normalisation,
@@ -46,8 +47,11 @@ class SAR(OnlineMethod):
         rho: weight of the batch in BatchNorm statistics; 1 = batch alone.
         grad_norm: normalisation of the second gradient before the optimiser.
         max_norm: norm c of ``grad_norm``.
+        loss: entropy (the paper), or come, which takes its place everywhere: in both limits and
+            the loss (Zhang et al., ICLR 2025).
     """
 
+    later_options: ClassVar[frozenset[str]] = frozenset({"loss"})
     start: Tensor
     average: Tensor
     resets: Tensor
@@ -62,6 +66,7 @@ class SAR(OnlineMethod):
     rho: Share = 1.0
     grad_norm: GradNorm = "none"
     max_norm: Positive = 1.0
+    loss: Uncertainty = "entropy"
 
     def begin(self, access: Online) -> None:
         """Take the source model; train the normalisation layers below the top."""
@@ -84,14 +89,14 @@ class SAR(OnlineMethod):
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer from the first forward pass; step on what is reliable in both passes."""
         logits: Tensor = self.net(batch.images)
-        h = entropy(logits.softmax(1))
+        h = UNCERTAINTY[self.loss](logits)
         reliable = h.detach() < self.entropy_limit
         if not bool(reliable.any()):
             uncount_backward(self.net.cost, len(logits))
             return logits.detach()
         gradients = torch.autograd.grad(h[reliable].mean(), self.trained, materialize_grads=True)
         origin = ascent_step(self.trained, gradients, self.radius)
-        second = entropy(self.net(batch.images).softmax(1))
+        second = UNCERTAINTY[self.loss](self.net(batch.images))
         reliable &= second.detach() < self.entropy_limit
         if bool(reliable.any()):
             loss = second[reliable].mean()

@@ -35,8 +35,14 @@ BLIND = [(m, p) for m, p in PAIRS if registry.method(m) is not TargetSupervised]
 GRADUAL = [(m, p) for m, p in BLIND if p == "gradual-weather"]
 FEW = [*GRADUAL, ("tent", "online-tta"), ("conda", "continual-tta")]
 BATCH = 20
-#: what takes long, and says little of methods that are here to stay
-SLOW = ("LayerNorm", "a batch of one")
+SLOW = [pytest.mark.slow]
+#: fast, every promise on a brief stream for every method; the whole streams are slow
+BRIEF = [
+    *(pytest.param(m, p, True, id=f"{m}-{p}") for m, p in FEW),
+    *(pytest.param(m, p, False, id=f"{m}-{p}-whole", marks=SLOW) for m, p in FEW),
+]
+#: what every method is tried on in tests/unit/test_online_methods.py as well
+ELSEWHERE = ("LayerNorm", "a batch of one")
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +68,24 @@ def build(name: str) -> Callable[[], Any]:
     return registry.method(name)
 
 
-@pytest.mark.parametrize(("name", "protocol"), FEW)
+@pytest.mark.parametrize(("name", "protocol", "brief"), BRIEF)
 @pytest.mark.parametrize(
-    "promise", [pytest.param(t, marks=[pytest.mark.slow] * t.startswith(SLOW)) for t in PROMISES]
+    "promise", [pytest.param(t, marks=SLOW * t.startswith(ELSEWHERE)) for t in PROMISES]
 )
-def test_promises(cases: Any, promise: str, name: str, protocol: str) -> None:
-    PROMISES[promise][0](cases(name, protocol))
+def test_promises(cases: Any, promise: str, name: str, protocol: str, brief: bool) -> None:
+    PROMISES[promise][0](cases(name, protocol, brief=brief))
 
 
-@pytest.mark.parametrize(("name", "protocol"), PAIRS)
-def test_a_stream_is_scored(outcome_of: Any, streams: Any, name: str, protocol: str) -> None:
-    outcome, here = outcome_of(name, protocol), streams(protocol)
+#: how a stream is scored does not hang on the method: fast, who is tried there anyway
+SCORED = [
+    pytest.param(m, p, marks=SLOW * ((m, p) in BLIND and (m, p) not in FEW)) for m, p in PAIRS
+]
+
+
+@pytest.mark.parametrize(("name", "protocol"), SCORED)
+def test_a_stream_is_scored(cases: Any, name: str, protocol: str) -> None:
+    case = cases(name, protocol, brief=True)
+    outcome, here = case.first[1], case.bench
     keys = {score.key for score in outcome.scores}
     assert here.protocol.primary in keys
     for under, rows in here.plan.stream.segments:

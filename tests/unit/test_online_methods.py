@@ -260,7 +260,8 @@ def test_sar_is_charged_for_the_ascent_that_leaves_nothing_reliable(
     before = copy.deepcopy(method.net.state_dict())
     cost, high = method.access.cost, iter((0.0, 100.0))
     start = (cost.forward, cost.backward)
-    monkeypatch.setattr("dabench.methods.online.sar.entropy", lambda p: entropy(p) + next(high))
+    raised = {"entropy": lambda logits: entropy(logits.softmax(1)) + next(high)}
+    monkeypatch.setattr("dabench.methods.online.sar.UNCERTAINTY", raised)
     push(method, 0)
     assert (cost.forward - start[0], cost.backward - start[1]) == (2 * BATCH, BATCH)
     assert same(before, method.net.state_dict())

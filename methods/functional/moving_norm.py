@@ -1,0 +1,90 @@
+"""BatchNorm statistics that follow a stream as running averages, without a gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dabench.errors import ConfigError
+from dabench.methods.functional.normalisation import BlendedNorm, exchange_batch_norms
+
+
+class MovingNorm(BlendedNorm):
+    """A BatchNorm layer that answers by its running statistics, and moves them when it is told to.
+
+    While ``momentum`` is a number m, a pass normalises by the batch and sets running <-
+    (1 - m) running + m batch, the variance unbiased: BatchNorm in train mode. Where there is one
+    value per channel no variance can be estimated, and the layer answers as otherwise.
+    """
+
+    momentum: float | None = None
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        if self.momentum is None or x.numel() == x.shape[1]:
+            return super()._normalise(x)
+        kept = (self.running_mean, self.running_var)
+        return F.batch_norm(x, *kept, self.weight, self.bias, True, self.momentum, self.eps)
+
+
+def use_moving_statistics(net: nn.Module, method: str) -> None:
+    """Let every BatchNorm layer inside ``net`` be a :class:`MovingNorm`.
+
+    Args:
+        net: changed in place; names in its ``state_dict`` stay.
+        method: its name, for the message.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not exchange_batch_norms(net, lambda layer: MovingNorm(layer, 0.0)):
+        raise ConfigError(
+            f"{method}: the source model has no BatchNorm layer, so there are no statistics to "
+            "move; choose a --backbone with BatchNorm, or tent, which adapts LayerNorm too"
+        )
+
+
+@torch.no_grad()
+def move_statistics(net: nn.Module, images: Tensor, momentum: float) -> None:
+    """Pass images once, so that the layers of :func:`use_moving_statistics` follow them.
+
+    Args:
+        net: changed in place: running means and variances alone.
+        images: (B, 3, H, W).
+        momentum: weight of these images, in [0, 1].
+
+    Source: BatchNorm (Ioffe and Szegedy, 2015); torch's unbiased variance.
+    """
+    layers = [m for m in net.modules() if isinstance(m, MovingNorm)]
+    for layer in layers:
+        layer.momentum = momentum
+    try:
+        net(images)
+    finally:
+        for layer in layers:
+            layer.momentum = None
+
+
+def cropped_and_turned(images: Tensor, flip: bool) -> Tensor:
+    """Return views of square images: shifted, mirrored, turned; drawn for every image by itself.
+
+    Shifts are by whole pixels, up to an eighth of the side either way; black comes in from beyond
+    the frame. Turns are by a multiple of 90 degrees.
+
+    Args:
+        images: (B, C, S, S).
+        flip: mirror every other image, on average.
+
+    Source: DUA (Mirza et al., CVPR 2022), authors' code: 4 pixels of 32.
+    """
+    side = images.shape[-1]
+    most = side // 8
+    padded = F.pad(images, (most, most, most, most))
+    places = torch.randint(0, 2 * most + 1, (len(images), 2)).tolist()
+    turns = torch.randint(0, 4, (len(images),)).tolist()
+    mirrored = ((torch.rand(len(images)) < 0.5) & flip).tolist()
+    out = []
+    for image, (top, left), turn, mirror in zip(padded, places, turns, mirrored, strict=True):
+        view = image[:, top : top + side, left : left + side]
+        out.append(torch.rot90(view.flip(-1) if mirror else view, turn, (-2, -1)))
+    return torch.stack(out)
