@@ -90,8 +90,8 @@ class OnlineProtocol(ABC):
             name for name, n in zip(data.classes, counts, strict=True) if 0 < n < FEWEST_PER_CLASS
         ]
         # nothing has to be left for a source model that is there already: any class will do
-        free = data.roles is not None or not data.has_source
-        if few and (not free or len(few) == np.count_nonzero(counts)):
+        refused = bool(few) and (data.has_source or len(few) == np.count_nonzero(counts))
+        if refused and data.roles is None:
             listed = ", ".join(few[:5])
             return f"fewer than {FEWEST_PER_CLASS} images of {listed}: no part for every role"
         return None

@@ -13,9 +13,9 @@ from dabench.contract.access import TargetBatch
 from dabench.contract.method import OnlineMethod
 from dabench.contract.types import Prediction
 from dabench.engine import fit, stream
+from dabench.engine.resume import checkpoint
 from dabench.engine.stream import StreamLog, run_stream
 from dabench.errors import TrainingError
-from dabench.protocols.streams import checkpoint
 
 
 def test_the_clock_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
