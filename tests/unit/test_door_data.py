@@ -185,3 +185,22 @@ def test_a_damaged_folder(
     assert main(words) == 2
     out = capsys.readouterr().out
     assert message in out.splitlines()[-1]
+
+
+def test_a_model_of_ones_own(tmp_path: Path, small: dict[str, Any]) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))\n"
+    )
+    own = {k: v for k, v in small.items() if k not in ("source_epochs", "backbone", "weights")}
+    result = dabench.run(
+        "source",
+        protocol="sf-uda",
+        data={"a": pictures(0), "b": pictures(1)},
+        classes=NAMES,
+        source_model=f"{file}:build",
+        **own,
+    )
+    assert result.record["spec"]["source_model"] == "net.py:build"
+    assert result.record["source_model"]["val_accuracy"] is None
