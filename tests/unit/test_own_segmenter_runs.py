@@ -122,9 +122,12 @@ def test_the_published_espnet_on_camvid(tmp_path: Path, capsys: pytest.CaptureFi
     words += ["--source-model", f"{file}:build", "--source-checkpoint", str(ESPNET)]
     words += ["--results", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache")]
 
-    def miou(method: str, condition: str) -> float:
+    def scores(method: str, condition: str) -> dict[str, float]:
         assert main([*words, "--method", method, "--protocol.conditions", condition]) == 0
-        return float(json.loads(capsys.readouterr().out)["scores"]["mIoU"])
+        found: dict[str, float] = json.loads(capsys.readouterr().out)["scores"]
+        return found
 
-    assert miou("source", "clear") == pytest.approx(0.54, abs=0.02)
-    assert miou("bn-adapt", "fog:3") > miou("source", "fog:3") + 0.1
+    assert scores("source", "clear")["mIoU"] == pytest.approx(0.54, abs=0.02)
+    fog = scores("bn-adapt", "fog:3")
+    assert fog["mIoU"] > 0.2
+    assert fog["below_source"] == 0  # the source model's answers are counted beside
