@@ -115,19 +115,14 @@ ESPNET = REAL / "weights" / "espnet_p_2_q_8_camvid.pth"
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not ESPNET.is_file(), reason="DABENCH_DATA has no ESPNet")
 def test_the_published_espnet_on_camvid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """.54 mIoU on the clear test frames; in fog BatchNorm statistics of a frame help."""
+    """.54 mIoU on the clear test frames (docs/own-model.md has it in fog, and adapted)."""
     file = Path(__file__).parents[1] / "models" / "espnet.py"
     words = ["run", "--protocol", "online-seg", "--dataset", "camvid", "--data-root", str(REAL)]
     words += ["--image-size", "360", "--threads", "1", "--device", "cpu", "--no-progress", "--json"]
     words += ["--source-model", f"{file}:build", "--source-checkpoint", str(ESPNET)]
     words += ["--results", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache")]
 
-    def scores(method: str, condition: str) -> dict[str, float]:
-        assert main([*words, "--method", method, "--protocol.conditions", condition]) == 0
-        found: dict[str, float] = json.loads(capsys.readouterr().out)["scores"]
-        return found
-
-    assert scores("source", "clear")["mIoU"] == pytest.approx(0.54, abs=0.02)
-    fog = scores("bn-adapt", "fog:3")
-    assert fog["mIoU"] > 0.2
-    assert fog["below_source"] == 0  # the source model's answers are counted beside
+    words += ["--method", "source", "--protocol.conditions", "clear"]
+    assert main(words) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert scores["mIoU"] == pytest.approx(0.54, abs=0.02)
