@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dabench.config.options import check_options
 from dabench.config.settings import read_settings
-from dabench.config.spec import resolve
+from dabench.config.spec import IN_MEMORY, resolve
 from dabench.engine.run import execute
+from dabench.errors import ConfigError, shown
 from dabench.registry.plugins import reference_of
 from dabench.store.records import Record, score_map
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ def run(
     *,
     protocol: str | type[Any] | None = None,
     dataset: str | type[Any] | None = None,
+    source_model: str | nn.Module | None = None,
     seed: int = 0,
     method_options: Mapping[str, Any] | None = None,
     protocol_options: Mapping[str, Any] | None = None,
@@ -51,6 +56,7 @@ def run(
         method: a name, ``file.py:Class``, ``package.module:Class``, or a class.
         protocol: likewise; None = the method's first.
         dataset: likewise; None = the protocol's own.
+        source_model: a module of logits, or what ``--source-model`` takes.
         seed: of adaptation and source training.
         method_options: the method's hyper-parameters.
         protocol_options: options of the protocol.
@@ -67,7 +73,31 @@ def run(
     given |= {f"method.{k}": v for k, v in (method_options or {}).items()}
     given |= {f"protocol.{k}": v for k, v in (protocol_options or {}).items()}
     given |= {"seed": seed, "no-progress": not progress}
-    given = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
+    module = None if source_model is None or isinstance(source_model, str) else source_model
+    if source_model is not None:
+        given["source-model"] = source_model if module is None else _called(module, given)
+    given = {k: _as_option(v) for k, v in given.items()}
     check_options(given)
-    found = execute(resolve(given)[0], read_settings(given))
+    spec, settings = replace(resolve(given)[0], module=module), read_settings(given)
+    found = execute(spec, settings)
     return Result(found.run_id, score_map(found.record), found.record, found.path, found.existed)
+
+
+def _as_option(value: Any) -> Any:
+    """Return a value as the command line would have it."""
+    if isinstance(value, list | tuple):  # mean and std of a source model
+        return ",".join(map(str, value))
+    return str(value) if isinstance(value, Path) else value
+
+
+def _called(module: Any, given: Mapping[str, Any]) -> str:
+    """Return what records call a model that is in memory."""
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"source_model {shown(module)}: expected an nn.Module or a name")
+    if given.get("source-checkpoint") is not None:
+        raise ConfigError(
+            "source_checkpoint: the source model is there with its weights; load them into it"
+        )
+    return type(module).__name__ + IN_MEMORY

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dabench.config.spec import RunSpec
+from dabench.config.spec import IN_MEMORY, RunSpec
 from dabench.contract.network import Network
 from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reason_of
 from dabench.networks.foreign import wrap_classifier
@@ -38,6 +38,7 @@ class ForeignModel:
         mean: three numbers with commas between; None = the usual ones.
         std: likewise.
         plugin: where the function is; None for a name of a library.
+        module: the model itself, where a program handed it over.
     """
 
     named: str
@@ -46,6 +47,7 @@ class ForeignModel:
     mean: str | None = None
     std: str | None = None
     plugin: Plugin | None = None
+    module: nn.Module | None = None
 
     def build(self, classes: int | None) -> tuple[nn.Module, tuple[Any, Any], str]:
         """Return the model with its weights, mean and std, and what stands for its code.
@@ -109,8 +111,10 @@ def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
         *(str(spec.source_model), spec.source_checkpoint, spec.source_head),
         *(spec.source_mean, spec.source_std),
         next((plugin for plugin in spec.plugins if plugin.kind == "model"), None),
+        spec.module,
     )
     network, code = given.wrap(task.num_classes, task.shape)
+    network.cpu()  # a program's model may lie elsewhere
     network.freeze_trunk(spec.freeze)
     return SourceModel(network, state_hash(network, code), None, 0.0)
 
@@ -118,6 +122,14 @@ def load_foreign(spec: RunSpec, plan: Any) -> SourceModel:
 def _build(given: ForeignModel, classes: int | None) -> tuple[nn.Module, tuple[Any, Any], str]:
     """Return the model, its usual mean and std, and what stands for its code."""
     named, option = given.named, f"--source-model {given.named}"
+    if given.module is not None:
+        layers = [(name, type(m).__qualname__) for name, m in given.module.named_modules()]
+        return given.module, _PLAIN, str(layers)
+    if named.endswith(IN_MEMORY):
+        raise ConfigError(
+            f"{option}: this model was handed to dabench.run(source_model=...) in Python, and "
+            "whoever called it has it; call it again with the same model"
+        )
     if given.plugin is not None:
         place, _, attribute = given.plugin.target.rpartition(":")
         module = (
