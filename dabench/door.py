@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dabench.config.options import check_options
 from dabench.config.settings import read_settings
-from dabench.config.spec import resolve
+from dabench.config.spec import IN_MEMORY, resolve
 from dabench.deploy.array_folder import write_domains
 from dabench.engine.run import execute
-from dabench.errors import ConfigError
+from dabench.errors import ConfigError, shown
 from dabench.registry.plugins import reference_of
 from dabench.store.records import Record, score_map
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def run(
     dataset: str | type[Any] | None = None,
     data: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
+    source_model: str | nn.Module | None = None,
     seed: int = 0,
     method_options: Mapping[str, Any] | None = None,
     protocol_options: Mapping[str, Any] | None = None,
@@ -63,6 +67,7 @@ def run(
             cache once; the run's id depends on what they hold. With two domains the first is the
             source, unless ``source`` and ``target`` say otherwise.
         classes: names of the classes in ``data``; None = the dataset's, or those that occur.
+        source_model: an ``nn.Module`` from images to logits, or what ``--source-model`` takes.
         seed: of adaptation and source training.
         method_options: the method's hyper-parameters.
         protocol_options: options of the protocol.
@@ -83,9 +88,16 @@ def run(
     given |= {f"method.{k}": v for k, v in (method_options or {}).items()}
     given |= {f"protocol.{k}": v for k, v in (protocol_options or {}).items()}
     given |= {"seed": seed, "no-progress": not progress}
+    module = None if source_model is None or isinstance(source_model, str) else source_model
+    if source_model is not None:
+        given["source-model"] = source_model if module is None else _called(module, given)
     given = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
+    for name in ("source-mean", "source-std"):
+        if isinstance(given.get(name), list | tuple):
+            given[name] = ",".join(map(str, given[name]))
     check_options(given)
-    found = execute(resolve(given)[0], read_settings(given))
+    spec, settings = replace(resolve(given)[0], module=module), read_settings(given)
+    found = execute(spec, settings)
     scores = score_map(found.record)
     return Result(found.run_id, scores, found.record, found.path, found.existed, found.model)
 
@@ -105,3 +117,16 @@ def _stored(
     names = list(data)
     usual = {"source": names[0], "target": names[-1], "image_size": size}
     return usual | dict(options) | {"data_root": folder}
+
+
+def _called(module: Any, given: Mapping[str, Any]) -> str:
+    """Return what records call a model that is in memory."""
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"source_model {shown(module)}: expected an nn.Module or a name")
+    if given.get("source-checkpoint") is not None:
+        raise ConfigError(
+            "source_checkpoint: the source model is there with its weights; load them into it"
+        )
+    return type(module).__name__ + IN_MEMORY

@@ -27,16 +27,25 @@ def say_lines(text: str, *, error: bool = False) -> None:
 
 
 def say_json(value: Any, indent: int | None = None) -> None:
-    """Print JSON in which letters of all languages stay, and the rest is ``\\u`` and digits."""
+    """Print JSON in which letters that stdout has stay, and the rest is ``\\u`` and digits."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     print(re.sub(r"[^\n -~]", _escaped, text))
 
 
 def _escaped(found: re.Match[str]) -> str:
     sign = found[0]
-    if sign.isprintable():
+    if sign.isprintable() and _is_had(sign):
         return sign
     return json.dumps(sign)[1:-1] if ord(sign) > 0x7F else f"\\u{ord(sign):04x}"
+
+
+def _is_had(sign: str) -> bool:
+    """Whether stdout has a character: a question mark in its place would be another name."""
+    try:
+        sign.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:

@@ -25,6 +25,10 @@ _FROM_DATA = (
     *("epochs", "batch_size", "source_epochs", "freeze"),
 )
 _INITS = ("source", "bn-target")
+#: fields of a spec that are no part of what a record calls its spec
+UNRECORDED = frozenset({"plugins", "module"})
+#: after the class of a source model that a program handed over, in place of a name
+IN_MEMORY = " (in memory)"
 #: fields of a spec that stand in a record only where they are given
 OPTIONAL_FIELDS = (
     *("source_seed", "source_backbone", "source_weights"),
@@ -62,16 +66,17 @@ class RunSpec:
     source_head: str | None = None
     source_mean: str | None = None
     source_std: str | None = None
-    #: where classes that are not dabench's own come from: no part of what a record calls its spec
+    #: where classes that are not dabench's own come from
     plugins: tuple[registry.Plugin, ...] = ()
+    #: a source model that a program handed over: an ``nn.Module``
+    module: Any = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict, ready for JSON; optional fields only where they are given."""
         # not asdict, which copies every value deeply: a sweep asks for thousands
         own = {"method_options": {**self.method_options}}
         own["protocol_options"] = {**self.protocol_options}
-        fields = {**vars(self), **own}
-        del fields["plugins"]
+        fields = {k: v for k, v in vars(self).items() if k not in UNRECORDED} | own
         return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v is not None}
 
 

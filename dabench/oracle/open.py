@@ -142,6 +142,12 @@ def _sealed(
     from dabench.oracle.sealed import Sealed
     from dabench.oracle.sealed_child import SealedRequest
 
+    if spec.module is not None:
+        raise ConfigError(
+            f"source_model {spec.source_model}: a model of this process cannot be sealed in "
+            "another one; give protocol_options={'oracle': 'in-process'}, or name it "
+            "'file.py:function'"
+        )
     request = SealedRequest(
         dataset=spec.dataset,
         data=DataRequest(

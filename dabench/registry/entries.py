@@ -29,14 +29,12 @@ class MethodEntry(Entry):
     """A method with the protocols that it serves; the first one is its default.
 
     ``baseline``: it learns nothing from the target, and others are held against the best such row.
-    ``alias_of``: it is a setting of that method; where both were run alike, ranks count one.
     ``frozen_trunk``: in place of the source model it is handed the column's linear probe: the same
     pretrained trunk, never trained on the source, under a head that was.
     """
 
     protocols: tuple[str, ...]
     baseline: bool = False
-    alias_of: str | None = None
     frozen_trunk: bool = False
 
 

@@ -1,4 +1,4 @@
-"""What tables need to know of methods and metrics: aliases, baselines, the upper bound, ranks."""
+"""What tables need to know of methods and metrics: baselines, the upper bound, ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ class MethodInfo:
     """What a table needs to know of the methods by name, and of the metrics that rank.
 
     Attributes:
-        aliases: name of a method -> method that it is a setting of; equal settings count once.
         baselines: methods that learn nothing from the target. A *baseline row* is one of them with
             no option changed, at any start (``source``, ``source+bn``, ``bn-adapt``).
         upper_bound: the method that is trained with target labels; it is never ranked.
@@ -33,7 +32,6 @@ class MethodInfo:
             setting, and another table.
     """
 
-    aliases: Mapping[str, str] = field(default_factory=dict)
     baselines: frozenset[str] = frozenset({"source"})
     upper_bound: str = "target-supervised"
     primary: Callable[[str, str], str] = _accuracy
@@ -52,9 +50,8 @@ NO_INFO = MethodInfo()
 
 
 def registered_info() -> MethodInfo:
-    """Return aliases, baselines and ranking metrics of everything that is registered."""
+    """Return baselines and ranking metrics of everything that is registered."""
     return MethodInfo(
-        aliases={name: e.alias_of for name, e in METHODS.items() if e.alias_of is not None},
         baselines=frozenset(name for name, entry in METHODS.items() if entry.baseline),
         primary=primary_metric,
         second={name: e.second_metric for name, e in PROTOCOLS.items() if e.second_metric},

@@ -94,9 +94,11 @@ def reference_of(named: Any) -> str:
         return own[0]
     file = getattr(sys.modules.get(named.__module__), "__file__", None)
     if "." in named.__qualname__ or file is None:
+        name = one_line(named.__name__, 60)
         raise ConfigError(
-            f"class {named.__qualname__} of {named.__module__} cannot be imported again: write it "
-            "into a file, at its top level, and name file.py:Class"
+            f"class {one_line(named.__qualname__, 100)} of {named.__module__} cannot be imported "
+            "again, and a record says what was run: write it into a file with its imports, at top "
+            f"level (in a notebook: '%%writefile mine.py' above it), and name 'mine.py:{name}'"
         )
     return f"{file}:{named.__qualname__}" if named.__module__ == "__main__" else place
 

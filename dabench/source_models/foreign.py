@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dabench.config.spec import RunSpec
+from dabench.config.spec import IN_MEMORY, RunSpec
 from dabench.contract.network import Network
 from dabench.contract.types import Kind
 from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reason_of
@@ -45,6 +45,7 @@ class ForeignModel:
             ``normalize.mean``), else the usual ones.
         std: likewise.
         plugin: where the function is; None for a name of a library.
+        module: the model itself, where a program handed it over.
     """
 
     named: str
@@ -53,6 +54,7 @@ class ForeignModel:
     mean: str | None = None
     std: str | None = None
     plugin: Plugin | None = None
+    module: nn.Module | None = None
 
     @classmethod
     def of_spec(cls, spec: RunSpec) -> ForeignModel | None:
@@ -63,6 +65,7 @@ class ForeignModel:
             *(spec.source_model, spec.source_checkpoint, spec.source_head),
             *(spec.source_mean, spec.source_std),
             next((plugin for plugin in spec.plugins if plugin.kind == "model"), None),
+            spec.module,
         )
 
     def build(
@@ -140,6 +143,14 @@ def _build(
 ) -> tuple[nn.Module, tuple[Any, Any], str]:
     """Return the model, its usual mean and std, and what stands for its code."""
     named, option = given.named, f"--source-model {given.named}"
+    if given.module is not None:
+        layers = [(name, type(m).__qualname__) for name, m in given.module.named_modules()]
+        return given.module, published.PLAIN, str(layers)
+    if named.endswith(IN_MEMORY):
+        raise ConfigError(
+            f"{option}: this model was handed to dabench.run(source_model=...) in Python, and "
+            "whoever called it has it; call it again with the same model"
+        )
     if given.plugin is not None:
         place, _, attribute = given.plugin.target.rpartition(":")
         module = (

@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor, nn
 
 import dabench
+from dabench.config.spec import IN_MEMORY
 from dabench.errors import CacheError, ConfigError, reason_of
 from dabench.networks.ensemble import Ensemble
 from dabench.networks.foreign import unwrapped_state, wrap_classifier
@@ -144,6 +145,11 @@ def _own(card: Mapping[str, Any]) -> nn.Module:
 def _foreign(card: Mapping[str, Any]) -> nn.Module:
     """Build a model of somebody else, with as many outputs as the card says."""
     target, outputs, head = str(card["model"]), int(card["outputs"]), str(card["head"])
+    if target.endswith(IN_MEMORY):
+        raise ConfigError(
+            f"{target}: a program handed this model over, and no name builds it again; load "
+            f"{WEIGHTS} into one of your own (safetensors.torch.load_file gives its state dict)"
+        )
     plugin = Plugin("model", target, target, "", str(card["model_sha256"]))
     given = ForeignModel(target, plugin=plugin if ":" in target else None)
     # of a library: any number of outputs, and no weights of its own are wanted

@@ -45,7 +45,7 @@ def load_source(
     else:
         network, code = given.wrap(None if task.model_classes else task.num_classes, task.shape)
         outputs = cut_down(network, task, given.named)
-    network.freeze_trunk(recipe.freeze)
+    network.cpu().freeze_trunk(recipe.freeze)  # a program's model may lie elsewhere
     return SourceModel(network, state_hash(network, code), None, 0.0, outputs)
 
 

@@ -79,13 +79,6 @@ def options_text(options: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={options[name]}" for name in sorted(options))
 
 
-def same_setting(alias: Record, other: Record) -> bool:
-    """Whether an alias was run as its method was: common options equal, no other one changed."""
-    mine, theirs = alias["spec"]["method_options"], other["spec"]["method_options"]
-    equal = all(theirs[name] == value for name, value in mine.items() if name in theirs)
-    return equal and set(other.get("variant") or {}) <= set(mine)
-
-
 def least_changed_variants(rows: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return, of (label, variant), those with the fewest changed options of their label.
 

@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from operator import itemgetter
 from typing import Any
 
-from dabench.config.spec import RunSpec
+from dabench.config.spec import UNRECORDED, RunSpec
 
 _AGAIN = "delete it and run again"
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -216,6 +216,6 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 _SPEC = {
     field.name: _KINDS[str(field.type).removesuffix(" | None")]
     for field in fields(RunSpec)
-    if field.name != "plugins"
+    if field.name not in UNRECORDED
 }
 _SPEC_NEEDED = tuple(field.name for field in fields(RunSpec) if field.default is MISSING)

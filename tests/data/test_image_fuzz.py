@@ -251,8 +251,9 @@ def pillow_cases() -> Iterator[Case]:
         yield Case("cmyk.jpg", saved(inks, ".jpg", quality=95), corners, 8.0)
         yield Case("cmyk.tif", saved(inks, ".tif"), corners)
         first, second = Image.fromarray(level), Image.fromarray(255 - level)
-        for ending in (".gif", ".apng", ".tif"):
-            data = saved(first, ending, save_all=True, append_images=[second])
+        for ending in (".gif", ".apng", ".tif", ".webp"):
+            exactly = {"lossless": True} if ending == ".webp" else {}
+            data = saved(first, ending, save_all=True, append_images=[second], **exactly)
             yield Case(f"animated{ending}", data, grey(level))
 
 

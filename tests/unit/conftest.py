@@ -43,6 +43,21 @@ def tables() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session")
+def fill_classes() -> Callable[[Path, int], None]:
+    """Return ``fill_classes(folder, seed)``: ant, bee and cat, 8 pictures of noise each, 32 px."""
+
+    def fill(place: Path, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for name in ("ant", "bee", "cat"):
+            (place / name).mkdir(parents=True)
+            for i in range(8):
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / name / f"{i}.png")
+
+    return fill
+
+
 @pytest.fixture
 def made_run() -> Callable[..., dict[str, Any]]:
     """Return a maker of records: ``made_run("usd", 3, 0.7, target="dslr", scores={"UNK": 0.1})``.

@@ -42,12 +42,6 @@ MODEL = """
 class Place:
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self.capsys = root, capsys
-        rng = np.random.default_rng(0)
-        for name in ("ant", "bee", "cat"):
-            (root / "pile" / name).mkdir(parents=True)
-            for i in range(8):
-                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / "pile" / name / f"{i}.png")
         self.file = root / "net.py"
         self.file.write_text(textwrap.dedent(MODEL))
         scope: dict[str, Any] = {}
@@ -77,7 +71,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
+def place(tmp_path: Path, capsys: pytest.CaptureFixture[str], fill_classes: Any) -> Place:
+    fill_classes(tmp_path / "pile", 0)
     return Place(tmp_path, capsys)
 
 

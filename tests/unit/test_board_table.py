@@ -176,7 +176,6 @@ def test_counts_have_no_point_in_csv(made_run: Make, tmp_path: Path) -> None:
 
 def test_the_registry_tells_the_board() -> None:
     found = registered_info()
-    assert found.aliases == {}
     assert found.baselines == {"source", "linear-probe", "bn-adapt", "tta-aug"}
     assert found.primary("sf-osda", "digits") == "HOS"
     assert found.primary("sf-uda", "visda-c") == "mean_class_accuracy"

@@ -27,7 +27,7 @@ from dabench.registry.method_info import MethodInfo
 from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
-ROSTER = MethodInfo(aliases={"conda-unit": "conda"}, primary=lambda protocol, dataset: "HOS")
+ROSTER = MethodInfo(primary=lambda protocol, dataset: "HOS")
 SCORES = {
     "a": [0.61, 0.70, 0.55, 0.81, 0.66, 0.73, 0.52],
     "b": [0.65, 0.72, 0.61, 0.80, 0.71, 0.78, 0.60],
@@ -159,21 +159,6 @@ def test_a_row_a_method_and_no_upper_bound(made_run: Make) -> None:
     assert set(named.values) == {"usd criterion=ce"}
     with pytest.raises(ConfigError, match="no row 'usf'; did you mean 'usd'"):
         task_grid(table(records, info=ROSTER), ROSTER, "sf-osda", ["usf"])
-
-
-def test_an_alias_is_ranked_once(made_run: Make) -> None:
-    base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-    norm = {"lr": 0.1, "grad_norm": "unit-global"}
-    records = runs(made_run, "source", base)
-    records += runs(made_run, "conda-unit", base, options=norm)
-    records += runs(made_run, "conda", base, options={**norm, "cut": 1}, variant=norm)
-    frame = table(records, info=ROSTER)
-    same = frame[frame["method"] == "conda-unit"]["same_as"]
-    assert set(same) == {"conda grad_norm=unit-global lr=0.1"}
-    found = task_grid(frame, ROSTER, "sf-osda")
-    assert set(found.values) == {"source", "conda grad_norm=unit-global lr=0.1"}
-    other = [r | {"variant": r["variant"] | {"cut": 1}} for r in records]
-    assert set(table(other, info=ROSTER)["same_as"]) == {""}
 
 
 def test_streams_are_ranked_by_the_whole_stream_too(

@@ -382,6 +382,19 @@ def test_an_output_that_lacks_characters_shows_a_sign_for_them() -> None:
     assert b"a ? b" in done.stdout
 
 
+def test_json_is_whole_where_the_output_lacks_characters() -> None:
+    code = "from dabench.cli.output import say_json; say_json({'caf\u00e9 \u732b': 1})"
+    for encoding, text in (("latin-1", b"caf\xe9 \\u732b"), ("utf-8", "caf\u00e9 \u732b".encode())):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            check=True,
+        )
+        assert text in done.stdout
+        assert json.loads(done.stdout.decode(encoding)) == {"caf\u00e9 \u732b": 1}
+
+
 def test_a_reader_that_goes_away_is_no_bug() -> None:
     code = "import sys; from dabench.cli.main import main; sys.exit(main(['list']))"
     first = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=-1)

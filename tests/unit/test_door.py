@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 from typing import Any
 
 import numpy as np
@@ -238,13 +239,20 @@ class Fixed(OnlineMethod):
         return Prediction(logits)
 
 
-def test_run_takes_names_and_classes_that_can_be_imported() -> None:
+def test_run_takes_names_and_classes_that_can_be_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from dabench.registry.plugins import reference_of
 
     assert reference_of("usd") == "usd"
     assert reference_of(registry.method("usd")) == "usd"
     with pytest.raises(ConfigError, match="cannot be imported again"):
         reference_of(type("Local", (Fixed,), {"__qualname__": "f.<locals>.Local"}))
+    # a notebook's module has no file
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    cell = type("Mine", (Fixed,), {"__module__": "__main__"})
+    with pytest.raises(ConfigError, match=r"'%%writefile mine.py'.* name 'mine.py:Mine'"):
+        dabench.run(cell)
     with pytest.raises(ConfigError, match="unknown option 'epoch'; did you mean 'epochs'"):
         dabench.run("usd", epoch=3)
 

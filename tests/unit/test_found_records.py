@@ -103,6 +103,7 @@ def test_a_refused_row_names_its_files_and_the_way_out(
     assert "seed 0 has 2 records, of other threads: 1, 2" in said
     assert all(path.name in said for path in twice)
     assert "'dabench store retire' takes old ones out" in said
+    assert "other data under the same names want a --results of their own" in said
     assert retire(store, "--data", "new") == 0
     assert main(board) == 0
     assert "refused; seed" not in capsys.readouterr().out

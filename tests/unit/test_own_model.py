@@ -55,14 +55,6 @@ class Place:
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self.capsys = root, capsys
-        rng = np.random.default_rng(0)
-        for domain in ("a", "b"):
-            for name in ("ant", "bee", "cat"):
-                folder = root / "data" / domain / name
-                folder.mkdir(parents=True)
-                for i in range(8):
-                    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(folder / f"{i}.png")
         self.file = root / "net.py"
         self.file.write_text(textwrap.dedent(MODEL))
         scope: dict[str, Any] = {}
@@ -108,7 +100,9 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
+def place(tmp_path: Path, capsys: pytest.CaptureFixture[str], fill_classes: Any) -> Place:
+    for seed, domain in enumerate("ab"):
+        fill_classes(tmp_path / "data" / domain, seed)
     return Place(tmp_path, capsys)
 
 

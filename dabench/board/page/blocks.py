@@ -109,7 +109,7 @@ def blocks(
     Args:
         frame: that of ``leaderboard.table``.
         groups: the same records.
-        info: baselines, aliases, the upper bound and the metrics that rank.
+        info: baselines, the upper bound and the metrics that rank.
         against: the row that differences are paired with.
         compact: keep few metrics.
     """

@@ -30,7 +30,7 @@ def leaderboard_page(
     Args:
         gathered: the records, reduced.
         against: the row that differences are paired with.
-        info: baselines, aliases, the upper bound and the metrics that rank.
+        info: baselines, the upper bound and the metrics that rank.
 
     Raises:
         StoreError: there is no record, or no row ``against`` (``source`` may be missing).

@@ -18,7 +18,7 @@ from dabench.store.rows import Row
 
 #: fields of the leaderboard that a line is made of
 FIELDS = (
-    *("mean", "sd", "min", "max", "ci_low", "ci_high", "n", "note", "remark", "same_as"),
+    *("mean", "sd", "min", "max", "ci_low", "ci_high", "n", "note", "remark"),
     *("diff_mean", "diff_low", "diff_high", "verdict", "gain", "selection"),
     *("best_baseline", "best_mean", "best_low", "best_high", "best_verdict"),
 )
@@ -83,7 +83,6 @@ class Line:
         gain: 0 = the source model, 1 = the upper bound.
         note: why the cell is refused ("" = it is not).
         remark: what is missing in it ("" = nothing).
-        same_as: the row that an alias repeats.
         selection: how its epoch or options were chosen.
         main: the method as it stands, or what is nearest to that: no ablation.
     """
@@ -99,7 +98,6 @@ class Line:
     gain: float | None = None
     note: str = ""
     remark: str = ""
-    same_as: str = ""
     selection: str = "last"
     main: bool = True
 
@@ -129,7 +127,6 @@ class Line:
         found = ["upper bound"] if self.kind == "bound" else []
         found += ["reconstruction"] if self.reconstruction else []
         found += [f"selected: {self.selection}"] if self.selection != "last" else []
-        found += [f"same as {self.same_as}"] if self.same_as else []
         return found + sorted({f"+{name}" for run in self.runs for name in run["extras"]})
 
     @property
@@ -153,7 +150,7 @@ def make_line(
         runs: reduced records.
         cells: metric -> the leaderboard's fields.
         metric: the one that ranks.
-        info: baselines, aliases, the upper bound and the metrics that rank.
+        info: baselines, the upper bound and the metrics that rank.
     """
     line = Line(-1, row, runs, _kind(row, runs, info))
     line.values = {n: v for n, c in cells.items() if (v := _value(c)) is not None}
@@ -161,7 +158,7 @@ def make_line(
     if found is None:
         return line
     line.note, line.remark = str(found["note"]), str(found["remark"])
-    line.same_as, line.selection = str(found["same_as"]), str(found["selection"])
+    line.selection = str(found["selection"])
     if metric in cells:
         line.diff = _difference(found, "diff", found["verdict"])
         line.best = _difference(found, "best", found["best_verdict"])

@@ -42,7 +42,7 @@ def report_page(
         record: finished or failed.
         base: the run of ``source`` that it is held against, where there is one.
         pictures: the folder of the run's PNG files; it need not exist.
-        info: baselines, aliases, the upper bound and the metrics that rank.
+        info: baselines, the upper bound and the metrics that rank.
 
     Raises:
         StoreError: the record lacks its spec.

@@ -76,7 +76,7 @@ def tabs(found: Sequence[Block], frame: pd.DataFrame, info: MethodInfo, against:
     Args:
         found: all blocks.
         frame: the leaderboard.
-        info: baselines, aliases, the upper bound and the metrics that rank.
+        info: baselines, the upper bound and the metrics that rank.
         against: the row that others are held against.
     """
     by_protocol: dict[str, list[Block]] = defaultdict(list)

@@ -31,7 +31,7 @@ def with_bootstrap(
     Args:
         frame: the leaderboard, made with the ``against`` that is meant.
         runs: run id -> file and record.
-        info: baselines, aliases, the upper bound and the metrics that rank.
+        info: baselines, the upper bound and the metrics that rank.
         draws: bootstrap samples.
     """
     found: dict[Any, tuple[float, float, str]] = {}

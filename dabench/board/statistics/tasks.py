@@ -75,11 +75,11 @@ def task_grid(
     """Return the scores by row and task.
 
     One row a method stands in it: the one without changed options, else the only one it has. The
-    upper bound is left out, and an alias that was run exactly like a row beside it.
+    upper bound is left out.
 
     Args:
         frame: the leaderboard.
-        info: baselines, aliases, the upper bound and the metrics that rank.
+        info: baselines, the upper bound and the metrics that rank.
         protocol: whose columns are the tasks.
         rows: these rows and no others (``tent``, ``tent lr=0.001``).
         metric: what to compare by; leave out for the metric that ranks.
@@ -89,7 +89,7 @@ def task_grid(
     """
     mine = frame[frame["protocol"] == protocol]
     lines = mine[mine["metric"] == metric] if metric else primary_lines(mine, info)
-    values, same, bounds = _by_row(lines)
+    values, bounds = _by_row(lines)
     left_out = dict.fromkeys(sorted(bounds & set(values)), "upper bound")
     if rows is None:
         chosen, several = _one_a_method({name for name in values if name not in bounds})
@@ -101,34 +101,28 @@ def task_grid(
                 f"{protocol} has no row '{unknown[0]}'{did_you_mean(unknown[0], values)}"
             )
         chosen = [name for name in rows if name not in bounds]
-    for name in chosen:
-        if same.get(name, set()) & set(chosen):
-            left_out[name] = f"the same as {min(same[name])}"
     kept = {name: values[name] for name in chosen if name not in left_out}
     return TaskGrid(protocol, kept, left_out)
 
 
 def _by_row(
     lines: pd.DataFrame,
-) -> tuple[dict[str, dict[str, float]], dict[str, set[str]], set[str]]:
-    """Return the scores by row and task, what aliases repeat, and the rows of the upper bound.
+) -> tuple[dict[str, dict[str, float]], set[str]]:
+    """Return the scores by row and task, and the rows of the upper bound.
 
     Of several versions of a row in one column the last counts.
     """
     values: dict[str, dict[str, float]] = {}
-    same: dict[str, set[str]] = {}
     bounds: set[str] = set()
     latest: dict[tuple[str, str], tuple[int, ...]] = {}
-    fields = ("method", "variant", "column", "metric", "mean", "version", "same_as", "oracle")
-    for method, variant, column, metric, mean, version, alias, oracle in zip(
+    fields = ("method", "variant", "column", "metric", "mean", "version", "oracle")
+    for method, variant, column, metric, mean, version, oracle in zip(
         *(lines[name].tolist() for name in fields), strict=True
     ):
         name = f"{method} {variant}".strip()
         found = values.setdefault(name, {})
         if oracle:
             bounds.add(name)
-        if alias:
-            same.setdefault(name, set()).add(alias)
         age = _version(version)
         if age < latest.get((name, column), ()):
             continue
@@ -136,7 +130,7 @@ def _by_row(
         found.pop(column, None)
         if not math.isnan(mean):
             found[column] = better_sign(metric) * mean
-    return values, same, bounds
+    return values, bounds
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -62,7 +62,11 @@ def _way_out(runs: Sequence[Record]) -> str:
     """Name files, and the command that takes those out that are not wanted."""
     names = [f"{run['run_id']}.json" for run in runs]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"see {', '.join(names[:_NAMED])}{more}; 'dabench store retire' takes old ones out"
+    data = {str(run.get("ids", {}).get("data")) for run in runs}
+    other = " (other data under the same names want a --results of their own)" * (len(data) > 1)
+    return (
+        f"see {', '.join(names[:_NAMED])}{more}; 'dabench store retire' takes old ones out{other}"
+    )
 
 
 def _moved_defaults(runs: Sequence[Record]) -> list[str]:

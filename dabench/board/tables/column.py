@@ -12,7 +12,7 @@ from dabench.board.tables.agreement import refusals, seed_of
 from dabench.board.tables.harm import harm_metrics
 from dabench.registry.method_info import NO_INFO, MethodInfo
 from dabench.store.records import Record, score_map
-from dabench.store.rows import Row, same_setting
+from dabench.store.rows import Row
 
 #: metric -> seed -> value
 Values = dict[str, dict[int, float]]
@@ -70,7 +70,7 @@ class Column:
     Attributes:
         key: as ``identity.column_key`` makes it.
         runs: row -> its runs.
-        info: baselines, aliases, the upper bound and the metrics that rank.
+        info: baselines, the upper bound and the metrics that rank.
     """
 
     key: str
@@ -115,18 +115,6 @@ class Column:
             if values:
                 ranked.append((len(values), sign * sum(values.values()) / len(values), -number))
         return self.baselines[-max(ranked)[2]] if ranked else None
-
-    def alias_of(self, result: RowResult) -> str:
-        """Return the name of the row that an alias repeats in this column ("" = none)."""
-        row = result.row
-        target = self.info.aliases.get(row.method)
-        if target is None:
-            return ""
-        for other in self.results:
-            alike = (other.row.method, other.row.init) == (target, row.init)
-            if alike and same_setting(result.runs[0], other.runs[0]):
-                return other.row.name
-        return ""
 
     def _usual_seeds(self) -> set[int]:
         """Return the seeds that at least half of the rows have."""

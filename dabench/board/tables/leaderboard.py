@@ -34,7 +34,7 @@ COSTS = (
 _HEAD = (
     *("protocol", "dataset", "task", "split", "method", "variant", "version"),
     *("seeds", "reconstruction", "extras", *_BUDGET, "protocol_options", "source_options"),
-    *("column", "selection", "oracle", "target_tuned", "same_as"),
+    *("column", "selection", "oracle", "target_tuned"),
     *("data_id", "stream_id", "source_id"),
     *("runs", "dabench", *COSTS),
 )
@@ -52,7 +52,7 @@ COLUMNS += [*_MEANS, "n", "seeds", "reconstruction", "extras"]
 COLUMNS += ["against", *_DIFF, "verdict", "note", *_BUDGET]
 COLUMNS += ["protocol_options", "source_options", "column"]
 COLUMNS += ["remark", "best_baseline", *_BEST, "best_verdict", "gain", "selection", "oracle"]
-COLUMNS += ["target_tuned", "same_as", *(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
+COLUMNS += ["target_tuned", *(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
 _KEY = (*(name for name in COLUMN_FIELDS if name != "protocol_options"), *OPTIONAL_FIELDS)
 _NO_CELL = (None,) * len(_MEANS)
 _NO_PAIR = (None,) * 5
@@ -70,7 +70,7 @@ def table(
         records: of finished runs.
         against: the row to pair differences with: its label (``shot``, ``source+bn``), with its
             changed options where it has some (``dine fine_tune=0.5``).
-        info: baselines, aliases, the upper bound and the metrics that rank.
+        info: baselines, the upper bound and the metrics that rank.
     """
     heads: list[tuple[Any, ...]] = []
     lines: list[tuple[Any, ...]] = []
@@ -203,7 +203,6 @@ def _head(found: Column, result: RowResult) -> tuple[Any, ...]:
         "last",
         found.info.is_bound(row.method, runs),
         result.target_tuned,
-        found.alias_of(result),
         *(_distinct(part[:_SHOWN] for part in parts) for parts in zip(*ids, strict=True)),
         " ".join(str(run["run_id"]) for run in runs),
         _distinct(str(run.get("versions", {}).get("dabench", "?")) for run in runs),
