@@ -42,7 +42,7 @@ class TargetBatch:
 
 
 def to_float(images: np.ndarray) -> Tensor:
-    """Turn (B, H, W, 3) uint8 into a contiguous (B, 3, H, W) float32 tensor in [0, 1]."""
+    """Turn (B, H, W, 3) uint8 into (B, 3, H, W) float32 in [0, 1], channels last in memory."""
     tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
     return tensor.to(torch.float32).div_(255.0)
 

@@ -127,7 +127,7 @@ def _head_name(model: nn.Module, num_classes: int | None, head: str | None) -> s
 @torch.no_grad()
 def _compare(network: ClassifierNetwork, whole: nn.Module, images: Tensor, name: str) -> None:
     images = images.to(network.mean.device)
-    expected = whole((images - network.mean) / network.std)
+    expected = whole(network.normalised(images))
     if not isinstance(expected, Tensor) or tuple(expected.shape) != (
         len(images),
         network.classifier.out_features,
@@ -144,7 +144,7 @@ def _compare(network: ClassifierNetwork, whole: nn.Module, images: Tensor, name:
             "mean and std"
         )
     try:
-        found = network.classifier(network.backbone((images - network.mean) / network.std))
+        found = network.classifier(network.backbone(network.normalised(images)))
         same = torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
     except (RuntimeError, TypeError):
         same = False

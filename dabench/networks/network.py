@@ -69,8 +69,14 @@ class ClassifierNetwork(Network):
         """Return (B, D) bottleneck features of (B, 3, S, S) images in [0, 1]."""
         # no len(): an exporter would take it for the one batch size that there is
         self.cost.count(images.shape[0], backward=torch.is_grad_enabled())
-        out: Tensor = self.bottleneck(self.backbone((images - self.mean) / self.std))
+        out: Tensor = self.bottleneck(self.backbone(self.normalised(images)))
         return out
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return (B, 3, S, S) images in [0, 1] as the backbone is given them."""
+        found = (images - self.mean) / self.std
+        # pictures lie channels last, and the code of a model of somebody else may use view()
+        return found if self.head_name is None else found.contiguous()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, K) logits."""

@@ -66,6 +66,21 @@ def test_a_foreign_model_has_features_and_a_classifier(model: Foreign, images: T
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+def test_a_foreign_model_that_flattens_its_maps_by_view() -> None:
+    class Flat(Foreign):
+        def forward(self, images: Tensor) -> Tensor:
+            maps = self.pool(self.norm(self.conv(images)).relu())
+            found: Tensor = self.out(self.head(maps.view(len(maps), -1)))
+            return found
+
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    frames, net = to_float(pictures), Flat()
+    assert not frames.is_contiguous()
+    wrapped = wrap_classifier(net, 10, example=frames)
+    torch.testing.assert_close(wrapped(frames), net.eval()(frames.contiguous()))
+    assert dabench.online(net, "source", image_size=32)(frames).shape == (4, 10)
+
+
 @pytest.mark.parametrize(
     "name",
     ["resnet18", "mobilenet_v3_small", pytest.param("vit_b_16", marks=pytest.mark.slow)],
