@@ -27,7 +27,7 @@ def reestimate_batchnorm(net: Network, batches: Iterable[Tensor]) -> None:
     """
     layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not layers:
-        raise ConfigError("--init bn-target: this backbone has no BatchNorm; use --init source")
+        raise ConfigError("--init bn-target: the source model has no BatchNorm; use --init source")
     momenta = [layer.momentum for layer in layers]
     was_training = net.training
     net.eval()

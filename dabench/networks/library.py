@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm without their heads."""
+"""Networks of torchvision and timm: without their heads, or whole."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def make(build: Callable[[], Any], name: str, pretrained: bool, instead: str = _
     except (OSError, RuntimeError) as error:  # both libraries raise either when offline
         if pretrained:
             raise ConfigError(
-                f"pretrained weights could not be fetched ({type(error).__name__}: "
+                f"the weights of {name} could not be fetched ({type(error).__name__}: "
                 f"{reason_of(error)}); without a network use {instead}"
             ) from error
         raise _not_built(name, error) from error
@@ -149,8 +149,8 @@ def make(build: Callable[[], Any], name: str, pretrained: bool, instead: str = _
 
 def _not_built(name: str, error: Exception) -> ConfigError:
     return ConfigError(
-        f"--backbone {name} cannot be built without its head ({type(error).__name__}: "
-        f"{reason_of(error)}): choose another --backbone"
+        f"the network {name} cannot be built as it is needed here ({type(error).__name__}: "
+        f"{reason_of(error)}); choose another one"
     )
 
 

@@ -40,7 +40,7 @@ def use_moving_statistics(net: nn.Module, method: str) -> None:
     if not exchange_batch_norms(net, lambda layer: MovingNorm(layer, 0.0)):
         raise ConfigError(
             f"{method}: the source model has no BatchNorm layer, so there are no statistics to "
-            "move; choose a --backbone with BatchNorm, or tent, which adapts LayerNorm too"
+            "move; choose a model with such layers, or tent, which adapts LayerNorm too"
         )
 
 

@@ -167,8 +167,8 @@ def train_only_norms(net: nn.Module, layers: Iterable[nn.Module] | None = None) 
     if not own:
         raise ConfigError(
             "this method adapts weight and bias of BatchNorm, LayerNorm or GroupNorm layers, and "
-            "the source model has none that is not frozen; choose a --backbone that has some, or "
-            "a lower --freeze"
+            "the source model has none that is not frozen; choose a model that has some, or a "
+            "lower --freeze"
         )
     net.requires_grad_(False)
     for parameter in own:

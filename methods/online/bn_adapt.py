@@ -42,7 +42,7 @@ class BNAdapt(OnlineMethod):
         if not adapt_normalisation(self.net, self.rho):
             raise ConfigError(
                 "bn-adapt: the source model has no BatchNorm layer, so there are no statistics to "
-                "adapt; choose a --backbone with BatchNorm, or tent, which adapts LayerNorm too"
+                "adapt; choose a model with such layers, or tent, which adapts LayerNorm too"
             )
 
     @torch.no_grad()
