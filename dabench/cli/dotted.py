@@ -24,7 +24,10 @@ _KNOWN = {
         *("oracle-url", "backbone", "weights", "export"),
     ),
     "check": ("protocols", "cache-dir", "threads"),
-    "sweep": (*AXES, *SWEPT, "workers", "dry-run", "force", "resume", "target-tuned"),
+    "sweep": (
+        *(*AXES, *SWEPT, "workers", "dry-run"),
+        *("force", "resume", "save-model", "target-tuned"),
+    ),
 }
 
 

@@ -176,7 +176,7 @@ def _add_sweep_options(sweep: Parser) -> None:
     sweep.add_argument(
         "--dry-run", action="store_true", help="list the runs and how long they take"
     )
-    for name in ("force", "resume", "target-tuned", "no-progress"):
+    for name in ("force", "resume", "save-model", "target-tuned", "no-progress"):
         sweep.add_argument(f"--{name}", dest=name, action="store_true", help=FLAGS[name])
     sweep.epilog = (
         "Options are those of 'run', laid over the grid's: --epochs 2, --method.lr 1e-3. "

@@ -48,7 +48,9 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     settings = read_settings(given)
     grid = _grid(args, given, workers)
     store = Store(settings.results)
-    plan = make_plan(grid.specs, store, force=settings.force)
+    if settings.save_model:
+        _check_models(grid)
+    plan = make_plan(grid.specs, store, force=settings.force, models=settings.save_model)
     _say_what(grid, plan)
     if args.dry_run:
         _list(plan, workers)
@@ -87,6 +89,19 @@ def _grid(args: argparse.Namespace, given: Mapping[str, Any], workers: int) -> G
         )
     axes = {field: names for field, names in part.items() if names is not None}
     return grid.expand(axes, "", usual, over)
+
+
+def _check_models(grid: Grid) -> None:
+    """Refuse runs that leave no model, before the first one starts.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    from dabench import registry
+    from dabench.source_models.kept_model import check_keeps
+
+    for spec in grid.specs:
+        check_keeps(spec, registry.method(spec.method))
 
 
 def _names(option: str, text: str | None) -> list[str] | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from dabench.config.command import changed_protocol_options
 from dabench.config.spec import RunSpec, changed_options
+from dabench.store.files import kept_models
 from dabench.store.identity import versions_of
 from dabench.store.records import Record
 from dabench.store.store import Store
@@ -87,11 +88,14 @@ class SweepPlan:
     problems: tuple[str, ...] = ()
 
 
-def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool = False) -> SweepPlan:
+def make_plan(
+    specs: Iterable[RunSpec], store: Store, *, force: bool = False, models: bool = False
+) -> SweepPlan:
     """Compare specs and versions with the records: what fits has been run.
 
     Images, source models and weights are not looked at: a record of other images under the same
-    names counts as done. A record that no table would take does not. ``force`` takes none for done.
+    names counts as done. A record that no table would take does not, nor with ``models`` one
+    without its adapted model. ``force`` takes none for done.
     """
     wanted = list(specs)
     places = sorted({(spec.protocol, spec.dataset) for spec in wanted})
@@ -99,7 +103,8 @@ def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool = False) ->
     for place in places:
         records += [record for _, record in store.all(*place)]
         problems += store.problems
-    known = {_identity(r["spec"], r.get("versions", {})) for r in records}
+    kept = kept_models(store.root) if models else {r["run_id"] for r in records}
+    known = {_identity(r["spec"], r.get("versions", {})) for r in records if r["run_id"] in kept}
     loose = {_identity({**r["spec"], "threads": 0}, r.get("versions", {})) for r in records}
     guess = time_estimator(records)
     jobs, done, other = [], 0, 0

@@ -220,6 +220,10 @@ def test_a_dotted_option_without_a_grid_file(command: Any) -> None:
         (("--method", "source"), "did you mean '--methods'?"),
         (("none.yaml",), "grid none.yaml: cannot be read"),
         (("--methods", "source", "--seeds", "3-1"), "--seeds 3-1: expected a range"),
+        (
+            ("--methods", "bn-adapt", "--protocols", "online-tta", "--save-model", "--dry-run"),
+            "--save-model: under online-tta a method goes on changing",
+        ),
     ],
 )
 def test_bad_words_are_one_line(command: Any, words: tuple[str, ...], message: str) -> None:

@@ -43,6 +43,18 @@ def test_what_has_a_record_is_not_to_do(tmp_path: Path) -> None:
     assert len(make_plan(wanted, store, force=True).jobs) == 3
 
 
+def test_with_models_a_record_without_its_model_is_to_do(tmp_path: Path) -> None:
+    wanted, store = specs(seeds="0-1"), Store(tmp_path)
+    for spec in wanted:
+        store.write(record(spec))
+    folder = tmp_path / "runs" / record(wanted[1])["run_id"] / "model"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").touch()
+    assert not make_plan(wanted, store).jobs
+    found = make_plan(wanted, store, models=True)
+    assert ([job.spec.seed for job in found.jobs], found.done) == ([0], 1)
+
+
 def test_a_record_of_another_version_or_a_failed_one_does_not_count(tmp_path: Path) -> None:
     wanted, store = specs(seeds="0-1"), Store(tmp_path)
     old = record(wanted[0])
