@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
-import importlib.util
+import importlib
 import os
 import shutil
 import signal
@@ -163,10 +163,4 @@ def brief_form(bench: Bench) -> Bench:
 @pytest.fixture(scope="session")
 def dense() -> ModuleType:
     """Return ``tests/dense_stream.py``: made-up frames, networks and methods of segmentation."""
-    path = Path(__file__).with_name("dense_stream.py")
-    spec = importlib.util.spec_from_file_location("dense_stream", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("dense_stream")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import published as made
 import pytest
 from PIL import Image
 
@@ -31,19 +30,6 @@ from dabench.protocols.gradual_weather import GradualWeather
 from dabench.protocols.online_seg import OnlineSegmentation
 from dabench.protocols.online_tta import OnlineTTA
 from dabench.protocols.sf_uda import SourceFreeClosedSet
-
-
-def _load() -> ModuleType:
-    path = Path(__file__).with_name("published.py")
-    spec = importlib.util.spec_from_file_location("published", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made = _load()
 
 
 def load(name: str, root: Path, **more: Any) -> DomainData:

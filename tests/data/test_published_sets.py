@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import importlib.util
 import io
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import published as made
 import pytest
 from scipy.io import savemat
 
@@ -19,19 +18,6 @@ from dabench import registry
 from dabench.contract.data import DataRequest, DomainData
 from dabench.datasets.arrays import digit_sets
 from dabench.errors import ConfigError, DataError
-
-
-def _load() -> ModuleType:
-    path = Path(__file__).with_name("published.py")
-    spec = importlib.util.spec_from_file_location("published", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made = _load()
 
 
 def load(name: str, root: Path, source: str, target: str) -> DomainData:

@@ -44,14 +44,14 @@ def tables() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def fill_classes() -> Callable[[Path, int], None]:
-    """Return ``fill_classes(folder, seed)``: ant, bee and cat, 8 pictures of noise each, 32 px."""
+def fill_classes() -> Callable[..., None]:
+    """Return ``fill_classes(folder, seed, count=8)``: noise of ant, bee and cat, 32 px."""
 
-    def fill(place: Path, seed: int) -> None:
+    def fill(place: Path, seed: int, count: int = 8) -> None:
         rng = np.random.default_rng(seed)
         for name in ("ant", "bee", "cat"):
             (place / name).mkdir(parents=True)
-            for i in range(8):
+            for i in range(count):
                 pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(place / name / f"{i}.png")
 
@@ -147,18 +147,10 @@ OWN_MODEL = """
 
 
 class TwoDomains:
-    """A folder with images of two domains, a model file and its weights."""
+    """A folder with a model file and its weights, beside images of two domains."""
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self.capsys = root, capsys
-        rng = np.random.default_rng(0)
-        for domain in ("a", "b"):
-            for name in ("ant", "bee", "cat"):
-                folder = root / "data" / domain / name
-                folder.mkdir(parents=True)
-                for i in range(6):
-                    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(folder / f"{i}.png")
         (root / "net.py").write_text(textwrap.dedent(OWN_MODEL))
         scope: dict[str, Any] = {}
         exec(textwrap.dedent(OWN_MODEL), scope)
@@ -207,6 +199,10 @@ class TwoDomains:
 
 
 @pytest.fixture
-def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> TwoDomains:
+def place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fill_classes: Callable[..., None]
+) -> TwoDomains:
     """Return a folder to run in; files with a fixture of this name have their own."""
+    for seed, domain in enumerate("ab"):
+        fill_classes(tmp_path / "data" / domain, seed, count=6)
     return TwoDomains(tmp_path, capsys)
