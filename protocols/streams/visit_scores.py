@@ -70,7 +70,7 @@ def visit_scores(
             rows.append(Score("accuracy", float(hits[own].mean()), int(own.sum()), name, done))
     visits = [number for number in np.unique(arrived.visit).tolist() if number]
     named = [(f"round-{number}", number) for number in visits]
-    for name, number in [*named, *[("last-round", visits[-1])] * bool(visits)]:
+    for name, number in [*named, *(("last-round", number) for number in visits[-1:])]:
         own = arrived.visit == number
         rows.append(Score("accuracy", float(hits[own].mean()), int(own.sum()), name, done))
     rows.append(Score("ECE", _error(calibration([confidence], [hits])), len(hits), at=done))
