@@ -10,7 +10,8 @@ from pydantic import Field
 from dabench.contract import seeding
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.protocols.online_tta import SHIFTS, OnlineTTA
+from dabench.errors import ConfigError
+from dabench.protocols.online_tta import CONCENTRATION, SHIFTS, OnlineTTA, Speed
 from dabench.protocols.streams.roles import Order
 
 
@@ -32,8 +33,14 @@ class ContinualTTA(OnlineTTA):
         concentration: Dirichlet parameter of the bursts; smaller = more correlated.
         also_after: answer every batch once more after the update (scores ``.../after``); the
             extra forward pass is charged.
+        stream: a named order of arrival, with its options (``dabench list streams``):
+            ``correlated:concentration=0.1,slots=10``.
+        stream_speed: batches that arrive while the source model would forward one; a method that is
+            still at work misses them. ``none``: the stream waits.
     """
 
+    name: ClassVar[str] = "continual-tta"
+    usual_stream: ClassVar[str] = "continual"
     fresh_per_segment: ClassVar[bool] = False
     scores_held_out: ClassVar[bool] = True
 
@@ -44,22 +51,31 @@ class ContinualTTA(OnlineTTA):
         sequence: Literal["seeded", "given"] = "seeded",
         rounds: Annotated[int, Field(ge=1)] = 1,
         order: Order = "random",
-        concentration: Annotated[float, Field(gt=0)] = 0.1,
+        concentration: Annotated[float, Field(gt=0)] = CONCENTRATION,
         also_after: bool = False,
+        stream: str = "continual",
+        stream_speed: Speed | None = None,
     ) -> None:
         super().__init__(
-            shifts=shifts, order=order, concentration=concentration, also_after=also_after
+            shifts=shifts,
+            order=order,
+            concentration=concentration,
+            also_after=also_after,
+            stream=stream,
+            stream_speed=stream_speed,
         )
         self.sequence, self.rounds = sequence, rounds
+        if rounds > 1 and self.named.name != self.usual_stream:
+            raise ConfigError(
+                f"--protocol.rounds {rounds}: --protocol.stream {self.named.name} has visits of "
+                f"its own; drop it (recurring:visits={rounds} is a stream)"
+            )
 
     def segments(
         self, rows: IntArray, labels: IntArray, seed: int
     ) -> list[tuple[Segment, IntArray]]:
         """The shifts in their order, every round shuffled anew."""
         found = super().segments(rows, labels, seed)
-        if self.sequence == "seeded":
-            rng = np.random.default_rng(seeding.seed(seed, "stream", "sequence"))
-            found = [found[i] for i in rng.permutation(len(found))]
         if self.rounds == 1:
             return found
         return [
@@ -70,3 +86,10 @@ class ContinualTTA(OnlineTTA):
             for turn in range(1, self.rounds + 1)
             for segment, part in found
         ]
+
+    def ordered_shifts(self, seed: int) -> list[Segment]:
+        """Return the shifts as named, or in an order that is drawn from the seed."""
+        if self.sequence == "given":
+            return self.shifts
+        rng = np.random.default_rng(seeding.seed(seed, "stream", "sequence"))
+        return [self.shifts[i] for i in rng.permutation(len(self.shifts))]

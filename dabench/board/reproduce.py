@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Comparison:
         marks: variant, extras, reconstruction, where they differ.
         run_ids: of then and now, where they are two runs: other data, stream, source model, or
             version of method or protocol. None where at most the spec was changed on purpose.
+        later: scores and curves that the record has not at all: they came later.
     """
 
     scores: list[Change]
@@ -49,6 +50,7 @@ class Comparison:
     environment: list[Change]
     marks: list[Change]
     run_ids: tuple[str, str] | None
+    later: list[str] = field(default_factory=list)
 
     @property
     def identical(self) -> bool:
@@ -81,8 +83,8 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
         raise StoreError(f"run {name} failed: it has no scores; 'dabench show {name}' says why")
     if not isinstance(spec, dict):
         raise StoreError(f"run {name}: its record has no spec; it was damaged, or edited by hand")
-    known = {field.name for field in fields(RunSpec)} - UNRECORDED
-    needed = {field.name for field in fields(RunSpec) if field.default is MISSING}
+    known = {each.name for each in fields(RunSpec)} - UNRECORDED
+    needed = {each.name for each in fields(RunSpec) if each.default is MISSING}
     _refuse(name, "its spec has", set(spec) - known, "which this version does not know")
     _refuse(name, "its spec lacks", needed - set(spec), "which this version needs")
     try:
@@ -123,13 +125,16 @@ def new_options(record: Mapping[str, Any]) -> list[str]:
         for kind, load in parts.items()
         for option in signature_options(load(spec[kind]))
         if option.name not in spec[f"{kind}_options"]
+        and option.name not in getattr(load(spec[kind]), "later_options", ())
     ]
 
 
 def compare(then: Record, now: Record, then_path: Path, now_path: Path) -> Comparison:
     """Compare two records and the predictions beside them, bit for bit."""
-    scores, same = _rows(then["scores"], now["scores"], curve=False)
-    curves, _ = _rows(then.get("curves", []), now.get("curves", []), curve=True)
+    kept, later = _known(then["scores"], now["scores"])
+    points, later_curves = _known(then.get("curves", []), now.get("curves", []))
+    scores, same = _rows(then["scores"], kept, curve=False)
+    curves, _ = _rows(then.get("curves", []), points, curve=True)
     return Comparison(
         scores,
         same,
@@ -140,7 +145,18 @@ def compare(then: Record, now: Record, then_path: Path, now_path: Path) -> Compa
         _changes(then, now, "environment"),
         _changes({"": _marks(then)}, {"": _marks(now)}, ""),
         _run_ids(then, now),
+        [*later, *later_curves],
     )
+
+
+def _known(
+    then: list[dict[str, Any]], now: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of scores that the record has too, and the names of the other scores."""
+    names = {score_from_row(row).key for row in then}
+    keys = [score_from_row(row).key for row in now]
+    kept = [row for row, key in zip(now, keys, strict=True) if key in names]
+    return kept, list(dict.fromkeys(key for key in keys if key not in names))
 
 
 def _marks(record: Record) -> dict[str, Any]:

@@ -23,6 +23,7 @@ _KNOWN = {
         *("method", "images", "out", "classes", "source-model", "source-checkpoint"),
         *("oracle-url", "backbone", "weights", "export"),
     ),
+    "stream": (*SERVED, "batch-size", "out", "config"),
     "check": ("protocols", "cache-dir", "threads"),
     "sweep": (
         *(*AXES, *SWEPT, "workers", "dry-run"),

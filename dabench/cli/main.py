@@ -45,6 +45,7 @@ _WITH_DOTTED = {
     "adapt": "dabench.cli.adapt:adapt",
     "check": "dabench.cli.check:check",
     "serve-source": "dabench.cli.serve:serve_source",
+    "stream": "dabench.cli.stream:stream",
     "sweep": "dabench.cli.sweep:sweep",
 }
 
@@ -96,7 +97,7 @@ def _dispatch(argv: list[str]) -> int:
     if first is not None and first not in COMMANDS:
         raise ConfigError(f"unknown command '{first}'{did_you_mean(first, COMMANDS)}")
     parser, run_parser = build_parsers()
-    argv = join_dotted(argv) if first in ("sweep", "check", "adapt") else argv
+    argv = join_dotted(argv) if first in ("sweep", "check", "adapt", "stream") else argv
     args, rest = parser.parse_known_args(argv)
     if args.command is None:
         parser.print_help()
@@ -183,11 +184,18 @@ def _name_unusable(stage: str, why: str) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    for title, table in (
-        ("methods", registry.METHODS),
-        ("protocols", registry.PROTOCOLS),
-        ("data sets", registry.DATASETS),
-    ):
+    if args.what == "streams":
+        from dabench.cli.stream import list_streams
+
+        return list_streams()
+    tables = {
+        "methods": registry.METHODS,
+        "protocols": registry.PROTOCOLS,
+        "data sets": registry.DATASETS,
+    }
+    for title, table in tables.items():
+        if args.what not in (None, title.replace(" ", "-")):
+            continue
         say(f"{title}:")
         rows = [[f"  {name}", found.summary] for name, found in sorted(table.items())]
         kind = title.removesuffix("s")

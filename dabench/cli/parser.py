@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from dabench import __version__
-from dabench.cli import cards, diff, leaderboard, new, store
+from dabench.cli import cards, diff, leaderboard, new, store, stream
 from dabench.cli.dotted import AXES, SERVED, SWEPT
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError
@@ -15,7 +15,7 @@ from dabench.errors import ConfigError
 COMMANDS = {
     "run": "run one method under one protocol",
     "sweep": "run a grid: methods, protocols, data sets, tasks, seeds, options",
-    "list": "list methods, protocols and data sets, and those of installed packages",
+    "list": "list methods, protocols, data sets and streams, and those of installed packages",
     "new": "write a method's file and its test, to start from",
     "adapt": "adapt your model to your images, without labels",
     "export": "write a kept model as model.onnx",
@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "write one run's report as a page that needs no network",
     "store": "take records out of the tables: dabench store retire RUN",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
+    "stream": "draw a stream: domain and class over time",
     "weather": "list the kinds of weather, or draw a contact sheet of them",
 }
 
@@ -84,6 +85,9 @@ def build_parsers() -> tuple[Parser, Parser]:
     _add_sweep_options(others["sweep"])
     _add_reproduce_options(others["reproduce"])
     _add_weather_options(others["weather"])
+    stream.add_options(others["stream"])
+    kinds = ("methods", "protocols", "data-sets", "streams")
+    others["list"].add_argument("what", nargs="?", choices=kinds, help="default all but streams")
     return parser, run
 
 

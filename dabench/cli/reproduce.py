@@ -101,6 +101,8 @@ def _report(found: Comparison, then: Mapping[str, Any]) -> None:
         parts.append(f"{len(found.curves)} points of curves differ")
     if found.arrays is not None:
         parts.append(f"predictions that differ: {', '.join(found.arrays) or 'none'}")
+    if found.later:
+        say(f"note: {len(found.later)} scores came after the record: {', '.join(found.later[:8])}")
     for cause in found.causes:
         say(f"differs: {cause}")
     if found.run_ids:

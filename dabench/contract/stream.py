@@ -16,8 +16,9 @@ class Segment:
 
     Attributes:
         name: unique within its stream; the segment of its scores.
-        domain: an offline part's domain; in online streams a kind of weather, ``clear``, or
-            several kinds joined by ``+``, of which every image shows one.
+        domain: an offline part's domain; in online streams a kind of weather, ``clear``,
+            several kinds joined by ``+``, of which every image shows one, two with severities
+            joined by ``&``, which every image shows both, or ``mixed`` (see ``Stream.shown``).
         severity: 0 = clear.
     """
 
@@ -32,6 +33,10 @@ class Stream:
 
     An offline protocol's stream is the adapt set and the held-out set; an online one has a
     segment per condition. It is made from (data, seed) only.
+
+    In a named stream (``domains`` is not empty) every arrival has a domain of its own: ``shown``
+    holds, by segment, (N,) places in ``domains``. Else a segment's condition is that of all its
+    images.
     """
 
     segments: tuple[tuple[Segment, IntArray], ...]
@@ -39,12 +44,18 @@ class Stream:
     seed: int
     #: what else decides the pictures (version and seed of the weather); empty offline
     rendering: str = ""
+    domains: tuple[Segment, ...] = ()
+    shown: tuple[IntArray, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names, positions, batch size, seed and rendering."""
+        """SHA-256 over names, positions, domains, batch size, seed and rendering."""
         sha = hashlib.sha256(f"{self.batch_size}|{self.seed}{self.rendering}".encode())
         for segment, rows in self.segments:
             sha.update(f"|{segment.name}|{segment.domain}|{segment.severity}|".encode())
             sha.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
+        for domain in self.domains:
+            sha.update(f"|{domain.name}|{domain.domain}|{domain.severity}|".encode())
+        for places in self.shown:
+            sha.update(np.ascontiguousarray(places, dtype="<i8").tobytes())
         return sha.hexdigest()

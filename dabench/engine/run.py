@@ -180,6 +180,23 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     if probes := registry.METHODS[spec.method].frozen_trunk:
         check_probe(spec, usual)
     files = check_networks(spec, None if settings.oracle_url else usual)
+    spec, data, protocol, plan = load_plan(spec, settings, progress)
+    if protocol.black_box:
+        protocol.check(spec.init, plan, method)  # before hours of source training
+    start = open_start(spec, settings, protocol, plan, probe=probes)
+    ids = {"data": data.digest, "stream": plan.stream.digest, **files, **start.ids}
+    return _Parts(spec, protocol, method, plan, start, ids)
+
+
+def load_plan(
+    spec: RunSpec, settings: Settings, progress: ProgressCallback = lambda stage, name: None
+) -> tuple[RunSpec, Any, Any, Any]:
+    """Load a spec's data; return the spec with their names, data, protocol and its frozen plan.
+
+    Raises:
+        DabenchError: data that are missing or that the protocol cannot use; options that ask for
+            more than there is.
+    """
     data = registry.dataset(spec.dataset)().load(
         DataRequest(
             spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
@@ -193,12 +210,7 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     reason = protocol.is_valid(data)
     if reason is not None:
         raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
-    plan = protocol.plan(data, spec.batch_size, spec.seed)
-    if protocol.black_box:
-        protocol.check(spec.init, plan, method)  # before hours of source training
-    start = open_start(spec, settings, protocol, plan, probe=probes)
-    ids = {"data": data.digest, "stream": plan.stream.digest, **files, **start.ids}
-    return _Parts(spec, protocol, method, plan, start, ids)
+    return spec, data, protocol, protocol.plan(data, spec.batch_size, spec.seed)
 
 
 def _init(spec: RunSpec) -> Any:

@@ -41,6 +41,8 @@ class StreamLog(Progress):
         later: per step, (B,) argmax after the update, where the protocol asks for it too.
         source: per step, (B,) argmax of the source model on the same batch.
         probes: held-out accuracy by (number of the segment after which, name of the condition).
+        busy_until: step before which the method is still at work, where the stream does not wait.
+        missed: batches that came while it was.
     """
 
     prediction: list[Tensor] = field(default_factory=list)
@@ -50,6 +52,8 @@ class StreamLog(Progress):
     later: list[Tensor] = field(default_factory=list)
     source: list[Tensor] = field(default_factory=list)
     probes: list[tuple[int, str, float]] = field(default_factory=list)
+    busy_until: int = 0
+    missed: int = 0
 
     def add(self, logits: Tensor) -> None:
         """Keep what a batch's (B, K) logits say."""
@@ -62,6 +66,11 @@ class StreamLog(Progress):
         self.steps += 1
 
 
+def step(method: OnlineMethod, batch: TargetBatch) -> Tensor:
+    """Let a method adapt on a batch, and return its logits."""
+    return method.step(batch)
+
+
 def run_stream(
     method: OnlineMethod,
     batches: Iterator[Tensor],
@@ -71,6 +80,7 @@ def run_stream(
     num_classes: int | None = None,
     dense: bool = False,
     before_step: Callable[[TargetBatch], None] | None = None,
+    answer: Callable[[OnlineMethod, TargetBatch], Tensor] = step,
 ) -> Iterator[tuple[TargetBatch, Tensor]]:
     """Push (B, 3, H, W) batches one by one; yield each with the logits that the method answered.
 
@@ -82,6 +92,7 @@ def run_stream(
         num_classes: K, which logits must have; None = any.
         dense: whether logits are (B, K, H, W), one vector a pixel.
         before_step: called with every batch, on the device, before the method steps.
+        answer: asks a method for a batch's logits; usually it steps.
 
     Raises:
         TrainingError: logits of another shape, or not finite; names the step.
@@ -96,7 +107,7 @@ def run_stream(
         # a copy: the source model is asked about the same images after the method was
         own = TargetBatch(batch.images.clone(), batch.index.clone())
         start = synchronised_clock(device)
-        logits = method.step(own)
+        logits = answer(method, own)
         progress.seconds += synchronised_clock(device) - start
         check_logits(
             *(method, "step", logits, batch.images),

@@ -36,7 +36,7 @@ class MethodInfo:
     upper_bound: str = "target-supervised"
     primary: Callable[[str, str], str] = _accuracy
     second: Mapping[str, str] = field(default_factory=dict)
-    task_options: frozenset[str] = frozenset({"split", "weather", "shifts", "conditions"})
+    task_options: frozenset[str] = frozenset({"split", "weather", "shifts", "stream", "conditions"})
 
     def is_bound(self, method: str, runs: Iterable[Mapping[str, Any]]) -> bool:
         """Return whether a row was trained with target labels, whatever it is called."""

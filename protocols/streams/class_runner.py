@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -11,14 +10,13 @@ from torch import Tensor
 
 from dabench.contract.access import TargetBatch, to_float
 from dabench.contract.method import OnlineMethod
-from dabench.contract.protocol import Outcome, StreamPlan
+from dabench.contract.protocol import Outcome
 from dabench.contract.seeding import seed
 from dabench.contract.stream import Segment
-from dabench.contract.types import IntArray
-from dabench.engine.stream import StreamLog
+from dabench.contract.types import IntArray, Score
 from dabench.errors import ConfigError
+from dabench.protocols.streams.arrival_runner import ArrivalRunner
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
-from dabench.protocols.streams.runner import StreamProtocol, StreamRunner
 from dabench.protocols.streams.scores import (
     correct_answers,
     held_out_curves,
@@ -27,26 +25,15 @@ from dabench.protocols.streams.scores import (
     stream_curves,
     stream_scores,
 )
-from dabench.protocols.streams.shifts import CLEAR, condition_of, render
+from dabench.protocols.streams.shifts import CLEAR, condition_of
+from dabench.protocols.streams.visit_scores import calibration_curve, visit_scores
 
 
-class ClassStreamProtocol(StreamProtocol, Protocol):
-    """What decides a run of classification, as in ``OnlineProtocol``."""
-
-    fresh_per_segment: ClassVar[bool]
-    scores_held_out: ClassVar[bool]
-    also_after: bool
-
-
-class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]):
+class ClassStreamRunner(ArrivalRunner):
     """Keeps the argmax of every answer, the source model's, and probes on held-out images."""
 
     #: the present segment's first step, right answers and images since the run went on
     segment_tally: tuple[int, int, int] = (0, 0, 0)
-
-    def pictures(self, segment: Segment, rows: IntArray) -> np.ndarray:
-        """Return pictures in weather that is the same for all seeds, or from published files."""
-        return render(self.plan.images, rows, segment, published=self.plan.published)
 
     @property
     def scores_held_out(self) -> bool:
@@ -63,10 +50,6 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
             raise ConfigError(
                 f"--protocol.also_after: {type(method).__name__} answers after its update anyway"
             )
-
-    def labels(self, rows: IntArray) -> np.ndarray:
-        """Return one class an image."""
-        return self.plan.truth[rows]
 
     def record_answer(self, batch: TargetBatch, logits: Tensor) -> None:
         """Keep the method's and the source model's classes."""
@@ -91,7 +74,10 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
         """Write a few images as they look in a segment: held-out ones where there are any."""
         condition, shown = self.batches[segment.first]
         rows = np.sort(self.plan.held_out)[:8] if len(self.plan.held_out) else shown[:8]
-        sample = self.pictures(condition, rows)
+        if self.shown:
+            sample = self.in_domains(rows, np.resize(self.shown[segment.first], len(rows)))
+        else:
+            sample = self.pictures(condition, rows)
         self.context.recorder.put(f"stream/{segment.name}", segment.first, torch.from_numpy(sample))
 
     def write_live_point(self, segment: SegmentSteps, step: int) -> None:
@@ -110,7 +96,12 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
             self.score_held_out(0, self.source_classes)
 
     def after_segment(self, number: int) -> None:
-        """Probe the method; a run killed between last step and probe has this still to do."""
+        """Probe the method; a run killed between last step and probe has this still to do.
+
+        Streams of many short visits are probed at their end alone.
+        """
+        if self.plan.stream.domains and number < len(self.layout.segments):
+            return
         if self.scores_held_out and all(at != number for at, _, _ in self.stream_log.probes):
             self.score_held_out(number, self.method_classes)
 
@@ -128,8 +119,11 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
 
         They come shuffled, in batches as large as the stream's: a method may normalise by batch.
         """
-        conditions = [self._without_round(condition) for condition, _ in self.plan.stream.segments]
-        named = conditions if number == len(conditions) else conditions[max(0, number - 1) : number]
+        stream = self.plan.stream
+        conditions = [self._without_round(condition) for condition, _ in stream.segments]
+        named = conditions[max(0, number - 1) : number] if not stream.domains else []
+        if number == len(conditions):
+            named = [*stream.domains] or conditions
         probed = [Segment(CLEAR, CLEAR), *named]
         rng = np.random.default_rng(seed(0, "target", "held-out"))
         rows = rng.permutation(self.plan.held_out)
@@ -147,7 +141,7 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
     def _accuracy(
         self, rows: IntArray, condition: Segment, answer: Callable[[Tensor], Tensor]
     ) -> float:
-        size, right = self.plan.stream.batch_size, 0
+        size, right = self.most_images, 0
         with torch.random.fork_rng(), torch.no_grad(), self.cost.pause():
             for chunk in np.array_split(rows, max(1, round(len(rows) / size))):
                 images = to_float(self.pictures(condition, chunk))
@@ -170,9 +164,15 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
         scores += label_free_scores(stream_log.mean, stream_log.sizes, self.layout)
         curves = stream_curves(right, source, stream_log.mean, stream_log.sizes, self.layout)
         if self.scores_held_out:
-            n, last = len(plan.held_out), self._without_round(plan.stream.segments[-1][0])
-            scores += held_out_scores(stream_log.probes, last.name, n, stream_log.steps)
+            n = len(plan.held_out)
+            scores += held_out_scores(stream_log.probes, self.last_conditions, n, stream_log.steps)
             curves += held_out_curves(stream_log.probes, self.layout.segments, n)
+        sure = [c.numpy() for c in stream_log.confidence]
+        scores += visit_scores(plan.stream, right, np.concatenate(sure), self.layout)
+        curves += calibration_curve(right, sure, self.layout)
+        if self.protocol.stream_speed is not None:
+            done = stream_log.steps
+            scores.append(Score("missed", stream_log.missed / done, done, at=done))
         after = {"answers-after"} if self.method.answers == "after" else set()
         return Outcome(
             scores=scores,
@@ -182,11 +182,21 @@ class ClassStreamRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog]
             cost=self.costs(),
         )
 
+    @property
+    def last_conditions(self) -> list[str]:
+        """Names of the conditions of the last segment."""
+        stream = self.plan.stream
+        if stream.domains:
+            return [stream.domains[place].name for place in np.unique(stream.shown[-1])]
+        return [condition_of(stream.segments[-1][0])]
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return every image's position, step, truth and answer."""
         rows = np.concatenate([rows for _, rows in self.batches])
         step = np.concatenate([np.full(len(r), i) for i, (_, r) in enumerate(self.batches)])
+        domains = {"stream.domain": np.concatenate(self.shown).astype(np.int16)}
         return {
+            **(domains if self.shown else {}),
             "stream.row": rows,
             "stream.step": step.astype(np.int32),
             "stream.truth": self.plan.truth[rows].astype(np.int16),

@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from dabench.contract.stream import Segment, Stream
+from dabench.contract.types import IntArray
+
 #: the running accuracy's window: so many batches, and more where these hold fewer images
 WINDOW, WINDOW_IMAGES = 5, 200
 
@@ -16,6 +21,30 @@ class SegmentSteps:
     name: str
     first: int
     last: int
+
+
+def batches_of(stream: Stream) -> tuple[list[tuple[Segment, IntArray]], tuple[SegmentSteps, ...]]:
+    """Return every step's segment and positions, and every segment's steps.
+
+    Batches of a segment are of equal size: a small one at its end has poor statistics, and betrays
+    it.
+    """
+    batches: list[tuple[Segment, IntArray]] = []
+    steps: list[SegmentSteps] = []
+    for segment, rows in stream.segments:
+        first = len(batches)
+        batches += [(segment, part) for part in _split(rows, stream.batch_size)]
+        steps.append(SegmentSteps(segment.name, first, len(batches)))
+    return batches, tuple(steps)
+
+
+def shown_of(stream: Stream) -> list[IntArray]:
+    """Return every step's (B,) places in ``stream.domains``; none where segments have one shift."""
+    return [part for places in stream.shown for part in _split(places, stream.batch_size)]
+
+
+def _split(values: IntArray, size: int) -> list[IntArray]:
+    return np.array_split(values, math.ceil(len(values) / size))
 
 
 @dataclass(frozen=True)

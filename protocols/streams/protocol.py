@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -55,6 +56,9 @@ class OnlineProtocol(ABC):
     fresh_per_segment: ClassVar[bool] = False
     #: whether held-out images are scored after every segment
     scores_held_out: ClassVar[bool] = False
+    #: as in ``ClassStreamProtocol``
+    window: int = 1
+    stream_speed: float | None = None
 
     def __init__(
         self,
@@ -107,9 +111,11 @@ class OnlineProtocol(ABC):
             source_rows, val = found.source, None
             source = select_rows(data.target_all, source_rows)
         sha = hashlib.sha256(b"".join(r.tobytes() for r in (source_rows, found.held_out)))
-        segments = tuple(self.segments(found.stream, labels, seed))
-        published, files = open_published(data, [segment for segment, _ in segments])
-        kinds = {kind for segment, _ in segments for kind in segment.domain.split("+")}
+        stream = self.stream_of(found.stream, labels, batch_size, seed)
+        segments = stream.segments
+        conditions = [*stream.domains] or [segment for segment, _ in segments]
+        published, files = open_published(data, conditions)
+        kinds = {kind for condition in conditions for kind in condition.domain.split("+")}
         drawn = "" if files and kinds <= {CLEAR, *PUBLISHED} else f"{RENDERING}, "
         rendering = f"{drawn}roles {sha.hexdigest()}{files}"
         for segment, rows in segments:
@@ -127,10 +133,14 @@ class OnlineProtocol(ABC):
             source_val=val,
             images=data.target_all.images,
             truth=labels,
-            stream=Stream(segments, batch_size, seed, rendering),
+            stream=replace(stream, rendering=rendering),
             held_out=found.held_out,
             published=published,
         )
+
+    def stream_of(self, rows: IntArray, labels: IntArray, batch_size: int, seed: int) -> Stream:
+        """Return the stream over some positions, before it is known how its pictures are made."""
+        return Stream(tuple(self.segments(rows, labels, seed)), batch_size, seed)
 
     def arrange(self, rows: IntArray, labels: IntArray, value: int) -> IntArray:
         """Put positions in the order that the options ask for."""

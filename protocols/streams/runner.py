@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -29,7 +28,7 @@ from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
 from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
 from dabench.protocols.streams.extras import granted_extras
-from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
+from dabench.protocols.streams.layout import SegmentSteps, StreamLayout, batches_of
 from dabench.protocols.streams.recorder import StreamRecorder
 
 #: steps between two points of what is written while the stream runs
@@ -87,15 +86,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.source.cost = Cost(paused=True)
         self.cost = Cost()
         self.recorder = StreamRecorder(run.recorder)
-        self.batches: list[tuple[Segment, IntArray]] = []
-        steps: list[SegmentSteps] = []
-        for segment, rows in plan.stream.segments:
-            first = len(self.batches)
-            # of equal size: a small batch at a segment's end has poor statistics, and betrays it
-            parts = np.array_split(rows, math.ceil(len(rows) / plan.stream.batch_size))
-            self.batches += [(segment, part) for part in parts]
-            steps.append(SegmentSteps(segment.name, first, len(self.batches)))
-        self.layout = self.make_layout(tuple(steps))
+        self.batches, steps = batches_of(plan.stream)
+        self.layout = self.make_layout(steps)
         self.checkpoints = Checkpoints(run.resume, self.cost, len(self.batches))
         if not self.checkpoints.wanted:
             self.recorder.begin(0)
@@ -167,7 +159,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         network = copy.deepcopy(self.start).to(self.context.device).eval()
         network.cost = GrantedCost(self.cost)
         extras = granted_extras(method, self.plan, self.context)
-        task, size = self.plan.task, self.plan.stream.batch_size
+        task, size = self.plan.task, self.most_images
         seed_everything(seed(self.context.seed, "adaptation", str(number)))
         recorder = GrantedRecorder(self.recorder)
         method.begin(Online(task, network, size, self.context.seed, recorder, extras))
@@ -205,6 +197,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             num_classes=self.plan.task.num_classes,
             dense=self.protocol.kind == "segmentation",
             before_step=self.before_step,
+            answer=self.answer,
         )
         with postponed() as let_interrupt:  # in mid-step method and log do not fit each other
             for batch, logits in steps:
@@ -221,10 +214,23 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
 
     def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
         """Render the batches of some steps, each when its turn has come."""
-        for segment, rows in self.batches[first:last]:
+        for step in range(first, last):
             if sees_labels(self.method):
-                self.method.reveal(self.labels(rows))
-            yield to_float(self.pictures(segment, rows))
+                self.method.reveal(self.labels(self.batches[step][1]))
+            yield to_float(self.step_pictures(step))
+
+    def step_pictures(self, step: int) -> np.ndarray:
+        """Return the pictures of a step."""
+        return self.pictures(*self.batches[step])
+
+    def answer(self, method: OnlineMethod, batch: TargetBatch) -> Tensor:
+        """Ask the method for the logits of the present step's batch."""
+        return method.step(batch)
+
+    @property
+    def most_images(self) -> int:
+        """Images that a method is handed at once, at most."""
+        return self.plan.stream.batch_size
 
     @property
     def extras(self) -> frozenset[str]:

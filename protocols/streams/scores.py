@@ -148,7 +148,7 @@ def stream_curves(
 
 
 def held_out_scores(
-    probes: Sequence[tuple[int, str, float]], last: str, n: int, done: int
+    probes: Sequence[tuple[int, str, float]], last: Sequence[str], n: int, done: int
 ) -> list[Score]:
     """Return held-out accuracy after the stream by condition, and forgetting on clear images.
 
@@ -157,14 +157,15 @@ def held_out_scores(
 
     Args:
         probes: (number of the segment after which, condition, accuracy).
-        last: the condition that ``accuracy/held-out`` names.
+        last: the conditions over which ``accuracy/held-out`` is the mean.
         n: held-out images.
         done: steps of the stream.
     """
     final = max(number for number, _, _ in probes)
     end = {name: value for number, name, value in probes if number == final}
     rows = [Score("accuracy", v, n, f"held-out-{name}", done) for name, v in end.items()]
-    rows.append(Score("accuracy", end[last], n, "held-out", done))
+    shown = float(np.mean([end[name] for name in last]))
+    rows.append(Score("accuracy", shown, n, "held-out", done))
     clear = [value for _, name, value in probes if name == "clear"]
     rows.append(Score("forgetting", max(clear) - clear[-1], n, at=done))
     return rows

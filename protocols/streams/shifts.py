@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dabench.contract.data import ImageArray
 from dabench.contract.seeding import seed
@@ -14,6 +15,7 @@ from dabench.contract.types import IntArray
 from dabench.datasets.weather.apply import apply_weather, find_kind
 from dabench.datasets.weather.groups import GROUPS, LEVELS, PREFIX, PUBLISHED
 from dabench.errors import ConfigError, did_you_mean, shown
+from dabench.protocols.streams.named.walk import BOTH
 
 CLEAR = "clear"
 #: pictures that were published corrupted, by kind and severity
@@ -134,10 +136,17 @@ def render(
     """Return (B, H, W, 3) uint8 pictures of some positions under a segment's shift.
 
     A picture depends on (position, kind, severity, weather_seed) alone. With several kinds a
-    position's own generator chooses one of them. Published corruptions are read, not drawn.
+    position's own generator chooses one of them. Published corruptions are read, not drawn. Two
+    kinds at once (``fog:2&rain:3``) are laid one over the other in that order.
     """
     if segment.severity == 0:
         return images[rows]
+    if BOTH in segment.domain:
+        pictures = images[rows]
+        for part in segment.domain.split(BOTH):
+            kind, _, severity = part.partition(":")
+            pictures = apply_weather(pictures, kind, int(severity), rows, weather_seed)
+        return pictures
     files = published or {}
 
     def under(kind: str, own: IntArray) -> np.ndarray:
@@ -151,9 +160,21 @@ def render(
     chosen = np.array(
         [seed(weather_seed, "mixed", segment.domain, str(row)) % len(kinds) for row in rows]
     )
-    out = np.empty_like(images[rows])
-    for number, kind in enumerate(kinds):
-        own = chosen == number
-        if own.any():
-            out[own] = under(kind, rows[own])
+    found: np.ndarray = scattered(chosen, lambda number, own: under(kinds[number], rows[own]))
+    return found
+
+
+def scattered(chosen: IntArray, draw: Callable[[int, npt.NDArray[np.bool_]], np.ndarray]) -> Any:
+    """Return (B, ...) pictures of which each is drawn with those of the same choice.
+
+    Args:
+        chosen: (B,) number of each picture's choice.
+        draw: (choice, (B,) bool: whose it is) -> their pictures.
+    """
+    masks = {number: chosen == number for number in np.unique(chosen).tolist()}
+    found = {number: draw(number, own) for number, own in masks.items()}
+    first = next(iter(found.values()))
+    out = np.empty((len(chosen), *first.shape[1:]), first.dtype)
+    for number, own in masks.items():
+        out[own] = found[number]
     return out

@@ -219,7 +219,7 @@ def test_collapse_without_labels() -> None:
 
 def test_forgetting_is_measured_from_the_best_probe() -> None:
     probes = [(0, "clear", 0.9), (1, "clear", 0.95), (2, "clear", 0.7), (2, "fog-1", 0.6)]
-    found = {s.key: s.value for s in scores.held_out_scores(probes, "fog-1", 10, 4)}
+    found = {s.key: s.value for s in scores.held_out_scores(probes, ["fog-1"], 10, 4)}
     assert found["forgetting"] == pytest.approx(0.25)
     assert found["accuracy/held-out"] == 0.6
     assert found["accuracy/held-out-clear"] == 0.7

@@ -24,6 +24,8 @@ FIELDS = (
 )
 Cell = Mapping[str, Any]
 _REC = " (rec.)"
+#: differences from which a cell of the overview is shaded, and shaded more
+HEAT = (0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,14 @@ class Difference:
     def sign(self) -> str:
         """The verdict's sign, or nothing where there is no verdict."""
         return texts.SIGNS.get(self.verdict, "")
+
+    @property
+    def heat(self) -> str:
+        """A class of the page's style: how far above or below, in three steps each."""
+        if self.mean is None or abs(self.mean) < HEAT[0]:
+            return ""
+        step = sum(abs(self.mean) >= least for least in HEAT)
+        return f"{'up' if self.mean > 0 else 'down'}{step}"
 
     @property
     def interval(self) -> str:
@@ -127,7 +137,15 @@ class Line:
         found = ["upper bound"] if self.kind == "bound" else []
         found += ["reconstruction"] if self.reconstruction else []
         found += [f"selected: {self.selection}"] if self.selection != "last" else []
+        found += ["below source"] if self.loses else []
         return found + sorted({f"+{name}" for run in self.runs for name in run["extras"]})
+
+    @property
+    def loses(self) -> bool:
+        """Whether a stream's row did worse than the source model on it, in the mean over runs."""
+        rows = [row for run in self.runs for row in run["scores"] if row["segment"] == "all"]
+        below = [row["value"] for row in rows if row["metric"] == "below_source"]
+        return sum(value or 0.0 for value in below) * 2 > len(below)
 
     @property
     def passes(self) -> float | None:

@@ -21,8 +21,8 @@ from dabench.board.statistics.ranks import describe_tasks, ranking
 from dabench.board.statistics.tasks import TaskTest, task_grid, task_tests
 from dabench.registry.method_info import MethodInfo
 
-#: tasks that are drawn, and shown side by side, at the head of a tab
-PANELS = 12
+#: tasks that are drawn, and that are shown side by side, at the head of a tab
+PANELS, SIDE_BY_SIDE = 12, 30
 
 
 @dataclass
@@ -47,7 +47,8 @@ class Tab:
 
     Attributes:
         panels: tasks with their bars.
-        overview: rows by task; (first line of the row, its line in each panel's task).
+        columns: tasks side by side.
+        overview: rows by task; (first line of the row, its line in each column's task).
     """
 
     protocol: str
@@ -55,6 +56,7 @@ class Tab:
     ranked: str
     blocks: list[Block]
     panels: list[tuple[Block, Markup]]
+    columns: list[Block]
     overview: list[tuple[Line, list[Line | None]]]
     ranks: Ranks
     explained: list[texts.Explained]
@@ -104,8 +106,9 @@ def block_charts(block: Block) -> BlockCharts:
 
 def _tab(protocol: str, found: list[Block], ranks: Ranks) -> Tab:
     wide = [block for block in found if len(block.ranked) > 1 and not block.brief]
-    most = {block.key for block in sorted(wide, key=lambda block: -len(block.main))[:PANELS]}
-    drawn = [block for block in found if block.key in most]
+    ranked = [block.key for block in sorted(wide, key=lambda block: -len(block.main))]
+    drawn = [block for block in found if block.key in ranked[:PANELS]]
+    columns = [block for block in found if block.key in ranked[:SIDE_BY_SIDE]]
     end = axis_end(drawn)
     metrics = [name for block in found[:PANELS] for name in (block.metric, *block.metrics)]
     return Tab(
@@ -114,7 +117,8 @@ def _tab(protocol: str, found: list[Block], ranks: Ranks) -> Tab:
         ranked=texts.ranked_by(protocol, found[0].metric),
         blocks=found,
         panels=[(block, bar_chart(block, end).markup) for block in drawn],
-        overview=_overview(drawn) if len(drawn) > 1 else [],
+        columns=columns,
+        overview=_overview(columns) if len(columns) > 1 else [],
         ranks=ranks,
         explained=texts.explain(metrics),
         runs=sum(len(line.runs) for block in found for line in block.lines),

@@ -25,15 +25,21 @@ METRICS: dict[str, str] = {
     "OS": "mean over all K + 1 classes; never ranked",
     "AUROC-maxprob": "AUROC of 1 − the largest probability: one ruler for all rows",
     "pixel_accuracy": "share of the labelled pixels that are right",
+    "accuracy/last-round": "accuracy over the last visit of a stream that comes again",
     "accuracy/worst-window": "least accuracy over a window of the stream",
     "collapsed": "share of the stream after accuracy fell .10 below the source model's for good",
     "forgetting": "accuracy on clear held-out images that was lost on the way",
     "ECE": "calibration error of the top-1 confidence, 15 bins",
+    "recovery": "images from a shift until accuracy is what it stays at, mean over shifts",
+    "missed": "share of the batches that came while the method was still at work",
     "below_source": "1 where the source model would have done better",
     "share_below": "share of the conditions in which the row is below source or bn-adapt",
 }
 #: segments that are part of a table; all others stand in the list of a cell's scores
-SEGMENTS = ("", "held-out", "final", "worst-window", "mean-conditions", "worst-condition")
+SEGMENTS = (
+    *("", "held-out", "final", "last-round", "worst-window"),
+    *("mean-conditions", "worst-condition"),
+)
 #: metrics that never have a column of their own in a table
 HIDDEN = frozenset({"class_accuracy", "class_iou", "short", "unlabelled"})
 SIGNS = {"win": "▲", "loss": "▼", "tie": "="}

@@ -22,7 +22,10 @@ NO_SPREAD = "no spread: no verdict"
 _EQUAL = 1e-12
 #: metrics (without their segment) where less is better
 LOWER_IS_BETTER = frozenset(
-    {"FPR95", "ECE", "forgetting", "collapsed", "below_source", "share_below", "short"}
+    {
+        *("FPR95", "ECE", "forgetting", "collapsed", "below_source", "share_below", "short"),
+        *("recovery", "missed", "running_ECE"),
+    }
 )
 
 
