@@ -10,7 +10,7 @@ from typing import Any
 
 from dabench import registry
 from dabench.config.signature import signature_options
-from dabench.config.spec import RunSpec
+from dabench.config.spec import UNRECORDED, RunSpec
 from dabench.errors import ConfigError, StoreError
 from dabench.store.identity import run_digest
 from dabench.store.records import Record, score_from_row
@@ -81,7 +81,7 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
         raise StoreError(f"run {name} failed: it has no scores; 'dabench show {name}' says why")
     if not isinstance(spec, dict):
         raise StoreError(f"run {name}: its record has no spec; it was damaged, or edited by hand")
-    known = {field.name for field in fields(RunSpec)} - {"plugins"}
+    known = {field.name for field in fields(RunSpec)} - {*UNRECORDED}
     needed = {field.name for field in fields(RunSpec) if field.default is MISSING}
     _refuse(name, "its spec has", set(spec) - known, "which this version does not know")
     _refuse(name, "its spec lacks", needed - set(spec), "which this version needs")

@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from operator import itemgetter
 from typing import Any
 
-from dabench.config.spec import RunSpec
+from dabench.config.spec import UNRECORDED, RunSpec
 
 _AGAIN = "delete it and run again"
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -194,6 +194,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "versions": ("an object of texts", _are_named_texts),
     "variant": _OPTIONS,
     "environment": _OPTIONS,
+    "tuned": ("an object of texts", _are_named_texts),
     "source_model": _OPTIONS,
     "cost": ("an object of numbers", _are_named_numbers),
     "extras": ("a list of texts", _are_texts),
@@ -216,6 +217,6 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 _SPEC = {
     field.name: _KINDS[str(field.type).removesuffix(" | None")]
     for field in fields(RunSpec)
-    if field.name != "plugins"
+    if field.name not in UNRECORDED
 }
 _SPEC_NEEDED = tuple(field.name for field in fields(RunSpec) if field.default is MISSING)
