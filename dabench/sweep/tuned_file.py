@@ -130,7 +130,8 @@ def _shared_ids(tuning: TuningGrid, column: Sequence[Sequence[Record]]) -> dict[
     if len(shared) == 1:
         return dict(shared.pop())
     how = "more than once, on several data or models" if shared else "on different data or models"
-    how = how if sets else "without leaving a record"
+    if not sets:
+        raise StoreError(f"grid {tuning.path.name}: every trial diverged; try other options")
     raise StoreError(
         f"grid {tuning.path.name}: the trials ran {how}; 'dabench store retire' takes old ones out "
         "of the folder of trials"

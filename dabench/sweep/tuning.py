@@ -95,6 +95,11 @@ def read_tuning_grid(path: Path, usual: grid.Options, over: grid.Options) -> Tun
     _check_setting(found)
     trials = _trials(found)
     _check_counts(trials, path.name)
+    for spec in next(iter(trials.values()))[0].specs:  # a kind of shift that there is not
+        try:
+            registry.protocol(spec.protocol)(**spec.protocol_options)
+        except ConfigError as error:
+            raise ConfigError(f"grid {path.name}: {error}") from None
     shown_ones = frozenset().union(*(conditions(spec.to_dict()) for spec in found.specs))
     later = _reported(reported, found.specs[0], path)
     if both := sorted(shown_ones & later):
@@ -144,8 +149,8 @@ def _trials(found: grid.Grid) -> dict[str, list[Trial]]:
     for spec in found.specs:
         task = json.dumps(task_of(spec), sort_keys=True)
         tasks[task] = None
-        options = json.dumps(spec.method_options, sort_keys=True)
-        runs.setdefault(row_label(vars(spec)), {}).setdefault(options, {})[task] = spec
+        key = json.dumps(spec.method_options, sort_keys=True)
+        runs.setdefault(row_label(vars(spec)), {}).setdefault(key, {})[task] = spec
     trials: dict[str, list[Trial]] = {}
     for label, by_options in runs.items():
         firsts = [next(iter(specs.values())) for specs in by_options.values()]
