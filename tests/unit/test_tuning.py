@@ -23,6 +23,7 @@ from dabench.store.schema import first_fault
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.plan import Job
+from dabench.sweep.tuned_file import tuned_content, write_tuned
 from dabench.sweep.tuning import read_tuning_grid
 
 GRID = """\
@@ -233,7 +234,9 @@ def test_published_sets_are_tuned_on_their_extra_files(tmp_path: Path) -> None:
 
 
 def test_offline_protocols_are_tuned_on_other_tasks(tmp_path: Path) -> None:
-    text = "protocol: sf-osda\ndataset: digits\ndevice: cpu\nmethod: shot\nmethod.lr: [1e-3, 1e-2]\n"
+    text = (
+        "protocol: sf-osda\ndataset: digits\ndevice: cpu\nmethod: shot\nmethod.lr: [1e-3, 1e-2]\n"
+    )
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match="tune on print to handwritten split default, which is"):
@@ -260,9 +263,13 @@ def test_another_setting_does_not_take_the_files_place(tune: Tune) -> None:
 
 
 @pytest.fixture
-def tuned(tune: Tune) -> str:
-    assert tune()[0] == 0
-    return str(tune.file)
+def tuned(tmp_path: Path) -> str:
+    grid, file = tmp_path / "mine.yaml", tmp_path / "results" / "tuned" / "mine.yaml"
+    grid.write_text(GRID)
+    found = read_tuning_grid(grid, {}, {})
+    records = [record(spec, usual_score(spec)) for spec in found.grid.specs]
+    write_tuned(file, tuned_content(found, records, {}, "dabench tune mine.yaml"))
+    return str(file)
 
 
 def test_a_tuned_run_is_the_run_with_the_options_given_by_hand(tuned: str) -> None:
@@ -279,7 +286,7 @@ def test_a_tuned_run_is_the_run_with_the_options_given_by_hand(tuned: str) -> No
     assert f"--tuned {tuned} --method.lr 0.01" in run_command(pl)
 
 
-def test_an_option_by_hand_wins_and_is_said(tuned: str, tune: Tune) -> None:
+def test_an_option_by_hand_wins_and_is_said(tuned: str, tmp_path: Path, capsys: Any) -> None:
     given = {**TASK, "method": "tent", "tuned": tuned}
     (found,) = resolve({**given, "method.lr": "5e-4"})
     assert found.method_options["lr"] == 5e-4
@@ -295,9 +302,10 @@ def test_an_option_by_hand_wins_and_is_said(tuned: str, tune: Tune) -> None:
     assert same.tuned is not None
     assert same.tuned.whole
     text = GRID.partition("blocks")[0] + f"tuned: {tuned}\nmethod: tent\nmethod.lr: [1e-3, 1e-2]\n"
-    (tune.home / "later.yaml").write_text(text)
-    assert main(["sweep", "later.yaml", "--dry-run"]) == 0
-    said = tune.capsys.readouterr().err
+    (tmp_path / "later.yaml").write_text(text)
+    words = ["sweep", str(tmp_path / "later.yaml"), "--dry-run", "--results", str(tmp_path)]
+    assert main(words) == 0
+    said = capsys.readouterr().err
     assert said.count("note:") == 1
     assert "0.01 is given by hand" in said
 
@@ -312,9 +320,7 @@ def test_an_option_by_hand_wins_and_is_said(tuned: str, tune: Tune) -> None:
         ({"tuned": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
     ],
 )
-def test_a_file_that_does_not_fit_is_one_line(
-    tuned: str, given: dict[str, Any], said: str
-) -> None:
+def test_a_file_that_does_not_fit_is_one_line(tuned: str, given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match="--tuned") as caught:
         resolve({**TASK, "method": "tent", "tuned": tuned, **given})
     assert said in str(caught.value)
