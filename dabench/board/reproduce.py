@@ -83,7 +83,7 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
         raise StoreError(f"run {name} failed: it has no scores; 'dabench show {name}' says why")
     if not isinstance(spec, dict):
         raise StoreError(f"run {name}: its record has no spec; it was damaged, or edited by hand")
-    known = {each.name for each in fields(RunSpec)} - UNRECORDED
+    known = {each.name for each in fields(RunSpec)} - {*UNRECORDED}
     needed = {each.name for each in fields(RunSpec) if each.default is MISSING}
     _refuse(name, "its spec has", set(spec) - known, "which this version does not know")
     _refuse(name, "its spec lacks", needed - set(spec), "which this version needs")

@@ -15,6 +15,8 @@ SERVED = (
 #: options of ``sweep`` that choose the runs, in place of the names that ``run`` has for one
 AXES = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
 SWEPT = tuple(name for name in OPTIONS if name not in (*AXES.values(), "seed"))
+#: options of ``tune``: its grid names the methods
+TUNED = tuple(name for name in SWEPT if name not in ("tuned", "oracle-url", "checkpoint-every"))
 #: what ``--method.NAME`` and ``--protocol.NAME`` may stand beside, for suggestions
 _KNOWN = {
     "run": (*OPTIONS, *FLAGS, "config"),
@@ -29,6 +31,7 @@ _KNOWN = {
         *(*AXES, *SWEPT, "workers", "dry-run"),
         *("force", "resume", "save-model", "target-tuned"),
     ),
+    "tune": (*TUNED, "workers", "dry-run", "force", "name"),
 }
 
 

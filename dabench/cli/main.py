@@ -47,6 +47,7 @@ _WITH_DOTTED = {
     "serve-source": "dabench.cli.serve:serve_source",
     "stream": "dabench.cli.stream:stream",
     "sweep": "dabench.cli.sweep:sweep",
+    "tune": "dabench.cli.tune:tune",
 }
 
 
@@ -97,7 +98,7 @@ def _dispatch(argv: list[str]) -> int:
     if first is not None and first not in COMMANDS:
         raise ConfigError(f"unknown command '{first}'{did_you_mean(first, COMMANDS)}")
     parser, run_parser = build_parsers()
-    argv = join_dotted(argv) if first in ("sweep", "check", "adapt", "stream") else argv
+    argv = join_dotted(argv) if first in ("sweep", "tune", "check", "adapt", "stream") else argv
     args, rest = parser.parse_known_args(argv)
     if args.command is None:
         parser.print_help()
@@ -144,6 +145,8 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
     as_json = bool(options.get("json", False))
     with _own_stdout(as_json):
         specs = resolve(given)
+        for note in specs[0].tuned.notes if specs[0].tuned else ():
+            say(f"note: {note}", error=True)
         Store(settings.results).check_writable()
         results, code = _run_all(specs, settings)
     listed = "seeds" in options if as_json else len(specs) > 1
@@ -171,7 +174,13 @@ def _run_all(specs: list[RunSpec], settings: Settings) -> tuple[list[RunResult],
     results, code = [], 0
     for spec in specs:
         try:
-            results.append(execute(spec, settings, _name_unusable))
+            results.append(found := execute(spec, settings, _name_unusable))
+            if found.existed and spec.tuned and spec.tuned.mark().keys() - found.record.keys():
+                say(
+                    f"note: run {found.run_id} was made with these options given by hand; "
+                    "its record is not marked 'tuned'",
+                    error=True,
+                )
         except Exception as error:  # noqa: BLE001 - reported, and the exit code tells
             where = f"seed {spec.seed}: " if len(specs) > 1 else ""
             code = max(code, report_error(error, debug=settings.debug, where=where))
@@ -188,12 +197,11 @@ def _list(args: argparse.Namespace) -> int:
         from dabench.cli.stream import list_streams
 
         return list_streams()
-    tables = {
-        "methods": registry.METHODS,
-        "protocols": registry.PROTOCOLS,
-        "data sets": registry.DATASETS,
-    }
-    for title, table in tables.items():
+    for title, table in (
+        ("methods", registry.METHODS),
+        ("protocols", registry.PROTOCOLS),
+        ("data sets", registry.DATASETS),
+    ):
         if args.what not in (None, title.replace(" ", "-")):
             continue
         say(f"{title}:")

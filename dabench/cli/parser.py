@@ -8,13 +8,14 @@ from typing import NoReturn
 
 from dabench import __version__
 from dabench.cli import cards, diff, leaderboard, new, store, stream
-from dabench.cli.dotted import AXES, SERVED, SWEPT
+from dabench.cli.dotted import AXES, SERVED, SWEPT, TUNED
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError
 
 COMMANDS = {
     "run": "run one method under one protocol",
     "sweep": "run a grid: methods, protocols, data sets, tasks, seeds, options",
+    "tune": "choose options on development shifts, with as many trials for every method",
     "list": "list methods, protocols, data sets and streams, and those of installed packages",
     "new": "write a method's file and its test, to start from",
     "adapt": "adapt your model to your images, without labels",
@@ -83,6 +84,7 @@ def build_parsers() -> tuple[Parser, Parser]:
     _add_page_options(others["leaderboard"], others["report"])
     _add_serve_options(others["serve-source"])
     _add_sweep_options(others["sweep"])
+    _add_tune_options(others["tune"])
     _add_reproduce_options(others["reproduce"])
     _add_weather_options(others["weather"])
     stream.add_options(others["stream"])
@@ -171,21 +173,41 @@ def _add_sweep_options(sweep: Parser) -> None:
     for name in AXES:
         text = f"{name} with commas between; with a grid: only its runs with these"
         sweep.add_argument(f"--{name}", dest=name, metavar="A,B", help=text)
-    for name in SWEPT:
-        text = OPTIONS[name][2].replace("default all that are available", "default cores / workers")
-        text += "; with a grid: only its runs with these" if name == "seeds" else ""
-        kind = name.upper().replace("-", "_")
-        sweep.add_argument(f"--{name}", dest=name, metavar=kind, help=text)
-    sweep.add_argument("--workers", metavar="N", default="1", help="runs at a time; default 1")
-    sweep.add_argument(
-        "--dry-run", action="store_true", help="list the runs and how long they take"
+    only = {"seeds": "; with a grid: only its runs with these"}
+    _add_many_runs(
+        sweep, SWEPT, ("force", "resume", "save-model", "target-tuned", "no-progress"), only
     )
-    for name in ("force", "resume", "save-model", "target-tuned", "no-progress"):
-        sweep.add_argument(f"--{name}", dest=name, action="store_true", help=FLAGS[name])
     sweep.epilog = (
         "Options are those of 'run', laid over the grid's: --epochs 2, --method.lr 1e-3. "
         "A run that has a record is not run again; the same command goes on after an interruption."
     )
+
+
+def _add_tune_options(tune: Parser) -> None:
+    tune.add_argument("grid", metavar="GRID.yaml", help="docs/tuning.md has its form")
+    text = "of the file RESULTS/tuned/NAME.yaml; default that of the grid"
+    tune.add_argument("--name", metavar="NAME", help=text)
+    _add_many_runs(tune, TUNED, ("force", "no-progress"), {})
+    tune.epilog = (
+        "Options are those of 'run', laid over the grid's. A trial that has a record is not run "
+        "again; the same command goes on after an interruption."
+    )
+
+
+def _add_many_runs(
+    parser: Parser, names: Iterable[str], flags: Iterable[str], more: dict[str, str]
+) -> None:
+    """Add what all commands of many runs know; ``more`` ends the help of an option."""
+    for name in names:
+        text = OPTIONS[name][2].replace("default all that are available", "default cores / workers")
+        kind = name.upper().replace("-", "_")
+        parser.add_argument(f"--{name}", dest=name, metavar=kind, help=text + more.get(name, ""))
+    parser.add_argument("--workers", metavar="N", default="1", help="runs at a time; default 1")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the runs and how long they take"
+    )
+    for name in flags:
+        parser.add_argument(f"--{name}", dest=name, action="store_true", help=FLAGS[name])
 
 
 def _add_reproduce_options(reproduce: Parser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from dabench.store.store import Store
 
 if TYPE_CHECKING:
     from dabench.config.settings import Settings
-    from dabench.sweep.executor import Executor
+    from dabench.sweep.executor import Ended, Executor
     from dabench.sweep.grid import Grid
     from dabench.sweep.loop import Tally
     from dabench.sweep.plan import SweepPlan
@@ -40,7 +40,7 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     dotted = dotted_options(rest, "sweep")
     given = {key: value for key, value in vars(args).items() if key not in _OWN} | dotted
-    workers = _workers(args.workers)
+    workers = worker_count(args.workers)
 
     from dabench.config.settings import read_settings
     from dabench.sweep.plan import make_plan
@@ -53,12 +53,12 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     plan = make_plan(grid.specs, store, force=settings.force, models=settings.save_model)
     _say_what(grid, plan)
     if args.dry_run:
-        _list(plan, workers)
+        list_jobs(plan, workers)
         return 0
     if not plan.jobs:
         return 0
     store.check_writable()
-    return _run(plan, settings, workers)
+    return run_plan(plan, settings, workers, lambda tally: _end(tally, settings.results))
 
 
 def make_executor(settings: Settings, workers: int) -> Executor:
@@ -74,7 +74,7 @@ def _grid(args: argparse.Namespace, given: Mapping[str, Any], workers: int) -> G
 
     part = {field: _names(f"--{option}", getattr(args, option)) for option, field in AXES.items()}
     usual = {"threads": max(1, available_cores() // workers)}
-    over = {key: value for key, value in given.items() if value is not None and value is not False}
+    over = given_ones(given)
     if args.grid is not None:
         path = Path(args.grid)
         over.pop("seeds", None)
@@ -113,7 +113,19 @@ def _names(option: str, text: str | None) -> list[str] | None:
     return names
 
 
-def _workers(text: str) -> int:
+def given_ones(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the command line gives."""
+    return {
+        key: value for key, value in options.items() if value is not None and value is not False
+    }
+
+
+def worker_count(text: str) -> int:
+    """Read ``--workers``.
+
+    Raises:
+        ConfigError: no whole number in its range.
+    """
     if not (is_number(text, whole=True) and 0 < int(text) <= MOST_WORKERS):
         raise ConfigError(
             f"--workers {one_line(text, 60)}: expected a whole number from 1 to {MOST_WORKERS}"
@@ -125,6 +137,9 @@ def _say_what(grid: Grid, plan: SweepPlan) -> None:
     """Print what the grid comes to, and what a reader may not expect."""
     for problem in plan.problems:
         say(f"warning: {problem}", error=True)
+    notes = (note for spec in grid.specs if spec.tuned for note in spec.tuned.notes)
+    for note in dict.fromkeys(notes):
+        say(f"note: {note}", error=True)
     budget = f" (budget: {grid.budget})" if grid.budget else ""
     repeated = f"; {grid.repeated} listed again, counted once" if grid.repeated else ""
     head = f"{grid.name or 'grid'}{budget}: {len(grid.specs)} runs{repeated}"
@@ -136,7 +151,8 @@ def _say_what(grid: Grid, plan: SweepPlan) -> None:
         )
 
 
-def _list(plan: SweepPlan, workers: int) -> None:
+def list_jobs(plan: SweepPlan, workers: int) -> None:
+    """Print what is to do, and how long it may take."""
     from dabench.cli.sweep_view import duration
 
     known = [job.seconds for job in plan.jobs if job.seconds is not None]
@@ -155,7 +171,12 @@ def _list(plan: SweepPlan, workers: int) -> None:
     say(f"time: {total}{more}; loading and source training come on top")
 
 
-def _run(plan: SweepPlan, settings: Settings, workers: int) -> int:
+def run_plan(plan: SweepPlan, settings: Settings, workers: int, end: Callable[[Tally], int]) -> int:
+    """Make the runs, and show them as they end; ``end`` says what became of them.
+
+    Returns:
+        What ``end`` returns; 130 or 143 after an interruption.
+    """
     from dabench.cli.sweep_view import ProgressView
     from dabench.sweep.loop import Tally, run_jobs
 
@@ -177,21 +198,26 @@ def _run(plan: SweepPlan, settings: Settings, workers: int) -> int:
     finally:
         view.close()
         executor.close()
-    return _end(tally, settings.results)
+    return end(tally)
 
 
 def _end(tally: Tally, results: Path) -> int:
     """Print what became of the runs; return the exit code."""
-    from dabench.config.command import run_command
-
     where = "" if results == Path("results") else f" --results {results}"
     say(
         f"{len(tally.done)} done, {len(tally.failed)} failed; "
         f"'dabench leaderboard{where}' has the table"
     )
-    for end in tally.failed:
+    return say_failed(tally.failed)
+
+
+def say_failed(failed: Sequence[Ended]) -> int:
+    """Name the runs that failed, each with the command that repeats it; return the exit code."""
+    from dabench.config.command import run_command
+
+    for end in failed:
         say(f"failed: {end.job.name}: {end.error}", error=True)
         say(f"  again: {run_command(end.job.spec)}", error=True)
-    if tally.failed:
-        say("the same sweep tries them again", error=True)
-    return max((EXIT_BUG if end.bug else EXIT_USER for end in tally.failed), default=0)
+    if failed:
+        say("the same command tries them again", error=True)
+    return max((EXIT_BUG if end.bug else EXIT_USER for end in failed), default=0)

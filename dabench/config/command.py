@@ -36,6 +36,8 @@ def run_command(spec: RunSpec) -> str:
         given["source-model"] = places.get(spec.source_model, spec.source_model)
     given |= _differing(spec, {**given, "device": "cpu"})
     given |= {"device": spec.device, "threads": spec.threads}
+    if spec.tuned is not None and spec.tuned.whole:  # the options below are the file's: no note
+        given["tuned"] = spec.tuned.path
     given |= {f"method.{name}": value for name, value in changed_options(spec).items()}
     given |= {f"protocol.{name}": value for name, value in changed_protocol_options(spec).items()}
     arguments = ["dabench", "run"]

@@ -38,6 +38,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "source-mean": (str, None, "what it expects to be taken off [0, 1] images: 0.48,0.45,0.40"),
     "source-std": (str, None, "and what to divide by"),
     "source-seed": (int, 0, "seed of the source model alone; default --seed"),
+    "tuned": (str, None, "file of 'dabench tune' with the method's options"),
     "device": (str, None, "auto | cpu | cuda | cuda:N | mps; default auto"),
     "threads": (int, 1, "CPU threads; default all that are available"),
     "oracle-url": (str, None, "address of a served source model; default $DABENCH_ORACLE_URL"),
@@ -69,7 +70,7 @@ _FLAG_WORDS = {
     **dict.fromkeys(("false", "no", "off"), False),
 }
 _WHAT = {
-    **dict.fromkeys(("results", "data-root", "cache-dir"), "a path"),
+    **dict.fromkeys(("results", "data-root", "cache-dir", "tuned"), "a path"),
     **{"oracle-url": "an address", "weights": "none, pretrained or a path"},
     **{
         "source-checkpoint": "a path",

@@ -15,6 +15,7 @@ from dabench.config.hardware import available_cores, resolve_device
 from dabench.config.options import merge, parse_seeds
 from dabench.config.own_model import own_model
 from dabench.config.signature import signature_options, usual_options, validate_options
+from dabench.config.tuned import Tuned, tuned_options
 from dabench.errors import ConfigError, did_you_mean
 
 _SPEC_DEFAULTS: dict[str, Any] = {"freeze": 0}
@@ -25,8 +26,6 @@ _FROM_DATA = (
     *("epochs", "batch_size", "source_epochs", "freeze"),
 )
 _INITS = ("source", "bn-target")
-#: fields of a spec that are no part of what a record calls its spec
-UNRECORDED = frozenset({"plugins", "module"})
 #: after the class of a source model that a program handed over, in place of a name
 IN_MEMORY = " (in memory)"
 #: fields of a spec that stand in a record only where they are given
@@ -34,6 +33,10 @@ OPTIONAL_FIELDS = (
     *("source_seed", "source_backbone", "source_weights"),
     *("source_model", "source_checkpoint", "source_head", "source_mean", "source_std"),
 )
+
+
+#: fields that are no part of what a record calls its spec
+UNRECORDED = ("plugins", "module", "tuned")
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,17 @@ class RunSpec:
     plugins: tuple[registry.Plugin, ...] = ()
     #: a source model that a program handed over: an ``nn.Module``
     module: Any = None
+    #: the file that the method's options come from: a run is the same with them given by hand
+    tuned: Tuned | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict, ready for JSON; optional fields only where they are given."""
         # not asdict, which copies every value deeply: a sweep asks for thousands
         own = {"method_options": {**self.method_options}}
         own["protocol_options"] = {**self.protocol_options}
-        fields = {k: v for k, v in vars(self).items() if k not in UNRECORDED} | own
+        fields = {**vars(self), **own}
+        for name in UNRECORDED:
+            del fields[name]
         return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v is not None}
 
 
@@ -111,7 +118,6 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         "init": given.get("init", usual_init(method_class, common["weights"])),
         "device": resolve_device(given.get("device", "auto")),
         "threads": given.get("threads", available_cores()),
-        "method_options": validate_options(method_class, _with_prefix(given, "method"), "method"),
         "protocol_options": validate_options(
             registry.protocol(protocol),
             {**protocol_defaults(protocol, data), **_with_prefix(given, "protocol")},
@@ -120,6 +126,10 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     }
     if fields["init"] not in _INITS:
         raise ConfigError(f"--init '{fields['init']}': expected {' or '.join(_INITS)}")
+    options, tuned = _with_prefix(given, "method"), None
+    if "tuned" in given:
+        options, tuned = tuned_options(given["tuned"], fields, options, method_class)
+    fields |= {"method_options": validate_options(method_class, options, "method"), "tuned": tuned}
     return [RunSpec(**fields, seed=seed, plugins=plugins) for seed in seeds]
 
 

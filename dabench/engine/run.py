@@ -118,6 +118,7 @@ def _execute(
         return RunResult(identity, path, earlier, True, board, model)
     record = _record(spec, parts, identity)
     record |= {"target_tuned": True} if settings.target_tuned else {}
+    record |= spec.tuned.mark() if spec.tuned is not None else {}
     maker = _source_parts(spec, settings, parts)
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:
@@ -180,6 +181,8 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     if probes := registry.METHODS[spec.method].frozen_trunk:
         check_probe(spec, usual)
     files = check_networks(spec, None if settings.oracle_url else usual)
+    if spec.tuned is not None:
+        spec.tuned.check_files(files)
     spec, data, protocol, plan = load_plan(spec, settings, progress)
     if protocol.black_box:
         protocol.check(spec.init, plan, method)  # before hours of source training

@@ -11,6 +11,7 @@ A record::
      "environment": {"device", "threads", "git_commit", …},
      "cost": {"seconds", "peak_memory_bytes", …},
      "extras": [names of granted extras],
+     "tuned": {"file", "sha256"} where a file of ``dabench tune`` gave the method's options,
      "reconstruction": false,
      "scores": [{"metric", "value" (null = hole), "n", "segment", "at"}, …],
      "curves": [the same, per scored epoch],

@@ -194,6 +194,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "versions": ("an object of texts", _are_named_texts),
     "variant": _OPTIONS,
     "environment": _OPTIONS,
+    "tuned": ("an object of texts", _are_named_texts),
     "source_model": _OPTIONS,
     "cost": ("an object of numbers", _are_named_numbers),
     "extras": ("a list of texts", _are_texts),

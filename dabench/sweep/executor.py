@@ -33,6 +33,8 @@ class Ended:
         error: what went wrong, in one line; None where nothing did.
         bug: the error is not one that a user can mend.
         killed: its process ended before it did.
+        diverged: the method's own numbers were the error, as with too high a learning rate; the
+            same run would end so again.
         traceback: for the record of a failed run.
     """
 
@@ -44,6 +46,7 @@ class Ended:
     error: str | None = None
     bug: bool = False
     killed: bool = False
+    diverged: bool = False
     traceback: str = ""
 
 

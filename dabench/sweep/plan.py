@@ -104,23 +104,23 @@ def make_plan(
         records += [record for _, record in store.all(*place)]
         problems += store.problems
     kept = kept_models(store.root) if models else {r["run_id"] for r in records}
-    known = {_identity(r["spec"], r.get("versions", {})) for r in records if r["run_id"] in kept}
-    loose = {_identity({**r["spec"], "threads": 0}, r.get("versions", {})) for r in records}
+    known = {identity(r["spec"], r.get("versions", {})) for r in records if r["run_id"] in kept}
+    loose = {identity({**r["spec"], "threads": 0}, r.get("versions", {})) for r in records}
     guess = time_estimator(records)
     jobs, done, other = [], 0, 0
     for spec in wanted:
         fields, versions = spec.to_dict(), versions_of(spec)
-        text = _identity(fields, versions)
+        text = identity(fields, versions)
         if text in known and not force:
             done += 1
             continue
         if loose and not force:
-            other += _identity({**fields, "threads": 0}, versions) in loose
+            other += identity({**fields, "threads": 0}, versions) in loose
         jobs.append(Job(spec, hashlib.sha256(text.encode()).hexdigest()[:16], guess(spec)))
     return SweepPlan(tuple(jobs), done, other, tuple(problems))
 
 
-def _identity(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
+def identity(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
     """Return all of a run id that is known before data and source model are there."""
     own = {name: versions.get(name) for name in ("method", "protocol", "init")}
     return json.dumps([dict(spec), own], sort_keys=True)

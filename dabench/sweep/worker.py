@@ -19,7 +19,7 @@ from typing import Any
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
 from dabench.contract.signals import end_of, terminable
-from dabench.errors import explain
+from dabench.errors import TrainingError, explain
 from dabench.registry import primary_metric
 from dabench.store.records import score_map
 
@@ -53,7 +53,9 @@ def _attempt(function: str, spec: RunSpec, settings: Settings, pipe: Connection)
         found = _load(function)(spec, settings, lambda stage, name: pipe.send((stage, name)))
     except Exception as error:  # noqa: BLE001 - one run's failure, whatever it is, is reported
         text, bug = explain(error)
-        return {"error": text, "bug": bug, "traceback": traceback.format_exc()}
+        diverged = isinstance(error, TrainingError)
+        told = traceback.format_exc()
+        return {"error": text, "bug": bug, "diverged": diverged, "traceback": told}
     value = score_map(found.record).get(primary_metric(spec.protocol, spec.dataset))
     return {"run_id": found.run_id, "existed": found.existed, "value": value}
 

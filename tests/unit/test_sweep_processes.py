@@ -203,7 +203,7 @@ def main(results, to):
     threading.Thread(target=when_ready, args=(results, to == "group"), daemon=True).start()
     settings = Settings(results, None, results / "cache", progress=False)
     with terminable():
-        return command._run(SweepPlan((Job(spec, "key"),), 0, 0), settings, 1)
+        return command.run_plan(SweepPlan((Job(spec, "key"),), 0, 0), settings, 1, lambda tally: 0)
 
 if __name__ == "__main__":  # the processes import this file too
     sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

@@ -110,6 +110,8 @@ class RecordReducer:
         }
         if record.get("target_tuned"):
             kept["target_tuned"] = True
+        if record.get("tuned"):
+            kept["tuned"] = self._once(dict(record["tuned"]))
         if record.get("variant") is not None:
             kept["variant"] = self._once(dict(record["variant"]))
         return kept

@@ -53,6 +53,14 @@ class RowResult:
         """Whether labels of the target chose the options of a run."""
         return any(run.get("target_tuned", False) for run in self.runs)
 
+    @property
+    def tuned(self) -> str:
+        """Which files of ``dabench tune`` gave the options, for how many runs ("" = none)."""
+        marks = [run["tuned"] for run in self.runs if run.get("tuned")]
+        names = " ".join(dict.fromkeys(f"{m.get('file')} {m.get('sha256', '')[:8]}" for m in marks))
+        part = f", {len(marks)} of {len(self.runs)} runs" if len(marks) < len(self.runs) else ""
+        return f"tuned ({names}{part})" if marks else ""
+
     def remark(self, metric: str) -> str:
         """Return what a reader must know of a cell that stands: what is missing, who chose."""
         if self.note:
@@ -60,6 +68,7 @@ class RowResult:
         holes, runs = len(self.runs) - len(self.by_seed(metric)), len(self.runs)
         said = [f"hole in {holes} of {runs} runs"] if holes else []
         said += [self.missing] if self.missing else []
+        said += [self.tuned] if self.tuned else []
         return "; ".join(said + ["target-tuned"] * self.target_tuned)
 
 

@@ -1,0 +1,234 @@
+"""Options that were chosen on development shifts: a file of ``dabench tune``, read for a run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dabench import registry
+from dabench.config.signature import validate_options
+from dabench.config.yaml_file import read_mapping
+from dabench.errors import ConfigError, reason_of, shown
+
+#: fields of a spec that say which network a run starts from, and what of it may learn
+NETWORK_FIELDS = (
+    *("backbone", "weights", "freeze", "source_backbone", "source_weights"),
+    *("source_model", "source_checkpoint", "source_head", "source_mean", "source_std"),
+)
+#: options of protocols that name the shifts of a stream
+SHIFT_OPTIONS = ("shifts", "weather", "conditions")
+_CLEAR = "clear"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a method: its version, and the options that are not its defaults."""
+
+    version: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TunedFile:
+    """What a run needs of a file of ``dabench tune``.
+
+    Attributes:
+        schema: of the file.
+        protocol: under which the trials ran.
+        dataset: on which.
+        network: ``NETWORK_FIELDS`` that are set, as text; of a file in ``files`` the name alone.
+        files: field -> SHA-256 of a file of weights.
+        development: what the trials showed, as ``conditions`` names it.
+        methods: label of a row -> what was chosen.
+    """
+
+    schema: Literal["1"]
+    protocol: str
+    dataset: str
+    network: dict[str, str]
+    files: dict[str, str]
+    development: list[str]
+    methods: dict[str, Choice]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Where the options of a run come from.
+
+    Attributes:
+        path: of the file, as it was given.
+        digest: SHA-256 of its content.
+        files: SHA-256 by field of the weight files that the trials used.
+        whole: the run has exactly the options that were chosen: it may be called tuned.
+        notes: what was given by hand in place of a chosen option, a line each.
+    """
+
+    path: str
+    digest: str
+    files: tuple[tuple[str, str], ...]
+    whole: bool
+    notes: tuple[str, ...] = ()
+
+    def check_files(self, found: Mapping[str, str]) -> None:
+        """Refuse other weights than those of the trials.
+
+        Args:
+            found: SHA-256 by field of the run's weight files.
+
+        Raises:
+            ConfigError: names the field.
+        """
+        for name, digest in self.files:
+            if found.get(name) != digest:
+                raise ConfigError(
+                    f"--tuned {self.path}: chosen for other weights (--{name.replace('_', '-')}); "
+                    "give those, or run 'dabench tune' for these"
+                )
+
+    def mark(self) -> dict[str, dict[str, str]]:
+        """Return what the record of such a run says of it, by key."""
+        if not self.whole:
+            return {}
+        return {"tuned": {"file": Path(self.path).name, "sha256": self.digest}}
+
+
+def read_tuned(path: Path) -> TunedFile:
+    """Read a file of ``dabench tune``.
+
+    Raises:
+        ConfigError: missing, not YAML, or without something that it must have.
+    """
+    try:
+        return _parsed(path, _digest(path))
+    except OSError as error:
+        raise ConfigError(f"--tuned {path}: cannot be read ({reason_of(error)})") from None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(path: Path, digest: str) -> TunedFile:
+    """Read a file of this content once: a sweep asks for every method."""
+    from pydantic import TypeAdapter, ValidationError
+
+    content = read_mapping(path, "--tuned", "dataset: digits") or {}
+    try:
+        return TypeAdapter(TunedFile).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "its content"
+        raise ConfigError(
+            f"--tuned {path}: {place}: {first['msg'].lower()}; expected a file that "
+            "'dabench tune' wrote"
+        ) from None
+
+
+def tuned_options(
+    path: str, spec: Mapping[str, Any], by_hand: Mapping[str, Any], method_class: type[Any]
+) -> tuple[dict[str, Any], Tuned]:
+    """Return a method's options from a file, with those given by hand laid over them.
+
+    Args:
+        path: of the file.
+        spec: fields of the run's spec, but for the method's options.
+        by_hand: options of the method, as the user wrote them.
+        method_class: of the method.
+
+    Raises:
+        ConfigError: the file does not fit the method, its version, the data set or the network;
+            or the run shows what the options were chosen on.
+    """
+    where = f"--tuned {path}"
+    found = read_tuned(Path(path))
+    label = row_label(spec)
+    if label not in found.methods:
+        raise ConfigError(
+            f"{where}: it has no options of {label}, but of {', '.join(sorted(found.methods))}; "
+            "leave --tuned out, or tune this method too"
+        )
+    choice = found.methods[label]
+    version = registry.version_of("method", spec["method"], method_class)
+    if choice.version != version:
+        raise ConfigError(
+            f"{where}: chosen for version {choice.version} of {label}, and this is version "
+            f"{version}; run 'dabench tune' again"
+        )
+    _check_setting(where, found, spec)
+    if shared := sorted(conditions(spec) & set(found.development)):
+        raise ConfigError(
+            f"{where}: the options were chosen on {', '.join(shared)}, which this run would "
+            "report; choose other shifts or another task, or give the options by hand with "
+            "--target-tuned"
+        )
+    options = {**choice.options, **by_hand}
+    values = validate_options(method_class, options, "method")
+    chosen = validate_options(method_class, choice.options, "method")
+    other = [n for n in sorted({*values, *chosen}) if values.get(n) != chosen.get(n)]
+    notes = [
+        f"{label}: --method.{name} {shown(values.get(name))} is given by hand, {path} says "
+        f"{shown(chosen.get(name))}; the record is not marked 'tuned'"
+        for name in other
+    ]
+    files = tuple(sorted(found.files.items()))
+    return options, Tuned(path, _digest(Path(path)), files, whole=not other, notes=tuple(notes))
+
+
+def row_label(spec: Mapping[str, Any]) -> str:
+    """Return a method's name, with ``+bn`` where BatchNorm is re-estimated on the target."""
+    return str(spec["method"]) + ("+bn" if spec["init"] == "bn-target" else "")
+
+
+def network_of(spec: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, str]:
+    """Return the network of a spec as text; a file is named without its folder.
+
+    Args:
+        spec: fields of a spec.
+        files: those that are known by their digests.
+    """
+    set_ones = {n: str(spec[n]) for n in NETWORK_FIELDS if spec.get(n) not in (None, 0)}
+    return {n: Path(v).name if n in files else v for n, v in set_ones.items()}
+
+
+def conditions(spec: Mapping[str, Any]) -> frozenset[str]:
+    """Return whose labels a run reads to score: the shifts of a stream, or the task.
+
+    A corruption has one name however it is made (``c-fog``, ``published-fog``, ``fog``), at every
+    severity and on all images: whoever chose options under fog has seen what fog asks for.
+
+    Args:
+        spec: fields of a spec.
+    """
+    options = spec["protocol_options"]
+    text = next((str(options[name]) for name in SHIFT_OPTIONS if name in options), None)
+    if text is None:
+        split = f" split {options['split']}" if "split" in options else ""
+        return frozenset({f"{spec['source']} to {spec['target']}{split}"})
+    if options.get("frames") == "source-val":
+        return frozenset({f"validation frames of {spec['source']}"})
+    kinds = {kind for word in text.split(",") for kind in word.partition(":")[0].split("+")}
+    found = {kind.strip().removeprefix("published-").removeprefix("c-") for kind in kinds}
+    if _CLEAR in found:
+        found |= {f"{_CLEAR} {domain.strip()}" for domain in str(spec["target"]).split(",")}
+    return frozenset(found - {_CLEAR, ""})
+
+
+def _check_setting(where: str, found: TunedFile, spec: Mapping[str, Any]) -> None:
+    if found.dataset != spec["dataset"]:
+        raise ConfigError(
+            f"{where}: chosen on {found.dataset}, and this run is on {spec['dataset']}; "
+            "run 'dabench tune' there"
+        )
+    ours = network_of(spec, found.files)
+    for name in NETWORK_FIELDS:
+        if name not in found.files and ours.get(name) != found.network.get(name):
+            raise ConfigError(
+                f"{where}: chosen with {name.replace('_', '-')} "
+                f"{found.network.get(name, 'as it comes')}, and this run has "
+                f"{ours.get(name, 'none')}; run 'dabench tune' for this network"
+            )
