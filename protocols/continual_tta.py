@@ -32,6 +32,7 @@ class ContinualTTA(OnlineTTA):
         concentration: Dirichlet parameter of the bursts; smaller = more correlated.
         also_after: answer every batch once more after the update (scores ``.../after``); the
             extra forward pass is charged.
+        images: so many stream images a shift, the same for every shift and seed; 0 = all.
     """
 
     fresh_per_segment: ClassVar[bool] = False
@@ -46,9 +47,14 @@ class ContinualTTA(OnlineTTA):
         order: Order = "random",
         concentration: Annotated[float, Field(gt=0)] = 0.1,
         also_after: bool = False,
+        images: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         super().__init__(
-            shifts=shifts, order=order, concentration=concentration, also_after=also_after
+            shifts=shifts,
+            order=order,
+            concentration=concentration,
+            also_after=also_after,
+            images=images,
         )
         self.sequence, self.rounds = sequence, rounds
 

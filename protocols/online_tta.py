@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from dabench.contract import seeding
@@ -30,10 +31,13 @@ class OnlineTTA(OnlineProtocol):
         concentration: Dirichlet parameter of the bursts; smaller = more correlated.
         also_after: answer every batch once more after the update (scores ``.../after``); the
             extra forward pass is charged.
+        images: so many stream images a shift, the same for every shift and seed; 0 = all.
     """
 
     primary: ClassVar[str] = "accuracy"
     fresh_per_segment: ClassVar[bool] = True
+    #: runs on record were made before there was this one
+    later_options: ClassVar[frozenset[str]] = frozenset({"images"})
 
     def __init__(
         self,
@@ -42,9 +46,10 @@ class OnlineTTA(OnlineProtocol):
         order: Order = "random",
         concentration: Annotated[float, Field(gt=0)] = 0.1,
         also_after: bool = False,
+        images: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         super().__init__(order=order, concentration=concentration, also_after=also_after)
-        self.shifts = parse_shifts(shifts)
+        self.shifts, self.images = parse_shifts(shifts), images
 
     @staticmethod
     def written_options(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -55,6 +60,9 @@ class OnlineTTA(OnlineProtocol):
         self, rows: IntArray, labels: IntArray, seed: int
     ) -> list[tuple[Segment, IntArray]]:
         """One segment a shift, in the order given."""
+        if self.images:
+            drawn = np.random.default_rng(seeding.seed(0, "target", "images")).permutation(rows)
+            rows = np.sort(drawn[: self.images])
         return [
             (segment, self.arrange(rows, labels, seeding.seed(seed, "stream", segment.name)))
             for segment in self.shifts

@@ -110,6 +110,8 @@ class OnlineProtocol(ABC):
         segments = tuple(self.segments(found.stream, labels, seed))
         published, files = open_published(data, [segment for segment, _ in segments])
         kinds = {kind for segment, _ in segments for kind in segment.domain.split("+")}
+        if not kinds <= {*PUBLISHED}:  # a set may have none: say so before a model is loaded
+            _ = data.target_all.images[found.stream[:1]]
         drawn = "" if files and kinds <= {CLEAR, *PUBLISHED} else f"{RENDERING}, "
         rendering = f"{drawn}roles {sha.hexdigest()}{files}"
         for segment, rows in segments:
