@@ -105,7 +105,8 @@ def markdown(pairs: Sequence[tuple[Card, Figure | None]]) -> str:
         f"{run} of {len(pairs)} cards have one. A gap is ours − published, in points, and is no "
         "verdict: `reason` says what differs. Whether your files and weights are the published "
         "ones, `dabench verify` tells ([comparability.md](comparability.md)). Cards take "
-        "published figures as their sources print them, selection included ([peeking.md](peeking.md)).",
+        "published figures as their sources print them, selection included "
+        "([peeking.md](peeking.md)).",
         "\n".join(_rows(lines_of([(card, ours) for card, ours in pairs]))),
     ]
     return "\n\n".join([*head, *(_section(card, ours) for card, ours in pairs)]) + "\n"
