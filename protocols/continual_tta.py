@@ -37,6 +37,7 @@ class ContinualTTA(OnlineTTA):
             ``correlated:concentration=0.1,slots=10``.
         stream_speed: batches that arrive while the source model would forward one; a method that is
             still at work misses them. ``none``: the stream waits.
+        images: so many stream images a shift, the same for every shift and seed; 0 = all.
     """
 
     name: ClassVar[str] = "continual-tta"
@@ -55,6 +56,7 @@ class ContinualTTA(OnlineTTA):
         also_after: bool = False,
         stream: str = "continual",
         stream_speed: Speed | None = None,
+        images: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         super().__init__(
             shifts=shifts,
@@ -63,6 +65,7 @@ class ContinualTTA(OnlineTTA):
             also_after=also_after,
             stream=stream,
             stream_speed=stream_speed,
+            images=images,
         )
         self.sequence, self.rounds = sequence, rounds
         if rounds > 1 and self.named.name != self.usual_stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from dabench.contract import seeding
@@ -40,13 +41,14 @@ class OnlineTTA(OnlineProtocol):
             ``correlated:concentration=0.1,slots=10``.
         stream_speed: batches that arrive while the source model would forward one; a method that is
             still at work misses them. ``none``: the stream waits.
+        images: so many stream images a shift, the same for every shift and seed; 0 = all.
     """
 
     #: of the protocol, and of the order that its own segments make
     name: ClassVar[str] = "online-tta"
     usual_stream: ClassVar[str] = "reset-per-shift"
     #: they came later: at their defaults they are no part of a run's id
-    later_options: ClassVar[frozenset[str]] = frozenset({"stream", "stream_speed"})
+    later_options: ClassVar[frozenset[str]] = frozenset({"images", "stream", "stream_speed"})
     primary: ClassVar[str] = "accuracy"
     fresh_per_segment: ClassVar[bool] = True
 
@@ -57,11 +59,12 @@ class OnlineTTA(OnlineProtocol):
         order: Order = "random",
         concentration: Annotated[float, Field(gt=0)] = CONCENTRATION,
         also_after: bool = False,
+        images: Annotated[int, Field(ge=0)] = 0,
         stream: str = "reset-per-shift",
         stream_speed: Speed | None = None,
     ) -> None:
         super().__init__(order=order, concentration=concentration, also_after=also_after)
-        self.shifts = parse_shifts(shifts)
+        self.shifts, self.images = parse_shifts(shifts), images
         self.named = parse_stream(stream, self.name)
         self.window, self.stream_speed = self.named.window, stream_speed
         self._check_stream()
@@ -116,6 +119,9 @@ class OnlineTTA(OnlineProtocol):
         Raises:
             ConfigError: another batch size than the stream has, or more images than there are.
         """
+        if self.images:
+            drawn = np.random.default_rng(seeding.seed(0, "target", "images")).permutation(rows)
+            rows = np.sort(drawn[: self.images])
         named = self.named
         if named.entry.build is None:
             return super().stream_of(rows, labels, batch_size, seed)

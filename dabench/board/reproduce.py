@@ -117,15 +117,17 @@ def _refuse(run: str, what: str, names: set[str], why: str) -> None:
 
 
 def new_options(record: Mapping[str, Any]) -> list[str]:
-    """Return options that came after the record; the second run has their defaults."""
+    """Return options that came after the record; the second run has their defaults.
+
+    Those that a spec leaves out at their default say nothing of the record's age.
+    """
     spec = record["spec"]
     parts = {"method": registry.method, "protocol": registry.protocol}
     return [
         f"{kind}.{option.name}={option.default}"
-        for kind, load in parts.items()
-        for option in signature_options(load(spec[kind]))
-        if option.name not in spec[f"{kind}_options"]
-        and option.name not in getattr(load(spec[kind]), "later_options", ())
+        for kind, cls in ((kind, load(spec[kind])) for kind, load in parts.items())
+        for option in signature_options(cls)
+        if option.name not in {*spec[f"{kind}_options"], *getattr(cls, "later_options", ())}
     ]
 
 

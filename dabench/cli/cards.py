@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dabench.cli.output import print_columns, say, warn_of_damage
 from dabench.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from dabench.board.tables.card_figures import Figure
+    from dabench.board.tables.cards import Card
+    from dabench.store.records import Record
 
 
 def add_options(cards: argparse.ArgumentParser) -> None:
@@ -24,11 +31,9 @@ def cards(args: argparse.Namespace) -> int:
         ConfigError: a card that is not sound, or no card of that name.
         StoreError: the page cannot be written.
     """
-    from dabench.board.tables.card_figures import described, figure_of, lines_of, markdown
+    from dabench.board.tables.card_figures import described, lines_of, markdown
     from dabench.board.tables.cards import read_cards
     from dabench.store.files import write_bytes_atomically
-    from dabench.store.records import Record
-    from dabench.store.store import Store
 
     results = Path(args.results)
     known = read_cards(results / "cards")
@@ -36,18 +41,7 @@ def cards(args: argparse.Namespace) -> int:
     if not chosen:
         names = [card.name for card in known]
         raise ConfigError(f"no card '{args.card}'{did_you_mean(args.card, names)}")
-    store = Store(results, curves=False)
-
-    @cache
-    def records(protocol: str, dataset: str) -> list[Record]:
-        found = [record for _, record in store.read(protocol, dataset)]
-        warn_of_damage(store.problems, strict=False)
-        return found
-
-    pairs = [
-        (card, figure_of(card, records(card.run["protocol"], card.run["dataset"])))
-        for card in chosen
-    ]
+    pairs = measured(chosen, results)
     if args.card is not None:
         ((card, ours),) = pairs
         print_columns([[name, text] for name, text in described(card, ours)])
@@ -59,3 +53,26 @@ def cards(args: argparse.Namespace) -> int:
         write_bytes_atomically(Path(args.markdown), markdown(pairs).encode())
         say(f"written: {args.markdown}")
     return 0
+
+
+def measured(chosen: Sequence[Card], results: Path) -> list[tuple[Card, Figure | None]]:
+    """Return cards with our figures, looked up in the records; damaged ones are named.
+
+    Raises:
+        ConfigError: a card names a run that is not there, or options that are none.
+    """
+    from dabench.board.tables.card_figures import figure_of
+    from dabench.store.store import Store
+
+    store = Store(results, curves=False)
+
+    @cache
+    def records(protocol: str, dataset: str) -> list[Record]:
+        found = [record for _, record in store.read(protocol, dataset)]
+        warn_of_damage(store.problems, strict=False)
+        return found
+
+    return [
+        (card, figure_of(card, records(card.run["protocol"], card.run["dataset"])))
+        for card in chosen
+    ]

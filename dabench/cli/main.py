@@ -39,6 +39,7 @@ _COMMANDS = {
     "report": "dabench.cli.page:report",
     "reproduce": "dabench.cli.reproduce:reproduce",
     "store": "dabench.cli.store:store",
+    "verify": "dabench.cli.verify:verify",
     "weather": "dabench.cli.weather:weather",
 }
 _WITH_DOTTED = {

@@ -10,6 +10,8 @@ from dabench.cli.output import say, warn_of_damage
 from dabench.errors import StoreError
 
 if TYPE_CHECKING:
+    from dabench.board.tables.card_figures import Figure
+    from dabench.board.tables.cards import Card
     from dabench.store.records import Record
 
 
@@ -29,6 +31,8 @@ def leaderboard_page(args: argparse.Namespace) -> int:
     from dabench.store.garbage import collector_paused
 
     root, info = Path(args.results), registered_info()
+    # a page of some columns is none of the cards
+    cards = [] if args.only else _cards(root)
     with collector_paused():
         gathered = read_page_records(root, args.only, info)
         warn_of_damage(gathered.problems, strict=args.strict, more="; the page names them")
@@ -36,10 +40,19 @@ def leaderboard_page(args: argparse.Namespace) -> int:
             chosen = f" whose column begins with '{args.only}'" if args.only else ""
             raise StoreError(f"no records in {root / 'records'}{chosen}; 'dabench run' makes them")
         _link_models(gathered.records, root, Path(args.html))
-        path = write_leaderboard(gathered, Path(args.html), args.against, info)
+        path = write_leaderboard(gathered, Path(args.html), args.against, info, cards)
     megabytes = path.stat().st_size / 1e6
     say(f"page: {path} ({len(gathered.records)} runs, {megabytes:.1f} MB)")
     return 0
+
+
+def _cards(root: Path) -> list[tuple[Card, Figure | None]]:
+    """Return the reproduction cards of a results folder with our figures; it may have none."""
+    from dabench.board.tables.cards import read_cards
+    from dabench.cli.cards import measured
+
+    folder = root / "cards"
+    return measured(read_cards(folder), root) if any(folder.glob("*.yaml")) else []
 
 
 def _link_models(records: list[Record], root: Path, page: Path) -> None:

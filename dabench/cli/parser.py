@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from dabench import __version__
-from dabench.cli import cards, diff, leaderboard, new, store, stream
+from dabench.cli import cards, diff, leaderboard, new, store, stream, verify
 from dabench.cli.dotted import AXES, SERVED, SWEPT, TUNED
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError
@@ -24,6 +24,7 @@ COMMANDS = {
     "show": "show one run's spec, environment and scores",
     "data": "check a data set's folder, or print its card",
     "cards": "published figures, their set-up, and what was measured here",
+    "verify": "are files and model the published ones? their rows against yours",
     "leaderboard": "make the table of all records",
     "reproduce": "run a record's spec again and report the difference",
     "diff": "say why two runs are (not) comparable, and how their scores differ",
@@ -73,14 +74,15 @@ def build_parsers() -> tuple[Parser, Parser]:
     _add_adapt_options(others["adapt"])
     new.add_options(others["new"])
     store.add_options(others["store"])
+    verify.add_options(others["verify"])
     text = "what 'dabench adapt' or 'dabench run --save-model' left"
     others["export"].add_argument("folder", metavar="DIR", help=text)
     others["data"].add_argument("action", choices=("check", "info"))
     others["data"].add_argument("name", metavar="NAME", help="name of the data set")
     for name in ("data-root", "cache-dir"):
         others["data"].add_argument(f"--{name}", help=OPTIONS[name][2])
-    verify = "with 'check': read all of the set's cached pictures, and remove what is damaged"
-    others["data"].add_argument("--verify", action="store_true", help=verify)
+    text = "with 'check': read all of the set's cached pictures, and remove what is damaged"
+    others["data"].add_argument("--verify", action="store_true", help=text)
     _add_page_options(others["leaderboard"], others["report"])
     _add_serve_options(others["serve-source"])
     _add_sweep_options(others["sweep"])

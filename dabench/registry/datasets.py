@@ -124,11 +124,11 @@ DATASETS: dict[str, DataEntry] = {
         "ImageNet-Sketch: sketches; 1,000 classes",
     ),
     "imagenet-c": DataEntry(
-        "dabench.datasets.class_folders.imagenet:ImageNetC",
-        "ImageNet-C: a domain is corruption/severity; 1,000 classes",
+        "dabench.datasets.class_folders.imagenet_c:ImageNetC",
+        "ImageNet-C: the published corruptions as shifts of streams; 1,000 classes",
     ),
     "imagenet-c-5000": DataEntry(
-        "dabench.datasets.class_folders.imagenet:ImageNetC5000",
+        "dabench.datasets.class_folders.imagenet_c:ImageNetC5000",
         "ImageNet-C, the 5,000 pictures of RobustBench's list; 1,000 classes",
     ),
     "camvid": DataEntry(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,11 @@ class CachedImages:
         return CachedImages, (self._path, self._rows)
 
 
+def name_hashed(entries: Iterable[Entry]) -> list[Entry]:
+    """Return files in the order of their hashed names, in which a position tells no class."""
+    return sorted(entries, key=lambda e: hashlib.sha256(os.fsencode(e.name)).digest())
+
+
 def load_images(
     dataset: str,
     domain: str,
@@ -77,7 +82,7 @@ def load_images(
         DataError: an image cannot be decoded.
         CacheError: the cache folder cannot be written.
     """
-    ordered = sorted(entries, key=lambda e: hashlib.sha256(os.fsencode(e.name)).digest())
+    ordered = name_hashed(entries)
     build = ImageBuild(dataset, domain, ordered, size, crop)
     folder = cache_dir / "images" / build.key()
     need = len(ordered) * size * size * 3

@@ -49,7 +49,7 @@ class OnlineProtocol(ABC):
     kind: ClassVar[Kind] = "classification"
     grant: ClassVar[type] = Online
     #: extras by name; a ``buffer`` of target images is kept by the method, nothing is handed out
-    grants: ClassVar[frozenset[str]] = frozenset({"fisher-images", "buffer"})
+    grants: ClassVar[frozenset[str]] = frozenset({"fisher-images", "source-statistics", "buffer"})
     black_box: ClassVar[bool] = False
     online: ClassVar[bool] = True
     #: whether every segment begins with a fresh method
@@ -116,6 +116,8 @@ class OnlineProtocol(ABC):
         conditions = [*stream.domains] or [segment for segment, _ in segments]
         published, files = open_published(data, conditions)
         kinds = {kind for condition in conditions for kind in condition.domain.split("+")}
+        if not kinds <= {*PUBLISHED}:  # a set may have none: say so before a model is loaded
+            _ = data.target_all.images[found.stream[:1]]
         drawn = "" if files and kinds <= {CLEAR, *PUBLISHED} else f"{RENDERING}, "
         rendering = f"{drawn}roles {sha.hexdigest()}{files}"
         for segment, rows in segments:

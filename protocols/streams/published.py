@@ -31,8 +31,9 @@ def open_published(data: DomainData, segments: Sequence[Segment]) -> tuple[Publi
                 continue
             if data.shifts is None:
                 raise ConfigError(
-                    f"shift '{kind}:{segment.severity}': {data.dataset} has no published files; "
-                    f"use --dataset cifar10-c, or our own c-{kind.removeprefix(PREFIX)}"
+                    f"shift '{kind}:{segment.severity}': {data.dataset} has no published files of "
+                    f"'{data.target}'; use cifar10-c, cifar100-c or imagenet-c with its own "
+                    f"target, --protocol.shifts clear, or our own c-{kind.removeprefix(PREFIX)}"
                 )
             found[key], digest = data.shifts.open(*key)
             text += f", {kind}:{segment.severity} {digest}"

@@ -16,6 +16,8 @@ import pytest
 
 from dabench.board.page.build import leaderboard_page
 from dabench.board.page.page_records import PageRecords, RecordReducer
+from dabench.board.tables.card_figures import Figure
+from dabench.board.tables.cards import read_card
 from dabench.registry.method_info import registered_info
 
 playwright = pytest.importorskip(
@@ -28,6 +30,12 @@ NAMES = (
 )
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 LEVELS = {"source": 0.5, "usd": 0.7, "shot": 0.3, HOSTILE: 0.6, "target-supervised": 0.95}
+FOLDER = Path(__file__).parents[2] / "results" / "cards"
+CARDS = [
+    (read_card(FOLDER / "source-cifar10-c.yaml"), Figure(45.0, 5, ("a",), False)),
+    (read_card(FOLDER / "tent-cifar10-c.yaml"), None),
+    (read_card(FOLDER / "bn-cifar10-c.yaml"), Figure(19.0, 5, ("b",), False)),
+]
 
 
 def record(protocol: str, method: str, seed: int, value: float, **options: Any) -> dict[str, Any]:
@@ -71,7 +79,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     found += [record("sf-osda", "usd", seed, 0.65, criterion="ce") for seed in range(5)]
     reader = RecordReducer(registered_info())
     content = leaderboard_page(
-        PageRecords([reader.reduced(one) for one in found]), "source", registered_info()
+        PageRecords([reader.reduced(one) for one in found]), "source", registered_info(), CARDS
     )
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_bytes(content)
@@ -179,6 +187,34 @@ def test_tabs_and_lines(page: Any) -> None:
     switch.uncheck()
     assert not line.is_visible()
     page.keyboard.press("Home")
+
+
+def test_cards_sort_filter_and_open(page: Any) -> None:
+    page.locator("#tab-cards").click()
+    rows = page.locator("#p-cards tbody tr:not([hidden]) th")
+    assert page.locator(".tab:visible").count() == 1
+    assert rows.all_inner_texts() == ["source-cifar10-c", "tent-cifar10-c", "bn-cifar10-c"]
+    page.locator("#p-cards thead button", has_text="gap").click()  # a hole comes last
+    assert rows.all_inner_texts() == ["source-cifar10-c", "bn-cifar10-c", "tent-cifar10-c"]
+    page.fill("#p-cards .filter input", "tent")
+    assert rows.all_inner_texts() == ["tent-cifar10-c"]
+    assert page.inner_text("#p-cards .found") == "1 of 3 rows"
+    rows.locator("a").click()
+    card = page.locator("#card-tent-cifar10-c")
+    assert card.evaluate("box => box.open")
+    assert "--source-model wrn-28-10" in card.inner_text()
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_the_chosen_tab_is_seen_on_a_phone(browser: Any, address: str) -> None:
+    context = browser.new_context(viewport={"width": 240, "height": 600})
+    page = context.new_page()
+    page.goto(f"{address}#card-tent-cifar10-c")
+    box = page.locator("#tab-cards").bounding_box()
+    assert box is not None
+    assert 0 <= box["x"] < 200
+    assert page.evaluate("document.documentElement.scrollWidth") == 240
+    context.close()
 
 
 def test_a_phone_scrolls_tables_and_not_the_page(browser: Any, address: str) -> None:

@@ -7,6 +7,7 @@ import io
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,21 +15,21 @@ from PIL import Image
 from scipy.io import savemat
 
 from dabench.contract.data import DataRequest, DomainData
-from dabench.datasets.class_folders import imagenet
+from dabench.contract.protocol import StreamPlan
+from dabench.datasets.class_folders import imagenet, imagenet_c
 from dabench.datasets.class_folders.folder_set import ClassFolder
 from dabench.datasets.class_folders.imagenet import (
-    CORRUPTIONS,
-    IDS,
     ImageNet,
     ImageNetA,
-    ImageNetC,
-    ImageNetC5000,
     ImageNetR,
     ImageNetSketch,
     ImageNetV2,
 )
+from dabench.datasets.class_folders.imagenet_c import CORRUPTIONS, IDS, ImageNetC, ImageNetC5000
 from dabench.datasets.class_folders.wnids import WNIDS, WNIDS_A, WNIDS_R
 from dabench.errors import ConfigError, DataError
+from dabench.protocols.continual_tta import ContinualTTA
+from dabench.protocols.sf_uda import SourceFreeClosedSet
 
 SIZE = 8
 VAL = "ILSVRC2012_val_{:08d}"
@@ -201,6 +202,89 @@ def test_the_list_of_5000(root: Path) -> None:
         load(ImageNetC5000(), root, "fog/2")
 
 
+# --- ImageNet-C as one stream ---------------------------------------------------------------
+
+
+def corrupted(home: Path, kinds: Iterable[str], classes: Sequence[str], files: int = 3) -> None:
+    """Write corruptions of the same pictures; a pixel tells kind, class and file."""
+    for number, kind in enumerate(kinds):
+        for label, wnid in enumerate(classes):
+            folder = home / kind / "5" / wnid
+            folder.mkdir(parents=True)
+            for i in range(files):
+                pixels = np.full((SIZE, SIZE, 3), (number, label, i), np.uint8)
+                Image.fromarray(pixels).save(folder / f"ILSVRC2012_val_{label:04d}{i}.png")
+
+
+def stream_of(dataset: ClassFolder, root: Path, **options: Any) -> StreamPlan:
+    data = load(dataset, root, "val")
+    protocol = ContinualTTA(**({"sequence": "given"} | options))
+    data = dataclasses.replace(data, image_size=32)  # weather's least; nothing is rendered here
+    assert protocol.is_valid(data) is None
+    return protocol.plan(data, 4, 0)
+
+
+def test_corruptions_are_shifts_of_one_stream(root: Path) -> None:
+    """Every corruption shows the same pictures at the same positions, with their labels."""
+    corrupted(root / "imagenet-c", ("fog", "snow"), WNIDS[:4])
+    dataset = few(ImageNetC)
+    plan = stream_of(dataset, root, shifts="published-snow:5,published-fog:5")
+    assert [s.name for s, _ in plan.stream.segments] == ["published-snow-5", "published-fog-5"]
+    rows = np.arange(12)
+    fog, snow = (plan.published[f"published-{kind}", 5][rows][:, 0, 0] for kind in ("fog", "snow"))
+    assert set(fog[:, 0]) == {0}
+    assert set(snow[:, 0]) == {1}
+    np.testing.assert_array_equal(fog[:, 1:], snow[:, 1:])
+    np.testing.assert_array_equal(fog[:, 1], plan.truth)
+    assert all(np.array_equal(np.sort(shown), rows) for _, shown in plan.stream.segments)
+    assert len(plan.held_out) == 0
+    data = load(dataset, root, "val")
+    assert data.shifts is not None
+    assert set(data.shifts.names) == {"published-fog", "published-snow"}
+    reason = SourceFreeClosedSet().is_valid(data)
+    assert reason is not None
+    assert "shifts of the streams" in reason
+
+
+def test_a_part_of_the_images_is_the_same_in_every_shift(root: Path) -> None:
+    corrupted(root / "imagenet-c", ("fog", "snow"), WNIDS[:4])
+    options = {"shifts": "published-snow:5,published-fog:5", "images": 5}
+    one, two = (np.sort(r) for _, r in stream_of(few(ImageNetC), root, **options).stream.segments)
+    np.testing.assert_array_equal(one, two)
+    assert len(set(one)) == 5
+    many = stream_of(few(ImageNetC), root, **options | {"images": 50}).stream.segments
+    assert [len(rows) for _, rows in many] == [12, 12]
+
+
+def test_the_stream_of_the_list_of_5000(root: Path) -> None:
+    corrupted(root / "imagenet-c", ("fog", "frost"), WNIDS[:3], files=2)
+    lines = [f"{WNIDS[i]}/ILSVRC2012_val_{i:04d}{j}.png" for i, j in ((0, 0), (2, 1), (2, 0))]
+    (root / "imagenet-c" / IDS).write_text("\n".join(lines))
+    plan = stream_of(ImageNetC5000(), root, shifts="published-fog:5,published-frost:5")
+    fog = plan.published["published-fog", 5][np.arange(3)][:, 0, 0]
+    assert sorted(map(tuple, fog[:, 1:].tolist())) == [(0, 0), (2, 0), (2, 1)]
+    np.testing.assert_array_equal(fog[:, 1], plan.truth)
+
+
+def test_what_is_wrong_with_the_stream_is_told_before_a_model_is_loaded(root: Path) -> None:
+    (root / "imagenet-c").mkdir(parents=True)
+    with pytest.raises(DataError, match="no folder of a corruption in"):
+        load(few(ImageNetC), root, "val")
+    corrupted(root / "imagenet-c", ("fog", "snow"), WNIDS[:4])
+    for shifts in ("clear", "published-fog:5,rain:3"):
+        with pytest.raises(DataError, match=r"imagenet-c holds no clear pictures, which this"):
+            stream_of(few(ImageNetC), root, shifts=shifts)
+    with pytest.raises(DataError, match=r"domain folder 'fog/3' is missing"):
+        stream_of(few(ImageNetC), root, shifts="published-fog:3")
+    with pytest.raises(ConfigError, match=r"imagenet-c has no published files of 'fog/5'"):
+        ContinualTTA(shifts="published-fog:5").plan(load(few(ImageNetC), root, "fog/5"), 4, 0)
+    with pytest.raises(ConfigError, match="use --source imagenet"):
+        load(few(ImageNetC), root, "val", source="fog/5")
+    next((root / "imagenet-c/snow/5" / WNIDS[2]).iterdir()).unlink()
+    with pytest.raises(DataError, match=r"fog/5 and snow/5 hold other pictures: .*0002"):
+        stream_of(few(ImageNetC), root, shifts="published-fog:5,published-snow:5")
+
+
 # --- the flat validation folder ----------------------------------------------------------------
 
 
@@ -357,9 +441,10 @@ def test_the_crop_is_that_of_torchvision(size: tuple[int, int], root: Path) -> N
 
 
 def test_every_set_says_where_its_classes_lie_in_a_model() -> None:
-    sets = [cls for cls in vars(imagenet).values() if isinstance(cls, type)]
-    found = [cls for cls in sets if issubclass(cls, ClassFolder) and cls is not ClassFolder]
+    named = {**vars(imagenet), **vars(imagenet_c)}.values()
+    sets = [cls for cls in named if isinstance(cls, type) and issubclass(cls, ClassFolder)]
+    found = {cls for cls in sets if hasattr(cls, "spec")}
     assert len(found) == 7
     for cls in found:
         assert set(cls.spec.classes) <= set(cls.spec.model_classes)
-        assert cls.defaults["target"] in cls.spec.domains
+        assert cls.defaults["target"] in cls.domains

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -21,12 +22,15 @@ from dabench.board.page.command import full_command
 from dabench.board.page.page_records import PageRecords, RecordReducer, read_page_records
 from dabench.board.page.svg import Picture, axis_ceiling, ticks
 from dabench.board.page.texts import headline_metrics
+from dabench.board.tables.card_figures import Figure
+from dabench.board.tables.cards import read_card
 from dabench.cli.dotted import dotted_options
 from dabench.cli.main import main
 from dabench.cli.parser import build_parsers
 from dabench.config.spec import resolve
 from dabench.errors import StoreError
 from dabench.registry.method_info import registered_info
+from dabench.store.identity import column_key
 from dabench.store.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -293,3 +297,48 @@ def test_commands_of_committed_records_give_their_specs() -> None:
         given = {k: v for k, v in vars(args).items() if k not in ("command", "help")}
         assert resolve(given | dotted_options(rest))[0].to_dict() == spec
     assert len(seen) > 20
+
+
+def test_reproduction_cards_have_a_tab(made_run: Make) -> None:
+    """Every text of a card is escaped, and figures are those of ``dabench cards``."""
+    card = read_card(ROOT / "results" / "cards" / "source-cifar10-c.yaml")
+    hostile = dataclasses.replace(card, name="mine", benchmark=HOSTILE, reason=HOSTILE)
+    ours = Figure(41.5, 3, ("abc",), reconstruction=False)
+    kept = PageRecords([RecordReducer(registered_info()).reduced(r) for r in runs(made_run)])
+    content = leaderboard_page(
+        kept, "source", registered_info(), [(card, None), (hostile, ours), (card, ours)]
+    )
+    found = Page(content)
+    panels = [a["id"] for _, a in found.tags if a.get("role") == "tabpanel"]
+    assert panels[-1] == "p-cards"
+    assert any(a.get("aria-controls") == "p-cards" for _, a in found.tags)
+    assert b"<script>alert" not in content
+    assert HOSTILE in found.text
+    assert "error 43.5 41.5 −2.0 3 seeds" in found.text
+    assert "43.5 – – not run: needs the files of CIFAR-10" in found.text
+    assert " ".join(card.commands[0].split()) in found.text
+    alone = Page(leaderboard_page(kept, "source", registered_info()))
+    assert "p-cards" not in [a.get("id") for _, a in alone.tags]
+
+
+def test_the_command_shows_the_cards_of_its_results(
+    made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, store = tmp_path / "results", Store(tmp_path / "results")
+    for record in runs(made_run, 1):
+        store.write(record, {})
+    (results / "cards").mkdir()
+    text = (ROOT / "results" / "cards" / "source-cifar10-c.yaml").read_text("utf-8")
+    (results / "cards" / "one.yaml").write_text(text, "utf-8")
+    words = ["leaderboard", "--results", str(results), "--html", str(tmp_path / "page")]
+    assert main(words) == 0, capsys.readouterr().err
+    page = (tmp_path / "page" / "index.html").read_text("utf-8")
+    assert 'id="card-one"' in page
+    key = column_key(runs(made_run, 1)[0]["spec"])
+    assert main([*words, "--only", key]) == 0
+    assert 'id="card-one"' not in (tmp_path / "page" / "index.html").read_text("utf-8")
+    (results / "cards" / "one.yaml").write_text(
+        text.replace("metric: error", "metric: F1"), "utf-8"
+    )
+    assert main(words) == 2
+    assert "one.yaml: metric 'F1'" in capsys.readouterr().err

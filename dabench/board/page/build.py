@@ -8,10 +8,13 @@ from pathlib import Path
 from markupsafe import Markup
 
 from dabench.board.page.blocks import Block, blocks, group_runs
+from dabench.board.page.card_entry import card_entry
 from dabench.board.page.dialog_data import page_data, to_json
 from dabench.board.page.page_records import PageRecords
 from dabench.board.page.render import render, write_page
 from dabench.board.page.tabs import block_charts, tabs
+from dabench.board.tables.card_figures import Figure
+from dabench.board.tables.cards import Card
 from dabench.board.tables.leaderboard import table
 from dabench.errors import StoreError, did_you_mean
 from dabench.registry.method_info import NO_INFO, MethodInfo
@@ -23,7 +26,10 @@ TABLED = 15_000
 
 
 def leaderboard_page(
-    gathered: PageRecords, against: str = "source", info: MethodInfo = NO_INFO
+    gathered: PageRecords,
+    against: str = "source",
+    info: MethodInfo = NO_INFO,
+    cards: Sequence[tuple[Card, Figure | None]] = (),
 ) -> bytes:
     """Return the page of all records.
 
@@ -31,6 +37,7 @@ def leaderboard_page(
         gathered: the records, reduced.
         against: the row that differences are paired with.
         info: baselines, the upper bound and the metrics that rank.
+        cards: what others published, with our figures; they have a tab of their own.
 
     Raises:
         StoreError: there is no record, or no row ``against`` (``source`` may be missing).
@@ -54,6 +61,7 @@ def leaderboard_page(
         charts={} if compact else {block.key: block_charts(block) for block in found},
         data=Markup(to_json(data)),  # escaped there
         against=against,
+        cards=[card_entry(card, ours) for card, ours in cards],
         compact=compact,
         detail=gathered.detail,
         runs=len(records),
@@ -64,11 +72,15 @@ def leaderboard_page(
 
 
 def write_leaderboard(
-    gathered: PageRecords, folder: Path, against: str = "source", info: MethodInfo = NO_INFO
+    gathered: PageRecords,
+    folder: Path,
+    against: str = "source",
+    info: MethodInfo = NO_INFO,
+    cards: Sequence[tuple[Card, Figure | None]] = (),
 ) -> Path:
     """Write ``folder/index.html`` and return its path (raises as ``leaderboard_page``)."""
     path = folder / "index.html"
-    write_page(path, leaderboard_page(gathered, against, info))
+    write_page(path, leaderboard_page(gathered, against, info, cards))
     return path
 
 

@@ -103,8 +103,10 @@ def markdown(pairs: Sequence[tuple[Card, Figure | None]]) -> str:
         "prints them, `dabench cards NAME` one of them. Ours are looked up in the records, never "
         "typed: "
         f"{run} of {len(pairs)} cards have one. A gap is ours − published, in points, and is no "
-        "verdict: `reason` says what differs. Cards take published figures as their sources print "
-        "them, selection included ([peeking.md](peeking.md)).",
+        "verdict: `reason` says what differs. Whether your files and weights are the published "
+        "ones, `dabench verify` tells ([comparability.md](comparability.md)). Cards take "
+        "published figures as their sources print them, selection included "
+        "([peeking.md](peeking.md)).",
         "\n".join(_rows(lines_of([(card, ours) for card, ours in pairs]))),
     ]
     return "\n\n".join([*head, *(_section(card, ours) for card, ours in pairs)]) + "\n"

@@ -21,6 +21,9 @@
       other.tabIndex = on ? 0 : -1;
       document.getElementById(other.getAttribute("aria-controls")).classList.toggle("on", on);
     }
+    // of many tabs on a narrow screen the chosen one is seen
+    const bar = tab.parentElement;
+    if (bar.scrollWidth > bar.clientWidth) bar.scrollLeft = tab.offsetLeft - 14;
     if (focus) tab.focus();
   }
   function bindTabs() {
@@ -81,7 +84,8 @@
   }
   function filter(panel) {
     const wanted = panel.querySelector(".filter input").value.toLowerCase().split(/\s+/);
-    const minor = panel.querySelector(".minor-switch").checked;
+    const minors = panel.querySelector(".minor-switch");
+    const minor = !minors || minors.checked;
     let shown = 0;
     let total = 0;
     for (const row of all("tbody tr", panel)) {
@@ -211,7 +215,7 @@
     });
     for (const panel of all("[role=tabpanel]")) {
       panel.querySelector(".filter input").addEventListener("input", () => filter(panel));
-      panel.querySelector(".minor-switch").addEventListener("change", () => filter(panel));
+      panel.querySelector(".minor-switch")?.addEventListener("change", () => filter(panel));
     }
     document.addEventListener("change", (event) => {
       const line = event.target.dataset && event.target.dataset.line;
