@@ -14,6 +14,8 @@ from dabench.errors import AccessError
 
 #: clear images that EATA's Fisher matrix is estimated on (source-like, without labels)
 FISHER_IMAGES = 2000
+#: the same in segmentation, where all pixels of a frame count: spread over the source's drives
+FISHER_FRAMES = 128
 
 
 def granted_extras(method: OnlineMethod, plan: StreamPlan | DensePlan, run: Run) -> dict[str, Any]:
@@ -24,8 +26,11 @@ def granted_extras(method: OnlineMethod, plan: StreamPlan | DensePlan, run: Run)
     """
     extras: dict[str, Any] = {}
     if "fisher-images" in method.extras:
-        rows = np.arange(len(plan.source.images))[:FISHER_IMAGES]
-        if not len(rows):
+        size = len(plan.source.images)
+        rows = np.arange(min(size, FISHER_IMAGES))
+        if isinstance(plan, DensePlan):
+            rows = np.linspace(0, size - 1, min(size, FISHER_FRAMES)).round().astype(np.int64)
+        if not size:
             raise AccessError(
                 f"{type(method).__name__} asks for fisher-images, clear images of the source, and "
                 "this data set has none: its source is known by its models alone"
