@@ -37,7 +37,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("rdumb", {"lr": 1e-2, "limit": 1.0, "margin": 1.0, "reset_every": 2}),
     ("roid", {}),
     ("cmf", {"noise": 5.0}),
-    ("diga", {"confident": 0.3}),
+    ("diga", {"confident": 0.25}),
     ("tta-aug", {"pairs": 2}),
     ("transadapt", {"lr": 1e-2}),
     ("transadapt", {"steps": 0}),
