@@ -55,7 +55,7 @@ class OnlineSegmentation:
     primary: ClassVar[str] = "mIoU/mean-conditions"
     grant: ClassVar[type] = Online
     #: extras by name; a ``buffer`` of frames is kept by the method, nothing is handed out
-    grants: ClassVar[frozenset[str]] = frozenset({"source-parts", "buffer"})
+    grants: ClassVar[frozenset[str]] = frozenset({"source-parts", "fisher-images", "buffer"})
     black_box: ClassVar[bool] = False
     online: ClassVar[bool] = True
     #: a batch is one image, whatever the data set's default says

@@ -146,6 +146,11 @@ DATASETS: dict[str, DataEntry] = {
         "ACDC: Cityscapes -> fog, night, rain, snow, segmentation; 19 classes",
         kind="segmentation",
     ),
+    "dark-zurich": DataEntry(
+        "dabench.datasets.frame_folders.driving:DarkZurich",
+        "Dark Zurich: Cityscapes -> night, segmentation; 19 classes",
+        kind="segmentation",
+    ),
     "gta5": DataEntry(
         "dabench.datasets.frame_folders.driving:Gta5",
         "GTA5 -> Cityscapes, segmentation; 19 classes",
@@ -159,6 +164,16 @@ DATASETS: dict[str, DataEntry] = {
     "crosscity": DataEntry(
         "dabench.datasets.frame_folders.driving:CrossCity",
         "CrossCity: Cityscapes -> Rome, Rio, Tokyo, Taipei, segmentation; 13 classes",
+        kind="segmentation",
+    ),
+    "loveda": DataEntry(
+        "dabench.datasets.frame_folders.above:LoveDA",
+        "LoveDA: land cover from the air, rural -> urban, segmentation; 7 classes",
+        kind="segmentation",
+    ),
+    "uavid": DataEntry(
+        "dabench.datasets.frame_folders.above:UAVid",
+        "UAVid: streets from a drone, segmentation, one domain (oblique); 8 classes",
         kind="segmentation",
     ),
     "image-folder": DataEntry(

@@ -103,17 +103,17 @@ METHODS: dict[str, MethodEntry] = {
     "eata": MethodEntry(
         "dabench.methods.online.eata:EATA",
         "as tent, on reliable and novel samples, with a Fisher penalty against forgetting",
-        ONLINE,
+        STREAMS,
     ),
     "eta": MethodEntry(
         "dabench.methods.online.eta:ETA",
         "eata without its penalty: reliable and novel samples",
-        ONLINE,
+        STREAMS,
     ),
     "rdumb": MethodEntry(
         "dabench.methods.online.rdumb:RDumb",
         "as eta, back to the source model every so many batches",
-        ONLINE,
+        STREAMS,
     ),
     "sar": MethodEntry(
         "dabench.methods.online.sar:SAR",
@@ -128,12 +128,12 @@ METHODS: dict[str, MethodEntry] = {
     "roid": MethodEntry(
         "dabench.methods.online.roid:ROID",
         "sure and diverse samples, consistency, a way back to the source's weights, prior",
-        ONLINE,
+        STREAMS,
     ),
     "cmf": MethodEntry(
         "dabench.methods.online.cmf:CMF",
         "as roid, with a Kalman filter over weights in place of the way back",
-        ONLINE,
+        STREAMS,
     ),
     "cotta": MethodEntry(
         "dabench.methods.online.cotta:CoTTA",
@@ -150,6 +150,11 @@ METHODS: dict[str, MethodEntry] = {
         "mean over the image and changed views of it, brought back to its frame; no learning",
         DENSE,
         baseline=True,
+    ),
+    "diga": MethodEntry(
+        "dabench.methods.online.diga:DIGA",
+        "an image's share in BatchNorm statistics, and classes by prototypes; no gradient",
+        DENSE,
     ),
     "transadapt": MethodEntry(
         "dabench.methods.online.transadapt:TransAdapt",

@@ -62,7 +62,7 @@ def decode_mask(
     if ids.storage == "rgb16":
         numbers, turned = _first_of_16_bit(data, path, ids), False
     elif ids.storage == "colours":
-        numbers, turned = _by_colour(data, path, ids)
+        numbers, turned = _by_colour(data, path, ids, dataset)
     else:
         numbers, turned = _one_channel(data, path, ids)
     found = np.flatnonzero(np.bincount(numbers.ravel(), minlength=256))
@@ -104,7 +104,9 @@ def _outside(path: Path, values: Sequence[object], ids: MaskIds) -> str:
     )
 
 
-def _by_colour(data: bytes, path: Path, ids: MaskIds) -> tuple[npt.NDArray[np.uint8], bool]:
+def _by_colour(
+    data: bytes, path: Path, ids: MaskIds, dataset: str
+) -> tuple[npt.NDArray[np.uint8], bool]:
     """Return the numbers of a mask of colours, upright, and whether it was turned."""
     from PIL import Image
 
@@ -122,7 +124,7 @@ def _by_colour(data: bytes, path: Path, ids: MaskIds) -> tuple[npt.NDArray[np.ui
     strange = np.unique(found[colours[place] != found])
     if len(strange):
         named = [f"#{value:06x}" for value in strange.tolist()]
-        raise DataError(f"{_outside(path, named, ids)} `dabench data check frame-folder`")
+        raise DataError(f"{_outside(path, named, ids)} `dabench data check {dataset}`")
     numbers = np.array([ids.colours[int(value)] for value in colours], dtype=np.uint8)
     return numbers[place], turned
 

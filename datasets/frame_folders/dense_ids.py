@@ -20,6 +20,10 @@ CITYSCAPES_19 = tuple(_CITYSCAPES.split())
 SYNTHIA_16 = tuple(c for c in CITYSCAPES_19 if c not in ("terrain", "truck", "train"))
 #: train ids 0 1 2 6 7 8 10 11 12 13 15 17 18: what CrossCity labels, and the usual part of the 16
 CROSSCITY_13 = tuple(c for c in SYNTHIA_16 if c not in ("wall", "fence", "pole"))
+LOVEDA_7 = ("background", "building", "road", "water", "barren", "forest", "agricultural")
+UAVID_8 = (
+    *("clutter", "building", "road", "tree", "vegetation", "moving-car", "static-car", "human"),
+)
 
 
 @dataclass(frozen=True)
@@ -88,4 +92,19 @@ SYNTHIA_IDS = MaskIds(
     "a 16-bit RGB PNG whose first channel holds class ids 0-22 (GT/LABELS; not GT/COLOR)",
     _numbered(22, _SYNTHIA),
     storage="rgb16",
+)
+LOVEDA_IDS = MaskIds(
+    "one 8-bit grey channel of class ids 1-7, 0 = no data (masks_png; not masks shifted to 0-6, "
+    "which other projects write)",
+    _numbered(7, dict(enumerate(LOVEDA_7, start=1))),
+)
+#: in the order of the classes: what Labels/ of UAVid holds
+_UAVID_COLOURS = (
+    *(0x000000, 0x800000, 0x804080, 0x008000, 0x808000, 0x400080, 0xC000C0, 0x404000),
+)
+UAVID_IDS = MaskIds(
+    "an RGB image in UAVid's eight colours (Labels; not train ids, which other projects write)",
+    dict(enumerate(UAVID_8)),
+    storage="colours",
+    colours={colour: number for number, colour in enumerate(_UAVID_COLOURS)},
 )

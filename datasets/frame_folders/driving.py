@@ -12,12 +12,14 @@ from dabench.datasets.frame_folders.driving_domains import (
     CITYSCAPES_BOTH,
     CITYSCAPES_SOURCE,
     CITYSCAPES_TARGET,
+    DARK_ZURICH,
     GTA5,
     SYNTHIA,
 )
 from dabench.datasets.frame_folders.frame_set import FrameFolder
 
-_DEFAULTS = {
+#: of a segmentation set whose frames need a large network
+DEFAULTS = {
     "image_size": 512,
     "backbone": "deeplabv3_resnet50",
     "weights": "pretrained",
@@ -41,7 +43,7 @@ class Cityscapes(FrameFolder):
     places = (CITYSCAPES_BOTH,)
     domains = ("cityscapes",)
     aspect = 2.0
-    defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS | dict.fromkeys(
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS | dict.fromkeys(
         ("source", "target"), "cityscapes"
     )
 
@@ -61,7 +63,24 @@ class Acdc(FrameFolder):
     places = (CITYSCAPES_SOURCE, *ACDC)
     domains = tuple(domain.name for domain in places)
     aspect = 16 / 9
-    defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS | {"source": "cityscapes", "target": "fog"}
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS | {"source": "cityscapes", "target": "fog"}
+
+
+class DarkZurich(FrameFolder):
+    """Dark Zurich (Sakaridis et al. 2019): Cityscapes -> night; 19 classes.
+
+    Layout: ``dark-zurich/rgb_anon/val/night/SEQUENCE/*_rgb_anon.png`` with
+    ``gt/.../*_gt_labelTrainIds.png`` (or ``*_gt_labelIds.png``), and ``cityscapes/``. Source
+    training: Cityscapes train (2,975 frames); source validation: its val (500); stream: the night
+    frames of val (50), the only ones with public masks. Cityscapes is squeezed to 16:9.
+    """
+
+    name = "dark-zurich"
+    classes = CITYSCAPES_19
+    places = (CITYSCAPES_SOURCE, DARK_ZURICH)
+    domains = tuple(domain.name for domain in places)
+    aspect = 16 / 9
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS | {"source": "cityscapes", "target": "night"}
 
 
 class Gta5(FrameFolder):
@@ -78,7 +97,7 @@ class Gta5(FrameFolder):
     places = (GTA5, CITYSCAPES_TARGET)
     domains = tuple(domain.name for domain in places)
     aspect = 2.0
-    defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS | {"source": "gta5", "target": "cityscapes"}
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS | {"source": "gta5", "target": "cityscapes"}
 
 
 class Synthia(FrameFolder):
@@ -98,7 +117,7 @@ class Synthia(FrameFolder):
     domains = tuple(domain.name for domain in places)
     aspect = 2.0
     subsets: ClassVar[Mapping[str, tuple[str, ...]]] = {"13": CROSSCITY_13}
-    defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS | {
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS | {
         "source": "synthia",
         "target": "cityscapes",
     }
@@ -119,4 +138,4 @@ class CrossCity(FrameFolder):
     places = (CITYSCAPES_SOURCE, *CITIES)
     domains = tuple(domain.name for domain in places)
     aspect = 2.0
-    defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS | {"source": "cityscapes", "target": "rome"}
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS | {"source": "cityscapes", "target": "rome"}

@@ -1,4 +1,4 @@
-"""Where the driving sets lie: Cityscapes, ACDC, GTA5, SYNTHIA and CrossCity as published.
+"""Where the driving sets lie: Cityscapes, what it is adapted to, and renderings, as published.
 
 Cityscapes stands here three times, because its roles differ: as a source its val split is the
 source's validation, as a target the same split is the stream, and where it is both the source's
@@ -104,18 +104,29 @@ SYNTHIA = _rendered(
 )
 
 
-def _acdc(weather: str) -> Domain:
-    """Return a weather of ACDC; masks with train ids are preferred."""
+def _swiss(name: str, folders: tuple[str, ...], split: str, count: int, where: str) -> Domain:
+    """Return a domain of ACDC or Dark Zurich; masks with train ids are preferred."""
     masks = tuple(
         Naming(((r"^rgb_anon/", "gt/"), (r"_rgb_anon\.", f"_gt_{kind}.")), ids)
         for kind, ids in (("labelTrainIds", TRAIN_IDS), ("labelIds", LABEL_IDS))
     )
-    images = f"rgb_anon/{weather}/train/*/*_rgb_anon.png"
-    layout = Layout(masks, target_all=Part(images, count=400))
-    return Domain(weather, ("acdc",), (layout,), "get it from https://acdc.vision.ee.ethz.ch/")
+    images = f"rgb_anon/{split}/*/*_rgb_anon.png"
+    return Domain(name, folders, (Layout(masks, target_all=Part(images, count=count)),), where)
 
 
-ACDC = tuple(_acdc(weather) for weather in ("fog", "night", "rain", "snow"))
+ACDC = tuple(
+    _swiss(
+        weather, ("acdc",), f"{weather}/train", 400, "get it from https://acdc.vision.ee.ethz.ch/"
+    )
+    for weather in ("fog", "night", "rain", "snow")
+)
+DARK_ZURICH = _swiss(
+    "night",
+    ("dark-zurich",),
+    "val/night",
+    50,
+    "get Dark Zurich val from https://www.trace.ethz.ch/publications/2019/GCMA_UIoU/",
+)
 
 
 def _crosscity(name: str) -> Domain:

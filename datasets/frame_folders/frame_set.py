@@ -45,6 +45,12 @@ class FrameFolder:
         root = self._root(request.data_root)
         source = self._domain(request.source, "source_train")
         targets = [self._domain(name, "target_all") for name in target_names(request.target)]
+        layout = source.layouts[0]
+        if source in targets and layout.source_val == layout.target_all:
+            raise ConfigError(
+                f"{self.name}: '{source.name}' as source and as target: its validation frames "
+                "would be the stream as well; name another --source or --target"
+            )
         plan: list[tuple[Role, Domain]] = [("source_train", source), ("source_val", source)]
         plan += [("target_all", target) for target in targets]
         # every folder is read before the first image is decoded, which may take long

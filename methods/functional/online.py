@@ -30,6 +30,11 @@ def uncount_backward(cost: Counter, count: int) -> None:
     cost.uncount_backward(count)
 
 
+def as_samples(dense: Tensor) -> Tensor:
+    """Return (B, K, ...) rows as (N, K): every pixel of a dense answer is a sample."""
+    return dense.movedim(1, -1).flatten(0, -2)
+
+
 def reliability_weights(entropy: Tensor, limit: float) -> Tensor:
     """Return (N,) weights exp(limit - H), and 0 where H >= limit; without gradient.
 

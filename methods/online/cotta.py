@@ -145,10 +145,14 @@ def jitter(images: Tensor, *, flip: bool) -> Tensor:
     Brightness, contrast and saturation are drawn once for all images, so that BatchNorm takes most
     of them away; geometry is drawn for every image.
     """
-    out = views.affine(images, rotate=0.26, scale=0.1, translate=1 / 8, flip=flip)
+    return recolour(views.affine(images, rotate=0.26, scale=0.1, translate=1 / 8, flip=flip))
+
+
+def recolour(images: Tensor) -> Tensor:
+    """Return a batch in other colours: :func:`jitter` without geometry."""
     spread = torch.tensor((0.4, 0.3, 0.5))
     brightness, contrast, saturation = (1 + spread * (2 * torch.rand(3) - 1)).tolist()
-    out = out * brightness
+    out = images * brightness
     mean = out.mean(dim=(1, 2, 3), keepdim=True)
     out = mean + (out - mean) * contrast
     grey = out.mean(dim=1, keepdim=True)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.api import AccessError, Online, OnlineMethod, Prediction, TargetBatch
+from dabench.api import AccessError, Kind, Online, OnlineMethod, Prediction, TargetBatch
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
 from dabench.methods.functional.losses import UNCERTAINTY, Uncertainty
 from dabench.methods.functional.normalisation import adapt_normalisation, train_only_norms
 from dabench.methods.functional.online import (
+    as_samples,
     fisher_information,
     fisher_penalty,
     flatten_all,
@@ -36,6 +37,8 @@ class EATA(OnlineMethod):
     normalisation parameters near the source's. The Fisher matrix comes from unlabelled clear images
     of the source's hold-out or training part, as the protocol grants (an extra), with the model's
     own argmax as labels; they are used in ``begin`` and not kept.
+    In segmentation (a dense port of ours) every pixel is a sample; the answers of a frame's pixels
+    are averaged before the moving average takes them in.
     Deviation: the margin scales with the number of classes, and the Fisher weight is ImageNet's
     (ten classes are elsewhere run with margin .4 and weight 1). A batch with a chosen sample counts
     as backwarded in full, since all its rows go through the same graph; one without, not at all.
@@ -58,6 +61,7 @@ class EATA(OnlineMethod):
     """
 
     later_options: ClassVar[frozenset[str]] = frozenset({"loss"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
     extras: ClassVar[frozenset[str]] = frozenset({FISHER})
     fisher: Tensor
     start: Tensor
@@ -119,8 +123,9 @@ class EATA(OnlineMethod):
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer, and step on the reliable and novel samples, if there are any."""
         logits: Tensor = self.net(batch.images)
-        p = logits.softmax(1)
-        h = UNCERTAINTY[self.loss](logits)
+        samples = as_samples(logits)
+        p = samples.softmax(1)
+        h = UNCERTAINTY[self.loss](samples)
         weights = reliability_weights(h, self.entropy_limit)
         weights = weights * is_novel(p.detach(), self.mean_p, self.novelty_margin)
         chosen = weights > 0

@@ -14,6 +14,8 @@ from dabench.errors import AccessError
 
 #: clear images that EATA's Fisher matrix is estimated on (source-like, without labels)
 FISHER_IMAGES = 2000
+#: the same in segmentation, where all pixels of a frame count: spread over the source's drives
+FISHER_FRAMES = 128
 
 
 def granted_extras(method: OnlineMethod, plan: StreamPlan | DensePlan, run: Run) -> dict[str, Any]:
@@ -26,7 +28,10 @@ def granted_extras(method: OnlineMethod, plan: StreamPlan | DensePlan, run: Run)
     extras: dict[str, Any] = {}
     if "fisher-images" in method.extras:
         _check_source(method, plan, "fisher-images, clear images of the source")
-        rows = np.arange(len(plan.source.images))[:FISHER_IMAGES]
+        size = len(plan.source.images)
+        rows = np.arange(min(size, FISHER_IMAGES))
+        if isinstance(plan, DensePlan):
+            rows = np.linspace(0, size - 1, min(size, FISHER_FRAMES)).round().astype(np.int64)
         extras["fisher-images"] = to_float(plan.source.images[rows]).to(run.device)
     if "source-statistics" in method.extras:
         _check_source(method, plan, "source-statistics, of clear images of the source")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import os
 import shutil
@@ -22,6 +24,7 @@ from dabench.contract.types import IGNORE
 from dabench.datasets.caching import cache_folder, frame_build, frame_cache
 from dabench.datasets.frame_folders.frame_set import FrameFolder
 from dabench.errors import CacheError, ConfigError, DataError
+from dabench.protocols.online_seg import OnlineSegmentation
 
 Array = npt.NDArray[Any]
 # facts of the public sets, written down a second time
@@ -32,6 +35,17 @@ KEPT_16 = tuple(i for i in range(19) if i not in (9, 14, 16))
 SYNTHIA_TRAIN_ID = {3: 0, 4: 1, 2: 2, 21: 3, 5: 4, 7: 5, 15: 6, 9: 7, 6: 8, 1: 10, 10: 11, 17: 12}
 SYNTHIA_TRAIN_ID |= {8: 13, 19: 15, 12: 17, 11: 18}
 CITY_FRAMES = {"train": ("aachen", "ulm"), "val": ("munster",)}
+LOVEDA = ("background", "building", "road", "water", "barren", "forest", "agricultural")
+UAVID = {
+    "clutter": (0, 0, 0),
+    "building": (128, 0, 0),
+    "road": (128, 64, 128),
+    "tree": (0, 128, 0),
+    "vegetation": (128, 128, 0),
+    "moving-car": (64, 0, 128),
+    "static-car": (192, 0, 192),
+    "human": (64, 64, 0),
+}
 HEIGHT = 16
 
 
@@ -109,6 +123,42 @@ def acdc(root: Path) -> Path:
     return cityscapes(root)
 
 
+def dark_zurich(root: Path) -> Path:
+    for i, kind in enumerate(("labelTrainIds", "labelIds")):
+        stem = f"val/night/GOPR0356/GOPR0356_frame_00032{i}"
+        place = root / "Dark_Zurich"
+        ids = [*range(19), IGNORE] if i == 0 else [*range(34)]
+        mask = place / "gt" / f"{stem}_gt_{kind}.png"
+        write(place / "rgb_anon" / f"{stem}_rgb_anon.png", mask, strip(ids, 32))
+    day = place / "rgb_anon" / "val_ref" / "day" / "GOPR0356_ref"  # pictures without masks
+    day.mkdir(parents=True)
+    Image.new("RGB", (32, 16)).save(day / "GOPR0356_frame_000321_ref_rgb_anon.png")
+    return cityscapes(root)
+
+
+def loveda(root: Path) -> Path:
+    for split, count in (("Train", 2), ("Val", 1)):
+        for shade, landscape in enumerate(("Rural", "Urban")):
+            for i in range(count):
+                place = root / "LoveDA" / split / landscape
+                masks = place / "masks_png" / f"{i}.png"
+                numbers = strip([*range(8)] if landscape == "Rural" else [7, 0, 1], 16)
+                write(place / "images_png" / masks.name, masks, numbers, grey=100 * shade + i)
+    return root
+
+
+def uavid(root: Path) -> Path:
+    colours = np.array([*UAVID.values()], np.uint8)
+    for part, sequences in (("uavid_train", (1, 10, 2)), ("uavid_val", (16,))):
+        for number in sequences:
+            for i in range(4 if part == "uavid_train" else 2):
+                place = root / "uavid" / part / f"seq{number}"
+                mask = place / "Labels" / f"{i:04d}00.png"
+                write(place / "Images" / mask.name, mask, strip(range(8), 32), grey=10 * number + i)
+                Image.fromarray(colours[strip(range(8), 32)]).save(mask)
+    return root
+
+
 def gta5(root: Path, mode: str = "P", frames: int = 11) -> Path:
     for i in range(frames):
         place = root / "GTA5"
@@ -139,6 +189,9 @@ TREES = {
     "camvid": camvid,
     "cityscapes": cityscapes,
     "acdc": acdc,
+    "dark-zurich": dark_zurich,
+    "loveda": loveda,
+    "uavid": uavid,
     "gta5": gta5,
     "synthia": synthia,
     "crosscity": crosscity,
@@ -194,6 +247,112 @@ def test_acdc_with_either_kind_of_ids(weather: str, tmp_path: Path) -> None:
     assert (train == strip([*range(19), IGNORE], 32)).all()
     assert (label == expected(strip(range(34), 32), TRAIN_ID)).all()
     assert (len(data.source_train.masks), len(data.source_val.masks)) == (4, 2)
+
+
+def test_dark_zurich_with_either_kind_of_ids(tmp_path: Path) -> None:
+    data = load("dark-zurich", dark_zurich(tmp_path / "data"))
+    assert (data.source, data.target, data.width) == ("cityscapes", "night", 32)
+    train, label = masks(data.target_all)  # the reference pictures by day have no mask
+    assert (train == strip([*range(19), IGNORE], 32)).all()
+    assert (label == expected(strip(range(34), 32), TRAIN_ID)).all()
+    assert (len(data.source_train.masks), len(data.source_val.masks)) == (4, 2)
+
+
+def test_loveda_either_way(tmp_path: Path) -> None:
+    root = loveda(tmp_path / "data")
+    data = load("loveda", root)
+    assert (data.source, data.target, data.width) == ("rural", "urban", HEIGHT)
+    assert data.classes == LOVEDA
+    rural, urban = ([IGNORE, *range(7)], [6, IGNORE, 0])  # 0 is no data, and no class
+    assert (masks(data.source_train) == strip(rural, 16)).all()
+    assert (masks(data.source_val) == strip(rural, 16)).all()
+    assert (masks(data.target_all) == strip(urban, 16)).all()
+    back = load("loveda", root, source="urban", target="rural")
+    assert (masks(back.target_all) == masks(data.source_val)).all()
+    assert [len(f.masks) for f in (back.source_train, back.source_val)] == [2, 1]
+    with pytest.raises(ConfigError, match="its validation frames would be the stream as well"):
+        load("loveda", root, source="urban", target="rural,urban")
+
+
+def test_uavid_by_colours(tmp_path: Path) -> None:
+    root = uavid(tmp_path / "data")
+    data = load("uavid", root)
+    assert (data.classes, data.width) == (tuple(UAVID), 32)
+    for part in (data.source_train, data.source_val, data.target_all):
+        assert (masks(part) == strip(range(8), 32)).all()
+    # in the order of their paths: seq1, seq10, seq2; the last tenth of 12, rounded up, validates
+    shades = [int(part.images[np.array([-1])][0, 0, 0, 0]) for part in _source(data)]
+    assert (len(data.source_train.masks), len(data.source_val.masks)) == (10, 2)
+    assert shades == [21, 23]
+    assert [len(data.target_all.masks), int(data.target_all.images[np.array([0])][0, 0, 0, 0])] == [
+        *(2, 160),
+    ]
+
+
+def spoil(name: str, root: Path, pattern: str, pixels: Array) -> list[str]:
+    """Put another mask in the place of the first one, and return what a load and a check say."""
+    place = sorted(root.glob(pattern))[0]
+    Image.fromarray(pixels.astype(np.uint8)).save(place)
+    with pytest.raises(DataError) as error:
+        load(name, root)
+    lines = [line for line in dataset(name).check(root) if not line.startswith("optional")]
+    assert any(str(error.value) in line for line in lines)
+    assert str(place) in str(error.value)
+    return [str(error.value)]
+
+
+def test_masks_that_others_converted(tmp_path: Path) -> None:
+    """The bad cousins: train ids for colours, colours for ids, 255 where 0 is no data."""
+    loved, flown, dark = (tmp_path / n / "data" for n in "abc")
+    (line,) = spoil("loveda", loveda(loved), "LoveDA/*/*/masks_png/*.png", strip([6, 255], 16))
+    assert "outside the map: 255; expected" in line
+    assert "not masks shifted to 0-6" in line
+    rgb = np.zeros((HEIGHT, 16, 3))
+    (line,) = spoil("loveda", loved, "LoveDA/*/*/masks_png/*.png", rgb)
+    assert "an 8-bit RGB image (colours, not ids)" in line
+    (line,) = spoil("uavid", uavid(flown), "uavid/*/*/Labels/*.png", strip([0, 3], 32))
+    assert "outside the map: #030303; expected an RGB image in UAVid's eight colours" in line
+    assert "`dabench data check uavid`" in line
+    place = "Dark_Zurich/gt/val/night/*/*TrainIds.png"
+    (line,) = spoil("dark-zurich", dark_zurich(dark), place, strip([19], 32))
+    assert "outside the map: 19; expected" in line
+
+
+def test_acdc_in_ten_rounds_as_cotta(tmp_path: Path) -> None:
+    """Fog, night, rain, snow, ten times over, without a fresh method."""
+    root = acdc(tmp_path / "data")
+    data = load("acdc", root, size=64, target="fog,night,rain,snow")
+    protocol = OnlineSegmentation(conditions="clear", schedule="cycle", rounds=10)
+    segments = protocol.plan(data, 1, 0).stream.segments
+    weathers = ("fog", "night", "rain", "snow")
+    names = [f"{weather}@{turn}" for turn in range(1, 11) for weather in weathers]
+    assert [segment.name for segment, _ in segments] == names
+    for number, (segment, rows) in enumerate(segments):
+        assert sorted(rows.tolist()) == [2 * (number % 4), 2 * (number % 4) + 1]
+        assert protocol.round_number(segment) == number // 4 + 1
+        assert protocol.condition(segment) == weathers[number % 4]
+    pairs = itertools.pairwise(segments)
+    assert not any(protocol.begins_fresh(one, other) for (one, _), (other, _) in pairs)
+
+
+@pytest.mark.slow
+def test_acdc_in_ten_rounds_by_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = acdc(tmp_path / "data")
+    words = ["run", "--method", "tent", "--protocol", "online-seg", "--dataset", "acdc", "--json"]
+    words += ["--target", "fog,night,rain,snow", "--protocol.conditions", "clear"]
+    words += ["--protocol.schedule", "cycle", "--protocol.rounds", "10", "--image-size", "32"]
+    words += ["--backbone", "small-seg", "--weights", "none", "--source-epochs", "1"]
+    words += ["--data-root", str(root), "--results", str(tmp_path / "r")]
+    words += ["--cache-dir", str(tmp_path / "c"), "--device", "cpu", "--threads", "1"]
+    assert cli.main([*words, "--no-progress"]) == 0
+    record = json.loads(Path(json.loads(capsys.readouterr().out)["record"]).read_text())
+    found = {row["segment"] for row in record["scores"] if row["metric"] == "mIoU"}
+    rounds = {f"round-{turn}" for turn in range(1, 11)}
+    assert rounds | {"fog", "night", "rain", "snow", "mean-conditions"} <= found
+    # eighty frames: each in its step, and again for the answer after it
+    assert record["cost"]["images_forward"] == 2 * 10 * 4 * 2
 
 
 @pytest.mark.parametrize("mode", ["P", "L"])

@@ -33,6 +33,11 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("tent", {}),
     ("max-squares", {"rho": 0.5, "grad_norm": "unit-global"}),
     ("cotta", {"views": 3, "confident": 1.0}),
+    ("eata", {"lr": 1e-2, "limit": 1.0, "margin": 1.0}),
+    ("rdumb", {"lr": 1e-2, "limit": 1.0, "margin": 1.0, "reset_every": 2}),
+    ("roid", {}),
+    ("cmf", {"noise": 5.0}),
+    ("diga", {"confident": 0.25}),
     ("tta-aug", {"pairs": 2}),
     ("transadapt", {"lr": 1e-2}),
     ("transadapt", {"steps": 0}),
@@ -98,7 +103,9 @@ def begun(
     torch.manual_seed(seed)
     notes, net = Notes(), net or network()
     method: OnlineMethod = registry.method(name)(**options)
-    extras = {}
+    extras: dict[str, Any] = {}
+    if "fisher-images" in method.extras:
+        extras["fisher-images"] = images(90, 2)
     if "source-parts" in method.extras:
         extras["source-parts"] = parts or parts_of(name, options, net)
     method.begin(Online(task, net, 1, seed, notes, extras))
@@ -210,6 +217,10 @@ def test_a_step_and_predict_agree(name: str, options: dict[str, Any]) -> None:
         ("max-squares", {}, 1, 1),
         ("cotta", {"views": 5, "confident": 1.0}, 7, 1),
         ("cotta", {"confident": 1.0}, 16, 1),
+        ("eata", {"limit": 1.0, "margin": 1.0}, 1, 1),
+        ("eata", {"limit": 0.0}, 1, 0),
+        ("roid", {}, 2, 2),
+        ("diga", {}, 1, 0),
         ("tta-aug", {}, 7, 0),
         ("transadapt", {}, 5, 3),
         ("transadapt", {"anchored": False}, 4, 3),
@@ -230,9 +241,10 @@ def test_every_image_that_passes_is_counted(
 
 
 def test_both_kinds_come_from_one_class() -> None:
-    for name in ("source", "bn-adapt", "tent", "cotta", "max-squares"):
+    both = ("source", "bn-adapt", "tent", "cotta", "max-squares", "eata", "eta", "rdumb", "roid")
+    for name in (*both, "cmf"):
         assert registry.method(name).kinds == {"classification", "segmentation"}
-    for name in ("transadapt", "tta-aug"):
+    for name in ("transadapt", "tta-aug", "diga"):
         assert registry.method(name).kinds == {"segmentation"}
 
 

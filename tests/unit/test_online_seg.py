@@ -22,6 +22,7 @@ from dabench.errors import AccessError, CacheError, ConfigError, DataError, Trai
 from dabench.protocols.dense import strips
 from dabench.protocols.offline.upper_bound import TargetSupervised
 from dabench.protocols.online_seg import OnlineSegmentation
+from dabench.protocols.streams import extras as granted
 from dabench.protocols.streams.shifts import render
 
 CONDITIONS = ("fog-3", "rain-3", "low-light-3")
@@ -470,8 +471,28 @@ def test_methods_that_do_not_fit(dense: Any) -> None:
     classes_alone = {"kinds": frozenset({"classification"})}
     with pytest.raises(AccessError, match="serves classification, this is segmentation"):
         dense.run(type("Whole", (dense.Still,), classes_alone))
-    with pytest.raises(AccessError, match="fisher-images"):
-        dense.run(type("Greedy", (dense.Still,), {"extras": frozenset({"fisher-images"})}))
+    with pytest.raises(AccessError, match="labels"):
+        dense.run(type("Greedy", (dense.Still,), {"extras": frozenset({"labels"})}))
+
+
+def test_fisher_images_are_clear_source_frames_from_end_to_end(
+    dense: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the first ones: frames come drive after drive, and the first drive is one street."""
+    monkeypatch.setattr(granted, "FISHER_FRAMES", 3)
+    handed: list[Tensor] = []
+
+    class Wants(dense.Still):  # type: ignore[name-defined,misc]
+        extras: ClassVar[Any] = frozenset({"fisher-images"})
+
+        def begin(self, access: Any) -> None:
+            super().begin(access)
+            handed.append(access.extras["fisher-images"])
+
+    assert dense.run(Wants).extras == ("fisher-images",)
+    source = dense.data().source_train.images
+    expected = torch.from_numpy(source[[0, 4, 8]]).permute(0, 3, 1, 2) / 255
+    torch.testing.assert_close(handed[0], expected)
 
 
 def test_source_parts_are_handed_out_afresh(dense: Any) -> None:

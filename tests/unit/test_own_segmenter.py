@@ -121,6 +121,8 @@ def test_sizes_that_it_does_not_take_are_refused_on_the_stream_too() -> None:
         "bn-adapt",
         "tent",
         "max-squares",
+        "eta",
+        "roid",
         "cotta",
         "tta-aug",
         "transadapt",
