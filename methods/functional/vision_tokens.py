@@ -57,7 +57,8 @@ def class_attention(attention: Any, tokens: Tensor, prefix: int) -> Tensor:
     q, k = qkv[:, :, 0].transpose(1, 2), qkv[:, :, 1].transpose(1, 2)  # (B, heads, N, d)
     q, k = attention.q_norm(q[:, :, :1]), attention.k_norm(k)
     share = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
-    return share.mean(1)[:, 0, prefix:]
+    to_patches: Tensor = share.mean(1)[:, 0, prefix:]
+    return to_patches
 
 
 @contextlib.contextmanager
