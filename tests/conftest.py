@@ -22,6 +22,7 @@ import torch
 from dabench import registry
 from dabench.contract.data import DataRequest, DomainData
 from dabench.contract.protocol import Outcome
+from dabench.networks.network import ClassifierNetwork
 from dabench.testing import Bench, Case, Workbench
 from dabench.testing.case import answers_of
 
@@ -29,7 +30,11 @@ from dabench.testing.case import answers_of
 SHORT: dict[str, dict[str, Any]] = {
     **{name: {"views": 2} for name in ("cotta", "dua")},
     **{name: {"per_class": 2} for name in ("conda", "ucl-gv", "aerial")},
+    "adacontrast-online": {"queue": 64, "warm_up": 40},
+    "note": {"memory": 16, "every": 30},
 }
+#: methods that serve vision transformers of timm alone
+TRANSFORMERS = ("rem",)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -145,10 +150,31 @@ def cases(workbench: Workbench) -> Callable[..., Case]:
         if key not in made:
             build = functools.partial(registry.method(name), **SHORT.get(name, {}))
             bench = workbench.bench(protocol)
+            if name in TRANSFORMERS:
+                vit = transformer(bench.plan.task)
+                bench = dataclasses.replace(bench, network=vit, start=vit)
             made[key] = Case(brief_form(bench) if brief else bench, build)
         return made[key]
 
     return get
+
+
+def transformer(task: Any) -> ClassifierNetwork:
+    """Return a vision transformer of timm, 16 patches and four blocks, as it is drawn."""
+    from timm.models.vision_transformer import VisionTransformer  # a second of imports
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = VisionTransformer(
+            img_size=task.image_size,
+            patch_size=task.image_size // 4,
+            embed_dim=16,
+            depth=4,
+            num_heads=2,
+            num_classes=0,
+        )
+        k = task.num_classes
+        return ClassifierNetwork(vit, 16, k, bottleneck=0, weight_norm=False).eval()
 
 
 def brief_form(bench: Bench) -> Bench:

@@ -135,6 +135,26 @@ METHODS: dict[str, MethodEntry] = {
         "as roid, with a Kalman filter over weights in place of the way back",
         STREAMS,
     ),
+    "note": MethodEntry(
+        "dabench.methods.online.note:NOTE",
+        "BatchNorm converted to heed single images; steps on a memory balanced by prediction",
+        ONLINE,
+    ),
+    "rmt": MethodEntry(
+        "dabench.methods.online.rmt:RMT",
+        "averaged teacher by a symmetric loss, contrast with class prototypes; no source images",
+        ONLINE,
+    ),
+    "adacontrast-online": MethodEntry(
+        "dabench.methods.online.adacontrast_online:AdaContrastOnline",
+        "labels from neighbours among past features, contrast with a queue of keys",
+        ONLINE,
+    ),
+    "rem": MethodEntry(
+        "dabench.methods.online.rem:REM",
+        "vision transformers: passes without the patches that matter teach and rank entropies",
+        ONLINE,
+    ),
     "cotta": MethodEntry(
         "dabench.methods.online.cotta:CoTTA",
         "averaged teacher over augmented views, stochastic restoration of weights",

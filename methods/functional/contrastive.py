@@ -1,4 +1,4 @@
-"""Contrastive alignment of a batch with a memory."""
+"""Contrastive losses: of a batch with a memory, with a queue of keys, among views."""
 
 from __future__ import annotations
 
@@ -45,3 +45,54 @@ def memory_contrast(
         return features.sum() * 0.0
     per_sample = -(partner * log_share).sum(1) / partners.clamp_min(1.0)
     return per_sample.sum() / (partners > 0).sum()
+
+
+def instance_contrast(
+    query: Tensor, key: Tensor, queue: Tensor, negative: Tensor, temperature: float = 0.07
+) -> Tensor:
+    """Tell every query's own key from the keys of a queue: InfoNCE over chosen negatives.
+
+    L = - mean_i log [ exp(q_i.k_i / t) / (exp(q_i.k_i / t) + sum_{j in N(i)} exp(q_i.u_j / t)) ]
+
+    Args:
+        query: (B, D) of unit length.
+        key: (B, D) of unit length, without gradient.
+        queue: (Q, D) earlier keys u.
+        negative: (B, Q) bool, N(i); a query without any adds 0.
+        temperature: t.
+
+    Returns:
+        Scalar.
+
+    Source: MoCo (He et al., CVPR 2020), Eq. 1; negatives of other classes alone: AdaContrast (Chen
+    et al., CVPR 2022), Eq. 5.
+    """
+    own = (query * key).sum(1, keepdim=True)
+    others = (query @ queue.T).masked_fill(~negative, float("-inf"))
+    logits = torch.cat((own, others), 1) / temperature
+    return F.cross_entropy(logits, torch.zeros_like(logits[:, 0], dtype=torch.int64))
+
+
+def view_contrast(views: Tensor, temperature: float = 0.1) -> Tensor:
+    """Pull the views of a sample together, and push those of other samples away.
+
+    L = - mean_a 1/(V-1) sum_{p in P(a)} log [ exp(z_a.z_p / t) / sum_{b != a} exp(z_a.z_b / t) ],
+    a over all B V views, P(a) the other views of its sample, z of unit length.
+
+    Args:
+        views: (B, V, D), V at least 2; of any length.
+        temperature: t.
+
+    Returns:
+        Scalar; log(V - 1) for a single sample whose views are alike.
+
+    Source: SimCLR (Chen et al., 2020) for more than two views: Khosla et al., 2020, Eq. 2.
+    """
+    count, per_sample, _ = views.shape
+    z = F.normalize(views.flatten(0, 1), dim=1)
+    sample = torch.arange(count, device=z.device).repeat_interleave(per_sample)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    similarity = (z @ z.T / temperature).masked_fill(itself, float("-inf"))
+    log_share = similarity - similarity.logsumexp(1, keepdim=True)
+    partner = (sample[:, None] == sample[None, :]) & ~itself
+    return -log_share[partner].mean()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,6 +47,26 @@ def use_moving_statistics(net: nn.Module, method: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def moving_statistics(net: nn.Module, momentum: float) -> Iterator[None]:
+    """Let passes inside the block normalise by the batch and move the running statistics.
+
+    Args:
+        net: with :class:`MovingNorm` layers; without one nothing is different inside.
+        momentum: weight of what passes, in [0, 1].
+
+    Source: BatchNorm (Ioffe and Szegedy, 2015) in train mode; torch's unbiased variance.
+    """
+    layers = [m for m in net.modules() if isinstance(m, MovingNorm)]
+    for layer in layers:
+        layer.momentum = momentum
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.momentum = None
+
+
 @torch.no_grad()
 def move_statistics(net: nn.Module, images: Tensor, momentum: float) -> None:
     """Pass images once, so that the layers of :func:`use_moving_statistics` follow them.
@@ -52,17 +75,9 @@ def move_statistics(net: nn.Module, images: Tensor, momentum: float) -> None:
         net: changed in place: running means and variances alone.
         images: (B, 3, H, W).
         momentum: weight of these images, in [0, 1].
-
-    Source: BatchNorm (Ioffe and Szegedy, 2015); torch's unbiased variance.
     """
-    layers = [m for m in net.modules() if isinstance(m, MovingNorm)]
-    for layer in layers:
-        layer.momentum = momentum
-    try:
+    with moving_statistics(net, momentum):
         net(images)
-    finally:
-        for layer in layers:
-            layer.momentum = None
 
 
 def cropped_and_turned(images: Tensor, flip: bool) -> Tensor:

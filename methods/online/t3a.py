@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from dabench.api import ConfigError, Online, OnlineMethod, Prediction, TargetBatch
+from dabench.api import Online, OnlineMethod, Prediction, TargetBatch
 from dabench.methods.functional.bounds import Share
+from dabench.methods.functional.linear_head import linear_head
 from dabench.methods.functional.normalisation import adapt_normalisation
 from dabench.methods.functional.support_set import SupportSet
 
@@ -44,14 +45,9 @@ class T3A(OnlineMethod):
         """
         super().begin(access)
         self.net = access.source_model.eval()
-        if not isinstance(self.net.classifier, nn.Linear):
-            raise ConfigError(
-                "t3a: the source model ends in "
-                f"{type(self.net.classifier).__name__}, and its first supports are the rows of a "
-                "linear layer; choose a model that ends in nn.Linear, or bn-adapt"
-            )
+        head = linear_head(self.net.classifier, "t3a", "its first supports are the rows")
         adapt_normalisation(self.net, self.rho)
-        self.supports = SupportSet(self.net.classifier, self.per_class)
+        self.supports = SupportSet(head, self.per_class)
 
     @torch.no_grad()
     def step(self, batch: TargetBatch) -> Tensor:

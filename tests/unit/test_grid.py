@@ -196,7 +196,8 @@ def test_the_quick_grid_has_every_method_under_every_protocol_of_its() -> None:
     found = committed("quick.yaml")
     # the embedded data have networks that start from nothing: no pretrained features to probe
     entries = {m: entry for m, entry in registry.METHODS.items() if not entry.frozen_trunk}
-    pairs = {(m, p) for m, entry in entries.items() for p in entry.protocols}
+    # rem serves vision transformers of timm, which take 160 pixels and more; embedded data have 128
+    pairs = {(m, p) for m, entry in entries.items() for p in entry.protocols if m != "rem"}
     assert set(shown(found, "method", "protocol")) == pairs
     assert found.budget == "smoke"
     assert len(found.specs) == 3 * len(pairs)

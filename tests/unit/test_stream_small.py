@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from dabench import registry
@@ -27,8 +28,18 @@ NORMS: dict[str, dict[str, Any]] = {
 }
 MOVING: dict[str, dict[str, Any]] = {"bn-ema": {}, "dua": {"views": 2}}
 STILL: dict[str, dict[str, Any]] = {"lame": {}, "t3a": {"per_class": 2}, "cofa": {}}
+#: all weights learn
+WHOLE: dict[str, dict[str, Any]] = {
+    "adacontrast-online": {"queue": 20, "warm_up": 6, "neighbours": 3},
+    "rmt": {"projection": 4},
+}
+#: images between two steps of note: every batch of the usual size ends in one
+CONVERTED: dict[str, dict[str, Any]] = {"note": {"memory": 5, "every": BATCH}}
+TRANSFORMER: dict[str, dict[str, Any]] = {"rem": {}}
 VARIANTS = [
-    *(NORMS | MOVING | STILL).items(),
+    *(NORMS | MOVING | STILL | WHOLE | CONVERTED | TRANSFORMER).items(),
+    ("rmt", {"projection": 0, "optimiser": "sgd", "grad_norm": "unit-per-layer"}),
+    ("rem", {"passes": 4, "share": 0.3}),
     ("t3a", {"per_class": 0}),
     ("tent", {"loss": "come"}),
     ("sar", {"loss": "come", "limit": 1.0}),
@@ -65,6 +76,17 @@ def batch_normed() -> ClassifierNetwork:
     return network(nn.BatchNorm2d(8), nn.BatchNorm2d(8))
 
 
+def transformer() -> ClassifierNetwork:
+    """Return a vision transformer of 16 patches and four blocks."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {"img_size": SIDE, "patch_size": 2, "embed_dim": 8, "depth": 4, "num_heads": 2}
+        vit = VisionTransformer(**sizes, num_classes=0)
+        net = ClassifierNetwork(vit, 8, K, bottleneck=0, weight_norm=False).eval()
+    net.classifier.weight.data *= 4
+    return net
+
+
 def images(number: int, count: int = BATCH) -> Tensor:
     generator = torch.Generator().manual_seed(number)
     return torch.rand(count, 3, SIDE, SIDE, generator=generator) * (0.4 + 0.2 * (number % 3))
@@ -73,7 +95,8 @@ def images(number: int, count: int = BATCH) -> Tensor:
 def begun(name: str, options: dict[str, Any], net: ClassifierNetwork | None = None) -> Any:
     method = registry.method(name)(**options)
     task = Task("classification", tuple("abcde"), SIDE)
-    method.begin(Online(task, net or batch_normed(), BATCH, 0, Notes()))
+    usual = transformer if name in TRANSFORMER else batch_normed
+    method.begin(Online(task, net or usual(), BATCH, 0, Notes()))
     return method
 
 
@@ -165,6 +188,32 @@ def test_weight_and_bias_of_norms_learn(name: str, mode: str) -> None:
     assert {"loss/total", "gradient/before", "gradient/after"} <= method.access.recorder.names
 
 
+@pytest.mark.parametrize("mode", ["none", "unit-global"])
+@pytest.mark.parametrize("name", [*WHOLE, *CONVERTED, *TRANSFORMER])
+def test_what_learns_where_more_than_norms_may(name: str, mode: str) -> None:
+    options = (WHOLE | CONVERTED | TRANSFORMER)[name]
+    method = begun(name, {**options, "lr": 1e-2, "grad_norm": mode})
+    start = tensors(method.net)
+    for i in range(3):
+        push(method, i)
+    now = tensors(method.net)
+    still = {key for key, value in now.items() if torch.equal(value, start[key])}
+    weights = {key for key, _ in method.net.named_parameters()}
+    if name in WHOLE:
+        assert not still & weights
+    elif name in CONVERTED:
+        assert weights - still == {f"backbone.{i}.{p}" for i in (1, 4) for p in ("weight", "bias")}
+        assert "backbone.1.running_mean" not in still
+    else:
+        assert weights - still == {
+            f"backbone.blocks.{i}.norm{j}.{p}"
+            for i in range(3)  # the last of four blocks is the top
+            for j in (1, 2)
+            for p in ("weight", "bias")
+        }
+    assert {"loss/total", "gradient/before", "gradient/after"} <= method.access.recorder.names
+
+
 @pytest.mark.parametrize("name", [*MOVING, *STILL])
 def test_what_has_no_gradient_moves_statistics_at_most(name: str) -> None:
     method = begun(name, (MOVING | STILL)[name])
@@ -186,10 +235,10 @@ def test_what_has_no_gradient_moves_statistics_at_most(name: str) -> None:
     ],
     ids=["GroupNorm", "LayerNorm"],
 )
-@pytest.mark.parametrize("name", [*NORMS, *MOVING, *STILL])
+@pytest.mark.parametrize("name", [*NORMS, *MOVING, *STILL, *WHOLE, *CONVERTED])
 def test_other_norms_work_or_are_refused_by_name(name: str, norms: Any) -> None:
-    net, options = network(*norms()), (NORMS | MOVING | STILL)[name]
-    if name in MOVING:
+    net, options = network(*norms()), (NORMS | MOVING | STILL | WHOLE | CONVERTED)[name]
+    if name in MOVING | CONVERTED:
         with pytest.raises(ConfigError, match=f"^{name}: .*BatchNorm"):
             begun(name, options, net)
         return
@@ -200,10 +249,10 @@ def test_other_norms_work_or_are_refused_by_name(name: str, norms: Any) -> None:
     assert same(start, tensors(method.net)) == (name in STILL)
 
 
-@pytest.mark.parametrize("name", [*NORMS, *MOVING])
+@pytest.mark.parametrize("name", [*NORMS, *MOVING, *CONVERTED])
 def test_networks_without_a_norm_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="BatchNorm"):
-        begun(name, (NORMS | MOVING)[name], network())
+        begun(name, (NORMS | MOVING | CONVERTED)[name], network())
 
 
 @pytest.mark.parametrize(
@@ -216,6 +265,11 @@ def test_networks_without_a_norm_are_refused(name: str) -> None:
         ("deyo", {"limit": 0.0}, 1, 0),
         ("bn-ema", {}, 2, 0),
         ("dua", {"views": 3}, 4, 0),
+        ("adacontrast-online", WHOLE["adacontrast-online"], 5, 1),
+        ("rmt", {}, 3, 2),
+        ("note", {"memory": BATCH, "every": BATCH}, 2, 1),
+        ("note", {}, 1, 0),
+        ("rem", {}, 3, 3),
         *((name, {}, 1, 0) for name in STILL),
     ],
 )
