@@ -35,7 +35,8 @@ def upper_mean(values: Tensor, seed: int) -> float | None:
 
     None where the mixture separates nothing (fewer than 4 values, or equal ones, among others).
     """
-    statistic = values.detach().cpu().double().numpy()
+    # sorted: the starts of the fit must not follow the order of images
+    statistic = np.sort(values.detach().cpu().double().numpy())
     split = fit_two_component(statistic, seed=seed)
     if split.degenerate:
         return None
