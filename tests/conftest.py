@@ -29,6 +29,8 @@ from dabench.testing.case import answers_of
 SHORT: dict[str, dict[str, Any]] = {
     **{name: {"views": 2} for name in ("cotta", "dua")},
     **{name: {"per_class": 2} for name in ("conda", "ucl-gv", "aerial")},
+    "lead": {"target_clusters": "source"},
+    "shot++": {"head_epochs": 1},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -70,8 +70,15 @@ def class_prototypes(z: Tensor, rows: Tensor) -> Tensor:
 
 
 def one_vs_all_targets(
-    z: Tensor, p: Tensor, rows: Tensor, clusters: int, *, rho: float, seed: int
-) -> tuple[Tensor, Tensor]:
+    z: Tensor,
+    p: Tensor,
+    rows: Tensor,
+    clusters: int,
+    *,
+    rho: float,
+    seed: int,
+    before: Sequence[Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
     """Label every image by its nearest prototype, or as none of the classes.
 
     For every class c: w_c = rho + (1 - rho) mean p_c over its rows; the images that are none of its
@@ -86,9 +93,10 @@ def one_vs_all_targets(
         clusters: centres of the others; at most as many as there are others.
         rho: least weight of a class's prototype, in [0, 1].
         seed: of the clusters.
+        before: each class's centres from an earlier time, to go on from.
 
     Returns:
-        (N, K) targets, and (N,) bool: known.
+        (N, K) targets, (N,) bool: known, and each class's centres.
 
     Source: GLC (Qu et al., CVPR 2023), authors' code; it clusters by Euclidean distance, we by
     cosine.
@@ -96,16 +104,20 @@ def one_vs_all_targets(
     prior = rho + (1 - rho) * p.gather(0, rows.T).mean(0)
     cosine = z @ class_prototypes(z, rows).T
     accepted = torch.empty_like(cosine, dtype=torch.bool)
+    found = []
     for c, own in enumerate(rows):
         others = torch.ones(len(z), dtype=torch.bool, device=z.device)
         others[own] = False
         count = min(clusters, int(others.sum()))
-        centres, _ = spherical_kmeans(z[others], count, seed=seed, restarts=1)
+        start = None if before is None else before[c]
+        centres, _ = spherical_kmeans(z[others], count, seed=seed, restarts=1, start=start)
+        found.append(centres)
         accepted[:, c] = prior[c] * cosine[:, c] >= (z @ centres.T).amax(1)
     best = cosine.argmax(1)
     known = accepted.gather(1, best[:, None]).squeeze(1)
     uniform = torch.full_like(cosine, 1 / cosine.shape[1])
-    return torch.where(known[:, None], onehot(best, cosine.shape[1]).to(p), uniform), known
+    targets = torch.where(known[:, None], onehot(best, cosine.shape[1]).to(p), uniform)
+    return targets, known, found
 
 
 def hard_negative_similarity(z: Tensor, stored: Tensor, clusters: int) -> Tensor:

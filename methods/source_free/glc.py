@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
-from dabench.api import TargetBatch, views
+from dabench.api import SourceFree, TargetBatch, views
 from dabench.methods.functional.bounds import NonNegative, Share
 from dabench.methods.functional.losses import soft_cross_entropy
 from dabench.methods.functional.prototypes import hard_negative_similarity, one_vs_all_targets
@@ -23,7 +24,8 @@ class GLC(PrototypeLabels):
     Deviations: the target's classes are counted by silhouettes on principal components (there:
     t-SNE), and are at least 2; others are clustered by cosine (there: Euclidean distance); a class
     has at least 3 images behind its prototype; no more neighbours than a class has images on
-    average; an image's own row is left out by its place; logarithms of softmax (there: p + 1e-5).
+    average; an image's own row is left out by its place; clusters go on from those of the epoch
+    before (there: anew); logarithms of softmax (there: p + 1e-5).
 
     Args:
         label_weight: weight of the labels' cross-entropy (Office-31, VisDA-C: .3; Office-Home,
@@ -38,10 +40,16 @@ class GLC(PrototypeLabels):
     rho: Share = 0.75
     contrast: NonNegative = 0.0
 
+    def begin(self, access: SourceFree) -> None:
+        """Take the source model; there are no clusters yet."""
+        super().begin(access)
+        self.centres: Sequence[Tensor] | None = None
+
     def label(self, z: Tensor, p: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Each class against clusters of the others."""
-        seed = self.access.seed + self.current_epoch
-        return one_vs_all_targets(z, p, rows, self.clusters, rho=self.rho, seed=seed)
+        """Each class against clusters of the others, which go on from the epoch before."""
+        options = {"rho": self.rho, "seed": self.access.seed, "before": self.centres}
+        targets, known, self.centres = one_vs_all_targets(z, p, rows, self.clusters, **options)
+        return targets, known
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Labels, neighbours' answers, and the contrast."""

@@ -62,7 +62,7 @@ def test_one_against_all_by_brute_force() -> None:
     z, _ = blobs(3, 6, 0.5)
     p = answers(18, 3, 1).float()
     rows = prototypes.likeliest_rows(p, 4)
-    found, known = prototypes.one_vs_all_targets(z, p, rows, 99, rho=0.6, seed=0)
+    found, known, _ = prototypes.one_vs_all_targets(z, p, rows, 99, rho=0.6, seed=0)
     means = prototypes.class_prototypes(z, rows)
     for i in range(18):
         cosines = [float(z[i] @ mean) for mean in means]
@@ -81,16 +81,27 @@ def test_a_private_group_is_none_of_the_classes() -> None:
     p[torch.arange(60), groups.clamp_max(2)] = torch.where(groups == 3, 0.4, 0.9)
     p = p / p.sum(1, keepdim=True)
     rows = prototypes.likeliest_rows(p, 15)
-    found, known = prototypes.one_vs_all_targets(z, p, rows, 4, rho=0.75, seed=0)
+    found, known, _ = prototypes.one_vs_all_targets(z, p, rows, 4, rho=0.75, seed=0)
     assert torch.equal(known, groups < 3)
     assert torch.equal(found[known].argmax(1), groups[known])
     torch.testing.assert_close(found[~known], torch.full((15, 3), 1 / 3))
 
 
+def test_clusters_go_on_from_those_before() -> None:
+    z, _ = blobs(5, 10)
+    p, rows = answers(50, 3, 0).float(), torch.arange(6).view(3, 2)
+    one = prototypes.one_vs_all_targets(z, p, rows, 4, rho=0.75, seed=0)
+    two = prototypes.one_vs_all_targets(z, p, rows, 4, rho=0.75, seed=99, before=one[2])
+    for before, after in zip(one[2], two[2], strict=True):
+        torch.testing.assert_close(before, after)  # they had settled
+    other = prototypes.one_vs_all_targets(z, p, rows, 4, rho=0.75, seed=99)
+    assert not all(torch.allclose(a, b) for a, b in zip(one[2], other[2], strict=True))
+
+
 def test_equal_features_belong_to_no_class() -> None:
     z, p = torch.ones(8, 4) / 2, answers(8, 2, 0).float()
     rows = prototypes.likeliest_rows(p, 3)
-    found, known = prototypes.one_vs_all_targets(z, p, rows, 2, rho=0.75, seed=0)
+    found, known, _ = prototypes.one_vs_all_targets(z, p, rows, 2, rho=0.75, seed=0)
     assert not known.any()
     assert found.tolist() == [[0.5, 0.5]] * 8
 
