@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import dabench
 from dabench import registry
 from dabench.cli.main import main
 from dabench.contract.access import Budget, Recorder, SourceFree, Unlabelled
@@ -451,6 +452,13 @@ SAID: dict[str, tuple[str, ...]] = {
     "glc": ("known",),
     "lead": ("known", "weight"),
 }
+
+
+@pytest.mark.parametrize("name", ["nrc", "cowa", "shot++"])
+def test_methods_of_closed_sets_adapt_to_no_open_pile(name: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 3))
+    with pytest.raises(ConfigError, match="knows no unknown.*source, shot, aad, glc"):
+        dabench.adapt(model, pictures(), name, open_set=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
