@@ -45,8 +45,8 @@ class NRC(OfflineMethod):
         neighbours: K (Office-31: 2, VisDA-C: 5).
         expanded: neighbours of each of them (Office-31: 3, VisDA-C: 5).
         weak: weight of one-sided neighbours and of neighbours' neighbours.
-        reciprocity: tell mutual neighbours from one-sided ones; none: all count as one-sided, as
-            the authors' script for VisDA-C has it without saying so.
+        reciprocity: tell mutual neighbours from one-sided ones; none: all count as one-sided, which
+            is what the authors' script for VisDA-C comes to.
         marginal: share of the past kept in the averaged use of classes.
         diversity_weight: weight of the classes' equal use.
     """

@@ -164,5 +164,5 @@ def test_a_batch_looks_into_a_large_bank_without_a_square_matrix() -> None:
         near = bank.nearest(index, 3)
         second = bank.nearest(near.flatten(), 3)
     assert second.shape == (192, 3)
-    # the square matrix has 400 million, and what NRC's code copies for a batch 983 million
+    # the square matrix has 400 million
     assert seen.most <= 20_000 * 256

@@ -457,7 +457,7 @@ SAID: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("name", ["nrc", "cowa", "shot++"])
 def test_methods_of_closed_sets_adapt_to_no_open_pile(name: str) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 3))
-    with pytest.raises(ConfigError, match="knows no unknown.*source, shot, aad, glc"):
+    with pytest.raises(ConfigError, match=r"knows no unknown.*source, shot, aad, glc"):
         dabench.adapt(model, pictures(), name, open_set=True)
 
 
