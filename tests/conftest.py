@@ -32,6 +32,8 @@ SHORT: dict[str, dict[str, Any]] = {
     **{name: {"per_class": 2} for name in ("conda", "ucl-gv", "aerial")},
     "adacontrast-online": {"queue": 64, "warm_up": 40},
     "note": {"memory": 16, "every": 30},
+    "lead": {"target_clusters": "source"},
+    "shot++": {"head_epochs": 1},
 }
 #: methods that serve vision transformers of timm alone
 TRANSFORMERS = ("rem",)

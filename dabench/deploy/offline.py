@@ -107,6 +107,8 @@ def adapt(
         if open_set:
             raise ConfigError(f"{cls.__name__} answers streams, and knows no unknown classes")
         return along(model, pictures, cls, usual | {"flip": flip} | wrapping, options, work)
+    if open_set:
+        check_open(cls)
     target = Unlabelled(pictures, np.arange(len(pictures)))
     k = None if classes is None else len(classes)
     network = wrap_classifier(model, k, example=to_float(pictures[:2]), **wrapping)
@@ -135,6 +137,19 @@ def only_answers(cls: type[Any], model: Any) -> bool:
             f"{', '.join(named)}"
         )
     return False
+
+
+def check_open(cls: type[Any]) -> None:
+    """Refuse a source-free method of dabench's own that is for closed sets alone."""
+    entries = registry.METHODS.items()
+    place = f"{cls.__module__}:{cls.__name__}"
+    serving = {name: e.target for name, e in entries if "sf-osda" in e.protocols}
+    if place in {e.target for _, e in entries} - set(serving.values()):
+        named = (n for n in serving if n not in ("linear-probe", "target-supervised"))
+        raise ConfigError(
+            f"{cls.__name__} knows no unknown classes; choose one of {', '.join(named)}, or leave "
+            "open sets out"
+        )
 
 
 def _grants(protocol: Any, plan: Plan, source: Any, run: Run) -> Callable[[Cost], Any]:

@@ -24,6 +24,36 @@ METHODS: dict[str, MethodEntry] = {
         "information maximisation and self-supervised pseudo-labels, frozen classifier",
         ("sf-osda", "sf-uda"),
     ),
+    "shot++": MethodEntry(
+        "dabench.methods.source_free.shot_plus:ShotPlusPlus",
+        "shot beside a task of rotations, then MixMatch from its own sure answers",
+        ("sf-uda",),
+    ),
+    "aad": MethodEntry(
+        "dabench.methods.source_free.aad:AaD",
+        "answers drawn to those of neighbours and away from those of the batch",
+        ("sf-uda", "sf-osda"),
+    ),
+    "nrc": MethodEntry(
+        "dabench.methods.source_free.nrc:NRC",
+        "answers drawn to those of neighbours, above all of mutual ones, and of theirs",
+        ("sf-uda",),
+    ),
+    "cowa": MethodEntry(
+        "dabench.methods.source_free.cowa:CoWA",
+        "labels from a Gaussian mixture of the target, weighed by data and model, with mixup",
+        ("sf-uda",),
+    ),
+    "glc": MethodEntry(
+        "dabench.methods.source_free.glc:GLC",
+        "each class against clusters of all other images, and neighbours' answers",
+        ("sf-osda",),
+    ),
+    "lead": MethodEntry(
+        "dabench.methods.source_free.lead:LEAD",
+        "unknown by what features have outside the source head's space, and neighbours' answers",
+        ("sf-osda",),
+    ),
     "usd": MethodEntry(
         "dabench.methods.source_free.usd:USD",
         "known/unknown separation by Jensen-Shannon distance, teacher and (K+1)-way student",

@@ -11,7 +11,13 @@ from torch.nn import functional as F
 
 
 def spherical_kmeans(
-    z: Tensor, count: int, *, seed: int, restarts: int = 3, rounds: int = 30
+    z: Tensor,
+    count: int,
+    *,
+    seed: int,
+    restarts: int = 3,
+    rounds: int = 30,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cluster unit vectors by cosine; the best of ``restarts`` starts with far-apart centres.
 
@@ -21,6 +27,7 @@ def spherical_kmeans(
         seed: of the starts; the same seed gives the same clusters.
         restarts: starts, of which the one with the largest mean cosine counts.
         rounds: most rounds of a start.
+        start: (count, D) centres of unit length to go on from, in place of all starts.
 
     Returns:
         (count, D) centres of unit length and the (N,) int64 places of each row's centre.
@@ -30,8 +37,8 @@ def spherical_kmeans(
     """
     generator = torch.Generator().manual_seed(seed)
     best: tuple[float, Tensor, Tensor] | None = None
-    for _ in range(restarts):
-        centres = _far_apart(z, count, generator)
+    for _ in range(restarts if start is None else 1):
+        centres = _far_apart(z, count, generator) if start is None else start
         labels = (z @ centres.T).argmax(1)
         for _ in range(rounds):
             sums = torch.zeros_like(centres).index_add_(0, labels, z)

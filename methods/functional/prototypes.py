@@ -1,67 +1,145 @@
-"""Classes by prototypes: mean features of sure pixels, of one image and along a stream."""
+"""Prototypes of classes from the target's likeliest images, against clusters of all others."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import silhouette_score
 from torch import Tensor
 from torch.nn import functional as F
 
-
-def sure_labels(p: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return the (N,) most likely classes of (N, K) probabilities, and (N,) bool: p >= threshold.
-
-    Source: DIGA (Wang et al., CVPR 2023), authors' code.
-    """
-    confidence, labels = p.max(1)
-    return labels, confidence >= threshold
+from dabench.methods.functional.clusters import spherical_kmeans
+from dabench.methods.functional.divergence import onehot
 
 
-def class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Return the (K, D) mean feature of every class, and (K,) bool: somebody is of that class.
+def count_clusters(
+    z: Tensor, counts: Iterable[int], fallback: int, *, seed: int, dims: int = 32, most: int = 4000
+) -> int:
+    """Return the number of clusters with the best silhouette, among ``counts``.
+
+    k-means and silhouette on the ``dims`` largest principal components of at most ``most`` rows.
 
     Args:
-        features: (N, D).
-        labels: (N,) int64 in 0..K-1.
-        num_classes: K. The mean of a class without a member is 0.
+        z: (N, D) features.
+        counts: candidates; those below 2 or not below the number of rows are left out.
+        fallback: answer where no candidate has a silhouette above 0 (all rows equal, say).
+        seed: of the starts and of the choice of rows.
+        dims: components.
+        most: rows; of more, so many are drawn.
 
-    Source: DIGA (Wang et al., CVPR 2023), authors' code.
+    Source: GLC (Qu et al., CVPR 2023), whose code has t-SNE in two dimensions in place of the
+    components; components are ours: they are repeatable, and cheap.
     """
-    member = F.one_hot(labels, num_classes).to(features)
-    count = member.sum(0)
-    return member.T @ features / count.clamp_min(1)[:, None], count > 0
+    x = z.detach().cpu().double().numpy()
+    if len(x) > most:
+        x = x[np.random.default_rng(seed).permutation(len(x))[:most]]
+    u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
+    x = u[:, :dims] * s[:dims]
+    best, chosen = 0.0, fallback
+    for count in sorted({count for count in counts if 2 <= count < len(x)}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
+            labels = KMeans(count, n_init=3, random_state=seed).fit_predict(x)
+        if 1 < len(np.unique(labels)) < len(x):
+            score = float(silhouette_score(x, labels))
+            if score > best:
+                best, chosen = score, count
+    return chosen
 
 
-def moved_prototypes(
-    old: Tensor, known: Tensor, new: Tensor, present: Tensor, rate: float
-) -> tuple[Tensor, Tensor]:
-    """Return running prototypes after an image, and which classes have one.
+def likeliest_rows(p: Tensor, count: int) -> Tensor:
+    """Return (K, n) places of the rows with the largest probability of each class, n < N.
 
-    r_k <- (1 - rate) r_k + rate c_k where the image shows k; r_k <- c_k at its first showing.
+    A class without images has its n likeliest rows all the same.
 
     Args:
-        old: (K, D) r.
-        known: (K,) bool: r_k is one.
-        new: (K, D) c of the image.
-        present: (K,) bool: c_k is one.
-        rate: weight of the image, in [0, 1].
-
-    Source: DIGA (Wang et al., CVPR 2023), authors' code.
+        p: (N, K) probabilities, N >= 2.
+        count: rows a class.
     """
-    blended = torch.where(known[:, None], torch.lerp(old, new, rate), new)
-    return torch.where(present[:, None], blended, old), known | present
+    return p.topk(max(1, min(count, len(p) - 1)), dim=0).indices.T
 
 
-def prototype_probabilities(features: Tensor, prototypes: Tensor, known: Tensor) -> Tensor:
-    """Return (N, K) softmax_k(-||z - r_k||) over the classes that have a prototype.
+def class_prototypes(z: Tensor, rows: Tensor) -> Tensor:
+    """Return (K, D) unit means of the (N, D) rows of z at the (K, n) places of each class."""
+    return F.normalize(z[rows].mean(1), dim=1)
+
+
+def one_vs_all_targets(
+    z: Tensor,
+    p: Tensor,
+    rows: Tensor,
+    clusters: int,
+    *,
+    rho: float,
+    seed: int,
+    before: Sequence[Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+    """Label every image by its nearest prototype, or as none of the classes.
+
+    For every class c: w_c = rho + (1 - rho) mean p_c over its rows; the images that are none of its
+    rows are clustered. A class accepts an image where w_c cos(z, prototype_c) is at least the
+    cosine to every one of those centres. An image whose nearest class accepts it gets that class,
+    any other one the uniform distribution.
 
     Args:
-        features: (N, D) z.
-        prototypes: (K, D) r.
-        known: (K,) bool. The others' probability is 0; where none is known, all of them count.
+        z: (N, D) features of unit length.
+        p: (N, K) probabilities.
+        rows: (K, n) places of the images that are taken for the class, n < N.
+        clusters: centres of the others; at most as many as there are others.
+        rho: least weight of a class's prototype, in [0, 1].
+        seed: of the clusters.
+        before: each class's centres from an earlier time, to go on from.
 
-    Source: DIGA (Wang et al., CVPR 2023), authors' code, which divides by 0 in the last case and
-    where all distances are large.
+    Returns:
+        (N, K) targets, (N,) bool: known, and each class's centres.
+
+    Source: GLC (Qu et al., CVPR 2023), authors' code; it clusters by Euclidean distance, we by
+    cosine.
     """
-    # through inner products, small distances of long vectors would be rounding noise
-    distance = torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
-    return (-distance).masked_fill(~known & known.any(), -torch.inf).softmax(1)
+    prior = rho + (1 - rho) * p.gather(0, rows.T).mean(0)
+    cosine = z @ class_prototypes(z, rows).T
+    accepted = torch.empty_like(cosine, dtype=torch.bool)
+    found = []
+    for c, own in enumerate(rows):
+        others = torch.ones(len(z), dtype=torch.bool, device=z.device)
+        others[own] = False
+        count = min(clusters, int(others.sum()))
+        start = None if before is None else before[c]
+        centres, _ = spherical_kmeans(z[others], count, seed=seed, restarts=1, start=start)
+        found.append(centres)
+        accepted[:, c] = prior[c] * cosine[:, c] >= (z @ centres.T).amax(1)
+    best = cosine.argmax(1)
+    known = accepted.gather(1, best[:, None]).squeeze(1)
+    uniform = torch.full_like(cosine, 1 / cosine.shape[1])
+    targets = torch.where(known[:, None], onehot(best, cosine.shape[1]).to(p), uniform)
+    return targets, known, found
+
+
+def hard_negative_similarity(z: Tensor, stored: Tensor, clusters: int) -> Tensor:
+    """Return (B,) cosines to a batch's hard negatives less those to stored neighbours, summed.
+
+    The other rows of the batch (without gradient) in order of their cosine: the first
+    ceil(B / clusters) may be of the same class; the k after them are the hard negatives, fewer at
+    the batch's end.
+
+    Args:
+        z: (B, D) features of unit length.
+        stored: (B, k, D) features of unit length of each row's neighbours.
+        clusters: classes in the target.
+
+    Source: GLC++ (Qu et al., 2024), authors' code.
+    """
+    within = z @ z.detach().T
+    rows = torch.arange(len(z), device=z.device)
+    # the row itself comes first, whatever rounding says
+    ranked = (
+        within.detach().index_put((rows, rows), z.new_tensor(torch.inf)).argsort(1, descending=True)
+    )
+    start = 1 + -(-len(z) // clusters)
+    negatives = within.gather(1, ranked[:, start : start + stored.shape[1]])
+    return negatives.sum(1) - torch.einsum("bd,bkd->b", z, stored)

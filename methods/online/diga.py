@@ -20,7 +20,7 @@ from dabench.methods.functional.bounds import Share
 from dabench.methods.functional.losses import EPS
 from dabench.methods.functional.normalisation import adapt_normalisation
 from dabench.methods.functional.online import as_samples
-from dabench.methods.functional.prototypes import (
+from dabench.methods.functional.pixel_prototypes import (
     class_means,
     moved_prototypes,
     prototype_probabilities,

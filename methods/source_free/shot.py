@@ -9,22 +9,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.api import (
-    DecayingSGD,
-    OfflineMethod,
-    Prediction,
-    SourceFree,
-    TargetBatch,
-    set_features,
-    views,
-)
+from dabench.api import DecayingSGD, SourceFree, TargetBatch, set_features, views
 from dabench.methods.functional.centroids import centroid_labels
-from dabench.methods.functional.divergence import normalised_entropy
-from dabench.methods.functional.losses import information_maximisation
-from dabench.methods.functional.mixture import two_means_cut
+from dabench.methods.functional.losses import information_maximisation, mean_over
+from dabench.methods.source_free.entropy_split import EntropySplit
 
 
-class Shot(OfflineMethod):
+class Shot(EntropySplit):
     """SHOT (Liang et al., ICML 2020), after the authors' code (tim-learn/SHOT, object/).
 
     The classifier is frozen; the rest learns by information maximisation and centroid
@@ -53,9 +44,7 @@ class Shot(OfflineMethod):
     def begin(self, access: SourceFree) -> None:
         """Take the source model and freeze its classifier."""
         super().begin(access)
-        self.net = access.source_model
         self.net.classifier.requires_grad_(False)
-        self.cut = float("inf")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with SHOT's decay on backbone and bottleneck."""
@@ -65,40 +54,21 @@ class Shot(OfflineMethod):
     def on_train_epoch_start(self) -> None:
         """Refresh the known set and the pseudo-labels."""
         features, p = set_features(self.net, self.access.target)
-        self.known = torch.ones(len(p), dtype=torch.bool, device=p.device)
-        if self.access.task.open_set:
-            entropy = normalised_entropy(p)
-            cut = two_means_cut(entropy.cpu().double().numpy(), seed=self.access.seed)
-            self.known = entropy <= cut
-            share = float((~self.known).float().mean())
-            self.access.recorder.put("split/unknown_share", self.current_epoch, share)
+        self.known = self.known_rows(p)
         self.labels = centroid_labels(features, p, self.known)
         self.net.train()
+
+    def losses(self, logits: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return SHOT's loss of a batch's (B, K) logits, and its parts."""
+        known = self.known[index].to(logits)
+        ce = F.cross_entropy(logits, self.labels[index], reduction="none")
+        pseudo = mean_over(ce, known, known)
+        p = logits.softmax(1)
+        entropy, diversity = information_maximisation(p, torch.ones_like(known), known)
+        loss = self.pseudo_weight * pseudo + self.im_weight * (entropy - diversity)
+        return loss, {"pseudo": pseudo, "entropy": entropy, "diversity": diversity}
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Pseudo-label cross-entropy on known images, information maximisation."""
         logits = self.net(views.weak(batch.images, flip=self.access.task.flip))
-        known = self.known[batch.index].to(logits)
-        p = logits.softmax(1)
-        ce = F.cross_entropy(logits, self.labels[batch.index], reduction="none")
-        pseudo = (known * ce).sum() / known.sum().clamp(min=1)
-        entropy, diversity = information_maximisation(p, torch.ones_like(known), known)
-        loss = self.pseudo_weight * pseudo + self.im_weight * (entropy - diversity)
-        return self.record_losses(
-            loss, {"pseudo": pseudo, "entropy": entropy, "diversity": diversity}
-        )
-
-    def calibrate(self) -> None:
-        """Freeze the entropy cut on the adapt set."""
-        if self.access.task.open_set:
-            _, p = set_features(self.net, self.access.target)
-            entropy = normalised_entropy(p).cpu().double().numpy()
-            self.cut = two_means_cut(entropy, seed=self.access.seed)
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Closed-set prediction, and "unknown" above the entropy cut."""
-        logits = self.net(images)
-        if not self.access.task.open_set:
-            return Prediction(logits)
-        entropy = normalised_entropy(logits.softmax(1))
-        return Prediction(logits, entropy, entropy > self.cut)
+        return self.record_losses(*self.losses(logits, batch.index))

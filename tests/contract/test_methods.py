@@ -69,7 +69,7 @@ def images_of(bench: Any, count: int = 8) -> torch.Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "protocol"), BLIND)
 def test_nothing_that_is_not_granted_matters(
-    bench: Any, fitted: Fitted, answers: Any, name: str, protocol: str
+    bench: Any, cases: Callable[..., Case], answers: Any, name: str, protocol: str
 ) -> None:
     """Other labels, source images and held-out pictures: the answers on the adapt set stand."""
     plan, rng = bench(protocol).plan, np.random.default_rng(0)
@@ -83,8 +83,9 @@ def test_nothing_that_is_not_granted_matters(
         ),
         parts={**plan.parts, "held-out": Unlabelled(pictures, np.arange(len(pictures)))},
     )
-    one = answers(fitted(name, protocol)[1])
-    two = answers(bench(protocol).run(registry.method(name), hidden))
+    case = cases(name, protocol)
+    one = answers(case.first[1])
+    two = answers(bench(protocol).run(case.build, hidden))
     assert one["held-out.confidence"] != two["held-out.confidence"]  # something did change
     kept = [key for key in one if key.startswith("adapt.")]
     assert kept

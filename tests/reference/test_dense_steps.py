@@ -15,7 +15,7 @@ from dabench import registry
 from dabench.contract.access import Online, Recorder, TargetBatch
 from dabench.contract.types import Task
 from dabench.errors import ConfigError
-from dabench.methods.functional import online, prototypes
+from dabench.methods.functional import online, pixel_prototypes
 from dabench.networks.dense import DenseNetwork
 from dabench.networks.dense_backbones import SegmenterParts
 
@@ -303,7 +303,7 @@ def test_diga_remembers_what_an_image_does_not_show():
     """Sure pixels of an earlier image serve one that has none."""
     method = begun("diga")
     method.step(TargetBatch(frames(1)[0], torch.tensor([0])))
-    kept = method.prototypes.clone()
+    kept = method.pixel_prototypes.clone()
     assert method.known.any()
     method.confident = 1.0  # nobody is so sure
     maps = method.net.features(frames(1)[0])
@@ -338,13 +338,13 @@ def test_pixels_as_samples():
 
 def test_sure_labels_and_class_means():
     p = torch.tensor([[0.9, 0.1, 0.0], [0.89, 0.1, 0.01], [0.0, 0.05, 0.95]])
-    labels, sure = prototypes.sure_labels(p, 0.9)
+    labels, sure = pixel_prototypes.sure_labels(p, 0.9)
     assert (labels.tolist(), sure.tolist()) == ([0, 0, 2], [True, False, True])
     z = torch.tensor([[1.0, 2.0], [3.0, 4.0], [-1.0, 0.0]])
-    means, present = prototypes.class_means(z, labels, 3)
+    means, present = pixel_prototypes.class_means(z, labels, 3)
     assert means.tolist() == [[2.0, 3.0], [0.0, 0.0], [-1.0, 0.0]]
     assert present.tolist() == [True, False, True]
-    nobody = prototypes.class_means(z[:0], labels[:0], 3)
+    nobody = pixel_prototypes.class_means(z[:0], labels[:0], 3)
     assert not nobody[0].any()
     assert not nobody[1].any()
 
@@ -357,7 +357,7 @@ def test_moved_prototypes():
     known, present = (
         torch.tensor(v) for v in ([True, True, False, False], [True, False, True, False])
     )
-    moved, both = prototypes.moved_prototypes(old, known, new, present, 0.25)
+    moved, both = pixel_prototypes.moved_prototypes(old, known, new, present, 0.25)
     # averaged; not shown; shown for the first time; never shown
     assert moved.flatten().tolist() == [1.5, 5.0, 2.0, 9.0]
     assert both.tolist() == [True, True, True, False]
@@ -366,10 +366,10 @@ def test_moved_prototypes():
 def test_prototype_probabilities_far_from_everything():
     """exp(-distance) of all classes is 0 there, and the authors' code divides by their sum."""
     z, r = torch.full((1, 2), 1e4), torch.tensor([[0.0, 0.0], [1.0, 1.0], [1e4, 1e4]])
-    p = prototypes.prototype_probabilities(z, r, torch.tensor([True, True, False]))
+    p = pixel_prototypes.prototype_probabilities(z, r, torch.tensor([True, True, False]))
     distance = math.sqrt(2.0)
     expected = [1 / (1 + math.exp(distance)), 1 / (1 + math.exp(-distance)), 0.0]
     np.testing.assert_allclose(p[0], expected, atol=1e-3)
     assert float(p[0, 2]) == 0
-    none = prototypes.prototype_probabilities(z, r * 0, torch.zeros(3, dtype=torch.bool))
+    none = pixel_prototypes.prototype_probabilities(z, r * 0, torch.zeros(3, dtype=torch.bool))
     np.testing.assert_allclose(none[0], np.full(3, 1 / 3))
