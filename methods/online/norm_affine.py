@@ -45,16 +45,24 @@ class NormAffine(OnlineMethod):
         """
         super().begin(access)
         self.net = access.source_model.eval()
+        self.exchange_norms()
+        self.learn(train_only_norms(self.net, self.layers()))
+
+    def exchange_norms(self) -> None:
+        """Exchange the network's BatchNorm layers."""
         adapt_normalisation(self.net, self.rho)
+
+    def learn(self, parameters: list[Tensor]) -> None:
+        """Let the optimiser hold these parameters, and no others."""
         optimiser = build_optimiser(
             self.optimiser,
-            train_only_norms(self.net, self.layers()),
+            parameters,
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
         )
         self.update = GradientStep(
-            self.net, optimiser, access.recorder.put, self.grad_norm, self.max_norm
+            self.net, optimiser, self.access.recorder.put, self.grad_norm, self.max_norm
         )
 
     def layers(self) -> list[nn.Module] | None:

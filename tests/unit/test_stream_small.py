@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dabench import registry
 from dabench.contract.access import Online, Recorder, TargetBatch
+from dabench.contract.cost import Cost
 from dabench.contract.types import Task
 from dabench.errors import ConfigError
 from dabench.networks.network import ClassifierNetwork
@@ -25,10 +26,15 @@ NORMS: dict[str, dict[str, Any]] = {
     **{name: {"limit": 1.0, "margin": 1.0} for name in ("eta", "rdumb")},
     "deyo": {"limit": 1.0, "drop": 0.0},
 }
+MEMORY: dict[str, dict[str, Any]] = {"rotta": {"every": 4}, "petta": {}}
+NORMS |= {"santa": {}, **MEMORY}
 MOVING: dict[str, dict[str, Any]] = {"bn-ema": {}, "dua": {"views": 2}}
 STILL: dict[str, dict[str, Any]] = {"lame": {}, "t3a": {"per_class": 2}, "cofa": {}}
+STILL |= {"foa-shift": {}}
+EPISODIC: dict[str, dict[str, Any]] = {"memo": {"views": 2}}
 VARIANTS = [
-    *(NORMS | MOVING | STILL).items(),
+    *(NORMS | MOVING | STILL | EPISODIC).items(),
+    ("petta", {"loss": "ce"}),
     ("t3a", {"per_class": 0}),
     ("tent", {"loss": "come"}),
     ("sar", {"loss": "come", "limit": 1.0}),
@@ -70,10 +76,26 @@ def images(number: int, count: int = BATCH) -> Tensor:
     return torch.rand(count, 3, SIDE, SIDE, generator=generator) * (0.4 + 0.2 * (number % 3))
 
 
+def statistics(net: ClassifierNetwork) -> dict[str, Tensor]:
+    """Return what ``source-statistics`` grants, over a few images; the last class has none."""
+    with torch.no_grad():
+        z = net.features(images(90, 40))
+    labels = torch.arange(40) % (K - 1)
+    rows = [z[labels == k] for k in range(K)]
+    return {
+        **{"mean": z.mean(0), "var": z.var(0), "count": torch.tensor([len(r) for r in rows])},
+        "class_mean": torch.stack([r.mean(0) for r in rows]),
+        "class_var": torch.stack([r.var(0) for r in rows]),
+    }
+
+
 def begun(name: str, options: dict[str, Any], net: ClassifierNetwork | None = None) -> Any:
     method = registry.method(name)(**options)
     task = Task("classification", tuple("abcde"), SIDE)
-    method.begin(Online(task, net or batch_normed(), BATCH, 0, Notes()))
+    net = net or batch_normed()
+    extras = {"source-statistics": statistics(net)} if method.extras & {"source-statistics"} else {}
+    net.cost = Cost()
+    method.begin(Online(task, net, BATCH, 0, Notes(), extras))
     return method
 
 
@@ -161,7 +183,8 @@ def test_weight_and_bias_of_norms_learn(name: str, mode: str) -> None:
     }
     norms = {f"backbone.{at}.{part}" for at in (1, 4) for part in ("weight", "bias")}
     top = {"backbone.4.weight", "backbone.4.bias"} if name == "deyo" else set()
-    assert moved == norms - top
+    statistics = {f"backbone.{at}.running_{part}" for at in (1, 4) for part in ("mean", "var")}
+    assert moved == norms - top | (statistics if name in MEMORY else set())
     assert {"loss/total", "gradient/before", "gradient/after"} <= method.access.recorder.names
 
 
@@ -186,9 +209,9 @@ def test_what_has_no_gradient_moves_statistics_at_most(name: str) -> None:
     ],
     ids=["GroupNorm", "LayerNorm"],
 )
-@pytest.mark.parametrize("name", [*NORMS, *MOVING, *STILL])
+@pytest.mark.parametrize("name", [*NORMS, *MOVING, *STILL, *EPISODIC])
 def test_other_norms_work_or_are_refused_by_name(name: str, norms: Any) -> None:
-    net, options = network(*norms()), (NORMS | MOVING | STILL)[name]
+    net, options = network(*norms()), (NORMS | MOVING | STILL | EPISODIC)[name]
     if name in MOVING:
         with pytest.raises(ConfigError, match=f"^{name}: .*BatchNorm"):
             begun(name, options, net)
@@ -197,7 +220,7 @@ def test_other_norms_work_or_are_refused_by_name(name: str, norms: Any) -> None:
     start = tensors(method.net)
     for i in range(2):
         push(method, i)
-    assert same(start, tensors(method.net)) == (name in STILL)
+    assert same(start, tensors(method.net)) == (name in STILL | EPISODIC)
 
 
 @pytest.mark.parametrize("name", [*NORMS, *MOVING])
@@ -216,6 +239,12 @@ def test_networks_without_a_norm_are_refused(name: str) -> None:
         ("deyo", {"limit": 0.0}, 1, 0),
         ("bn-ema", {}, 2, 0),
         ("dua", {"views": 3}, 4, 0),
+        ("rotta", {"every": BATCH}, 3, 1),
+        ("rotta", {"every": BATCH + 1}, 1, 0),
+        ("petta", {}, 5, 2),
+        ("petta", {"loss": "ce"}, 5, 1),
+        ("santa", {}, 3, 2),
+        ("memo", {"views": 3}, 4, 3),
         *((name, {}, 1, 0) for name in STILL),
     ],
 )
