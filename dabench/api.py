@@ -26,6 +26,7 @@ from dabench.contract.method import (
     inverse_decay,
 )
 from dabench.contract.network import Network
+from dabench.contract.statistics import SourceStatistics
 from dabench.contract.types import (
     IGNORE,
     FloatArray,
@@ -72,6 +73,7 @@ __all__ = [
     "Recorder",
     "Separation",
     "SourceFree",
+    "SourceStatistics",
     "TargetBatch",
     "Task",
     "TrainingError",

@@ -44,7 +44,7 @@ class FOAShift(OnlineMethod):
         statistics = source_statistics(access, "foa-shift")
         self.net = access.source_model.eval()
         adapt_normalisation(self.net, 0.0)
-        mean = statistics["mean"].to(self.net.mean)
+        mean = statistics.mean.to(self.net.mean)
         self.register_buffer("source_mean", mean)
         self.register_buffer("moving_mean", torch.full_like(mean, torch.nan))  # nan = none so far
 

@@ -30,9 +30,9 @@ class PeTTA(RoTTA):
     strayed, the more the weights are pulled back to the source's, and the less the teacher follows.
     The student also learns the source model's answers to the memory. Extras: means and variances of
     the source's features by class; the memory.
-    Deviations: those of ``rotta``; classes that the source statistics do not know (fewer than two
-    images) have no say in how far it strayed; no true labels are stored (the authors' code keeps
-    them for a log).
+    Deviations: those of ``rotta``; the source's classes are by label (there: as predicted); classes
+    of which the source has fewer than two images have no say in how far it strayed; no true labels
+    of the stream are stored (the authors' code keeps them for a log).
 
     Args:
         loss: sce (both ways, on the images and on their views) or ce (the teacher's answer on the
@@ -66,11 +66,11 @@ class PeTTA(RoTTA):
         statistics = source_statistics(access, "petta")
         super().begin(access)
         self.anchor = frozen_copy(self.net)
-        like, known = self.net.mean, statistics["count"] > 1
-        for name, key in (("source_means", "class_mean"), ("source_var", "class_var")):
-            self.register_buffer(name, statistics[key].to(like).nan_to_num())
+        like = self.net.mean
+        self.register_buffer("source_means", statistics.class_mean.to(like))
+        self.register_buffer("source_var", statistics.class_var.to(like))
         self.register_buffer("means", self.source_means.clone())
-        self.register_buffer("known", known.to(like.device))
+        self.register_buffer("known", (statistics.count > 1).to(like.device))
 
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer by the teacher; take the images in; learn from the memory."""

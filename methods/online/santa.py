@@ -55,9 +55,9 @@ class SANTA(NormAffine):
         statistics = source_statistics(access, "santa")
         super().begin(access)
         self.anchor = frozen_copy(self.net)
-        means = statistics["class_mean"].to(self.net.mean)
+        means = statistics.class_mean.to(self.net.mean)
         self.register_buffer("prototypes", means)
-        self.register_buffer("usable", (statistics["count"] > 0).to(means.device))
+        self.register_buffer("usable", (statistics.count > 0).to(means.device))
         self.projector: nn.Module = nn.Identity()
         if self.projection:
             layers = nn.Linear(means.shape[1], self.projection), nn.ReLU()

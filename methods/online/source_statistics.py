@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from dabench.api import AccessError, Online
+from dabench.api import AccessError, Online, SourceStatistics
 
 STATISTICS = "source-statistics"
 
 
-def source_statistics(access: Online, method: str) -> Mapping[str, Tensor]:
-    """Return statistics of clear source features by name.
-
-    ``mean`` and ``var`` (D,), ``class_mean`` and ``class_var`` (K, D), ``count`` (K,): images of
-    each class.
+def source_statistics(access: Online, method: str) -> SourceStatistics:
+    """Return the statistics of clear source features that a protocol grants.
 
     Args:
         access: the grant.
         method: its name, for the message.
 
     Raises:
-        AccessError: the protocol does not grant them.
+        AccessError: they are not granted.
     """
     if STATISTICS not in access.extras:
         raise AccessError(
             f"{method} needs the extra '{STATISTICS}' (means and variances of the source's "
             "features), which is not granted here; use rotta, or a protocol that grants it"
         )
-    found: Mapping[str, Tensor] = access.extras[STATISTICS]
+    found: SourceStatistics = access.extras[STATISTICS]
     return found

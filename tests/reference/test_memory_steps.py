@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dabench import registry
 from dabench.contract.access import Online, Recorder, TargetBatch
+from dabench.contract.statistics import SourceStatistics
 from dabench.contract.types import Task
 from dabench.networks.network import ClassifierNetwork
 
@@ -195,18 +196,20 @@ def statistics():
     labels = torch.arange(len(z)) % (K - 1)
     labels[0] = K - 1
     rows = [z[labels == k] for k in range(K)]
-    return {
-        **{"mean": z.mean(0), "var": z.var(0), "count": torch.tensor([len(r) for r in rows])},
-        "class_mean": torch.stack([r.mean(0) for r in rows]),
-        "class_var": torch.stack([r.var(0, correction=int(len(r) > 1)) for r in rows]),
-    }
+    by_class = [torch.stack([f(r) for r in rows]) for f in (lambda r: r.mean(0), spread)]
+    count = torch.tensor([len(r) for r in rows])
+    return SourceStatistics(z.mean(0), spread(z), *by_class, count)
+
+
+def spread(rows):
+    return ((rows - rows.mean(0)) ** 2).mean(0)
 
 
 def petta(form):
     def reference(images):
         source, student, teacher, store = Plain(), Plain(), Plain(), Store(64)
         known = statistics()
-        mean, var, means = known["class_mean"], known["class_var"], known["class_mean"].clone()
+        mean, var, means = known.class_mean, known.class_var, known.class_mean.clone()
         adam = torch.optim.Adam(student.trained(), lr=1e-3)
         for batch in images:
             z = teacher.features(batch).detach()
@@ -249,7 +252,7 @@ def petta(form):
 
 def santa(images):
     """As the benchmark's code; the projector is drawn as the method draws it."""
-    net, source, known = Plain("batch"), Plain("batch"), statistics()["class_mean"]
+    net, source, known = Plain("batch"), Plain("batch"), statistics().class_mean
     first, last = nn.Linear(D, 128), nn.Linear(128, 128)
     first, last = first.double(), last.double()
     projector = [*first.parameters(), *last.parameters()]
@@ -296,7 +299,7 @@ def memo(images):
 
 
 def foa_shift(images):
-    net, mean, history = Plain(), statistics()["mean"], None
+    net, mean, history = Plain(), statistics().mean, None
     for x in images:
         z = net.features(x)
         yield net.head(z if history is None else z + mean - history), {"net": net}

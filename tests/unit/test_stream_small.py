@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dabench import registry
 from dabench.contract.access import Online, Recorder, TargetBatch
 from dabench.contract.cost import Cost
+from dabench.contract.statistics import SourceStatistics
 from dabench.contract.types import Task
 from dabench.errors import ConfigError
 from dabench.networks.network import ClassifierNetwork
@@ -76,17 +77,15 @@ def images(number: int, count: int = BATCH) -> Tensor:
     return torch.rand(count, 3, SIDE, SIDE, generator=generator) * (0.4 + 0.2 * (number % 3))
 
 
-def statistics(net: ClassifierNetwork) -> dict[str, Tensor]:
+def statistics(net: ClassifierNetwork) -> SourceStatistics:
     """Return what ``source-statistics`` grants, over a few images; the last class has none."""
     with torch.no_grad():
-        z = net.features(images(90, 40))
-    labels = torch.arange(40) % (K - 1)
-    rows = [z[labels == k] for k in range(K)]
-    return {
-        **{"mean": z.mean(0), "var": z.var(0), "count": torch.tensor([len(r) for r in rows])},
-        "class_mean": torch.stack([r.mean(0) for r in rows]),
-        "class_var": torch.stack([r.var(0) for r in rows]),
-    }
+        z = net.features(images(90, 5 * (K - 1))).view(5, K - 1, -1)
+    none = torch.zeros(1, z.shape[-1])
+    means, variances = (torch.cat((v, none)) for v in (z.mean(0), z.var(0)))
+    whole = z.flatten(0, 1)
+    count = torch.tensor([5] * (K - 1) + [0])
+    return SourceStatistics(whole.mean(0), whole.var(0), means, variances, count)
 
 
 def begun(name: str, options: dict[str, Any], net: ClassifierNetwork | None = None) -> Any:
