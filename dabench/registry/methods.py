@@ -185,6 +185,31 @@ METHODS: dict[str, MethodEntry] = {
         "vision transformers: passes without the patches that matter teach and rank entropies",
         ONLINE,
     ),
+    "rotta": MethodEntry(
+        "dabench.methods.online.rotta:RoTTA",
+        "class-balanced memory, statistics that follow it, averaged teacher; for bursts of classes",
+        ONLINE,
+    ),
+    "petta": MethodEntry(
+        "dabench.methods.online.petta:PeTTA",
+        "as rotta, the more cautious the further class means have strayed from the source's",
+        ONLINE,
+    ),
+    "santa": MethodEntry(
+        "dabench.methods.online.santa:SANTA",
+        "the source model's answers as anchor, contrast of image, view and nearest source mean",
+        ONLINE,
+    ),
+    "foa-shift": MethodEntry(
+        "dabench.methods.online.foa_shift:FOAShift",
+        "features moved back to where the source's were; no gradient",
+        ONLINE,
+    ),
+    "memo": MethodEntry(
+        "dabench.methods.online.memo:MEMO",
+        "one sure answer to many views of an image, which is then forgotten; nothing is remembered",
+        ONLINE,
+    ),
     "cotta": MethodEntry(
         "dabench.methods.online.cotta:CoTTA",
         "averaged teacher over augmented views, stochastic restoration of weights",

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dabench.errors import ConfigError
-from dabench.methods.functional.normalisation import BlendedNorm, exchange_batch_norms
+from dabench.methods.functional.normalisation import (
+    BlendedNorm,
+    blended_statistics,
+    exchange_batch_norms,
+)
 
 
 class MovingNorm(BlendedNorm):
@@ -78,6 +82,47 @@ def move_statistics(net: nn.Module, images: Tensor, momentum: float) -> None:
     """
     with moving_statistics(net, momentum):
         net(images)
+
+
+class RobustNorm(BlendedNorm):
+    """A BatchNorm layer that answers by its running statistics, also where it learns.
+
+    Inside :func:`robust_statistics` a pass sets running <- (1 - rho) running + rho batch, the
+    variance biased, and normalises by what comes out; the gradient passes the batch's share. Where
+    there is one value per channel no variance can be estimated, and nothing moves.
+    """
+
+    moving: bool = False
+
+    def weight_of_batch(self, x: Tensor) -> float:
+        """Return rho where the statistics move, else 0."""
+        return self.rho if self.moving else 0.0
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        out = super()._normalise(x)
+        if self.moving and x.numel() > x.shape[1]:
+            with torch.no_grad():
+                kept = (self.running_mean, self.running_var)
+                mean, var, _ = blended_statistics(x, *kept, self.rho)
+            # new tensors: the graph may hold the old ones
+            self.running_mean, self.running_var = mean, var
+        return out
+
+
+@contextlib.contextmanager
+def robust_statistics(*nets: nn.Module) -> Iterator[None]:
+    """Let the :class:`RobustNorm` layers of networks follow what passes inside.
+
+    Source: RoTTA (Yuan et al., CVPR 2023), authors' code.
+    """
+    layers = [m for net in nets for m in net.modules() if isinstance(m, RobustNorm)]
+    for layer in layers:
+        layer.moving = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.moving = False
 
 
 def cropped_and_turned(images: Tensor, flip: bool) -> Tensor:

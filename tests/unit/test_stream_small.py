@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from dabench import registry
 from dabench.contract.access import Online, Recorder, TargetBatch
+from dabench.contract.cost import Cost
+from dabench.contract.statistics import SourceStatistics
 from dabench.contract.types import Task
 from dabench.errors import ConfigError
 from dabench.networks.network import ClassifierNetwork
@@ -26,8 +28,12 @@ NORMS: dict[str, dict[str, Any]] = {
     **{name: {"limit": 1.0, "margin": 1.0} for name in ("eta", "rdumb")},
     "deyo": {"limit": 1.0, "drop": 0.0},
 }
+MEMORY: dict[str, dict[str, Any]] = {"rotta": {"every": 4}, "petta": {}}
+NORMS |= {"santa": {}, **MEMORY}
 MOVING: dict[str, dict[str, Any]] = {"bn-ema": {}, "dua": {"views": 2}}
 STILL: dict[str, dict[str, Any]] = {"lame": {}, "t3a": {"per_class": 2}, "cofa": {}}
+STILL |= {"foa-shift": {}}
+EPISODIC: dict[str, dict[str, Any]] = {"memo": {"views": 2}}
 #: all weights learn
 WHOLE: dict[str, dict[str, Any]] = {
     "adacontrast-online": {"queue": 20, "warm_up": 6, "neighbours": 3},
@@ -37,9 +43,10 @@ WHOLE: dict[str, dict[str, Any]] = {
 CONVERTED: dict[str, dict[str, Any]] = {"note": {"memory": 5, "every": BATCH}}
 TRANSFORMER: dict[str, dict[str, Any]] = {"rem": {}}
 VARIANTS = [
-    *(NORMS | MOVING | STILL | WHOLE | CONVERTED | TRANSFORMER).items(),
+    *(NORMS | MOVING | STILL | EPISODIC | WHOLE | CONVERTED | TRANSFORMER).items(),
     ("rmt", {"projection": 0, "optimiser": "sgd", "grad_norm": "unit-per-layer"}),
     ("rem", {"passes": 4, "share": 0.3}),
+    ("petta", {"loss": "ce"}),
     ("t3a", {"per_class": 0}),
     ("tent", {"loss": "come"}),
     ("sar", {"loss": "come", "limit": 1.0}),
@@ -92,11 +99,25 @@ def images(number: int, count: int = BATCH) -> Tensor:
     return torch.rand(count, 3, SIDE, SIDE, generator=generator) * (0.4 + 0.2 * (number % 3))
 
 
+def statistics(net: ClassifierNetwork) -> SourceStatistics:
+    """Return what ``source-statistics`` grants, over a few images; the last class has none."""
+    with torch.no_grad():
+        z = net.features(images(90, 5 * (K - 1))).view(5, K - 1, -1)
+    none = torch.zeros(1, z.shape[-1])
+    means, variances = (torch.cat((v, none)) for v in (z.mean(0), z.var(0)))
+    whole = z.flatten(0, 1)
+    count = torch.tensor([5] * (K - 1) + [0])
+    return SourceStatistics(whole.mean(0), whole.var(0), means, variances, count)
+
+
 def begun(name: str, options: dict[str, Any], net: ClassifierNetwork | None = None) -> Any:
     method = registry.method(name)(**options)
     task = Task("classification", tuple("abcde"), SIDE)
     usual = transformer if name in TRANSFORMER else batch_normed
-    method.begin(Online(task, net or usual(), BATCH, 0, Notes()))
+    net = net or usual()
+    extras = {"source-statistics": statistics(net)} if method.extras & {"source-statistics"} else {}
+    net.cost = Cost()
+    method.begin(Online(task, net, BATCH, 0, Notes(), extras))
     return method
 
 
@@ -184,7 +205,8 @@ def test_weight_and_bias_of_norms_learn(name: str, mode: str) -> None:
     }
     norms = {f"backbone.{at}.{part}" for at in (1, 4) for part in ("weight", "bias")}
     top = {"backbone.4.weight", "backbone.4.bias"} if name == "deyo" else set()
-    assert moved == norms - top
+    statistics = {f"backbone.{at}.running_{part}" for at in (1, 4) for part in ("mean", "var")}
+    assert moved == norms - top | (statistics if name in MEMORY else set())
     assert {"loss/total", "gradient/before", "gradient/after"} <= method.access.recorder.names
 
 
@@ -235,9 +257,9 @@ def test_what_has_no_gradient_moves_statistics_at_most(name: str) -> None:
     ],
     ids=["GroupNorm", "LayerNorm"],
 )
-@pytest.mark.parametrize("name", [*NORMS, *MOVING, *STILL, *WHOLE, *CONVERTED])
+@pytest.mark.parametrize("name", [*NORMS, *MOVING, *STILL, *EPISODIC, *WHOLE, *CONVERTED])
 def test_other_norms_work_or_are_refused_by_name(name: str, norms: Any) -> None:
-    net, options = network(*norms()), (NORMS | MOVING | STILL | WHOLE | CONVERTED)[name]
+    net, options = network(*norms()), (NORMS | MOVING | STILL | EPISODIC | WHOLE | CONVERTED)[name]
     if name in MOVING | CONVERTED:
         with pytest.raises(ConfigError, match=f"^{name}: .*BatchNorm"):
             begun(name, options, net)
@@ -246,7 +268,7 @@ def test_other_norms_work_or_are_refused_by_name(name: str, norms: Any) -> None:
     start = tensors(method.net)
     for i in range(2):
         push(method, i)
-    assert same(start, tensors(method.net)) == (name in STILL)
+    assert same(start, tensors(method.net)) == (name in STILL | EPISODIC)
 
 
 @pytest.mark.parametrize("name", [*NORMS, *MOVING, *CONVERTED])
@@ -270,6 +292,12 @@ def test_networks_without_a_norm_are_refused(name: str) -> None:
         ("note", {"memory": BATCH, "every": BATCH}, 2, 1),
         ("note", {}, 1, 0),
         ("rem", {}, 3, 3),
+        ("rotta", {"every": BATCH}, 3, 1),
+        ("rotta", {"every": BATCH + 1}, 1, 0),
+        ("petta", {}, 5, 2),
+        ("petta", {"loss": "ce"}, 5, 1),
+        ("santa", {}, 3, 2),
+        ("memo", {"views": 3}, 4, 3),
         *((name, {}, 1, 0) for name in STILL),
     ],
 )

@@ -1,0 +1,101 @@
+"""MEMO: many views of one image shall have one sure answer; then all is forgotten."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.func import functional_call
+
+from dabench.api import Online, OnlineMethod, Prediction, TargetBatch
+from dabench.methods.functional.bounds import NonNegative, Positive, Share
+from dabench.methods.functional.gradient_step import GradNorm, layer_numbers, normalise_gradients
+from dabench.methods.functional.many_views import augmix_views, marginal_entropy
+from dabench.methods.functional.normalisation import adapt_normalisation
+
+
+class MEMO(OnlineMethod):
+    """MEMO (Zhang et al., NeurIPS 2022), after the authors' code.
+
+    For every image by itself: the entropy of the mean prediction over AugMix views is minimised by
+    a step of gradient descent on all weights, the image is answered, and the weights go back to the
+    source's. So the batch does not matter, and nothing is remembered. An image costs as many
+    passes, forward and backward, as it has views: give it a short stream.
+    Deviations: shifts up to an eighth of the side in place of ImageNet's random crops; continuous
+    strengths of the operations; the numbers behind the views are drawn from the seed and are the
+    same for every image, so that ``predict`` answers as ``step`` does; the gradient passes
+    BatchNorm's share of the views' statistics; only SGD, without momentum.
+
+    Args:
+        views: of an image; 64 on ImageNet.
+        lr: learning rate; 2.5e-4 on ImageNet.
+        steps: on the same views.
+        weight_decay: L2 penalty.
+        rho: weight of the views' BatchNorm statistics, and then of the image's own; the rest is
+            the source's.
+        grad_norm: normalisation of the gradient before the step.
+        max_norm: norm c of ``grad_norm``.
+    """
+
+    # no answer depends on what came earlier
+    trains: ClassVar[bool] = False
+    drawn: Tensor
+    skipped: Tensor
+
+    views: Annotated[int, Field(ge=1)] = 32
+    lr: Positive = 0.005
+    steps: Annotated[int, Field(ge=1)] = 1
+    weight_decay: NonNegative = 0.0
+    rho: Share = 1 / 17
+    grad_norm: GradNorm = "none"
+    max_norm: Positive = 1.0
+
+    def begin(self, access: Online) -> None:
+        """Take the source model, whose weights are never written to."""
+        super().begin(access)
+        self.net = access.source_model.eval()
+        adapt_normalisation(self.net, self.rho)
+        named = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
+        self.learned: dict[str, Tensor] = dict(named)
+        self.layers = layer_numbers(self.net, list(named.values()))
+        self.register_buffer("drawn", torch.tensor(access.seed))
+        self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        """Answer every image by weights of its own."""
+        found = [self._adapted(image) for image in batch.images]
+        self.skipped += sum(skipped for _, skipped in found)
+        return torch.cat([logits for logits, _ in found])
+
+    def _adapted(self, image: Tensor) -> tuple[Tensor, int]:
+        """Return the (1, K) logits of one (3, S, S) image, and how many steps were left out.
+
+        A gradient that is zero everywhere, or not finite, makes no step.
+        """
+        generator = torch.Generator().manual_seed(int(self.drawn))
+        flip, skipped = self.access.task.flip, 0
+        views = augmix_views(image, self.views, flip=flip, generator=generator)
+        weights = {name: p.detach().requires_grad_(True) for name, p in self.learned.items()}
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                loss = marginal_entropy(functional_call(self.net, weights, (views,)))
+            values = list(weights.values())
+            gradients = list(torch.autograd.grad(loss, values, materialize_grads=True))
+            norm = torch.nn.utils.get_total_norm(gradients)
+            if not (bool(norm.isfinite()) and float(norm) > 0):
+                skipped += 1
+                continue
+            normalise_gradients(gradients, self.grad_norm, self.max_norm, self.layers, norm)
+            with torch.no_grad():
+                for name, gradient in zip(weights, gradients, strict=True):
+                    kept = 1 - self.lr * self.weight_decay
+                    weights[name] = (weights[name] * kept - self.lr * gradient).requires_grad_(True)
+        with torch.no_grad():
+            logits: Tensor = functional_call(self.net, weights, (image[None],))
+        return logits, skipped
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Answer as ``step`` does."""
+        return Prediction(torch.cat([self._adapted(image)[0] for image in images]))
