@@ -84,7 +84,7 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
         if remote:
             kept = {name: given[name] for name in _OF_NETWORK if name in given}
             kept |= {"cache_dir": _cache_dir(given)} if asked.foreign is None else {}
-        everything: dict[str, Any] = usual | options
+        everything: dict[str, Any] = usual | options | {"progress": not args.no_progress}
         adapted = offline.adapt(
             asked.model, pile.images, cls, classes=asked.classes, **kept, **everything
         )
@@ -145,7 +145,7 @@ def _usual(args: argparse.Namespace, given: dict[str, Any], cls: type[Any]) -> d
     if issubclass(cls, OfflineMethod):
         found |= {"epochs": given.get("epochs", 10), "open_set": args.open_set}
         found |= {"init": args.init or usual_init(cls, "pretrained")}
-        found |= {"progress": not args.no_progress, "device": resolve_device(args.device)}
+        found["device"] = resolve_device(args.device)
     return found
 
 

@@ -18,11 +18,17 @@ KINDS = {
 }
 
 
+_KIND = (
+    "what it may touch: online (batches of a stream, each once), source-free (a whole set and the "
+    "source model), black-box (a whole set and that model's answers)"
+)
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``new``."""
     parser.add_argument("what", choices=("method",), help="what to write")
     parser.add_argument("name", metavar="NAME", help="such as my-idea: my_idea.py with MyIdea")
-    parser.add_argument("--kind", choices=tuple(KINDS), required=True, help="what it may touch")
+    parser.add_argument("--kind", choices=tuple(KINDS), help=_KIND)
     parser.add_argument("--out", default=".", metavar="DIR", help="default: this folder")
 
 
@@ -33,8 +39,10 @@ def new(args: argparse.Namespace) -> int:
         args: what the parser of ``new`` found.
 
     Raises:
-        ConfigError: a name that is none, or a file that is there.
+        ConfigError: no kind, a name that is none, or a file that is there.
     """
+    if args.kind is None:
+        raise ConfigError(f"give --kind, {_KIND}")
     words = re.split(r"[-_]", args.name)
     snake = "_".join(words).lower()
     if not all(words) or not snake.isidentifier() or keyword.iskeyword(snake):

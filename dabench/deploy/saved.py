@@ -28,7 +28,9 @@ def check_free(out: Path) -> None:
         ConfigError: there is something at ``out``.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out}: there is something already; name a folder that is not")
+        raise ConfigError(
+            f"--out {out}: there is something already; name a folder that is not there yet"
+        )
 
 
 @contextlib.contextmanager

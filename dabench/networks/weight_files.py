@@ -143,10 +143,11 @@ def load_checkpoint(
         "of another shape": [k for k in own if k in state and state[k].shape != own[k].shape],
     }
     said = [f"{what}: {_first_five(names)}" for what, names in faults.items() if names]
+    said += [f"{k} {_both(k, state, own)}" for k in faults["of another shape"][:1]]
     if said:
         raise CacheError(
             f"{option} {path} does not fit the model; tensors {'; '.join(said)}; give the model "
-            "that it was saved from"
+            "that it was saved from, and as many classes"
         )
     net.load_state_dict(state, strict=False)
     return others
@@ -196,16 +197,12 @@ def load_fitting(
     wanted = [k for k in own if not spare(k, state)]
     # files of old versions of PyTorch have no counters
     missing = [k for k in wanted if k not in state and not k.endswith(".num_batches_tracked")]
-    shapes = [k for k in wanted if k in state and k not in fits]
+    other = [k for k in wanted if k in state and k not in fits]
     further = [k for k in state if k not in own and not _is_of_head(k)]
     faults = [
         _listed(missing, own, "missing"),
         _listed(further, state, "that the network does not have"),
-        *(
-            f"{len(shapes)} of another shape, first '{k}' {_shape(state[k])} in the file, "
-            f"{_shape(own[k])} in the network"
-            for k in shapes[:1]
-        ),
+        *(f"{len(other)} of another shape, first '{k}' {_both(k, state, own)}" for k in other[:1]),
     ]
     if any(faults):
         raise CacheError(
@@ -241,9 +238,12 @@ def _is_of_head(key: str) -> bool:
 def _listed(names: list[str], tensors: Mapping[str, Tensor], what: str = "") -> str:
     if not names:
         return ""
-    first = names[0]
     number = f"{len(names)} {what}".rstrip()
-    return f"{number}, first '{one_line(first, 80)}' {_shape(tensors[first])}"
+    return f"{number}, first '{one_line(names[0], 80)}' {_shape(tensors[names[0]])}"
+
+
+def _both(name: str, state: State, own: Mapping[str, Tensor]) -> str:
+    return f"{_shape(state[name])} in the file, {_shape(own[name])} in the network"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -70,7 +70,7 @@ def _described(
             "be kept: a method's adapted_network() returns one that it was handed"
         )
     card: dict[str, Any] = {"outputs": int(first.classifier.weight.shape[0])}
-    card |= {"mean": first.mean.flatten().tolist(), "std": first.std.flatten().tolist()}
+    card |= {"mean": _shortest(first.mean), "std": _shortest(first.std)}
     if first.head_name is not None and foreign is not None:
         named = foreign.plugin.target if foreign.plugin else foreign.named
         digest = foreign.plugin.sha256 if foreign.plugin else ""
@@ -83,6 +83,11 @@ def _described(
     if isinstance(network, Ensemble):
         card |= {"networks": len(parts), "averaged": network.averaged}
     return {k: v.detach().cpu() for k, v in network.state_dict().items()}, own | card
+
+
+def _shortest(values: Tensor) -> list[float]:
+    """Return the shortest numbers that are these in 32 bits: 0.485, not 0.48500001430511475."""
+    return [float(str(value)) for value in values.flatten().cpu().numpy()]
 
 
 def load_model(folder: str | Path) -> nn.Module:

@@ -183,7 +183,8 @@ def test_what_does_not_fit_is_one_line(place: Place) -> None:
     assert "the function failed (ValueError: no such luck)" in place.error(*own("fails"))
     assert "there is no such function" in place.error(*own("nothing"))
     line = place.error(*own("four", *weights))
-    assert "does not fit the model; tensors of another shape: out.weight, out.bias" in line
+    assert "does not fit the model; tensors of another shape: out.weight, out.bias; " in line
+    assert "out.weight 3 x 8 in the file, 4 x 8 in the network; give the model" in line
     line = place.error(*own("soft", *weights))
     assert "missing: 0.conv.weight" in line
     assert "and 4 more" in line

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+import dabench
 from dabench.cli.main import main
 
 K, HEIGHT, WIDTH = 11, 16, 24
@@ -89,6 +90,21 @@ def test_the_source_row_is_the_model_itself(place: Place) -> None:
         if (s["metric"], s["segment"]) == ("pixel_accuracy", "all")
     ]
     assert accuracy == pytest.approx(right / pixels)
+
+
+def test_a_model_that_a_program_holds_gives_the_same(place: Place) -> None:
+    named, root = place.run("--method", "source"), place.root
+    held = dabench.run(
+        "source",
+        protocol="online-seg",
+        dataset="camvid",
+        source_model=place.model,
+        protocol_options={"conditions": "clear"},
+        **{"data_root": root, "results": root / "results", "cache_dir": root / "cache"},
+        **{"image_size": HEIGHT, "threads": 1, "device": "cpu"},
+    )
+    assert held.record["scores"] == named["scores"]
+    assert held.run_id != named["run_id"]
 
 
 def test_transadapt_trains_its_parts_on_the_sets_own_frames(place: Place) -> None:

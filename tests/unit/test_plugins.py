@@ -369,6 +369,8 @@ def test_new_refuses_what_is_there_and_what_is_no_name(
     capsys.readouterr()
     assert main(words) == 2
     assert "is there already" in capsys.readouterr().err
+    assert main(words[:3]) == 2
+    assert "give --kind, what it may touch: online (" in capsys.readouterr().err
     for name in ("1st", "my--idea", "a/b", "class"):
         assert main(["new", "method", name, *words[3:]]) == 2
         assert "expected letters" in capsys.readouterr().err

@@ -26,7 +26,7 @@ IMAGES = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 def test_a_network_of_dabench_comes_back(tmp_path: Path, backbone: str, plain: bool) -> None:
     network = build_classifier(backbone, "none", 3, plain=plain, side=32)
     network.append_class(torch.Generator().manual_seed(0))
-    network.mean.fill_(0.25)  # as of pretrained weights
+    network.mean.fill_(0.485)  # as of pretrained weights
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_()
@@ -38,7 +38,8 @@ def test_a_network_of_dabench_comes_back(tmp_path: Path, backbone: str, plain: b
     assert found.shape == (5, 4)
     card = yaml.safe_load((tmp_path / "model.yaml").read_text())
     assert (card["backbone"], card["plain_head"], card["outputs"]) == (backbone, plain, 4)
-    assert card["mean"] == [0.25] * 3
+    assert card["mean"] == [0.485] * 3
+    assert torch.equal(loaded.mean, network.mean)
 
 
 @pytest.mark.parametrize("averaged", ["logits", "probabilities"])
