@@ -21,9 +21,8 @@ SYNTHIA_16 = tuple(c for c in CITYSCAPES_19 if c not in ("terrain", "truck", "tr
 #: train ids 0 1 2 6 7 8 10 11 12 13 15 17 18: what CrossCity labels, and the usual part of the 16
 CROSSCITY_13 = tuple(c for c in SYNTHIA_16 if c not in ("wall", "fence", "pole"))
 LOVEDA_7 = ("background", "building", "road", "water", "barren", "forest", "agricultural")
-UAVID_8 = (
-    *("clutter", "building", "road", "tree", "vegetation", "moving-car", "static-car", "human"),
-)
+_UAVID = "clutter building road tree vegetation moving-car static-car human"
+UAVID_8 = tuple(_UAVID.split())
 
 
 @dataclass(frozen=True)
@@ -99,12 +98,10 @@ LOVEDA_IDS = MaskIds(
     _numbered(7, dict(enumerate(LOVEDA_7, start=1))),
 )
 #: in the order of the classes: what Labels/ of UAVid holds
-_UAVID_COLOURS = (
-    *(0x000000, 0x800000, 0x804080, 0x008000, 0x808000, 0x400080, 0xC000C0, 0x404000),
-)
+_UAVID_COLOURS = "000000 800000 804080 008000 808000 400080 c000c0 404000"
 UAVID_IDS = MaskIds(
     "an RGB image in UAVid's eight colours (Labels; not train ids, which other projects write)",
     dict(enumerate(UAVID_8)),
     storage="colours",
-    colours={colour: number for number, colour in enumerate(_UAVID_COLOURS)},
+    colours={int(colour, 16): number for number, colour in enumerate(_UAVID_COLOURS.split())},
 )
