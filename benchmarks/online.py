@@ -1,10 +1,12 @@
 """What a step of every online method costs, as a ratio to a source forward, in one process.
 
-    OMP_NUM_THREADS=1 python benchmarks/online.py [--size 64] [--batch 64] [--repeats 15]
+    OMP_NUM_THREADS=1 python benchmarks/online.py [--size 32] [--batch 64] [--repeats 15]
 
-Methods, the source forward and the bare loops take turns, one thread; a figure is the median of CPU
-time (``process_time``). The last two rows say what the suite's own loop adds: ``bn-adapt`` and
-``tent`` driven by ``run_stream``, beside the same maths written out below.
+Each method takes turns with the source forward, and with the bare loop where there is one; one
+thread; a figure is the median of CPU time (``process_time``). ``counted`` are the images that
+passed forward and backward, over those of the batch. Methods for vision transformers are held
+against the forward pass of one. The last lines say what the suite's own loop adds: ``bn-adapt``
+and ``tent`` driven by ``run_stream``, beside the same maths written out below.
 """
 
 from __future__ import annotations
@@ -14,34 +16,68 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+import torchvision.models
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from dabench import registry
 from dabench.contract.access import Online, Recorder
+from dabench.contract.cost import Cost
 from dabench.contract.network import Network
 from dabench.contract.types import Task
 from dabench.engine.environment import keep_freed_memory
 from dabench.engine.stream import StreamLog, run_stream
-from dabench.networks.network import build_classifier
+from dabench.networks.network import ClassifierNetwork, build_classifier
 
-METHODS: dict[str, dict[str, object]] = {
-    "source": {},
-    "bn-adapt": {},
-    "tent": {},
-    "eata": {},
-    "sar": {},
+#: options that keep a step affordable, or its costly part in what is timed: of a network that was
+#: never trained no answer is sure or new enough to be learned from
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: {"limit": 1.0, "margin": 1.0} for name in ("eata", "eta", "rdumb")},
+    "sar": {"limit": 1.0, "reset_below": 0.0},
+    "deyo": {"limit": 1.0, "drop": 0.0},
     "cotta": {"views": 4},
-    "shot-online": {},
-    "conda": {},
-    "ucl-gv": {},
-    "aerial": {},
+    "dua": {"views": 4},
+    "adacontrast-online": {"warm_up": 64},
 }
+#: methods that serve vision transformers alone
+TRANSFORMERS = ("rem",)
+#: how many turns warm up, and fill what has to be full
+WARM_UP = 1
 CLASSES = tuple(str(i) for i in range(10))
+Step = Callable[[Tensor], Tensor]
 
 
-def bare_batchnorm(net: nn.Module) -> Callable[[Tensor], Tensor]:
+def stream_methods() -> list[str]:
+    """Return the methods under streams of classification that start from the source model."""
+    return [
+        name
+        for name, entry in registry.METHODS.items()
+        if "online-tta" in entry.protocols
+        and registry.method(name).grant is Online
+        and not entry.frozen_trunk
+    ]
+
+
+def resnet18_cifar() -> Network:
+    """Return a ResNet-18 for small images: a first convolution of 3 x 3, and no pooling after."""
+    trunk: Any = torchvision.models.resnet18(weights=None)
+    trunk.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    trunk.maxpool, trunk.fc = nn.Identity(), nn.Identity()
+    return ClassifierNetwork(trunk, 512, len(CLASSES), bottleneck=0, weight_norm=False)
+
+
+def vit_tiny(size: int) -> Network:
+    """Return a ViT-Tiny of 8 x 8 patches."""
+    vit = VisionTransformer(
+        img_size=size, patch_size=size // 8, embed_dim=192, depth=12, num_heads=3, num_classes=0
+    )
+    return ClassifierNetwork(vit, 192, len(CLASSES), bottleneck=0, weight_norm=False)
+
+
+def bare_batchnorm(net: nn.Module) -> Step:
     """Return a forward pass in batch statistics, in plain torch."""
     layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for layer in layers:
@@ -56,7 +92,7 @@ def bare_batchnorm(net: nn.Module) -> Callable[[Tensor], Tensor]:
     return step
 
 
-def bare_tent(net: nn.Module) -> Callable[[Tensor], Tensor]:
+def bare_tent(net: nn.Module) -> Step:
     """Return Tent's step in plain torch."""
     bare_batchnorm(net)
     net.requires_grad_(False)
@@ -75,9 +111,9 @@ def bare_tent(net: nn.Module) -> Callable[[Tensor], Tensor]:
     return step
 
 
-def driven(name: str, net: Network, size: int, batch: int) -> Callable[[Tensor], Tensor]:
-    """Return one step of a method under ``run_stream``."""
-    method = registry.method(name)(**METHODS[name])
+def driven(name: str, net: Network, size: int, batch: int) -> tuple[Step, Any]:
+    """Return one step of a method under ``run_stream``, and the method."""
+    method = registry.method(name)(**OPTIONS.get(name, {}))
     extras = {x: torch.rand(64, 3, size, size) for x in method.extras}
     task = Task("classification", CLASSES, size)
     method.begin(Online(task, net, batch, 0, Recorder(), extras))
@@ -96,49 +132,78 @@ def driven(name: str, net: Network, size: int, batch: int) -> Callable[[Tensor],
         stream_log.add(logits)
         return logits
 
-    return step
+    return step, method
+
+
+def counting(net: Network) -> Network:
+    """Return a copy that counts its own passes alone."""
+    twin = copy.deepcopy(net)
+    twin.cost = Cost()
+    return twin
+
+
+def times(rows: dict[str, Step], images: Tensor, repeats: int) -> dict[str, list[float]]:
+    """Return CPU seconds of every row, which take turns."""
+    spent: dict[str, list[float]] = {name: [] for name in rows}
+    for turn in range(repeats + WARM_UP):
+        for name, step in rows.items():
+            start = time.process_time()
+            step(images)
+            if turn >= WARM_UP:
+                spent[name].append(time.process_time() - start)
+    return spent
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--backbone", default="small-cnn")
+    parser.add_argument("--backbone", help="default: a ResNet-18 for small images")
+    parser.add_argument("--methods", help="some of them, by commas")
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     torch.manual_seed(0)
-    source = build_classifier(given.backbone, "none", len(CLASSES)).eval()
+    if given.backbone:
+        usual: Network = build_classifier(given.backbone, "none", len(CLASSES))
+    else:
+        usual = resnet18_cifar()
     images = torch.rand(given.batch, 3, given.size, given.size)
+    bare = {"bn-adapt": bare_batchnorm, "tent": bare_tent}
+    pairs = {}
+    print(f"{given.backbone or 'ResNet-18'}, {given.batch} images of {given.size} px, one thread\n")
+    print("| | ms a batch | ÷ source forward | counted |\n| --- | --- | --- | --- |")
+    for name in given.methods.split(",") if given.methods else stream_methods():
+        source = (vit_tiny(given.size) if name in TRANSFORMERS else usual).eval()
 
-    @torch.no_grad()
-    def forward(x: Tensor) -> Tensor:
-        out: Tensor = source(x)
-        return out
+        @torch.no_grad()
+        def forward(x: Tensor, source: Network = source) -> Tensor:
+            out: Tensor = source(x)
+            return out
 
-    rows = {"source forward": forward}
-    for name in METHODS:
-        rows[name] = driven(name, copy.deepcopy(source), given.size, given.batch)
-    rows["bare bn-adapt"] = bare_batchnorm(copy.deepcopy(source))
-    rows["bare tent"] = bare_tent(copy.deepcopy(source))
-    spent: dict[str, list[float]] = {name: [] for name in rows}
-    for turn in range(given.repeats + 3):
-        for name, step in rows.items():
-            start = time.process_time()
-            step(images)
-            if turn >= 3:  # the first turns warm up, and fill the buffers
-                spent[name].append(time.process_time() - start)
-    median = {name: statistics.median(values) for name, values in spent.items()}
-    base = median["source forward"]
-    print(f"{given.backbone}, {given.batch} images of {given.size} px, one thread\n")
-    print("| | ms a batch | ÷ source forward |\n| --- | --- | --- |")
-    for name, value in median.items():
-        print(f"| {name} | {value * 1e3:.1f} | {value / base:.2f} |")
-    for name in ("bn-adapt", "tent"):
-        ratios = [a / b for a, b in zip(spent[name], spent[f"bare {name}"], strict=True)]
-        ratio = statistics.median(ratios)
+        step, method = driven(name, counting(source), given.size, given.batch)
+        rows = {"source forward": forward, name: step}
+        if name in bare:
+            rows[f"bare {name}"] = bare[name](counting(source))
+        cost, passed = method.access.cost, given.batch * (given.repeats + WARM_UP)
+        forward_before, backward_before = cost.forward, cost.backward
+        spent = times(rows, images, given.repeats)
+        counted = f"{(cost.forward - forward_before) / passed:.2f} / "
+        counted += f"{(cost.backward - backward_before) / passed:.2f}"
+        base = statistics.median(spent["source forward"])
+        options = " ".join(f"{k}={v}" for k, v in OPTIONS.get(name, {}).items())
+        for row in list(rows)[1:]:
+            value = statistics.median(spent[row])
+            own = (f" {options}".rstrip(), counted) if row == name else ("", "")
+            print(
+                f"| {row}{own[0]} | {value * 1e3:.0f} | {value / base:.2f} | {own[1]} |", flush=True
+            )
+        if name in bare:
+            ratios = [a / b for a, b in zip(spent[name], spent[f"bare {name}"], strict=True)]
+            pairs[name] = statistics.median(ratios)
+    for name, ratio in pairs.items():
         print(f"\n`{name}` under `run_stream` ÷ bare loop, median of pairs: {ratio:.3f}")
 
 
