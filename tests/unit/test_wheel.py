@@ -76,9 +76,9 @@ def test_the_wheel_holds_every_file_once(copy: Path, tmp_path: Path) -> None:
     assert len(names) == len(set(names))
     assert {n for n in names if n.endswith(".py")} == expected
     others = {"dabench/py.typed"}
-    for room in ("board", "testing"):
-        templates = (ROOT / "dabench" / room / "templates").iterdir()
-        others |= {f"dabench/{room}/templates/{path.name}" for path in templates}
+    for folder in ("board/templates", "board/published", "testing/templates"):
+        files = (ROOT / "dabench" / folder).iterdir()
+        others |= {f"dabench/{folder}/{path.name}" for path in files}
     assert {n for n in names if not n.endswith(".py")} == others
     assert all(name.startswith("dabench/") for name in names)
     import_from(tmp_path / "unpacked")
