@@ -141,11 +141,10 @@ def test_scores_hold_a_probe_against_the_source_model(outcome_of: Any, streams: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "protocol"), BLIND)
-def test_nothing_that_is_not_granted_matters(
-    cases: Any, streams: Any, name: str, protocol: str
-) -> None:
+def test_nothing_that_is_not_granted_matters(cases: Any, name: str, protocol: str) -> None:
     """Other labels, source images, held-out pictures and later batches: the answers stand."""
-    plan, rng = streams(protocol).plan, np.random.default_rng(0)
+    case = cases(name, protocol)
+    plan, rng = case.bench.plan, np.random.default_rng(0)
     images = np.array(plan.images[np.arange(len(plan.truth))])
     images[plan.held_out] = rng.integers(0, 256, images[plan.held_out].shape)
     *past, (under, rows) = plan.stream.segments
@@ -156,7 +155,6 @@ def test_nothing_that_is_not_granted_matters(
         images=images,
         stream=dataclasses.replace(plan.stream, segments=later),
     )
-    case = cases(name, protocol)
     if "fisher-images" not in case.build().extras:
         shown = rng.integers(0, 256, (len(plan.source.labels), 32, 32, 3), dtype=np.uint8)
         source = dataclasses.replace(
