@@ -16,6 +16,7 @@ from dabench.contract.cost import Cost
 from dabench.contract.data import Frames, ImageArray, Labelled
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.network import Network
+from dabench.contract.statistics import SourceStatistics
 from dabench.contract.stream import Stream
 from dabench.contract.types import Init, IntArray, Kind, Score, Task
 
@@ -159,7 +160,8 @@ class Resume:
 class Run:
     """The circumstances of one run that are the same for every method.
 
-    ``source_parts`` trains, or loads, what a method declares as its extra ``source-parts``;
+    ``source_parts`` trains, or loads, what a method declares as its extra ``source-parts``, and
+    ``source_statistics`` computes, or loads, what the extra of that name holds (a copy each time);
     ``report`` is the folder for a protocol's pictures (None = they are not kept). ``reference`` is
     the column's source model where the method is handed another one, its linear probe.
     """
@@ -172,6 +174,7 @@ class Run:
     progress: bool
     resume: Resume | None = None
     source_parts: Callable[[OnlineMethod], nn.Module] | None = None
+    source_statistics: Callable[[], SourceStatistics] | None = None
     report: Path | None = None
     reference: Any = None
 

@@ -141,7 +141,7 @@ class LiveModel(nn.Module):
 
 
 #: extras that need more than a model
-_BEYOND_A_MODEL = frozenset({"fisher-images", "source-parts"})
+_BEYOND_A_MODEL = frozenset({"fisher-images", "source-statistics", "source-parts"})
 
 
 def _check_images(images: Tensor) -> None:

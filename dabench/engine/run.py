@@ -33,6 +33,7 @@ from dabench.source_models.checking import check_networks
 from dabench.source_models.kept_model import check_keeps, keeping, kept_model
 from dabench.source_models.parts import SourceParts
 from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_recipe
+from dabench.source_models.statistics import StatisticsMaker, statistics_key
 from dabench.store.identity import run_digest, versions_of
 from dabench.store.store import Store
 
@@ -118,7 +119,7 @@ def _execute(
         return RunResult(identity, path, earlier, True, board, model)
     record = _record(spec, parts, identity)
     record |= {"target_tuned": True} if settings.target_tuned else {}
-    maker = _source_parts(spec, settings, parts)
+    maker, statistics = _makers(spec, settings, parts)
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:
         budget = Budget(spec.epochs, spec.batch_size)
@@ -128,6 +129,7 @@ def _execute(
         run = Run(
             *(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume),
             source_parts=maker,
+            source_statistics=statistics,
             report=board / "report",
             reference=parts.start.reference,
         )
@@ -140,7 +142,7 @@ def _execute(
             raise
         recorder.finish(outcome, parts.plan)
     record["extras"] = sorted({*record["extras"], *outcome.extras})
-    spent = maker.spent if maker else 0.0
+    spent = sum(made.spent for made in (maker, statistics) if made)
     record["cost"] |= outcome.cost | resource_usage(
         time.perf_counter() - start - spent, spec.device
     )
@@ -148,6 +150,8 @@ def _execute(
         # the source model itself may come from elsewhere
         trained_on = f"source images of {spec.dataset}/{spec.source}"
         record["source_model"] |= {"parts": maker.about | {"trained_on": trained_on}}
+    if statistics and statistics.about:
+        record["source_model"] |= {"statistics": statistics.about}
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]
     with keeping(board, spec, parts.plan, outcome.network, wanted=settings.save_model):
@@ -156,17 +160,19 @@ def _execute(
     return RunResult(identity, path, record, False, board, kept_model(board))
 
 
-def _source_parts(spec: RunSpec, settings: Settings, parts: _Parts) -> SourceParts | None:
-    """Return what trains a method's source parts; only a stream with a source model has it."""
-    if isinstance(parts.plan, Plan):
-        return None
-    return SourceParts(
-        *(parts.plan, parts.start.source, parts.ids["source"]),
-        spec.method_options,
-        settings.cache_dir,
-        spec.device,
-        parts.plan.source.digest if spec.source_model is not None else "",
-    )
+def _makers(
+    spec: RunSpec, settings: Settings, parts: _Parts
+) -> tuple[SourceParts | None, StatisticsMaker | None]:
+    """Return what trains a method's source parts, on streams, and what makes statistics for it."""
+    plan, source, identity = parts.plan, parts.start.source, parts.ids["source"]
+    if isinstance(plan, Plan):
+        return None, None
+    own = plan.source.digest if spec.source_model is not None else ""
+    where = (settings.cache_dir, spec.device)
+    maker = SourceParts(plan, source, identity, spec.method_options, *where, own)
+    if isinstance(plan, DensePlan):
+        return maker, None
+    return maker, StatisticsMaker(plan, source, identity, *where)
 
 
 def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Parts:
@@ -198,6 +204,8 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
         protocol.check(spec.init, plan, method)  # before hours of source training
     start = open_start(spec, settings, protocol, plan, probe=probes)
     ids = {"data": data.digest, "stream": plan.stream.digest, **files, **start.ids}
+    if "source-statistics" in method.extras and isinstance(plan, StreamPlan):
+        ids["statistics"] = statistics_key(ids["source"], plan)
     return _Parts(spec, protocol, method, plan, start, ids)
 
 

@@ -21,6 +21,7 @@ from dabench.oracle.answer_forms import AnswerForm
 from dabench.oracle.client import OracleClient
 from dabench.oracle.in_process import InProcess
 from dabench.source_models import classifier, loading
+from dabench.source_models.statistics import compute_statistics
 
 PER_CLASS = 20
 EPOCHS = 2
@@ -81,14 +82,18 @@ class Bench:
             resume: where a checkpoint of a stream lies.
             recorder: takes the method's inner figures.
         """
+        used: Any = plan or self.plan
         run = Run(
             *("source", Budget(1 if self.online else EPOCHS, self.batch_size), 0, "cpu"),
             recorder=recorder or Recorder(),
             progress=False,
             resume=resume,
             source_parts=lambda method: _drawn(method, self.start, self.plan.task),
+            source_statistics=lambda: compute_statistics(
+                start or self.start, used.source, used.task.num_classes, "cpu"
+            ),
         )
-        outcome: Outcome = self.protocol.run(build, plan or self.plan, start or self.start, run)
+        outcome: Outcome = self.protocol.run(build, used, start or self.start, run)
         return outcome
 
 

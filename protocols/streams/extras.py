@@ -20,24 +20,38 @@ def granted_extras(method: OnlineMethod, plan: StreamPlan | DensePlan, run: Run)
     """Return what a method declared beyond the grant, by name.
 
     Raises:
-        AccessError: it asks for source-parts, and nothing trains them here.
+        AccessError: it asks for something of the source's images where there are none, or for
+            what nothing makes here.
     """
     extras: dict[str, Any] = {}
     if "fisher-images" in method.extras:
+        _check_source(method, plan, "fisher-images, clear images of the source")
         rows = np.arange(len(plan.source.images))[:FISHER_IMAGES]
-        if not len(rows):
-            raise AccessError(
-                f"{type(method).__name__} asks for fisher-images, clear images of the source, and "
-                "this data set has none: its source is known by its models alone"
-            )
         extras["fisher-images"] = to_float(plan.source.images[rows]).to(run.device)
+    if "source-statistics" in method.extras:
+        _check_source(method, plan, "source-statistics, of clear images of the source")
+        if run.source_statistics is None:
+            raise _nobody_makes(method, "source-statistics")
+        extras["source-statistics"] = run.source_statistics()
     if "source-parts" in method.extras:
         if run.source_parts is None:
-            raise AccessError(
-                f"{type(method).__name__} asks for source-parts, and nothing trains them here; "
-                "start it with 'dabench run'"
-            )
+            raise _nobody_makes(method, "source-parts")
         # a copy: every fresh method begins with the parts as they were trained
         parts = copy.deepcopy(run.source_parts(method))
         extras["source-parts"] = parts.to(run.device)
     return extras
+
+
+def _check_source(method: OnlineMethod, plan: StreamPlan | DensePlan, what: str) -> None:
+    if not len(plan.source.images):
+        raise AccessError(
+            f"{type(method).__name__} asks for {what}, and this data set has none: its source is "
+            "known by its models alone"
+        )
+
+
+def _nobody_makes(method: OnlineMethod, extra: str) -> AccessError:
+    return AccessError(
+        f"{type(method).__name__} asks for {extra}, and nothing makes them here; start it with "
+        "'dabench run'"
+    )

@@ -48,7 +48,7 @@ class OnlineProtocol(ABC):
     kind: ClassVar[Kind] = "classification"
     grant: ClassVar[type] = Online
     #: extras by name; a ``buffer`` of target images is kept by the method, nothing is handed out
-    grants: ClassVar[frozenset[str]] = frozenset({"fisher-images", "buffer"})
+    grants: ClassVar[frozenset[str]] = frozenset({"fisher-images", "source-statistics", "buffer"})
     black_box: ClassVar[bool] = False
     online: ClassVar[bool] = True
     #: whether every segment begins with a fresh method

@@ -36,6 +36,7 @@ from dabench.oracle.sealed import Sealed
 from dabench.protocols.offline.upper_bound import TARGET_LABELS, TargetSupervised
 from dabench.registry import method_info
 from dabench.source_models.loading import SourceModel
+from dabench.source_models.statistics import StatisticsMaker
 
 LEAVES = (str, bytes, int, float, bool, types.ModuleType, torch.Generator)
 #: where what a method is handed may come from; everything else of dabench is the protocol's own
@@ -47,6 +48,7 @@ ALLOWED = (
     "dabench.contract.method",
     "dabench.contract.network",
     "dabench.contract.options",
+    "dabench.contract.statistics",
     "dabench.contract.types",
     "dabench.engine.fit",  # callbacks and loader of the trainer
     "dabench.networks",
@@ -257,9 +259,15 @@ def test_a_method_on_a_stream_reaches_what_is_granted_and_no_more(
     data = dense.data() if name == "online-seg" else dataclasses.replace(mapped, **same)
     plan = protocol.plan(data, 16, 0)
     network = dense.Net() if name == "online-seg" else build_classifier("small-cnn", "none", 10)
-    with BoardRecorder(tmp_path) as recorder, pytest.raises(Seen) as seen:
-        protocol.run(OnlineSpy, plan, network, surroundings(tmp_path, recorder))
+    statistics = frozenset({"source-statistics"}) & protocol.grants
+    spy = type("OnlineSpy", (OnlineSpy,), {"extras": statistics})
+    maker = StatisticsMaker(plan, network, "a" * 16, tmp_path, "cpu")
+    with BoardRecorder(tmp_path) as recorder:
+        around = dataclasses.replace(surroundings(tmp_path, recorder), source_statistics=maker)
+        with pytest.raises(Seen) as seen:
+            protocol.run(spy, plan, network, around)
     method, batch = seen.value.args
+    assert method.access.extras.keys() == statistics
     assert id(method.net) in reached(method)
     assert complaints((method, batch), plan.task.image_size, batch) == []
 
