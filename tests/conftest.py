@@ -29,6 +29,7 @@ from dabench.testing.case import answers_of
 #: constructor arguments that keep a test short
 SHORT: dict[str, dict[str, Any]] = {
     **{name: {"views": 2} for name in ("cotta", "dua")},
+    "memo": {"views": 1},
     **{name: {"per_class": 2} for name in ("conda", "ucl-gv", "aerial")},
     "adacontrast-online": {"queue": 64, "warm_up": 40},
     "note": {"memory": 16, "every": 30},
@@ -37,6 +38,8 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 #: methods that serve vision transformers of timm alone
 TRANSFORMERS = ("rem",)
+#: they adapt anew to every image, at a price: few images say as much of them as many
+EPISODIC = frozenset({"memo"})
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -155,7 +158,11 @@ def cases(workbench: Workbench) -> Callable[..., Case]:
             if name in TRANSFORMERS:
                 vit = transformer(bench.plan.task)
                 bench = dataclasses.replace(bench, network=vit, start=vit)
-            made[key] = Case(brief_form(bench) if brief else bench, build)
+            if name in EPISODIC:
+                bench = brief_form(bench, 3, 2)
+            elif brief:
+                bench = brief_form(bench, 2 * bench.batch_size)
+            made[key] = Case(bench, build)
         return made[key]
 
     return get
@@ -179,13 +186,15 @@ def transformer(task: Any) -> ClassifierNetwork:
         return ClassifierNetwork(vit, 16, k, bottleneck=0, weight_norm=False).eval()
 
 
-def brief_form(bench: Bench) -> Bench:
-    """Return a bench whose stream has two batches of its first and of its last two segments."""
+def brief_form(bench: Bench, images: int, held_out: int | None = None) -> Bench:
+    """Return a bench whose stream has so many images of its first and of its last two segments."""
     stream = bench.plan.stream
     kept = (stream.segments[0], *stream.segments[-2:])
-    parts = tuple((segment, rows[: 2 * bench.batch_size]) for segment, rows in kept)
-    short = dataclasses.replace(stream, segments=parts)
-    return dataclasses.replace(bench, plan=dataclasses.replace(bench.plan, stream=short))
+    parts = tuple((segment, rows[:images]) for segment, rows in kept)
+    plan = dataclasses.replace(bench.plan, stream=dataclasses.replace(stream, segments=parts))
+    if held_out is not None:
+        plan = dataclasses.replace(plan, held_out=plan.held_out[:held_out])
+    return dataclasses.replace(bench, plan=plan)
 
 
 @pytest.fixture(scope="session")

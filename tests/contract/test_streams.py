@@ -141,11 +141,9 @@ def test_scores_hold_a_probe_against_the_source_model(outcome_of: Any, streams: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "protocol"), BLIND)
-def test_nothing_that_is_not_granted_matters(
-    cases: Any, streams: Any, name: str, protocol: str
-) -> None:
+def test_nothing_that_is_not_granted_matters(cases: Any, name: str, protocol: str) -> None:
     """Other labels, source images, held-out pictures and later batches: the answers stand."""
-    plan, rng = streams(protocol).plan, np.random.default_rng(0)
+    plan, rng = cases(name, protocol).bench.plan, np.random.default_rng(0)
     images = np.array(plan.images[np.arange(len(plan.truth))])
     images[plan.held_out] = rng.integers(0, 256, images[plan.held_out].shape)
     *past, (under, rows) = plan.stream.segments
