@@ -20,6 +20,7 @@ from dabench.board.page.blocks import group_runs
 from dabench.board.page.build import leaderboard_page
 from dabench.board.page.command import full_command
 from dabench.board.page.page_records import PageRecords, RecordReducer, read_page_records
+from dabench.board.page.scatter import frontier
 from dabench.board.page.svg import Picture, axis_ceiling, ticks
 from dabench.board.page.texts import headline_metrics
 from dabench.board.tables.card_figures import Figure
@@ -275,6 +276,13 @@ def test_pictures_escape_and_axes_are_round() -> None:
     assert ticks(0, 1, 4) == [0, 0.25, 0.5, 0.75, 1]
     assert ticks(0, 184, 8)[:3] == [0, 25, 50]
     assert [axis_ceiling(value) for value in (0.05, 0.41, 0.6, 7.0)] == [0.2, 0.6, 0.6, 1.0]
+
+
+def test_the_stair_joins_what_is_better_than_all_that_is_cheaper() -> None:
+    points = {1: (1.0, 0.5), 2: (2.0, 0.7), 3: (2.0, 0.6), 4: (3.0, 0.7), 5: (9.0, 0.8)}
+    assert frontier(points) == [1, 2, 5]
+    assert frontier({7: (2.0, 0.5), 3: (2.0, 0.5)}) == [3]
+    assert frontier({}) == []
 
 
 def test_columns_beside_the_one_that_ranks() -> None:

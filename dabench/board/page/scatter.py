@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dabench.board.page import texts
@@ -53,12 +53,40 @@ def cost_scatter(block: Block, measure: CostMeasure) -> Picture | None:
     y = scale(low, high, _BASE - 6, _TOP)
     _axes(picture, y, ticks(low, high, 5), marks, measure.title)
     points = {line.number: (x(costs[line.number]), y(means[line.number])) for line in known}
+    ranked = [line.number for line in known if line.main and line.kind != "bound"]
+    best = frontier({number: (costs[number], means[number]) for number in ranked})
+    if len(best) > 1:
+        title = "on the line: no other row is as good for so little"
+        picture.path(_steps([points[number] for number in best]), css="front", title=title)
     for line in sorted(known, key=lambda line: line.main):
         said = measure.said(costs[line.number])
         tip = f"{tooltip(line, line.values[block.metric])}; {said}"
         _point(picture, line, tip, points[line.number])
     _label(picture, [line for line in known if line.main], points)
     return picture
+
+
+def frontier(rows: Mapping[int, tuple[float, float]]) -> list[int]:
+    """Return the rows that are better than every one that costs as much or less, cheapest first.
+
+    Args:
+        rows: number -> (cost, value); larger values are better.
+    """
+    found: list[int] = []
+    best = -math.inf
+    for number in sorted(rows, key=lambda number: (rows[number][0], -rows[number][1], number)):
+        if rows[number][1] > best:
+            best = rows[number][1]
+            found.append(number)
+    return found
+
+
+def _steps(corners: Sequence[Point]) -> list[Point]:
+    """Return a stair through points from left to right: level until the next, then up."""
+    path = [corners[0]]
+    for at in corners[1:]:
+        path += [(at[0], path[-1][1]), at]
+    return path
 
 
 def _axes(
