@@ -31,9 +31,9 @@ from dabench.errors import ConfigError, DataError, StoreError
 from dabench.oracle.start import Start, open_start
 from dabench.source_models.checking import check_networks
 from dabench.source_models.kept_model import check_keeps, keeping, kept_model
-from dabench.source_models.parts import SourceParts
+from dabench.source_models.makers import open_makers
 from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_recipe
-from dabench.source_models.statistics import StatisticsMaker, statistics_key
+from dabench.source_models.statistics import statistics_key
 from dabench.store.identity import run_digest, versions_of
 from dabench.store.store import Store
 
@@ -120,7 +120,9 @@ def _execute(
     record = _record(spec, parts, identity)
     record |= {"target_tuned": True} if settings.target_tuned else {}
     record |= spec.tuned.mark() if spec.tuned is not None else {}
-    maker, statistics = _makers(spec, settings, parts)
+    made = open_makers(
+        spec, parts.plan, parts.start.source, parts.ids["source"], settings.cache_dir
+    )
     start = time.perf_counter()
     with BoardRecorder(board) as recorder:
         budget = Budget(spec.epochs, spec.batch_size)
@@ -129,8 +131,8 @@ def _execute(
         )
         run = Run(
             *(_init(spec), budget, spec.seed, spec.device, recorder, settings.progress, resume),
-            source_parts=maker,
-            source_statistics=statistics,
+            source_parts=made.parts,
+            source_statistics=made.statistics,
             report=board / "report",
             reference=parts.start.reference,
         )
@@ -143,37 +145,16 @@ def _execute(
             raise
         recorder.finish(outcome, parts.plan)
     record["extras"] = sorted({*record["extras"], *outcome.extras})
-    spent = sum(made.spent for made in (maker, statistics) if made)
-    record["cost"] |= outcome.cost | resource_usage(
-        time.perf_counter() - start - spent, spec.device
-    )
-    if maker and maker.about:
-        # the source model itself may come from elsewhere
-        trained_on = f"source images of {spec.dataset}/{spec.source}"
-        record["source_model"] |= {"parts": maker.about | {"trained_on": trained_on}}
-    if statistics and statistics.about:
-        record["source_model"] |= {"statistics": statistics.about}
+    seconds = time.perf_counter() - start - made.spent
+    record["cost"] |= outcome.cost | resource_usage(seconds, spec.device)
+    if about := made.about(spec):
+        record["source_model"] |= about
     record["scores"] = [vars(score) for score in outcome.scores]
     record["curves"] = [vars(score) for score in outcome.curves]
     with keeping(board, spec, parts.plan, outcome.network, wanted=settings.save_model):
         path = store.write(record, outcome.arrays)
     resume.delete()
     return RunResult(identity, path, record, False, board, kept_model(board))
-
-
-def _makers(
-    spec: RunSpec, settings: Settings, parts: _Parts
-) -> tuple[SourceParts | None, StatisticsMaker | None]:
-    """Return what trains a method's source parts, on streams, and what makes statistics for it."""
-    plan, source, identity = parts.plan, parts.start.source, parts.ids["source"]
-    if isinstance(plan, Plan):
-        return None, None
-    own = plan.source.digest if spec.source_model is not None else ""
-    where = (settings.cache_dir, spec.device)
-    maker = SourceParts(plan, source, identity, spec.method_options, *where, own)
-    if isinstance(plan, DensePlan):
-        return maker, None
-    return maker, StatisticsMaker(plan, source, identity, *where)
 
 
 def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Parts:

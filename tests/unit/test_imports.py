@@ -218,7 +218,9 @@ def test_light_rooms_need_no_torch(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "methods/functional").glob("*.py")), ids=str)
 def test_pure_maths_needs_little(path: Path) -> None:
-    known = {"torch", "numpy", "sklearn", "dabench", "scipy"} | set(sys.stdlib_module_names)
+    known = {"torch", "torchvision", "numpy", "sklearn", "dabench", "scipy"} | set(
+        sys.stdlib_module_names
+    )
     known |= {"pydantic"} if path.name == "bounds.py" else set()  # bounds of options
     assert {n.split(".")[0] for n in imported(path)} <= known
 
