@@ -169,9 +169,9 @@ def test_class_tokens_after_every_block(library: str) -> None:
 
 
 def short(here: Bench) -> Bench:
-    """Return a bench of a stream of two batches a segment."""
+    """Return a bench of a stream of one batch a segment."""
     stream = here.plan.stream
-    parts = tuple((segment, rows[: 2 * here.batch_size]) for segment, rows in stream.segments)
+    parts = tuple((segment, rows[: here.batch_size]) for segment, rows in stream.segments)
     plan = dataclasses.replace(here.plan, stream=dataclasses.replace(stream, segments=parts))
     return dataclasses.replace(here, plan=plan)
 
@@ -290,6 +290,7 @@ def test_it_is_refused_where_there_is_nothing_to_make_it_of(bench: Any) -> None:
 # -- a run ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_records_them_and_makes_them_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
