@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,10 @@ def run(
     given |= {"seed": seed, "no-progress": not progress}
     given = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
     check_options(given)
-    found = execute(resolve(given)[0], read_settings(given))
+    (spec,) = resolve(given)
+    for note in spec.tuned.notes if spec.tuned else ():
+        warnings.warn(note, stacklevel=2)
+    found = execute(spec, read_settings(given))
     scores = score_map(found.record)
     return Result(found.run_id, scores, found.record, found.path, found.existed, found.model)
 
