@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,8 +97,10 @@ def run(
         if isinstance(given.get(name), list | tuple):
             given[name] = ",".join(map(str, given[name]))
     check_options(given)
-    spec, settings = replace(resolve(given)[0], module=module), read_settings(given)
-    found = execute(spec, settings)
+    spec = replace(resolve(given)[0], module=module)
+    for note in spec.tuned.notes if spec.tuned else ():
+        warnings.warn(note, stacklevel=2)
+    found = execute(spec, read_settings(given))
     scores = score_map(found.record)
     return Result(found.run_id, scores, found.record, found.path, found.existed, found.model)
 

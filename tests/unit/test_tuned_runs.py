@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import dabench.cli.sweep
 from dabench.cli.main import main
 from dabench.config.settings import Settings
+from dabench.config.tuned import read_tuned
 from dabench.contract.protocol import StreamPlan
 from dabench.engine.run import execute
 from dabench.errors import TrainingError
@@ -129,23 +130,23 @@ def test_labels_of_what_is_reported_decide_nothing(
 @pytest.mark.usefixtures("home")
 def test_a_tuned_run_names_its_file_and_is_not_made_twice(capsys: Any) -> None:
     assert main(["tune", "mine.yaml"]) == 0
-    run = [*RUN, "--method", "tent", "--tuned", "results/tuned/mine.yaml"]
-    assert main([*RUN, "--method", "tent", "--method.lr", "1e-3", "--seed", "1"]) == 0
+    file = Path("results/tuned/mine.yaml")
+    rate = str(read_tuned(file).methods["tent"].options["lr"])
+    by_hand = [*RUN, "--method", "tent", "--method.lr", rate]
+    run = [*RUN, "--method", "tent", "--tuned", str(file)]
     assert main(run) == 0
-    record = json.loads(next(Path("results/records/online-tta").rglob("*.json")).read_text())
-    records = [r for _, r in Store(Path("results")).all()]
-    marks = {r["spec"]["seed"]: r.get("tuned") for r in records}
-    assert marks[0]["file"] == "mine.yaml"
-    assert len(marks[0]["sha256"]) == 64
-    assert marks[1] is None
-    assert record["spec"]["method"] == "tent"
+    (record,) = [r for _, r in Store(Path("results")).all()]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert record["tuned"] == {"file": "mine.yaml", "sha256": digest}
     capsys.readouterr()
-    chosen = records[0]["spec"]["method_options"]["lr"]
-    assert main([*RUN, "--method", "tent", "--method.lr", str(chosen)]) == 0
+    assert main(by_hand) == 0
     assert "was already there" in capsys.readouterr().out
-    if chosen == 1e-3:
-        assert main([*run, "--seed", "1"]) == 0
-        assert "was made with these options given by hand" in capsys.readouterr().err
+    # the other way round: what was made by hand keeps its record, and this is said
+    assert main([*by_hand, "--seed", "1"]) == 0
+    assert main([*run, "--seed", "1"]) == 0
+    assert "was made with these options given by hand" in capsys.readouterr().err
+    marks = {r["spec"]["seed"]: "tuned" in r for _, r in Store(Path("results")).all()}
+    assert marks == {0: True, 1: False}
     # what the options were chosen on is not reported
     assert main([*run[:-2], "--protocol.shifts", "c-spatter:1", *run[-2:]]) == 2
     assert "were chosen on spatter" in capsys.readouterr().err

@@ -281,6 +281,9 @@ def test_a_tuned_run_is_the_run_with_the_options_given_by_hand(tuned: str) -> No
     assert not found.tuned.notes
     words = run_command(found).split()
     assert words[words.index("--tuned") + 1] == tuned
+    (later,) = resolve({**TASK, "protocol": "continual-tta", "method": "tent", "tuned": tuned})
+    assert later.tuned is not None
+    assert later.tuned.whole
     (pl,) = resolve({**TASK, "method": "pl", "tuned": tuned})
     assert pl.method_options["lr"] == 1e-2
     assert f"--tuned {tuned} --method.lr 0.01" in run_command(pl)
