@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import equalize
 
 #: AugMix's operations, in the order of their numbers
 OPERATIONS = ("contrast", "equalise", "turn", "solarise", "shear-x", "shear-y", "x", "y", "bits")
@@ -92,9 +91,16 @@ def _spread(images: Tensor, numbers: Tensor, strength: Tensor) -> Tensor:
 
 
 def _equalised(images: Tensor, numbers: Tensor, strength: Tensor) -> Tensor:
-    """Use all grey values equally often."""
-    flat: Tensor = equalize(images)
-    return flat
+    """Use all grey values of a channel equally often, as Pillow does; few pixels stay."""
+    grey = (images * 255).round().long().flatten(2)
+    counts = torch.zeros(*grey.shape[:2], 256, dtype=torch.long, device=grey.device)
+    counts.scatter_add_(2, grey, torch.ones_like(grey))
+    last = counts.gather(2, grey.amax(2, keepdim=True))
+    step = (grey.shape[2] - last) // 255
+    below = counts.cumsum(2) - counts
+    table = ((below + step // 2) // step.clamp_min(1)).clamp(max=255)
+    flat = table.gather(2, grey).view_as(images).to(images) / 255
+    return torch.where(step[..., None] > 0, flat, images)
 
 
 def _solarised(images: Tensor, numbers: Tensor, strength: Tensor) -> Tensor:
