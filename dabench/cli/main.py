@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from dabench.config.options import merge
 from dabench.contract.signals import end_of, terminable
 from dabench.errors import ConfigError, did_you_mean, explain, one_line
 from dabench.registry import announced
+from dabench.registry.entries import Entry
 
 if TYPE_CHECKING:
     from dabench.config.settings import Settings
@@ -188,7 +189,7 @@ def _list(args: argparse.Namespace) -> int:
         from dabench.cli.stream import list_streams
 
         return list_streams()
-    tables = {
+    tables: dict[str, Mapping[str, Entry]] = {
         "methods": registry.METHODS,
         "protocols": registry.PROTOCOLS,
         "data sets": registry.DATASETS,

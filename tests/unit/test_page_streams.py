@@ -14,7 +14,7 @@ def line(*below: float) -> Line:
     """Return a row of a stream with a run for each mark."""
     rows = [{"metric": "below_source", "segment": "all", "value": value} for value in below]
     runs: list[Any] = [{"scores": [row], "extras": [], "reconstruction": False} for row in rows]
-    return Line(0, Row("tent", "", "1"), runs, "method")
+    return Line(0, Row("tent", "source", "", "1"), runs, "method")
 
 
 @pytest.mark.parametrize(
