@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from dabench import __version__
-from dabench.cli import cards, diff, leaderboard, new, store, stream, verify
-from dabench.cli.dotted import AXES, SERVED, SWEPT, TUNED
+from dabench.cli import cards, diff, leaderboard, many_runs, new, store, stream, verify
+from dabench.cli.dotted import SERVED
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError
 
@@ -85,8 +85,8 @@ def build_parsers() -> tuple[Parser, Parser]:
     others["data"].add_argument("--verify", action="store_true", help=text)
     _add_page_options(others["leaderboard"], others["report"])
     _add_serve_options(others["serve-source"])
-    _add_sweep_options(others["sweep"])
-    _add_tune_options(others["tune"])
+    many_runs.add_sweep_options(others["sweep"])
+    many_runs.add_tune_options(others["tune"])
     _add_reproduce_options(others["reproduce"])
     _add_weather_options(others["weather"])
     stream.add_options(others["stream"])
@@ -168,48 +168,6 @@ def _add_serve_options(serve: Parser) -> None:
         "--token", help="of the clients; default $DABENCH_ORACLE_TOKEN, or a new one is printed"
     )
     serve.epilog = "Options of the protocol, as --protocol.answers, are given as with 'run'."
-
-
-def _add_sweep_options(sweep: Parser) -> None:
-    sweep.add_argument("grid", metavar="GRID.yaml", nargs="?", help="docs/sweeps.md has its form")
-    for name in AXES:
-        text = f"{name} with commas between; with a grid: only its runs with these"
-        sweep.add_argument(f"--{name}", dest=name, metavar="A,B", help=text)
-    only = {"seeds": "; with a grid: only its runs with these"}
-    _add_many_runs(
-        sweep, SWEPT, ("force", "resume", "save-model", "target-tuned", "no-progress"), only
-    )
-    sweep.epilog = (
-        "Options are those of 'run', laid over the grid's: --epochs 2, --method.lr 1e-3. "
-        "A run that has a record is not run again; the same command goes on after an interruption."
-    )
-
-
-def _add_tune_options(tune: Parser) -> None:
-    tune.add_argument("grid", metavar="GRID.yaml", help="docs/tuning.md has its form")
-    text = "of the file RESULTS/tuned/NAME.yaml; default that of the grid"
-    tune.add_argument("--name", metavar="NAME", help=text)
-    _add_many_runs(tune, TUNED, ("force", "no-progress"), {})
-    tune.epilog = (
-        "Options are those of 'run', laid over the grid's. A trial that has a record is not run "
-        "again; the same command goes on after an interruption."
-    )
-
-
-def _add_many_runs(
-    parser: Parser, names: Iterable[str], flags: Iterable[str], more: dict[str, str]
-) -> None:
-    """Add what all commands of many runs know; ``more`` ends the help of an option."""
-    for name in names:
-        text = OPTIONS[name][2].replace("default all that are available", "default cores / workers")
-        kind = name.upper().replace("-", "_")
-        parser.add_argument(f"--{name}", dest=name, metavar=kind, help=text + more.get(name, ""))
-    parser.add_argument("--workers", metavar="N", default="1", help="runs at a time; default 1")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="list the runs and how long they take"
-    )
-    for name in flags:
-        parser.add_argument(f"--{name}", dest=name, action="store_true", help=FLAGS[name])
 
 
 def _add_reproduce_options(reproduce: Parser) -> None:

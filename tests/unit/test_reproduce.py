@@ -188,7 +188,9 @@ def test_scores_of_one_side_alone(spec: RunSpec) -> None:
     then, now = record_of(spec), record_of(spec)
     now["scores"] = [*now["scores"][1:], {**now["scores"][0], "metric": "new"}]
     found = compare(then, now, Path("a.json"), Path("b.json"))
-    assert found.scores == [("HOS", 0.5, None), ("new", None, 0.5)]
+    assert found.scores == [("HOS", 0.5, None)]
+    assert found.later == ["new"]  # a score that came after the record differs from nothing
+    assert not found.identical
     assert found.same == 2
     assert found.arrays is None
     assert found.largest is None
