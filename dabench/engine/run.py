@@ -219,7 +219,7 @@ def run_id(parts: _Parts) -> str:
 def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
     plugins = [plugin.to_dict() for plugin in spec.plugins]
     marks = [FROZEN_TRUNK] if "probe" in parts.ids else []
-    marks += ["external"] if plugins else []
+    marks += ["external"] if plugins or spec.module is not None else []
     return {
         "run_id": identity,
         "spec": spec.to_dict(),

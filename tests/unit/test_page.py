@@ -264,6 +264,18 @@ def test_the_command_makes_the_same_spec_again(made_run: Make) -> None:
     assert "--method.lr 0.1 --method.teacher false" in full_command(record)
 
 
+@pytest.mark.parametrize("protocol", ["sf-uda", "bb-uda"])
+def test_the_command_of_a_run_with_somebody_elses_model(made_run: Make, protocol: str) -> None:
+    given = {"method": "source", "protocol": protocol, "device": "cpu", "threads": 1}
+    given |= {"source-model": "resnet18", "source-checkpoint": "net.pt"}
+    given |= {"backbone": "resnet18", "weights": "none"} if protocol == "bb-uda" else {}
+    (spec,) = resolve(given)
+    record = made_run("source", 0) | {"spec": spec.to_dict(), "variant": {}}
+    args, rest = build_parsers()[0].parse_known_args(shlex.split(full_command(record))[1:])
+    again = {k: v for k, v in vars(args).items() if k not in ("command", "help")}
+    assert resolve(again | dotted_options(rest))[0] == spec
+
+
 def test_blocks_are_grouped_as_in_the_table(made_run: Make) -> None:
     records = [*runs(made_run), made_run("source", 0, target="dslr")]
     assert sorted(len(rows) for rows in group_runs(records).values()) == [1, 4]

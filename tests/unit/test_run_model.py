@@ -57,6 +57,7 @@ def test_a_source_model_in_memory(
     found = dabench.run("source", source_model=net, **given)
     assert found.record["spec"]["source_model"] == "Net (in memory)"
     assert found.record["source_model"]["val_accuracy"] is None
+    assert "external" in found.record["extras"]
     files = sorted((tmp_path / "data/b").glob("*/*.png"))
     images = torch.from_numpy(np.stack([np.asarray(Image.open(path)) for path in files]))
     with torch.no_grad():

@@ -23,13 +23,22 @@ def shared_command(record: Record) -> str:
     spec = record["spec"]
     changed = record.get("variant")
     options = spec["method_options"] if changed is None else changed
-    plain = [n for n in spec if n not in (*_FIRST, *_LAST, *_OPTIONS, *OPTIONAL_FIELDS)]
+    followed = _followed(spec)
+    plain = [n for n in spec if n not in (*_FIRST, *_LAST, *_OPTIONS, *OPTIONAL_FIELDS, *followed)]
     arguments = ["dabench", "run"]
     for name in (*_FIRST, *plain, *OPTIONAL_FIELDS):
         if spec.get(name) is not None:
             arguments += [f"--{name.replace('_', '-')}", _text(spec[name])]
     arguments += _dotted("method", options) + _dotted("protocol", spec["protocol_options"])
     return shlex.join(arguments)
+
+
+def _followed(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields that follow from a source model of somebody else, and are refused by it."""
+    if spec.get("source_model") is None:
+        return ()
+    # where it only answers, the method has a network of its own
+    return ("source_epochs", *(("backbone", "weights") if spec["weights"] == "trained" else ()))
 
 
 def run_arguments(record: Record) -> str:
