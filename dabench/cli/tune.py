@@ -97,7 +97,7 @@ def _check_free(file: Path, tuning: TuningGrid) -> None:
 
 
 def _say_what(tuning: TuningGrid, done: int, left: int) -> None:
-    methods = f"{len(tuning.trials)} methods, {tuning.count} trials each"
+    methods = f"{len(tuning.trials)} methods with {tuning.count} trials each"
     say(f"{tuning.path.name}: {methods}, {len(tuning.grid.specs)} runs; {done} done, {left} to do")
     say(f"development: {', '.join(sorted(tuning.development))}")
     say(f"reported later: {', '.join(sorted(tuning.reported))}")

@@ -113,7 +113,7 @@ def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Tune:
 def test_the_best_of_equal_trials_is_chosen_and_all_of_them_are_kept(tune: Tune) -> None:
     code, said = tune()
     assert code == 0
-    assert "2 methods, 3 trials each, 12 runs; 0 done, 12 to do" in said
+    assert "2 methods with 3 trials each, 12 runs; 0 done, 12 to do" in said
     assert "development: gaussian-blur, saturate, spatter, speckle-noise" in said
     assert "lr at the edge of the grid" in next(x for x in said.splitlines() if x[:3] == "pl ")
     found = yaml.safe_load(tune.file.read_text())
