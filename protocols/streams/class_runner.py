@@ -194,9 +194,9 @@ class ClassStreamRunner(ArrivalRunner):
         """Return every image's position, step, truth and answer."""
         rows = np.concatenate([rows for _, rows in self.batches])
         step = np.concatenate([np.full(len(r), i) for i, (_, r) in enumerate(self.batches)])
-        domains = {"stream.domain": np.concatenate(self.shown).astype(np.int16)}
+        shown = [np.concatenate(self.shown).astype(np.int16)] if self.shown else []
         return {
-            **(domains if self.shown else {}),
+            **{"stream.domain": places for places in shown},
             "stream.row": rows,
             "stream.step": step.astype(np.int32),
             "stream.truth": self.plan.truth[rows].astype(np.int16),
