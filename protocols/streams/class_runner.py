@@ -194,7 +194,7 @@ class ClassStreamRunner(ArrivalRunner):
         """Return every image's position, step, truth and answer."""
         rows = np.concatenate([rows for _, rows in self.batches])
         step = np.concatenate([np.full(len(r), i) for i, (_, r) in enumerate(self.batches)])
-        found = {
+        found: dict[str, np.ndarray] = {
             "stream.row": rows,
             "stream.step": step.astype(np.int32),
             "stream.truth": self.plan.truth[rows].astype(np.int16),
