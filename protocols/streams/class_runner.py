@@ -194,12 +194,13 @@ class ClassStreamRunner(ArrivalRunner):
         """Return every image's position, step, truth and answer."""
         rows = np.concatenate([rows for _, rows in self.batches])
         step = np.concatenate([np.full(len(r), i) for i, (_, r) in enumerate(self.batches)])
-        domains = {"stream.domain": np.concatenate(self.shown).astype(np.int16)}
-        return {
-            **(domains if self.shown else {}),
+        found: dict[str, np.ndarray] = {
             "stream.row": rows,
             "stream.step": step.astype(np.int32),
             "stream.truth": self.plan.truth[rows].astype(np.int16),
             "stream.prediction": torch.cat(self.stream_log.prediction).numpy().astype(np.int16),
             "stream.confidence": torch.cat(self.stream_log.confidence).numpy().astype(np.float32),
         }
+        if self.shown:
+            found["stream.domain"] = np.concatenate(self.shown).astype(np.int16)
+        return found
