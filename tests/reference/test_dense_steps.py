@@ -303,7 +303,7 @@ def test_diga_remembers_what_an_image_does_not_show():
     """Sure pixels of an earlier image serve one that has none."""
     method = begun("diga")
     method.step(TargetBatch(frames(1)[0], torch.tensor([0])))
-    kept = method.pixel_prototypes.clone()
+    kept = method.prototypes.clone()
     assert method.known.any()
     method.confident = 1.0  # nobody is so sure
     maps = method.net.features(frames(1)[0])
