@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dabench.registry.black_box import BLACK_BOX
 from dabench.registry.entries import MethodEntry
 from dabench.registry.protocols import DENSE, ONLINE, STREAMS
 
@@ -64,26 +65,7 @@ METHODS: dict[str, MethodEntry] = {
         "trained by the protocol with target labels (upper bound)",
         ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
     ),
-    "cabb": MethodEntry(
-        "dabench.methods.black_box.cabb:CABB",
-        "two branches, Jensen-Shannon clean/noisy separation, co-training, curriculum",
-        ("bb-uda",),
-    ),
-    "dine": MethodEntry(
-        "dabench.methods.black_box.dine:DINE",
-        "distillation from smoothed answers, mixup and information maximisation",
-        ("bb-uda",),
-    ),
-    "beta": MethodEntry(
-        "dabench.methods.black_box.beta:BETA",
-        "two networks: distillation, easy/hard division by loss, mutual refinement",
-        ("bb-uda",),
-    ),
-    "pseudo-label": MethodEntry(
-        "dabench.methods.black_box.pseudo_label:PseudoLabel",
-        "plain distillation: cross-entropy with the oracle's answers",
-        ("bb-uda",),
-    ),
+    **BLACK_BOX,
     "bn-adapt": MethodEntry(
         "dabench.methods.online.bn_adapt:BNAdapt",
         "BatchNorm statistics of each batch in place of the source's; no gradient",
