@@ -109,22 +109,22 @@ class SEAL(MemoryStudent):
         weak, strong = (view(batch.images, flip=flip) for view in (views.weak, views.strong))
         features = self.net.features(weak)
         logits, q = self.net.classifier(features), F.normalize(features, dim=1)
-        p = logits.softmax(1)
+        p, sure = logits.softmax(1), (self.is_easy | self.is_sure)[index]
         label = torch.where(self.is_easy[index], self.named[index], p.argmax(1))
         proto = label_graph.prototype_answer(q.detach(), self.prototypes, self.temperature)
         moved = label_graph.moved_prototypes(self.prototypes, q.detach(), label, self.momentum)
         self.prototypes = moved
         distil = losses.kl_divergence(self.bank[index], logits).mean()
         entropy, diversity = losses.entropy(p).mean(), self.diversity(p)
-        contrast = self._contrast(q, strong, label, (self.is_easy | self.is_sure)[index])
+        contrast = self._contrast(q, strong, label, sure)
         loss = distil + entropy - diversity + self.contrast_weight * contrast
         parts = {"distillation": distil, "diversity": diversity, "contrast": contrast}
-        if self.warm:
-            with fixed_statistics(self.net):
-                parts["mixup"] = distillation.mixup_consistency(self.net, weak, logits, 0.3)
-            return self.record_losses(loss + parts["mixup"], parts)
-        parts["alignment"] = self._alignment(index, logits, proto, weak, strong)
-        return self.record_losses(loss + parts["alignment"], parts)
+        with fixed_statistics(self.net):
+            if self.warm:
+                more = distillation.mixup_consistency(self.net, weak, logits, 0.3)
+            else:
+                more = self._alignment(index, logits, proto, weak, strong)
+        return self.record_losses(loss + more, parts | {"alignment": more})
 
     def _contrast(self, q: Tensor, strong: Tensor, label: Tensor, sure: Tensor) -> Tensor:
         ema_state(self.keys, self.net, self.momentum)
@@ -148,16 +148,13 @@ class SEAL(MemoryStudent):
     def _alignment(
         self, index: Tensor, logits: Tensor, proto: Tensor, weak: Tensor, strong: Tensor
     ) -> Tensor:
-        easy, sure = self.is_easy[index], self.is_sure[index]
-        target = label_graph.aligned_targets(
-            self.named[index], self.found[index], proto, easy, sure
-        )
+        easy, sure, named = self.is_easy[index], self.is_sure[index], self.named[index]
+        target = label_graph.aligned_targets(named, self.found[index], proto, easy, sure)
         ce, rest = losses.soft_cross_entropy(logits, target), ~easy & ~sure
         one, two, three = (losses.mean_over(ce, m.to(ce), m) for m in (easy, sure, rest))
         weight = distillation.mixup_weight(self.alpha)
         weight, order = max(weight, 1 - weight), torch.randperm(len(weak), device=weak.device)
-        with fixed_statistics(self.net):
-            mixed, changed = self.net(distillation.mix(weak, order, weight)), self.net(strong)
+        mixed, changed = self.net(distillation.mix(weak, order, weight)), self.net(strong)
         mixup = losses.soft_cross_entropy(mixed, distillation.mix(target, order, weight))
         consistency = losses.soft_cross_entropy(changed, target)
         return one + two + self.under_weight * three + (mixup + consistency).mean()
