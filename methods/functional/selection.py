@@ -116,8 +116,8 @@ class ClassScores:
     def select(self, scores: Tensor, labels: Tensor, share: float) -> Tensor:
         """Return (B,) bool: whose score is above the ``share`` quantile from above of its class.
 
-        The scores are then kept. At least two images are chosen (of a batch of two or more), the
-        best ones: BatchNorm cannot learn from one.
+        The scores are then kept. Where fewer than two images pass, the two best of the batch are
+        chosen: BatchNorm cannot learn from one.
 
         Args:
             scores: (B,) in [0, 1].
@@ -131,6 +131,7 @@ class ClassScores:
         cut = self.scores.sort(1, descending=True).values[:, place]
         chosen = scores > cut[labels]
         if int(chosen.sum()) < 2:
+            chosen = torch.zeros_like(chosen)
             chosen[scores.topk(min(2, len(scores))).indices] = True
         for c in sorted(set(labels.tolist())):
             fresh = torch.cat((self.scores[c], scores[labels == c].to(self.scores)))
