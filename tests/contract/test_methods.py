@@ -198,7 +198,7 @@ def test_other_answers_do_matter(make_bench: Any, fitted: Fitted, answers: Any, 
     assert same == (registry.method(name) is TargetSupervised)
 
 
-@pytest.mark.parametrize("name", ["dine", "beta"])
+@pytest.mark.parametrize("name", ["dine", "beta", "kd", "ls-kd", "sd-shot", "rfc", "seal", "rain"])
 def test_hard_answers_are_refused_where_probabilities_are_needed(
     make_bench: Any, name: str
 ) -> None:
