@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -254,7 +255,9 @@ def test_iterlnl_starts_anew_in_every_loop(monkeypatch: pytest.MonkeyPatch) -> N
     assert not steps.optimiser.state
     for name, value in network(seed=1).state_dict().items():
         assert torch.equal(steps.net.state_dict()[name], value)
-    assert Steps(monkeypatch, "iterlnl", epochs=2, loops=9).method.starts == [0, 1, 2]
+    few = Steps(monkeypatch, "iterlnl", epochs=2, loops=9).method
+    assert few.starts == [0, 1, 2]
+    assert few.length * CLASSES == IMAGES // 2  # not 100 a class
 
 
 def test_iterlnl_learns_from_the_likeliest_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,6 +303,37 @@ def test_rfc_distils_then_attracts_and_reviews(monkeypatch: pytest.MonkeyPatch) 
             done = (steps.trainer.global_step - 5) / 5
             total = total + (1 + 10 * done) ** -2.0 * 63 / (len(index) - 1) * apart
         return total / len(index)
+
+    steps.check(reference)
+
+
+def smoothed() -> Tensor:
+    """Return DINE's labels: the top answer as it is, the rest spread evenly."""
+    top, named = said().float().max(1)
+    labels = ((1 - top) / 2)[:, None].repeat(1, 3)
+    labels[torch.arange(IMAGES), named] = top
+    return labels
+
+
+def mixed_answers(steps: Steps, index: Tensor, logits: Tensor) -> Tensor:
+    """Return the consistency with mixed images, drawn as the method draws."""
+    order = torch.randperm(len(index))
+    draws = torch._standard_gamma(torch.full((2,), 0.3)).clamp_min(1e-12)
+    share, x, p = float(draws[0] / draws.sum()), steps.images[index], logits.detach().softmax(1)
+    found = steps.net(share * x + (1 - share) * x[order])
+    return divergence(share * p + (1 - share) * p[order], found)
+
+
+@pytest.mark.parametrize("name", ["rfc", "seal"])
+def test_the_first_stage_is_dines_distillation(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    off: dict[str, Any] = {"rfc": {"review_classes": 0.0}, "seal": {"contrast_weight": 0.0}}[name]
+    steps = Steps(monkeypatch, name, marginal=0.0, **off)
+
+    def reference(index: Tensor) -> Tensor:
+        logits = steps.net(steps.images[index])
+        p = logits.softmax(1)
+        loss = divergence(smoothed()[index], logits) + entropy(p) - use(p)
+        return loss + mixed_answers(steps, index, logits)
 
     steps.check(reference)
 
@@ -358,11 +392,8 @@ def test_a_step_of_seals_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     method.prototypes = prototypes.clone()
     method.is_sure = ~method.is_easy & (torch.arange(IMAGES) % 2 == 0)
     found = steps.p()
-    smooth = [(1 - row.max()) / 2 + torch.eye(3)[row.argmax()] * 0 for row in steps.answers]
-    bank = torch.stack(smooth)
-    bank[torch.arange(IMAGES), steps.answers.argmax(1)] = steps.answers.max(1).values
     # the memory was refreshed after tenths: with two epochs, before the second
-    bank = 0.6 * bank + 0.4 * found
+    bank = 0.6 * smoothed() + 0.4 * found
     torch.testing.assert_close(method.bank, bank)
     protos = [prototypes]
 
@@ -443,9 +474,7 @@ def test_seals_contrast_in_warm_up_and_after(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_step_of_rain(monkeypatch: pytest.MonkeyPatch) -> None:
     """With whole widths a narrow network is the same, and its terms are nothing."""
     steps = Steps(monkeypatch, "rain", marginal=0.0, width=1.0)
-    top, named = steps.answers.max(1)
-    bank = ((1 - top) / 2)[:, None].repeat(1, 3)
-    bank[torch.arange(IMAGES), named] = top
+    bank = smoothed()
 
     def reference(index: Tensor) -> Tensor:
         images = steps.images[index]
@@ -458,6 +487,38 @@ def test_a_step_of_rain(monkeypatch: pytest.MonkeyPatch) -> None:
         changed = torch.fft.ifft2(spectrum.abs() * mixed / mixed.abs()).real.clamp(0, 1)
         steady = (p - steps.net(changed).softmax(1)).abs().mean()
         return divergence(bank[index], logits) + entropy(p) - use(p) + 1.2 * steady
+
+    steps.check(reference)
+
+
+def test_what_rains_narrower_network_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole network's answers, and its gradients by the classifier (here: by autograd)."""
+
+    @contextmanager
+    def dimmed(net: Any, width: float) -> Iterator[None]:
+        hook = net.backbone[1].register_forward_hook(lambda layer, inputs, out: 0.5 * out)
+        yield
+        hook.remove()
+
+    monkeypatch.setattr("dabench.methods.functional.phase_mix.narrowed", dimmed)
+    off = {"im_weight": 0.0, "phase_weight": 0.0}
+    steps = Steps(monkeypatch, "rain", **off)
+    head, labels = steps.net.classifier, smoothed()
+
+    def reference(index: Tensor) -> Tensor:
+        images, t = steps.images[index], labels[index]
+        pixels, trunk = images * 2 - 1, steps.net.backbone
+        whole = steps.net(images)
+        narrow = head(trunk[2](0.5 * trunk[1](trunk[0](pixels))))
+        p = whole.detach().softmax(1)
+        weight = 1 + (p * p.log()).sum(1).exp()
+        found = []
+        for logits in (whole, narrow):
+            loss = (-(t * logits.log_softmax(1)).sum(1) * weight).sum()
+            (by,) = torch.autograd.grad(loss, head.weight, create_graph=True)
+            found.append(by.flatten())
+        cosine = found[0] @ found[1] / found[0].norm() / found[1].norm()
+        return divergence(t, whole) + 0.6 * divergence(p, narrow) + 0.3 * (1 - cosine)
 
     steps.check(reference)
 
