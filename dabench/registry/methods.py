@@ -5,6 +5,7 @@ Those of streams stand in ``online_methods``.
 
 from __future__ import annotations
 
+from dabench.registry.black_box import BLACK_BOX
 from dabench.registry.entries import MethodEntry
 from dabench.registry.online_methods import ONLINE_METHODS
 from dabench.registry.protocols import ONLINE, STREAMS
@@ -68,25 +69,6 @@ METHODS: dict[str, MethodEntry] = {
         "trained by the protocol with target labels (upper bound)",
         ("sf-osda", "sf-uda", "bb-uda", *STREAMS),
     ),
-    "cabb": MethodEntry(
-        "dabench.methods.black_box.cabb:CABB",
-        "two branches, Jensen-Shannon clean/noisy separation, co-training, curriculum",
-        ("bb-uda",),
-    ),
-    "dine": MethodEntry(
-        "dabench.methods.black_box.dine:DINE",
-        "distillation from smoothed answers, mixup and information maximisation",
-        ("bb-uda",),
-    ),
-    "beta": MethodEntry(
-        "dabench.methods.black_box.beta:BETA",
-        "two networks: distillation, easy/hard division by loss, mutual refinement",
-        ("bb-uda",),
-    ),
-    "pseudo-label": MethodEntry(
-        "dabench.methods.black_box.pseudo_label:PseudoLabel",
-        "plain distillation: cross-entropy with the oracle's answers",
-        ("bb-uda",),
-    ),
+    **BLACK_BOX,
     **ONLINE_METHODS,
 }

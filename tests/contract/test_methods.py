@@ -14,6 +14,7 @@ from dabench import registry
 from dabench.contract.access import Budget, Recorder, Unlabelled
 from dabench.contract.protocol import Run
 from dabench.errors import AccessError, ConfigError
+from dabench.methods.black_box.student import Student
 from dabench.oracle.answer_forms import AnswerForm
 from dabench.oracle.in_process import InProcess
 from dabench.protocols.offline.upper_bound import TargetSupervised
@@ -61,6 +62,13 @@ def test_promises(cases: Callable[..., Case], promise: str, name: str, protocol:
         assert all(0 <= s.value <= 1 for s in scores if s.value is not None)
 
 
+def at_length(case: Any) -> Any:
+    """Mark a student of a black box as slow: one base asks for all of them, and few are enough."""
+    name, *rest = (case,) if isinstance(case, str) else case
+    many = issubclass(registry.method(name), Student)
+    return pytest.param(name, *rest, marks=[pytest.mark.slow] * many)
+
+
 def images_of(bench: Any, count: int = 8) -> torch.Tensor:
     """Return the first target images."""
     return bench.plan.parts["adapt"].__getitems__(list(range(count))).images
@@ -92,7 +100,7 @@ def test_nothing_that_is_not_granted_matters(
     assert [key for key in kept if one[key] != two[key]] == []
 
 
-@pytest.mark.parametrize(("name", "protocol"), PAIRS)
+@pytest.mark.parametrize(("name", "protocol"), map(at_length, PAIRS))
 def test_the_source_model_stays_as_it_was(bench: Any, name: str, protocol: str) -> None:
     here = bench(protocol)
     before = {key: value.clone() for key, value in here.network.state_dict().items()}
@@ -178,7 +186,7 @@ class Shifted(InProcess):
         return self.first.answer(images)
 
 
-@pytest.mark.parametrize("name", BLACK_BOX)
+@pytest.mark.parametrize("name", map(at_length, BLACK_BOX))
 def test_only_the_oracles_answers_matter(
     make_bench: Any, fitted: Fitted, answers: Any, name: str
 ) -> None:
@@ -188,7 +196,7 @@ def test_only_the_oracles_answers_matter(
     assert answers(again) == answers(fitted(name, "bb-uda")[1])
 
 
-@pytest.mark.parametrize("name", BLACK_BOX)
+@pytest.mark.parametrize("name", map(at_length, BLACK_BOX))
 def test_other_answers_do_matter(make_bench: Any, fitted: Fitted, answers: Any, name: str) -> None:
     """The test above can fail: a method that learns from answers follows other answers."""
     protocol = registry.protocol("bb-uda")()
@@ -198,7 +206,7 @@ def test_other_answers_do_matter(make_bench: Any, fitted: Fitted, answers: Any, 
     assert same == (registry.method(name) is TargetSupervised)
 
 
-@pytest.mark.parametrize("name", ["dine", "beta"])
+@pytest.mark.parametrize("name", ["dine", "beta", "kd", "ls-kd", "sd-shot", "rfc", "seal", "rain"])
 def test_hard_answers_are_refused_where_probabilities_are_needed(
     make_bench: Any, name: str
 ) -> None:

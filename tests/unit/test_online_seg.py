@@ -515,7 +515,7 @@ def test_source_parts_are_handed_out_afresh(dense: Any) -> None:
 
     assert dense.run(Wants, source_parts=lambda method: trained).extras == ("source-parts",)
     assert len({id(parts) for parts in wishes}) == 3
-    with pytest.raises(AccessError, match="asks for source-parts, and nothing trains them"):
+    with pytest.raises(AccessError, match="asks for source-parts, and nothing makes them"):
         dense.run(Wants)
 
 

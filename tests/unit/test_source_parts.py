@@ -259,7 +259,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch, dense_data: DenseData, dense_plan: De
     monkeypatch.setitem(sys.modules, "fake_dense", module)
     protocols = ("one-by-one", "online-tta")
     method = registry.MethodEntry("fake_dense:Second", "", protocols)
-    alike = registry.MethodEntry("dabench.methods.online.eata:EATA", "", protocols)
+    alike = registry.MethodEntry("dabench.methods.online.sar:SAR", "", protocols)
     protocol = registry.ProtocolEntry("fake_dense:OneByOne", "", "frames", "pixel_accuracy")
     data = registry.DataEntry("fake_dense:Frames", "", kind="segmentation")
     monkeypatch.setitem(registry.METHODS, "second", method)
