@@ -135,7 +135,8 @@ class PLUE(OfflineMethod):
         stored, whose = self.keys.stored()
         apart = never_alike(self.labels[index], self.labels[whose])
         query = F.normalize(features, dim=1)
-        contrast = instance_contrast(query, key, stored, apart, self.temperature)
+        # a copy: the queue changes before the gradient is computed
+        contrast = instance_contrast(query, key, stored.clone(), apart, self.temperature)
         spread = self.uses[0].surprise(p) + self.uses[1].surprise(logits.softmax(1))
         self.keys.put(key, index)
         self.labels[index, self.current_epoch % self.history] = label
