@@ -59,16 +59,6 @@ METHODS: dict[str, MethodEntry] = {
         "as aad with squared products, and features moved along their class's covariance",
         ("sf-uda",),
     ),
-    "onering": MethodEntry(
-        "dabench.methods.source_free.onering:OneRing",
-        "a node that is second for all that is known; known and unknown adapt apart",
-        ("sf-osda",),
-    ),
-    "rrda": MethodEntry(
-        "dabench.methods.source_free.rrda:RRDA",
-        "nodes for 'unknown' from made-up features, then shot over all nodes",
-        ("sf-osda",),
-    ),
     "glc": MethodEntry(
         "dabench.methods.source_free.glc:GLC",
         "each class against clusters of all other images, and neighbours' answers",
@@ -77,6 +67,16 @@ METHODS: dict[str, MethodEntry] = {
     "lead": MethodEntry(
         "dabench.methods.source_free.lead:LEAD",
         "unknown by what features have outside the source head's space, and neighbours' answers",
+        ("sf-osda",),
+    ),
+    "onering": MethodEntry(
+        "dabench.methods.source_free.onering:OneRing",
+        "a node that is second for all that is known; known and unknown adapt apart",
+        ("sf-osda",),
+    ),
+    "rrda": MethodEntry(
+        "dabench.methods.source_free.rrda:RRDA",
+        "nodes for 'unknown' from made-up features, then shot over all nodes",
         ("sf-osda",),
     ),
     "usd": MethodEntry(
