@@ -316,8 +316,19 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("kind", list(SETS))
-@pytest.mark.parametrize("name", ["aad", *CLOSED, *OPEN])
+#: of these sets the methods that came later are tried in the slow suite alone
+EXTREME = {"two images", "more classes than images"}
+LATER = {"plue", "c-sfda", "sfda2", "onering", "rrda"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[pytest.mark.slow] * (name in LATER and kind in EXTREME))
+        for name in ("aad", *CLOSED, *OPEN)
+        for kind in SETS
+    ],
+)
 def test_sets_that_are_hardly_any(name: str, kind: str) -> None:
     """Losses stay finite (they are checked at every step), and so do the answers."""
     images, classes = SETS[kind]
