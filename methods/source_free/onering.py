@@ -36,10 +36,11 @@ class OneRing(NodesForUnknown):
     **Without source data**: in the paper the source model is trained with its node. Here everybody
     starts from the same source model, and the node is fitted by the paper's loss to the surest
     images of every predicted class of the target, on frozen features, before the first step.
-    Deviations: parts are means (there: means divided once more by the side's images, which at 64
-    images makes steps some 30 times smaller); the dispersion is scaled to a batch of 64 with the
-    same share of known images; no more neighbours than a class has images on average; the bank is
-    filled from plain images; an image's own row is left out by its place; logarithms of clamped p.
+    As in the code, a side's means are divided once more by its images, so that steps are small.
+    Deviations: that number, and the dispersion, are those of a batch of 64 with the same share of
+    known images, whatever the batch; no more neighbours than a class has images on average; the
+    bank is filled from plain images; an image's own row is left out by its place; logarithms of
+    clamped p.
 
     Args:
         lr: learning rate of the bottleneck.
@@ -53,7 +54,7 @@ class OneRing(NodesForUnknown):
     version: ClassVar[str] = "1"
 
     lr: Positive = 1e-3
-    backbone_factor: NonNegative = 0.1
+    backbone_factor: NonNegative = 1.0
     power: NonNegative = 0.75
     neighbours: Annotated[int, Field(ge=1)] = 3
     disperse: NonNegative = 1.0
@@ -103,14 +104,20 @@ class OneRing(NodesForUnknown):
         known = p.argmax(1) < self.k
         drawn, doubt = attraction(p, bank.p[near]), entropy(p)
         sides = [known.to(p), (~known).to(p)]
-        attract = sum((mean_over(drawn, side, side) for side in sides), p.new_zeros(()))
-        sure = sum((mean_over(doubt, side, side) for side in sides), p.new_zeros(()))
-        size = PUBLISHED_BATCH * float(known.float().mean())
-        apart = dispersion(p[known, : self.k], max(1.0, size))
-        disperse = apart.sum() / known.sum().clamp_min(1)
-        self.access.recorder.put(
-            "split/unknown_share", self.trainer.global_step, float(sides[1].mean())
-        )
+        # as many images as a side would have in a published batch
+        sizes = [(PUBLISHED_BATCH * side.mean()).clamp_min(1) for side in sides]
+
+        def both(values: Tensor) -> Tensor:
+            means = [
+                mean_over(values, side, side) / n for side, n in zip(sides, sizes, strict=True)
+            ]
+            return torch.stack(means).sum()
+
+        attract, sure = both(drawn), both(doubt)
+        apart = dispersion(p[known, : self.k], float(sizes[0]))
+        disperse = apart.sum() / known.sum().clamp_min(1) / sizes[0]
+        share = float(sides[1].mean())
+        self.access.recorder.put("split/unknown_share", self.trainer.global_step, share)
         loss = self.entropy_weight * sure + attract + self.disperse * disperse
         parts = {"entropy": sure, "attract": attract, "disperse": disperse}
         return self.record_losses(loss, parts)

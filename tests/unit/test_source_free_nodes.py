@@ -255,11 +255,12 @@ def test_onering(monkeypatch: pytest.MonkeyPatch) -> None:
             if side:
                 near = {n: bank.nearest(int(index[n]), bank.z[index[n]], 3) for n in side}
                 drawn = [-sum((bank.p[k] * p[n]).sum() for k in near[n]) for n in side]
-                total = total + mean(drawn) + mean([-(p[n] * p[n].log()).sum() for n in side])
+                part = mean(drawn) + mean([-(p[n] * p[n].log()).sum() for n in side])
+                total = total + part / (64 * len(side) / len(index))
         if len(known) > 1:
             share = 64 * len(known) / len(index)
             apart = [sum((p[n, :CLASSES] @ p[j, :CLASSES]) for j in known if j != n) for n in known]
-            total = total + 0.5 * (share - 1) / (len(known) - 1) * mean(apart)
+            total = total + 0.5 * (share - 1) / (len(known) - 1) * mean(apart) / share
         return total
 
     steps.check(reference)
