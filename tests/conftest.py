@@ -35,6 +35,8 @@ SHORT: dict[str, dict[str, Any]] = {
     "note": {"memory": 16, "every": 30},
     "lead": {"target_clusters": "source"},
     "shot++": {"head_epochs": 1},
+    "c-sfda": {"views": 2},
+    "rrda": {"steps": 5, "head_epochs": 2},
 }
 #: methods that serve vision transformers of timm alone
 TRANSFORMERS = ("rem",)

@@ -49,6 +49,21 @@ METHODS: dict[str, MethodEntry] = {
         "labels from a Gaussian mixture of the target, weighed by data and model, with mixup",
         ("sf-uda",),
     ),
+    "plue": MethodEntry(
+        "dabench.methods.source_free.plue:PLUE",
+        "what neighbours agree on, learned as what an image is not, and a contrast of views",
+        ("sf-uda",),
+    ),
+    "c-sfda": MethodEntry(
+        "dabench.methods.source_free.c_sfda:CSFDA",
+        "labels that several views agree on first, the others by a curriculum; no bank",
+        ("sf-uda",),
+    ),
+    "sfda2": MethodEntry(
+        "dabench.methods.source_free.sfda2:SFDA2",
+        "as aad with squared products, and features moved along their class's covariance",
+        ("sf-uda",),
+    ),
     "glc": MethodEntry(
         "dabench.methods.source_free.glc:GLC",
         "each class against clusters of all other images, and neighbours' answers",
@@ -57,6 +72,16 @@ METHODS: dict[str, MethodEntry] = {
     "lead": MethodEntry(
         "dabench.methods.source_free.lead:LEAD",
         "unknown by what features have outside the source head's space, and neighbours' answers",
+        ("sf-osda",),
+    ),
+    "onering": MethodEntry(
+        "dabench.methods.source_free.onering:OneRing",
+        "a node that is second for all that is known; known and unknown adapt apart",
+        ("sf-osda",),
+    ),
+    "rrda": MethodEntry(
+        "dabench.methods.source_free.rrda:RRDA",
+        "nodes for 'unknown' from made-up features, then shot over all nodes",
         ("sf-osda",),
     ),
     "usd": MethodEntry(

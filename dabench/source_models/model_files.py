@@ -94,7 +94,7 @@ def load_model(folder: str | Path) -> nn.Module:
     """Return a model that ``dabench adapt`` or ``dabench run --save-model`` left in a folder.
 
     It takes (B, 3, H, W) images in [0, 1], and gives logits over its classes; where it was adapted
-    for unknown classes, one output more, the last, stands for "unknown".
+    for unknown classes, the outputs behind those, if there are any, stand for "unknown".
 
     Raises:
         CacheError: a file that is missing or cannot be read.

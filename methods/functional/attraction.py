@@ -29,7 +29,7 @@ def attraction(p: Tensor, answers: Tensor, weight: Tensor | None = None) -> Tens
     return -(alike if weight is None else weight * alike).sum(1)
 
 
-def dispersion(p: Tensor, batch: int = PUBLISHED_BATCH) -> Tensor:
+def dispersion(p: Tensor, batch: float = PUBLISHED_BATCH, *, squared: bool = False) -> Tensor:
     """Return (batch - 1) / (B - 1) sum_{j != i} p_i . p_j for every row i of a batch.
 
     The published sum grows with the batch; scaled to one of ``batch`` images, its weight against
@@ -38,11 +38,16 @@ def dispersion(p: Tensor, batch: int = PUBLISHED_BATCH) -> Tensor:
     Args:
         p: (B, K) probabilities.
         batch: images for which the sum is meant.
+        squared: sum (p_i . p_j)^2 in its place.
 
     Returns:
         (B,) losses, 0 where B = 1.
 
-    Source: AaD (Yang et al., NeurIPS 2022), authors' code; the scale is ours.
+    Source: AaD (Yang et al., NeurIPS 2022), authors' code; squared: SF(DA)2 (Hwang et al., ICLR
+    2024), authors' code; the scale is ours.
     """
-    others = (p * p.sum(0)).sum(1) - p.square().sum(1)
+    if squared:
+        others = (p @ p.T).square().fill_diagonal_(0).sum(1)
+    else:
+        others = (p * p.sum(0)).sum(1) - p.square().sum(1)
     return others * ((batch - 1) / max(1, len(p) - 1))

@@ -163,6 +163,29 @@ def marginal_surprise(p: Tensor, average: Tensor) -> Tensor:
     return -(p.mean(0) * average.detach().clamp_min(EPS).log()).sum()
 
 
+class AveragedMarginal:
+    """How much classes are used, averaged over batches, for :func:`marginal_surprise`.
+
+    Args:
+        memory: share of the past that is kept, in [0, 1); with 0 the term is H(mean_i p_i) of the
+            batch, but for a constant in its gradient.
+
+    Attributes:
+        average: (K,) so far; None before the first batch.
+    """
+
+    def __init__(self, memory: float) -> None:
+        self.memory = memory
+        self.average: Tensor | None = None
+
+    def surprise(self, p: Tensor) -> Tensor:
+        """Take in (N, K) probabilities, and return their surprise; the gradient passes p alone."""
+        mean = p.detach().mean(0)
+        past = mean if self.average is None else self.average
+        self.average = self.memory * past + (1 - self.memory) * mean
+        return marginal_surprise(p, self.average)
+
+
 def sharpen(p: Tensor, temperature: float) -> Tensor:
     """Return p_c^(1/T) / sum_k p_k^(1/T) of (N, K, ...) probabilities: T < 1 sharpens, T = 1 keeps.
 

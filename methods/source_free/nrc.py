@@ -21,7 +21,7 @@ from dabench.api import (
 )
 from dabench.methods.functional.attraction import attraction
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
-from dabench.methods.functional.losses import marginal_surprise
+from dabench.methods.functional.losses import AveragedMarginal
 from dabench.methods.functional.neighbours import FeatureBank, reciprocal_weights, within_class
 
 
@@ -70,7 +70,7 @@ class NRC(OfflineMethod):
         size = len(access.target), access.task.num_classes
         self.count = within_class(self.neighbours, *size)
         self.second = within_class(self.expanded, *size)
-        self.average: Tensor | None = None
+        self.use = AveragedMarginal(self.marginal)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD on all layers."""
@@ -100,10 +100,7 @@ class NRC(OfflineMethod):
             weight = reciprocal_weights(index, second, self.weak).to(p)
         first = attraction(p, bank.p[near], weight).mean()
         further = self.weak * attraction(p, bank.p[second.flatten(1)]).mean()
-        mean = p.detach().mean(0)
-        past = mean if self.average is None else self.average
-        self.average = self.marginal * past + (1 - self.marginal) * mean
-        diversity = marginal_surprise(p, self.average)
+        diversity = self.use.surprise(p)
         parts = {"neighbours": first, "expanded": further, "diversity": diversity}
         return self.record_losses(first + further - self.diversity_weight * diversity, parts)
 

@@ -101,10 +101,12 @@ def test_nothing_that_is_not_granted_matters(
 
 
 @pytest.mark.parametrize(("name", "protocol"), map(at_length, PAIRS))
-def test_the_source_model_stays_as_it_was(bench: Any, name: str, protocol: str) -> None:
+def test_the_source_model_stays_as_it_was(
+    bench: Any, cases: Callable[..., Case], name: str, protocol: str
+) -> None:
     here = bench(protocol)
     before = {key: value.clone() for key, value in here.network.state_dict().items()}
-    here.run(registry.method(name))
+    here.run(cases(name, protocol).build)
     assert all(torch.equal(before[k], v) for k, v in here.network.state_dict().items())
 
 

@@ -2,117 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from source_free_steps import (
+    BATCHES,
+    IMAGES,
+    SIDE,
+    Bank,
+    Steps,
+    grant,
+    mean,
+    network,
+    pictures,
+    unit,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dabench
 from dabench import registry
 from dabench.cli.main import main
-from dabench.contract.access import Budget, Recorder, SourceFree, Unlabelled
+from dabench.contract.access import Budget, Recorder, SourceFree
 from dabench.contract.cost import Cost
 from dabench.contract.protocol import Run
 from dabench.contract.types import Task
 from dabench.engine.fit import fit, predict_all
 from dabench.errors import ConfigError
 from dabench.methods.source_free import shot_plus
-from dabench.networks.network import ClassifierNetwork, build_classifier
-
-CLASSES, SIDE, IMAGES = 3, 4, 24
-#: positions of three batches
-BATCHES = [torch.tensor(rows) for rows in ([0, 5, 9, 14, 20, 3], [7, 5, 11, 1], [2, 23, 8, 16, 12])]
-
-
-def pictures(count: int = IMAGES, side: int = SIDE, seed: int = 0) -> np.ndarray:
-    """Return images of three kinds: one channel is brighter than the others."""
-    rng = np.random.default_rng(seed)
-    kind = np.arange(count) % 3
-    bright = 90 * np.eye(3)[kind][:, None, None, :]
-    return (rng.integers(0, 150, (count, side, side, 3)) + bright).astype(np.uint8)
-
-
-def network(classes: int = CLASSES, width: int = 8, seed: int = 0) -> ClassifierNetwork:
-    """Return a network without normalisation: two linear layers."""
-    torch.manual_seed(seed)
-    trunk = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, width), nn.Tanh())
-    return ClassifierNetwork(trunk, width, classes, bottleneck=0, weight_norm=False)
-
-
-def grant(
-    net: Any, images: np.ndarray, classes: int = CLASSES, *, open_set: bool = False
-) -> SourceFree:
-    names = tuple("abcdefghij"[:classes])
-    task = Task("classification", names, images.shape[1], open_set)
-    target = Unlabelled(images, np.arange(len(images)))
-    return SourceFree(task, target, net, Budget(2, 4), 0, Recorder())
-
-
-class Steps:
-    """A method that is driven by hand, its views being the images themselves."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, name: str, *, open_set: bool = False, **options: Any
-    ) -> None:
-        monkeypatch.setattr("dabench.views.weak", lambda images, flip: images)
-        self.net, self.method = network(), registry.method(name)(**options)
-        self.access = grant(self.net, pictures(), open_set=open_set)
-        self.trainer: Any = SimpleNamespace(
-            current_epoch=0, max_epochs=2, global_step=0, estimated_stepping_batches=10
-        )
-        self.method._trainer = self.trainer
-        self.method.begin(self.access)
-        self.optimiser = self.method.configure_optimizers()
-        self.trainer.optimizers = [self.optimiser]
-        self.method.on_train_epoch_start()
-        self.images = self.access.target.__getitems__(list(range(IMAGES))).images
-
-    def features(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features of images, and their logits, by the weights of the moment."""
-        features: Tensor = self.net.features(self.images[index])
-        return features, self.net.classifier(features)
-
-    def check(self, reference: Callable[[Tensor], Tensor]) -> None:
-        """Compare losses, and gradients by all weights that learn, on three batches."""
-        weights = [w for w in self.net.parameters() if w.requires_grad]
-        for index in BATCHES:
-            expected = reference(index)
-            theirs = torch.autograd.grad(expected, weights, allow_unused=True)
-            batch = self.access.target.__getitems__(index.tolist())
-            loss = self.method.training_step(batch, 0)
-            torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
-            self.optimiser.zero_grad()
-            loss.backward()
-            for weight, gradient in zip(weights, theirs, strict=True):
-                torch.testing.assert_close(weight.grad, gradient, rtol=1e-5, atol=1e-6)
-            self.optimiser.step()
-            self.trainer.global_step += 1
-
-
-def unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=-1, keepdim=True)
-
-
-class Bank:
-    """Rows by image, as a reference keeps them."""
-
-    def __init__(self, steps: Steps) -> None:
-        with torch.no_grad():
-            features, logits = steps.features(torch.arange(IMAGES))
-        self.z, self.p = unit(features), logits.softmax(1)
-
-    def nearest(self, i: int, z: Tensor, count: int) -> list[int]:
-        cosine = [float(z @ row) if j != i else -9.0 for j, row in enumerate(self.z)]
-        return sorted(range(IMAGES), key=lambda j: -cosine[j])[:count]
-
-
-def mean(values: list[Any]) -> Tensor:
-    return torch.stack(values).mean()
+from dabench.networks.network import build_classifier
 
 
 @pytest.mark.parametrize("open_set", [False, True])
@@ -179,7 +100,7 @@ def test_nrcs_use_of_classes_is_averaged(monkeypatch: pytest.MonkeyPatch) -> Non
             seen.append(steps.features(index)[1].softmax(1).mean(0))
             steps.method.training_step(steps.access.target.__getitems__(index.tolist()), 0)
     expected = 0.5 * (0.5 * seen[0] + 0.5 * seen[1]) + 0.5 * seen[2]
-    torch.testing.assert_close(steps.method.average, expected)
+    torch.testing.assert_close(steps.method.use.average, expected)
 
 
 def consulted(steps: Steps, bank: Bank, index: Tensor) -> tuple[Tensor, list[list[int]]]:
@@ -375,8 +296,16 @@ def test_the_second_stage_begins_with_a_new_classifier(monkeypatch: pytest.Monke
         assert not steps.optimiser.state
 
 
-NAMES = ("aad", "nrc", "cowa", "shot++", "glc", "lead")
-OPEN = {"glc", "lead"}
+CLOSED = ("nrc", "cowa", "shot++", "plue", "c-sfda", "sfda2")
+OPEN = ("glc", "lead", "onering", "rrda")
+#: they count or cluster the target's classes
+COUNTING = ("glc", "lead")
+#: options that make them quick
+BRIEF: dict[str, dict[str, int]] = {
+    "shot++": {"head_epochs": 1},
+    "c-sfda": {"views": 2},
+    "rrda": {"steps": 3, "head_epochs": 1},
+}
 SETS = {
     "two images": (pictures(2), 2),
     "fewer images than neighbours": (pictures(4), 3),
@@ -387,8 +316,19 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("kind", list(SETS))
-@pytest.mark.parametrize("name", NAMES)
+#: of these sets the methods that came later are tried in the slow suite alone
+EXTREME = {"two images", "more classes than images"}
+LATER = {"plue", "c-sfda", "sfda2", "onering", "rrda"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[pytest.mark.slow] * (name in LATER and kind in EXTREME))
+        for name in ("aad", *CLOSED, *OPEN)
+        for kind in SETS
+    ],
+)
 def test_sets_that_are_hardly_any(name: str, kind: str) -> None:
     """Losses stay finite (they are checked at every step), and so do the answers."""
     images, classes = SETS[kind]
@@ -396,7 +336,7 @@ def test_sets_that_are_hardly_any(name: str, kind: str) -> None:
     if kind.startswith("a class"):
         with torch.no_grad():
             net.classifier.bias[0] -= 50
-    method = registry.method(name)(**({"head_epochs": 1} if name == "shot++" else {}))
+    method = registry.method(name)(**BRIEF.get(name, {}))
     access = grant(net, images, classes, open_set=name in OPEN)
     method.begin(access)
     run = Run("source", Budget(2, 4), 0, "cpu", Recorder(), False)
@@ -409,7 +349,7 @@ def test_sets_that_are_hardly_any(name: str, kind: str) -> None:
 def test_one_cluster_is_refused_and_so_is_a_head_that_sees_everything() -> None:
     from dabench.config.signature import validate_options
 
-    for name in OPEN:
+    for name in COUNTING:
         with pytest.raises(ConfigError, match=r"--method.target_clusters"):
             validate_options(registry.method(name), {"target_clusters": "1"}, "method")
         given = validate_options(registry.method(name), {"target_clusters": "7"}, "method")
@@ -433,7 +373,11 @@ def test_rotations_need_square_images() -> None:
 
 @pytest.mark.parametrize(
     ("name", "protocol"),
-    [("nrc", "sf-osda"), ("shot++", "sf-osda"), ("glc", "sf-uda"), ("aad", "bb-uda")],
+    [
+        *((name, "sf-osda") for name in CLOSED),
+        *((name, "sf-uda") for name in OPEN),
+        ("aad", "bb-uda"),
+    ],
 )
 def test_what_a_method_does_not_serve_is_refused(
     name: str, protocol: str, capsys: pytest.CaptureFixture[str]
@@ -448,20 +392,22 @@ SAID: dict[str, tuple[str, ...]] = {
     "aad": ("known",),
     "nrc": (),
     "cowa": ("weight", "labels"),
+    "sfda2": (),
+    "onering": (),
     "shot++": ("labels",),
     "glc": ("known",),
     "lead": ("known", "weight"),
 }
 
 
-@pytest.mark.parametrize("name", ["nrc", "cowa", "shot++"])
+@pytest.mark.parametrize("name", CLOSED)
 def test_methods_of_closed_sets_adapt_to_no_open_pile(name: str) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 3))
     with pytest.raises(ConfigError, match=r"knows no unknown.*source, shot, aad, glc"):
         dabench.adapt(model, pictures(), name, open_set=True)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list(SAID))
 def test_the_order_of_images_and_classes_does_not_matter(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -475,13 +421,13 @@ def test_the_order_of_images_and_classes_does_not_matter(
                 for part in (net.classifier.weight, net.classifier.bias):
                     part.copy_(part[names].clone())
         # with 99 centres every other image is one, whatever they start from
-        options: dict[str, Any] = {"target_clusters": 99} if name in OPEN else {}
+        options: dict[str, Any] = {"target_clusters": 99} if name in COUNTING else {}
         method = registry.method(name)(**options | ({"rotation": 0.0} if name == "shot++" else {}))
         method._trainer = SimpleNamespace(
             current_epoch=0, max_epochs=2, global_step=0, estimated_stepping_batches=10
         )
         shown = images[order.numpy()] if moved else images
-        method.begin(grant(net, shown, open_set=name in OPEN | {"aad"}))
+        method.begin(grant(net, shown, open_set=name in {*OPEN, "aad"}))
         method.configure_optimizers()
         method.on_train_epoch_start()
         rules.append([getattr(method, said).clone() for said in SAID[name]])
