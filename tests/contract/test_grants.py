@@ -195,6 +195,7 @@ def opened(name: str, plan: Any, protocol: Any, folder: Path, patch: pytest.Monk
         **{"image_size": 32, "protocol": "bb-uda", "protocol_options": {}, "batch_size": 32},
         plugins=(),
         source_model=None,
+        module=None,
     )
     settings = SimpleNamespace(
         **{"cache_dir": folder, "data_root": folder, "progress": False},

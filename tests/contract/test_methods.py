@@ -14,7 +14,6 @@ from dabench import registry
 from dabench.contract.access import Budget, Recorder, Unlabelled
 from dabench.contract.protocol import Run
 from dabench.errors import AccessError, ConfigError
-from dabench.methods.black_box.student import Student
 from dabench.oracle.answer_forms import AnswerForm
 from dabench.oracle.in_process import InProcess
 from dabench.protocols.offline.upper_bound import TargetSupervised
@@ -38,17 +37,17 @@ def fitted(cases: Callable[..., Case]) -> Fitted:
 
 
 SEES_LABELS = "labels do not matter"
+#: that labels do not matter is seen by the bytes of two runs with one seed
+LONGER = ("LayerNorm", "same seed")
 OFFLINE_PROMISES = [title for title, (_, on_streams) in PROMISES.items() if not on_streams]
 
 
-@pytest.mark.parametrize(("name", "protocol"), PAIRS)
+# the promises of a method one after the other: they share a run
 @pytest.mark.parametrize(
     "promise",
-    [
-        pytest.param(t, marks=[pytest.mark.slow] * t.startswith("LayerNorm"))
-        for t in OFFLINE_PROMISES
-    ],
+    [pytest.param(t, marks=[pytest.mark.slow] * t.startswith(LONGER)) for t in OFFLINE_PROMISES],
 )
+@pytest.mark.parametrize(("name", "protocol"), PAIRS)
 def test_promises(cases: Callable[..., Case], promise: str, name: str, protocol: str) -> None:
     case = cases(name, protocol)
     if promise == SEES_LABELS and (name, protocol) in SEEING:
@@ -62,11 +61,14 @@ def test_promises(cases: Callable[..., Case], promise: str, name: str, protocol:
         assert all(0 <= s.value <= 1 for s in scores if s.value is not None)
 
 
+#: the others' whole runs are slow here: what they share with these is tried on these
+QUICK = ("source", "shot", "usd", "dine", "cabb")
+
+
 def at_length(case: Any) -> Any:
-    """Mark a student of a black box as slow: one base asks for all of them, and few are enough."""
+    """Mark all but a few methods as slow."""
     name, *rest = (case,) if isinstance(case, str) else case
-    many = issubclass(registry.method(name), Student)
-    return pytest.param(name, *rest, marks=[pytest.mark.slow] * many)
+    return pytest.param(name, *rest, marks=[pytest.mark.slow] * (name not in QUICK))
 
 
 def images_of(bench: Any, count: int = 8) -> torch.Tensor:
@@ -123,7 +125,7 @@ def test_an_unknown_extra_is_refused_before_any_work(bench: Any, name: str, prot
 TRAINED = [pair for pair in PAIRS if registry.method(pair[0]).trains]
 
 
-@pytest.mark.parametrize(("name", "protocol"), TRAINED)
+@pytest.mark.parametrize(("name", "protocol"), map(at_length, TRAINED))
 def test_batchnorm_learns_while_training(
     bench: Any, fitted: Fitted, name: str, protocol: str
 ) -> None:

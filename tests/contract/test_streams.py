@@ -43,8 +43,9 @@ BRIEF = [
     *(pytest.param(m, p, True, id=f"{m}-{p}") for m, p in FEW),
     *(pytest.param(m, p, False, id=f"{m}-{p}-whole", marks=SLOW) for m, p in FEW if m in WHOLE),
 ]
-#: what every method is tried on in tests/unit/test_online_methods.py as well
-ELSEWHERE = ("LayerNorm", "a batch of one")
+#: what every method is tried on in tests/unit/test_online_methods.py as well; and that labels do
+#: not matter is seen by the bytes of two runs with one seed
+ELSEWHERE = ("LayerNorm", "a batch of one", "same seed")
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +71,11 @@ def build(name: str) -> Callable[[], Any]:
     return registry.method(name)
 
 
-@pytest.mark.parametrize(("name", "protocol", "brief"), BRIEF)
+# the promises of a method one after the other: they share a run
 @pytest.mark.parametrize(
     "promise", [pytest.param(t, marks=SLOW * t.startswith(ELSEWHERE)) for t in PROMISES]
 )
+@pytest.mark.parametrize(("name", "protocol", "brief"), BRIEF)
 def test_promises(cases: Any, promise: str, name: str, protocol: str, brief: bool) -> None:
     PROMISES[promise][0](cases(name, protocol, brief=brief))
 
