@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from dabench.api import Online, TargetBatch, frozen_copy
 from dabench.methods.functional.bounds import NonNegative, Positive
 from dabench.methods.functional.class_statistics import nearest_mean
+from dabench.methods.functional.contrastive import view_contrast
 from dabench.methods.functional.losses import soft_cross_entropy
-from dabench.methods.functional.view_contrast import view_contrast
 from dabench.methods.online.cotta import augment
 from dabench.methods.online.norm_affine import NormAffine
 from dabench.methods.online.source_statistics import STATISTICS, source_statistics
@@ -75,7 +75,7 @@ class SANTA(NormAffine):
             anchor = self.anchor(batch.images)
         losses = [soft_cross_entropy(anchor, z.softmax(1)).mean() for z in (logits, other)]
         nearest = nearest_mean(features, self.prototypes, self.usable)
-        views = self.projector(torch.stack((nearest, features, changed)))
+        views = self.projector(torch.stack((nearest, features, changed), 1))
         contrast = view_contrast(views, self.temperature)
         self.update(self.anchor_weight * sum(losses) / 2 + self.contrast_weight * contrast)
         return logits.detach()
