@@ -87,7 +87,8 @@ def slot_order(
     found: list[list[IntArray]] = [[] for _ in range(slots)]
     for c in np.unique(labels):
         own = rng.permutation(np.flatnonzero(labels == c))
-        for slot, part in zip(found, cut(own, rng.dirichlet(np.full(slots, concentration)))):  # noqa: B905
+        shares = rng.dirichlet(np.full(slots, concentration))
+        for slot, part in zip(found, cut(own, shares), strict=True):
             slot.append(part)
     return np.concatenate([part for slot in found for part in shuffled_list(slot, rng)])
 
