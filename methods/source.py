@@ -54,9 +54,10 @@ class Source(OfflineMethod, OnlineMethod):
 
     def calibrate(self) -> None:
         """Find the cut on the adapt set."""
-        if not self.access.task.open_set or self.remote:
+        if not self.access.task.open_set:
             return
-        self.net.eval()
+        if not self.remote:
+            self.net.eval()
         score = score_all(self, self.access)
         if self.rule == "entropy-2means":
             self.cut = two_means_cut(score, seed=self.access.seed)
@@ -64,6 +65,15 @@ class Source(OfflineMethod, OnlineMethod):
         split = fit_two_component(score, seed=self.access.seed)
         known = score[split.posterior >= 0.5]
         self.cut = float(known.max()) if len(known) and not split.degenerate else float("inf")
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the source model's (B, K) logits, or the logarithm of its answers."""
+        logits: Tensor
+        if self.remote:
+            logits = self.access.oracle.ask(images).clamp_min(1e-10).log()
+        else:
+            logits = self.net(images)
+        return logits
 
     def statistic(self, logits: Tensor) -> Tensor:
         """Return the (B,) unknown score."""
@@ -80,20 +90,18 @@ class Source(OfflineMethod, OnlineMethod):
 
     def predict(self, images: Tensor) -> Prediction:
         """Closed-set prediction, and "unknown" above the cut."""
-        if self.remote:
-            return Prediction(self.access.oracle.ask(images).clamp_min(1e-10).log())
-        logits = self.net(images)
+        logits = self.logits(images)
         if not self.access.task.open_set:
             return Prediction(logits)
         score = self.statistic(logits)
         return Prediction(logits, score, score > self.cut)
 
 
-def score_all(method: Source, access: SourceFree) -> FloatArray:
+def score_all(method: Source, access: SourceFree | BlackBox) -> FloatArray:
     """Return the statistic of every adapt image, float64, in position order."""
     with torch.no_grad():
         found = [
-            method.statistic(method.net(batch.images.to(method.device))).cpu()
+            method.statistic(method.logits(batch.images.to(method.device))).cpu()
             for batch in access.target.survey()
         ]
     return np.asarray(torch.cat(found), dtype=np.float64)

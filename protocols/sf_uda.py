@@ -20,4 +20,4 @@ class SourceFreeClosedSet(SourceFreeProtocol):
 
     def class_split(self, data: DomainData) -> ClassSplit:
         """All classes are known."""
-        return ClassSplit(data.classes, ())
+        return ClassSplit(data.classes)

@@ -212,7 +212,8 @@ def _fill(
     """Fill in what data set and kind of task decide; check domains' names and batch size."""
     usual = _BATCH_SIZES[kind]
     # training normalises by its batches; on a stream no layer needs more than one image
-    least = 1 if getattr(registry.protocol(protocol), "online", False) else 2
+    posed = registry.protocol(protocol)
+    least = 1 if getattr(posed, "online", False) else 2
     defaults = {**_SPEC_DEFAULTS, "batch_size": usual, **getattr(data, "defaults", {})}
     if given.get("batch-size", usual) < least:
         raise ConfigError(f"--batch-size {given['batch-size']}: expected {least} or more")
@@ -226,7 +227,8 @@ def _fill(
         if name in ("source", "target") and values[name]:  # bytes that are no UTF-8, from argv
             values[name] = str(values[name]).encode(errors="backslashreplace").decode()
         if name in ("source", "target") and domains:
-            several = kind == "segmentation" and name == "target"  # in turn: fog,night
+            in_turn = kind == "segmentation" and name == "target"  # fog,night
+            several = in_turn or (name == "source" and getattr(posed, "several_sources", False))
             for domain in values[name].split(",") if several else (values[name],):
                 if domain.strip() not in domains:
                     near = did_you_mean(domain, domains)

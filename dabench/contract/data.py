@@ -73,10 +73,22 @@ class Frames:
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """Class *names* of an open-set split; classes in neither list are dropped."""
+    """Class *names* of a split; classes in no list are dropped.
+
+    Attributes:
+        known: what source and target share.
+        unknown: what the target alone has.
+        source_private: what the source alone has; its target images are dropped.
+    """
 
     known: tuple[str, ...]
-    unknown: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    source_private: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> tuple[str, ...]:
+        """Classes of the source model."""
+        return self.known + self.source_private
 
 
 class PublishedShifts(Protocol):
@@ -120,7 +132,8 @@ class DomainData:
     and the protocol's own split.
     ``source_train`` is empty where the source is known by its models alone; a run then needs
     ``--source-model``. ``model_classes`` names the outputs of such models in their order: a model
-    of more classes than the set has is cut down to those of the set.
+    of more classes than the set has is cut down to those of the set. ``more`` are further sources
+    of the same target; ``source`` then names all of them, with commas between.
     """
 
     dataset: str
@@ -136,6 +149,7 @@ class DomainData:
     shifts: PublishedShifts | None = None
     roles: StreamRoles | None = None
     model_classes: tuple[str, ...] = ()
+    more: tuple[DomainData, ...] = ()
     kind: ClassVar[Kind] = "classification"
 
     @property
@@ -157,6 +171,7 @@ class DomainData:
         val = self.source_val.digest if self.source_val else "-"
         names = (self.dataset, self.source, self.target, *self.classes, str(self.image_size))
         parts = (*names, self.source_train.digest, val, self.target_all.digest)
+        parts += tuple(one.digest for one in self.more)
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 

@@ -29,7 +29,9 @@ class Plan:
     """Everything that is frozen before a method is built: views of the data and their truth.
 
     ``truth`` stays in the protocol's frame; per part (``adapt``, ``held-out``) it has (N,) int64
-    labels over the task's classes, with K standing for "private".
+    labels over the task's classes, with K standing for "private". ``private_classes`` tells these
+    apart where a protocol scores it: per part (N,) int64 classes of the data set. ``more`` are
+    plans of the same target from further sources.
     """
 
     task: Task
@@ -38,6 +40,8 @@ class Plan:
     parts: dict[str, Unlabelled]
     truth: dict[str, IntArray]
     stream: Stream
+    private_classes: dict[str, IntArray] = field(default_factory=dict)
+    more: tuple[Plan, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Task:
         classes: names of the K source classes.
         image_size: height in pixels.
         open_set: whether the target may hold classes that the source never saw.
+        partial: whether the target may lack classes that the source knows.
         flip: whether a mirrored image keeps its class (views use it; not so for digits).
         width: in pixels; None = square images.
         model_classes: names of the outputs, in their order, that a source model of somebody else
@@ -43,6 +44,7 @@ class Task:
     flip: bool = True
     width: int | None = None
     model_classes: tuple[str, ...] = ()
+    partial: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -131,7 +131,7 @@ def only_answers(cls: type[Any], model: Any) -> bool:
         takes = issubclass(SourceFree, cls.grant) or issubclass(cls, OnlineMethod)
         return elsewhere or not takes
     if elsewhere:
-        named = (n for n, e in registry.METHODS.items() if e.protocols == ("bb-uda",))
+        named = (n for n, e in registry.METHODS.items() if e.protocols[0] == "bb-uda")
         raise ConfigError(
             f"{cls.__name__} needs the model itself, and this one only answers; choose one of "
             f"{', '.join(named)}"

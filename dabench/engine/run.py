@@ -189,16 +189,17 @@ def load_plan(
         DabenchError: data that are missing or that the protocol cannot use; options that ask for
             more than there is.
     """
-    data = registry.dataset(spec.dataset)().load(
-        DataRequest(
-            spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
-        )
+    request = DataRequest(
+        spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
     )
+    protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
+    load = registry.dataset(spec.dataset)().load
+    several = getattr(protocol, "several_sources", False)
+    data = protocol.load(load, request) if several else load(request)
     # as the data set spells them: "Art" and "art" are one run
     spec = replace(spec, source=data.source, target=data.target)
     progress("data", data.digest)
     registry.check_data_kind(spec.protocol, spec.dataset, data.kind)
-    protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
     reason = protocol.is_valid(data)
     if reason is not None:
         raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")

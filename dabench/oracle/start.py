@@ -8,10 +8,13 @@ from typing import Any
 
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
+from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, Plan, StreamPlan
+from dabench.errors import ConfigError
 from dabench.oracle.open import open_source
 from dabench.source_models.classifier import Recipe
 from dabench.source_models.foreign import ForeignModel
+from dabench.source_models.loading import load_or_train
 from dabench.source_models.recipes import probe_recipe, source_recipe
 from dabench.source_models.source import about_input, load_source
 
@@ -21,7 +24,8 @@ class Start:
     """What a method is handed, and what the record says of it.
 
     Attributes:
-        source: the column's source model; in black-box protocols a ``Remote``.
+        source: the column's source model; in black-box protocols a ``Remote``; of several sources
+            one a domain, by name.
         handed: what the method starts from: ``source``, or the column's linear probe.
         about: of the source model, for the record; of a probe under ``probe``.
         ids: of the same.
@@ -76,9 +80,38 @@ def _open(
         opened = open_source(spec, settings, protocol, plan, recipe, seed)
         about = {**opened.about, "id": opened.answerer.info.id, **named}
         return opened.remote, about, opened.close
+    if plan_more := getattr(plan, "more", ()):
+        return _open_several(spec, settings, (plan, *plan_more), recipe)
     model = load_source(
         foreign, recipe, plan, seed, settings.cache_dir, spec.device, settings.progress
     )
     about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
     about |= {"outputs": model.outputs} if model.outputs else {}
     return model.network, about | named | about_input(model.network, spec), lambda: None
+
+
+def _open_several(
+    spec: RunSpec, settings: Settings, plans: tuple[Plan, ...], recipe: Recipe
+) -> tuple[dict[str, Network], dict[str, Any], Callable[[], None]]:
+    """Return a source model a domain, and what to say of them.
+
+    Raises:
+        ConfigError: one source model is given for all of them.
+    """
+    if spec.source_model is not None:
+        raise ConfigError(
+            f"--source-model {spec.source_model}: {spec.protocol} needs a model of each source "
+            f"({spec.source}); leave it out and they are trained"
+        )
+    seed = spec.seed if spec.source_seed is None else spec.source_seed
+    names = spec.source.split(",")
+    models = {
+        name: load_or_train(recipe, plan, seed, settings.cache_dir, spec.device, settings.progress)
+        for name, plan in zip(names, plans, strict=True)
+    }
+    about: dict[str, Any] = {"id": "+".join(model.id for model in models.values())}
+    about |= {
+        name: {"val_accuracy": m.val_accuracy, "train_seconds": m.seconds, "id": m.id}
+        for name, m in models.items()
+    }
+    return {name: model.network for name, model in models.items()}, about, lambda: None

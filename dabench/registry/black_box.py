@@ -38,12 +38,12 @@ BLACK_BOX: dict[str, MethodEntry] = {
     "hd-shot": MethodEntry(
         "dabench.methods.black_box.distil_shot:HDShot",
         "the classes that the oracle names, then shot from there",
-        ("bb-uda",),
+        ("bb-uda", "bb-osda"),
     ),
     "sd-shot": MethodEntry(
         "dabench.methods.black_box.distil_shot:SDShot",
         "the oracle's probabilities, then shot from there",
-        ("bb-uda",),
+        ("bb-uda", "bb-osda"),
     ),
     "nll-kl": MethodEntry(
         "dabench.methods.black_box.noisy_labels:NllKL",

@@ -8,6 +8,8 @@ from dabench.registry.entries import ProtocolEntry
 ONLINE = ("gradual-weather", "online-tta", "continual-tta")
 DENSE = ("online-seg",)
 STREAMS = (*ONLINE, *DENSE)
+#: the protocols with a target set that every method-to-beat serves
+OFFLINE = ("sf-osda", "sf-uda", "sf-pda", "sf-unida", "sf-msda", "bb-uda", "bb-osda")
 
 PROTOCOLS: dict[str, ProtocolEntry] = {
     "sf-osda": ProtocolEntry(
@@ -22,11 +24,35 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         "digits",
         "accuracy",
     ),
+    "sf-pda": ProtocolEntry(
+        "dabench.protocols.sf_pda:SourceFreePartialSet",
+        "source-free adaptation, partial set: the target lacks classes of the source",
+        "digits",
+        "accuracy",
+    ),
+    "sf-unida": ProtocolEntry(
+        "dabench.protocols.sf_unida:SourceFreeUniversal",
+        "source-free adaptation, universal: source and target each have classes of their own",
+        "digits",
+        "HOS",
+    ),
+    "sf-msda": ProtocolEntry(
+        "dabench.protocols.sf_msda:SourceFreeMultiSource",
+        "source-free adaptation from several source models, closed set: --source a,b",
+        "digits",
+        "accuracy",
+    ),
     "bb-uda": ProtocolEntry(
         "dabench.protocols.bb_uda:BlackBoxClosedSet",
         "black-box adaptation, closed or partial set: the source model only answers",
         "digits",
         "accuracy",
+    ),
+    "bb-osda": ProtocolEntry(
+        "dabench.protocols.bb_osda:BlackBoxOpenSet",
+        "black-box adaptation, open set: the target also holds classes the source never saw",
+        "digits",
+        "HOS",
     ),
     "gradual-weather": ProtocolEntry(
         "dabench.protocols.gradual_weather:GradualWeather",

@@ -134,6 +134,15 @@ class Workbench:
         return self._digits
 
     @property
+    def two_sources(self) -> DomainData:
+        """The same with a second source: other printed digits than the first's."""
+        first, second = (thinned(self.digits.source_train, PER_CLASS, n) for n in (0, PER_CLASS))
+        other = dataclasses.replace(self.digits, source="other", source_train=second)
+        return dataclasses.replace(
+            self.digits, source="print,other", source_train=first, more=(other,)
+        )
+
+    @property
     def one_domain(self) -> DomainData:
         """The same with one domain for everything, whose shift is weather."""
         digits = self.digits
@@ -163,10 +172,20 @@ class Workbench:
             return _dense_bench(protocol)
         online = bool(getattr(protocol, "online", False))
         size = STREAM_BATCH if online else OFFLINE_BATCH
-        plan = protocol.plan(self.one_domain if online else self.digits, size, 0)
         recipe = classifier.Recipe("small-cnn", "none", 4 if online else EPOCHS)
-        model = loading.load_or_train(recipe, plan, 0, self.cache_dir, "cpu", False)
-        k = plan.task.num_classes
+
+        def trained(plan: AnyPlan) -> loading.SourceModel:
+            return loading.load_or_train(recipe, plan, 0, self.cache_dir, "cpu", False)
+
+        if getattr(protocol, "several_sources", False):
+            plan = protocol.plan(self.two_sources, size, 0)
+            k = plan.task.num_classes
+            plans = dict(zip(("print", "other"), (plan, *plan.more), strict=True))
+            networks = {name: trained(own).network for name, own in plans.items()}
+            vits = {name: _network("small-vit", k, i) for i, name in enumerate(plans)}
+            return Bench(protocol, plan, networks["print"], networks, vits, size)
+        plan = protocol.plan(self.one_domain if online else self.digits, size, 0)
+        model, k = trained(plan), plan.task.num_classes
         if not protocol.black_box:
             vit = _network("small-vit", k, 0)
             return Bench(protocol, plan, model.network, model.network, vit, size)
@@ -197,11 +216,11 @@ def _network(backbone: str, classes: int, seed: int) -> Any:
         return build_classifier(backbone, "none", classes)
 
 
-def thinned(data: Labelled, per_class: int) -> Labelled:
-    """Keep the first images of every class, in their order."""
-    rows = [np.flatnonzero(data.labels == c)[:per_class] for c in np.unique(data.labels)]
+def thinned(data: Labelled, per_class: int, first: int = 0) -> Labelled:
+    """Keep so many images of every class from ``first`` on, in their order."""
+    rows = [np.flatnonzero(data.labels == c)[first:][:per_class] for c in np.unique(data.labels)]
     kept = np.sort(np.concatenate(rows))
-    return Labelled(data.images[kept], data.labels[kept], f"{data.digest}-{per_class}")
+    return Labelled(data.images[kept], data.labels[kept], f"{data.digest}-{first}-{per_class}")
 
 
 def _dense_bench(protocol: Any) -> Bench:

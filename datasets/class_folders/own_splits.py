@@ -57,7 +57,12 @@ def splits_between(
     own = dict(own_splits(path, {*source, *target}))
     private = tuple(name for name in target if name not in source)
     if private:
-        return {"default": ClassSplit(known=source, unknown=private)} | own
+        found = {"default": ClassSplit(known=source, unknown=private)}
+        shared = tuple(name for name in source if name in target)
+        if 0 < len(shared) < len(source):
+            alone = tuple(name for name in source if name not in target)
+            found["opda"] = ClassSplit(shared, private, alone)
+        return found | own
     # with fewer the known or the unknown side would be a single class
     if len(source) < 4 or source != target:
         return own

@@ -12,20 +12,22 @@ from torch.nn import functional as F
 
 from dabench.api import TargetBatch, set_features, views
 from dabench.methods.black_box.student import DiverseStudent
+from dabench.methods.entropy_cut import EntropyCut
 from dabench.methods.functional import distillation, losses
 from dabench.methods.functional.bounds import NonNegative
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.divergence import onehot
 
 
-class HDShot(DiverseStudent):
+class HDShot(EntropyCut, DiverseStudent):
     """HD-SHOT, **a reconstruction** of the row in the tables of DINE and its descendants.
 
     First the network learns the classes that the oracle names, with label smoothing. Then its
     classifier is frozen and SHOT goes on (Liang et al., ICML 2020): centroid labels before every
     epoch and information maximisation. The stages share the budget's epochs; each has a decay of
     its own. The tables' papers name the row and its two steps, and no setting of them. Ours: equal
-    halves, and the use of classes as an average over batches.
+    halves, and the use of classes as an average over batches. Open sets: in the second stage SHOT's
+    2-means on entropy marks unknown images, as in ``shot``; the tables have no such row.
 
     Args:
         distil: share of the epochs, the first ones, that learn from the oracle.
@@ -58,7 +60,9 @@ class HDShot(DiverseStudent):
             self.labels = self.first_labels()
         if not self.distilling:
             self.net.classifier.requires_grad_(False)
-            self.centroid = centroid_labels(*set_features(self.net, self.access.target))
+            features, p = set_features(self.net, self.access.target)
+            self.known = self.known_rows(p)
+            self.centroid = centroid_labels(features, p, self.known)
         self.net.train()
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
@@ -67,9 +71,10 @@ class HDShot(DiverseStudent):
         if self.distilling:
             loss = losses.kl_divergence(self.labels[batch.index], logits).mean()
             return self.record_losses(loss, {"distillation": loss})
-        p = logits.softmax(1)
-        pseudo = F.cross_entropy(logits, self.centroid[batch.index])
-        entropy, diversity = losses.entropy(p).mean(), self.diversity(p)
+        p, known = logits.softmax(1), self.known[batch.index].to(logits)
+        ce = F.cross_entropy(logits, self.centroid[batch.index], reduction="none")
+        pseudo = losses.mean_over(ce, known, known)
+        entropy, diversity = losses.mean_over(losses.entropy(p), known, known), self.diversity(p)
         loss = self.pseudo_weight * pseudo + self.im_weight * (entropy - diversity)
         parts = {"pseudo": pseudo, "entropy": entropy, "diversity": diversity}
         return self.record_losses(loss, parts)

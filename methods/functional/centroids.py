@@ -12,17 +12,21 @@ def unit_features(features: Tensor) -> Tensor:
     return F.normalize(torch.cat((features, features.new_ones(len(features), 1)), 1), dim=1)
 
 
-def centroid_labels(features: Tensor, p: Tensor, rows: Tensor | None = None) -> Tensor:
+def centroid_labels(
+    features: Tensor, p: Tensor, rows: Tensor | None = None, least: int = 0
+) -> Tensor:
     """Label every image by its nearest class centroid.
 
     z_i = normalise([f_i, 1]);  c_k = sum_i p_ik z_i / sum_i p_ik;  y_i = argmax_k cos(z_i, c_k);
-    then the centroids are recomputed once from the hard labels. Classes that nobody is predicted
-    to be are no candidates; nor, in the second round, are those that lost all their images.
+    then the centroids are recomputed once from the hard labels. Classes that ``least`` or fewer are
+    predicted to be are no candidates, unless that leaves none; nor, in the second round, are those
+    that lost all their images.
 
     Args:
         features: (N, D) bottleneck features.
         p: (N, K) probabilities over the known classes.
         rows: (N,) bool, the images that build centroids (all by default).
+        least: most predictions of a class that is no candidate (in partial sets: 10).
 
     Returns:
         (N,) int64 labels in 0..K-1.
@@ -35,8 +39,10 @@ def centroid_labels(features: Tensor, p: Tensor, rows: Tensor | None = None) -> 
     if not bool(use.any()):
         return p.argmax(1)
     labels, weight = p.argmax(1), p[use]
+    counts = torch.bincount(labels[use], minlength=p.shape[1])
+    allowed = counts > (least if bool((counts > least).any()) else 0)
     for _ in range(2):
-        candidates = torch.bincount(labels[use], minlength=p.shape[1]) > 0
+        candidates = allowed & (torch.bincount(labels[use], minlength=p.shape[1]) > 0)
         centroids = F.normalize(weight.T @ z[use] / (weight.sum(0)[:, None] + 1e-8), dim=1)
         similarity = (z @ centroids.T).masked_fill(~candidates, -2.0)
         labels = similarity.argmax(1)

@@ -1,47 +1,15 @@
-"""What SHOT's open-set rule needs: known or unknown by a 2-means on the entropy."""
+"""What SHOT and AaD share: the source model, and a cut on its entropy in open sets."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from dabench.api import OfflineMethod, Prediction, SourceFree, set_features
-from dabench.methods.functional.divergence import normalised_entropy
-from dabench.methods.functional.mixture import two_means_cut
+from dabench.api import SourceFree
+from dabench.methods.entropy_cut import EntropyCut
 
 
-class EntropySplit(OfflineMethod):
-    """A network that learns, and in open sets a cut on its normalised entropy."""
+class EntropySplit(EntropyCut):
+    """A copy of the source model that learns."""
 
     def begin(self, access: SourceFree) -> None:
         """Take the source model; nothing is unknown yet."""
         super().begin(access)
         self.net = access.source_model
-        self.cut = float("inf")
-
-    def _cut(self, entropy: Tensor) -> float:
-        return two_means_cut(entropy.cpu().double().numpy(), seed=self.access.seed)
-
-    def known_rows(self, p: Tensor) -> Tensor:
-        """Return (N,) bool of the set's (N, K) probabilities: the lower cluster, or all."""
-        if not self.access.task.open_set:
-            return torch.ones(len(p), dtype=torch.bool, device=p.device)
-        entropy = normalised_entropy(p)
-        known = entropy <= self._cut(entropy)
-        share = float((~known).float().mean())
-        self.access.recorder.put("split/unknown_share", self.current_epoch, share)
-        return known
-
-    def calibrate(self) -> None:
-        """Freeze the entropy cut on the adapt set."""
-        if self.access.task.open_set:
-            _, p = set_features(self.net, self.access.target)
-            self.cut = self._cut(normalised_entropy(p))
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Closed-set prediction, and "unknown" above the entropy cut."""
-        logits = self.net(images)
-        if not self.access.task.open_set:
-            return Prediction(logits)
-        entropy = normalised_entropy(logits.softmax(1))
-        return Prediction(logits, entropy, entropy > self.cut)

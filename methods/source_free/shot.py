@@ -1,4 +1,4 @@
-"""SHOT: source hypothesis transfer, closed and open set."""
+"""SHOT: source hypothesis transfer, closed, open and partial set."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.losses import information_maximisation, mean_over
 from dabench.methods.source_free.entropy_split import EntropySplit
 
+#: predictions that a class needs more of to be a label, where the target may lack classes
+PARTIAL_LEAST = 10
+
 
 class Shot(EntropySplit):
     """SHOT (Liang et al., ICML 2020), after the authors' code (tim-learn/SHOT, object/).
@@ -21,7 +24,8 @@ class Shot(EntropySplit):
     The classifier is frozen; the rest learns by information maximisation and centroid
     pseudo-labels. Open-set form: 2-means on normalised entropy marks unknown images before every
     epoch; they are left out of the pseudo-label and entropy terms but stay in the diversity term.
-    At the end the 2-means runs once more over the adapt set and its cut is frozen.
+    At the end the 2-means runs once more over the adapt set and its cut is frozen. Partial form:
+    no diversity, and only classes with more than ten predicted images are candidates for labels.
     Deviations: pseudo-labels are refreshed every epoch whatever the number of epochs; views come
     from the suite's shared weak policy; the rate's decay starts at step 0 (there: 1); logarithms
     clamp p at 1e-10 (there: p + 1e-5); 2-means takes the best of ten starts, whatever
@@ -55,7 +59,8 @@ class Shot(EntropySplit):
         """Refresh the known set and the pseudo-labels."""
         features, p = set_features(self.net, self.access.target)
         self.known = self.known_rows(p)
-        self.labels = centroid_labels(features, p, self.known)
+        least = PARTIAL_LEAST if self.access.task.partial else 0
+        self.labels = centroid_labels(features, p, self.known, least)
         self.net.train()
 
     def losses(self, logits: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -65,6 +70,8 @@ class Shot(EntropySplit):
         pseudo = mean_over(ce, known, known)
         p = logits.softmax(1)
         entropy, diversity = information_maximisation(p, torch.ones_like(known), known)
+        if self.access.task.partial:  # classes are not in equal use
+            diversity = torch.zeros_like(diversity)
         loss = self.pseudo_weight * pseudo + self.im_weight * (entropy - diversity)
         return loss, {"pseudo": pseudo, "entropy": entropy, "diversity": diversity}
 

@@ -12,12 +12,12 @@ from pydantic import Field
 from dabench.contract.access import Recorder, Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.data import ClassSplit, DomainData, Labelled
+from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Build, Outcome, Plan, Run
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Score, Task
 from dabench.engine.fit import fit, predict_all, predict_also
-from dabench.errors import ConfigError, did_you_mean
 from dabench.metrics.predictions import Predictions
 from dabench.metrics.scoring import Scorer, check_order
 from dabench.protocols.common.granted import GrantedRecorder
@@ -62,7 +62,7 @@ class OfflineProtocol(ABC):
 
     @abstractmethod
     def class_split(self, data: DomainData) -> ClassSplit:
-        """Return the known and private class names of this protocol."""
+        """Return which classes source and target have."""
 
     def is_valid(self, data: DomainData) -> str | None:
         """Return why these data cannot be used, or None."""
@@ -73,7 +73,7 @@ class OfflineProtocol(ABC):
                 f"the published corruptions of {data.dataset} are shifts of the streams "
                 "(--protocol continual-tta); its clear images are a set of their own"
             )
-        lacking = [name for name in self.class_split(data).known if name in data.unseen]
+        lacking = [name for name in self.class_split(data).source if name in data.unseen]
         if lacking:
             why = "and sf-osda is for such a target" if not self.open_set else "so it knows none"
             return (
@@ -89,13 +89,14 @@ class OfflineProtocol(ABC):
     def plan(self, data: DomainData, batch_size: int, seed: int) -> Plan:
         """Select the classes, split the target per class, and freeze the stream."""
         split = self.class_split(data)
-        known = [data.classes.index(name) for name in split.known]
+        own = [data.classes.index(name) for name in split.source]
         private = [data.classes.index(name) for name in split.unknown]
         table = np.full(len(data.classes), -1)
-        table[private] = len(known)
-        table[known] = np.arange(len(known))
+        table[private] = len(own)
+        table[own] = np.arange(len(own))
         truth = table[data.target_all.labels]
-        rows = self.choose_rows(np.flatnonzero(truth >= 0), truth, len(known))
+        shown = (truth >= 0) & ((truth < len(split.known)) | (truth == len(own)))
+        rows = self.choose_rows(np.flatnonzero(shown), truth, len(own))
         check_order(truth[rows], f"{data.dataset}/{data.target}")
         held = _stratified(rows, data.target_all.labels, self.held_out)
         parts = {"adapt": np.setdiff1d(rows, held)}
@@ -104,11 +105,12 @@ class OfflineProtocol(ABC):
         segments = tuple((Segment(name, data.target), part) for name, part in parts.items())
         return Plan(
             task=Task(
-                *("classification", split.known, data.image_size, self.open_set, data.flip),
+                *("classification", split.source, data.image_size, self.open_set, data.flip),
                 model_classes=data.model_classes,
+                partial=bool(split.source_private),
             ),
-            source=_select(data.source_train, table, len(known)),
-            source_val=data.source_val and _select(data.source_val, table, len(known)),
+            source=_select(data.source_train, table, len(own)),
+            source_val=data.source_val and _select(data.source_val, table, len(own)),
             parts={name: Unlabelled(data.target_all.images, part) for name, part in parts.items()},
             truth={name: truth[part] for name, part in parts.items()},
             stream=Stream(segments, batch_size, seed),
@@ -122,6 +124,13 @@ class OfflineProtocol(ABC):
         Raises:
             AccessError: the method needs something that this protocol does not grant.
         """
+        _, outcome = self.adapt(build, plan, source, run)
+        return outcome
+
+    def adapt(
+        self, build: Build, plan: Plan, source: Any, run: Run
+    ) -> tuple[OfflineMethod, Outcome]:
+        """As ``run``; return the fitted method, too."""
         method = build()
         check_grant(method, self.grant)
         kept = SeparationRecorder(run.recorder)
@@ -138,66 +147,37 @@ class OfflineProtocol(ABC):
         spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
         outcome = Outcome(scores=[], cost=spent | {"adapt_seconds": seconds}, extras=extras)
         outcome.cost["parameters"] = float(sum(p.numel() for p in method.parameters()))
-        scorers = {
-            name: Scorer(truth, plan.task.classes, open_set=self.open_set, segment=SEGMENTS[name])
-            for name, truth in plan.truth.items()
-        }
         for epoch, found in curve.items():
-            outcome.curves += _without_classes(scorers["adapt"](found, epoch))
+            outcome.curves += _without_classes(self.scorer(plan, "adapt")(found, epoch))
             outcome.curves += [replace(score, at=epoch) for score in found.judged]
         outcome.curves += kept.scores(plan.truth["adapt"], plan.task.num_classes)
         last = run.budget.epochs if method.trains else 0
-        for name, part in plan.parts.items():
-            found = predict_all(
-                method, part, run.device, cost, bar=run.progress, judge=name == "adapt"
-            )
-            outcome.scores += scorers[name](found, last)
-            outcome.curves += [replace(score, at=last) for score in found.judged]
-            outcome.arrays |= _arrays(name, found, plan)
-        outcome.curves += _without_classes([s for s in outcome.scores if s.segment == "all"])
+        self.score(method, plan, run, cost, last, outcome)
         for name, found in predict_also(method, plan.parts["adapt"], run.device, cost).items():
-            also = Scorer(
-                plan.truth["adapt"], plan.task.classes, open_set=self.open_set, segment=name
-            )
-            outcome.scores += also(found, last)
+            outcome.scores += self.scorer(plan, "adapt", name)(found, last)
         if self.black_box:
             outcome.cost["oracle_queries"] = float(cost.queries)
             outcome.cost["oracle_queries_scoring"] = float(cost.scoring_queries)
         outcome.network = method.adapted_network()
-        return outcome
+        return method, outcome
 
+    def scorer(self, plan: Plan, part: str, segment: str | None = None) -> Scorer:
+        """Return what meets a part's truth."""
+        named = SEGMENTS[part] if segment is None else segment
+        return Scorer(plan.truth[part], plan.task.classes, open_set=self.open_set, segment=named)
 
-def find_split(data: DomainData, name: str) -> ClassSplit:
-    """Return a class split by name, or one that is written out: ``a,b:c`` (known:unknown).
-
-    Raises:
-        ConfigError: no such split or class; names those that there are.
-    """
-    if name not in data.splits and ":" in name:
-        known, _, unknown = name.partition(":")
-        sides = [
-            _classes(data, side, which) for side, which in ((known, "known"), (unknown, "unknown"))
-        ]
-        both = sorted({*sides[0]} & {*sides[1]})
-        if both:
-            raise ConfigError(f"--protocol.known and --protocol.unknown both have {both[0]}")
-        return ClassSplit(*sides)
-    if name not in data.splits:
-        raise ConfigError(
-            f"{data.dataset} has no class split '{name}'{did_you_mean(name, data.splits)}"
-        )
-    return data.splits[name]
-
-
-def _classes(data: DomainData, text: str, which: str) -> tuple[str, ...]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise ConfigError(f"--protocol.{which}: expected names of classes with commas between")
-    for name in names:
-        if name not in data.classes:
-            near = did_you_mean(name, data.classes)
-            raise ConfigError(f"--protocol.{which}: {data.dataset} has no class '{name}'{near}")
-    return tuple(name for name in data.classes if name in names)
+    def score(
+        self, method: OfflineMethod, plan: Plan, run: Run, cost: Cost, last: int, outcome: Outcome
+    ) -> None:
+        """Add a method's scores on both parts after epoch ``last``, and its predictions."""
+        for name, part in plan.parts.items():
+            found = predict_all(
+                method, part, run.device, cost, bar=run.progress, judge=name == "adapt"
+            )
+            outcome.scores += self.scorer(plan, name)(found, last)
+            outcome.curves += [replace(score, at=last) for score in found.judged]
+            outcome.arrays |= _arrays(name, found, plan)
+        outcome.curves += _without_classes([s for s in outcome.scores if s.segment == "all"])
 
 
 def _stratified(rows: IntArray, labels: IntArray, share: float) -> IntArray:

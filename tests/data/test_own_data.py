@@ -204,7 +204,11 @@ def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
 RUNS = {
     "sf-uda": ("shot", ("a", "b")),
     "sf-osda": ("usd", ("a", "b")),
+    "sf-pda": ("shot", ("a", "b")),
+    "sf-unida": ("glc", ("a", "b")),
+    "sf-msda": ("source", ("a,c", "b")),
     "bb-uda": ("dine", ("a", "b")),
+    "bb-osda": ("source", ("a", "b")),
     "online-tta": ("tent", ("a", "a")),
     "continual-tta": ("bn-adapt", ("a", "b")),
     "gradual-weather": ("shot-online", ("a", "a")),
@@ -217,7 +221,7 @@ def test_every_protocol_runs_on_own_folders(
     fill: Fill, tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     method, (source, target) = RUNS[protocol]
-    for domain in sorted({source, target}):
+    for domain in sorted({*source.split(","), target}):
         root = fill(domain, count=20)
     words: list[Any] = [
         "run",
@@ -232,6 +236,9 @@ def test_every_protocol_runs_on_own_folders(
     words += ["--backbone", "small-cnn", "--weights", "none", "--source-epochs", 2, "--threads", 1]
     words += ["--batch-size", 8, "--device", "cpu", "--json", "--results", tmp_path / "results"]
     words += ["--cache-dir", tmp_path / "cache", "--no-progress"]
+    sides = {"sf-pda": ("known",), "sf-unida": ("known", "source_private", "unknown")}
+    for side, name in zip(sides.get(protocol, ()), ("ant", "bee", "cat"), strict=False):
+        words += [f"--protocol.{side}", name]
     words += [] if target == source or protocol == "continual-tta" else ["--epochs", 2]
     assert main([str(word) for word in words]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from dabench.errors import ConfigError
 from dabench.metrics.classification import ClosedSetAccuracy, ExpectedCalibrationError
+from dabench.metrics.discovery import h3_score, private_nmi
 from dabench.metrics.open_set import OpenSetAccuracy, UnknownScoreMetrics
 
 torch.set_num_threads(1)
@@ -370,3 +371,36 @@ def test_wrong_confidences_are_refused(confidence, correct):
 def test_wrong_sizes_are_refused(make):
     with pytest.raises(ConfigError):
         make()
+
+
+def by_hand_nmi(one, two):
+    """Mutual information over the mean entropy, from the joint counts."""
+    joint = np.zeros((max(one) + 1, max(two) + 1))
+    for a, b in zip(one, two, strict=True):
+        joint[a, b] += 1 / len(one)
+    rows, columns = joint.sum(1), joint.sum(0)
+
+    def entropy(p):
+        return -sum(x * math.log(x) for x in p if x > 0)
+
+    shared = sum(
+        joint[a, b] * math.log(joint[a, b] / (rows[a] * columns[b]))
+        for a, b in zip(*np.nonzero(joint), strict=True)
+    )
+    return shared / ((entropy(rows) + entropy(columns)) / 2)
+
+
+def test_nmi_of_private_classes():
+    # two tight directions; lengths do not count, and one image lies with the other class
+    features = np.array([[1, 0.01], [9, 0.2], [2, 0], [0, 1], [0.1, 7], [0, 3]])
+    classes = np.array([4, 4, 4, 8, 8, 4])
+    found = private_nmi(features, classes, 0)
+    assert found == pytest.approx(by_hand_nmi([0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0]))
+    assert private_nmi(features, np.array([4, 4, 4, 8, 8, 8]), 0) == pytest.approx(1)
+    assert private_nmi(features, np.full(6, 4), 0) is None
+
+
+def test_h3_is_a_harmonic_mean():
+    assert h3_score(0.5, 0.25, 1.0) == pytest.approx(3 / 7)
+    assert h3_score(0.5, 0.0, 1.0) == 0
+    assert h3_score(0.5, None, 1.0) is None

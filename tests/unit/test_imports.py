@@ -33,8 +33,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "methods/functional": ("dabench.methods.functional", "dabench.errors"),
     "methods": METHODS,
     # what methods of one family share, and settings of another method
-    "methods/black_box": (*METHODS, "dabench.methods.black_box"),
-    "methods/source_free": (*METHODS, "dabench.methods.source_free"),
+    "methods/black_box": (*METHODS, "dabench.methods.black_box", "dabench.methods.entropy_cut"),
+    "methods/source_free": (*METHODS, "dabench.methods.source_free", "dabench.methods.entropy_cut"),
     "methods/online": (*METHODS, "dabench.methods.online"),
     "datasets": (
         *("dabench.contract.data", "dabench.contract.types", "dabench.errors"),

@@ -49,8 +49,15 @@ GRANTS: dict[str, str] = {
     "belong to classes that the source never saw",
     "sf-uda": "unlabelled target images and a copy of the source model; both domains have the "
     "same classes",
+    "sf-pda": "unlabelled target images and a copy of the source model, which also knows classes "
+    "that the target lacks",
+    "sf-unida": "unlabelled target images and a copy of the source model; each domain also has "
+    "classes that the other lacks",
+    "sf-msda": "unlabelled target images and copies of several source models, one at a time; their "
+    "mean answers",
     "bb-uda": "unlabelled target images and the answers of a source model whose weights it never "
     "sees",
+    "bb-osda": "as in bb-uda; some of the images belong to classes that the source never saw",
     "gradual-weather": "a copy of the source model and one batch at a time, each once, while the "
     "weather worsens level by level",
     "online-tta": "a copy of the source model and one batch at a time, each once; under every "

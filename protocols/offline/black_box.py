@@ -1,0 +1,94 @@
+"""What ``bb-uda`` and ``bb-osda`` share: the source model only answers."""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar, Literal
+
+from dabench.contract.access import BlackBox, Recorder
+from dabench.contract.confined import Confined
+from dabench.contract.cost import Cost, GrantedCost
+from dabench.contract.method import OfflineMethod
+from dabench.contract.network import Network
+from dabench.contract.protocol import Build, Outcome, Plan, Remote, Run
+from dabench.errors import AccessError, ConfigError
+from dabench.protocols.common.granted import GrantedOracle
+from dabench.protocols.offline.protocol import OfflineProtocol
+
+
+class BlackBoxProtocol(OfflineProtocol):
+    """Unlabelled target images and answers of a source model.
+
+    The target network is another one than the source model, and starts from ``--weights``.
+    """
+
+    grant: ClassVar[type] = BlackBox
+    black_box: ClassVar[bool] = True
+
+    #: options of every such protocol
+    oracle: Literal["sealed", "http", "in-process"]
+    answers: Literal["soft", "top-k", "hard", "rounded"]
+    top_k: int
+    decimals: int
+    query_budget: int | None
+
+    def check(self, init: str, plan: Plan, method: type[OfflineMethod]) -> None:
+        """Refuse what a black box cannot give; called before a source model is opened, too.
+
+        Raises:
+            ConfigError: ``--init bn-target``.
+            AccessError: a budget that does not cover the adapt set, or answers that are of no use
+                to the method.
+        """
+        if init != "source":
+            raise ConfigError(
+                f"--init {init}: a black box has no BatchNorm to re-estimate; leave --init out"
+            )
+        count = len(plan.parts["adapt"])
+        if self.query_budget is not None and self.query_budget < count:
+            raise AccessError(
+                f"--protocol.query_budget {self.query_budget} does not cover the {count} images "
+                f"of the adapt set; allow {count} or more"
+            )
+        if method.needs_probabilities and self.answers == "hard":
+            raise AccessError(
+                f"{method.__name__} needs probabilities, and --protocol.answers hard gives class "
+                "names alone; choose soft, top-k or rounded"
+            )
+
+    def run(self, build: Build, plan: Plan, source: Remote, run: Run) -> Outcome:
+        """Check the circumstances, then run.
+
+        Raises:
+            ConfigError, AccessError: as ``check``.
+        """
+
+        def checked() -> OfflineMethod:
+            method = build()
+            self.check(run.init, plan, type(method))
+            return method
+
+        return super().run(checked, plan, source, run)
+
+    def make_grant(
+        self, plan: Plan, source: Remote, run: Run, recorder: Recorder, cost: Cost
+    ) -> BlackBox:
+        """Open the oracle; every target network counts in one cost."""
+        granted = GrantedCost(cost)
+        make, device = source.new_network, run.device
+
+        def new_network(seed: int) -> Network:
+            network = make(seed)
+            network.cost = granted
+            return network.to(device)
+
+        return BlackBox(
+            task=plan.task,
+            target=copy.copy(plan.parts["adapt"]),
+            oracle=GrantedOracle(source.oracle(cost)),
+            new_network=Confined(new_network),
+            cost=granted,
+            budget=run.budget,
+            seed=run.seed,
+            recorder=recorder,
+        )
