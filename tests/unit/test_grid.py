@@ -196,7 +196,7 @@ def test_the_quick_grid_has_every_method_under_every_protocol_of_its() -> None:
     found = committed("quick.yaml")
     # the embedded data have networks that start from nothing: no pretrained features to probe
     entries = {m: entry for m, entry in registry.METHODS.items() if not entry.frozen_trunk}
-    # rem serves vision transformers of timm, which take 160 pixels and more; embedded data have 128;
+    # rem serves vision transformers of timm, which take 160 pixels and more (here: 128);
     # sf-msda needs two sources, and the embedded digits have one
     pairs = {(m, p) for m, entry in entries.items() for p in entry.protocols if m != "rem"}
     pairs = {(m, p) for m, p in pairs if p != "sf-msda"}
