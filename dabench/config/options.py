@@ -45,6 +45,11 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "data-root": (str, None, "folder of the data sets; default $DABENCH_DATA"),
     "results": (str, None, "folder of the results; default ./results"),
     "checkpoint-every": (int, 0, "steps between checkpoints of a stream, 0 = none; default 50"),
+    "prefetch": (
+        int,
+        0,
+        "batches of a stream that are made ahead of the step; default 0 on a CPU, 2 elsewhere",
+    ),
     "cache-dir": (str, None, "default $DABENCH_CACHE or ~/.cache/dabench"),
 }
 #: options without a value

@@ -27,6 +27,16 @@ class Settings:
     checkpoint_every: int = 0
     target_tuned: bool = False
     save_model: bool = False
+    #: None = as many as suit the device
+    prefetch: int | None = None
+
+    def prefetch_on(self, device: str) -> int:
+        """Return how many batches of a stream are made ahead of the step.
+
+        On a CPU none unless it is asked for: the thread that makes them would take a core from
+        the step, whose seconds are measured.
+        """
+        return self.prefetch if self.prefetch is not None else 2 * (device != "cpu")
 
 
 def read_settings(args: Mapping[str, Any]) -> Settings:
@@ -47,4 +57,5 @@ def read_settings(args: Mapping[str, Any]) -> Settings:
         checkpoint_every=given.get("checkpoint-every", 50),
         target_tuned=bool(given.get("target-tuned", False)),
         save_model=bool(given.get("save-model", False)),
+        prefetch=given.get("prefetch"),
     )

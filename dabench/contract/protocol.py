@@ -168,6 +168,7 @@ class Run:
     ``source_statistics`` computes, or loads, what the extra of that name holds (a copy each time);
     ``report`` is the folder for a protocol's pictures (None = they are not kept). ``reference`` is
     the column's source model where the method is handed another one, its linear probe.
+    ``prefetch`` batches of a stream are made ahead of the step.
     """
 
     init: Init
@@ -181,6 +182,7 @@ class Run:
     source_statistics: Callable[[], SourceStatistics] | None = None
     report: Path | None = None
     reference: Any = None
+    prefetch: int = 0
 
 
 class ProtocolContract(Protocol):

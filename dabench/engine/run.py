@@ -135,6 +135,7 @@ def _execute(
             source_statistics=made.statistics,
             report=board / "report",
             reference=parts.start.reference,
+            prefetch=settings.prefetch_on(spec.device),
         )
         build = partial(parts.method, **spec.method_options)
         try:

@@ -20,7 +20,8 @@ from dabench.config.spec import RunSpec, resolve
 from dabench.errors import ConfigError, DabenchError, did_you_mean, shown
 
 #: options that decide no number: they belong to the command, not to a grid
-_NOT_IN_GRIDS = {*FLAGS, "results", "data-root", "cache-dir", "oracle-url", "checkpoint-every"}
+_OF_ONE_RUN = ("checkpoint-every", "prefetch")
+_NOT_IN_GRIDS = {*FLAGS, "results", "data-root", "cache-dir", "oracle-url", *_OF_ONE_RUN}
 _KNOWN = [*(name for name in OPTIONS if name not in _NOT_IN_GRIDS), "blocks"]
 _SEEDS = ("seed", "seeds")
 #: a sweep of more is refused: all its runs are held in memory and checked before the first starts

@@ -27,6 +27,7 @@ from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
 from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
+from dabench.protocols.streams.ahead import ahead
 from dabench.protocols.streams.extras import granted_extras
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout, batches_of
 from dabench.protocols.streams.recorder import StreamRecorder
@@ -213,11 +214,13 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
                     let_interrupt()
 
     def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
-        """Render the batches of some steps, each when its turn has come."""
-        for step in range(first, last):
+        """Render the batches of some steps, as many ahead of their turn as the run says."""
+        steps = range(first, last)
+        made = ahead(lambda step: to_float(self.step_pictures(step)), steps, self.context.prefetch)
+        for step, images in zip(steps, made, strict=True):
             if sees_labels(self.method):
                 self.method.reveal(self.labels(self.batches[step][1]))
-            yield to_float(self.step_pictures(step))
+            yield images
 
     def step_pictures(self, step: int) -> np.ndarray:
         """Return the pictures of a step."""
