@@ -4,7 +4,7 @@
 
 Pictures of 224 px under fog, 64 a batch. The method only sleeps, as a process does while an
 accelerator computes a ResNet-50's step; so it is the loop that is measured, on any machine with two
-cores. Runs with and without take turns in one process. Both sides' pictures and scores are compared.
+cores. Runs with and without take turns in one process, and their pictures and scores are compared.
 """
 
 from __future__ import annotations

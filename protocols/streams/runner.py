@@ -87,17 +87,16 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.source.cost = Cost(paused=True)
         self.cost = Cost()
         self.recorder = StreamRecorder(run.recorder)
-        self.batches, steps = batches_of(plan.stream)
-        self.layout = self.make_layout(steps)
+        self.batches, segments = batches_of(plan.stream)
+        self.layout = self.make_layout(segments)
         self.checkpoints = Checkpoints(run.resume, self.cost, len(self.batches))
         if not self.checkpoints.wanted:
             self.recorder.begin(0)
         self.method = self.start_method(0)
         if self.checkpoints.wanted:
             found = self.checkpoints.restore(self.method, self.stream_log)
-            log.info(
-                "going on at step %d%s", self.stream_log.steps, "" if found else ": no checkpoint"
-            )
+            where = self.stream_log.steps
+            log.info("going on at step %d%s", where, "" if found else ": no checkpoint")
             self.recorder.begin(self.stream_log.steps)
 
     # -- what a kind of task adds ---------------------------------------------------------------
@@ -215,8 +214,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
 
     def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
         """Render the batches of some steps, as many ahead of their turn as the run says."""
-        steps = range(first, last)
-        made = ahead(lambda step: to_float(self.step_pictures(step)), steps, self.context.prefetch)
+        steps, count = range(first, last), self.context.prefetch
+        made = ahead(lambda step: to_float(self.step_pictures(step)), steps, count)
         for step, images in zip(steps, made, strict=True):
             if sees_labels(self.method):
                 self.method.reveal(self.labels(self.batches[step][1]))
