@@ -15,7 +15,7 @@ from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.errors import ConfigError, StoreError
 from dabench.store.garbage import collector_paused
 from dabench.store.identity import column_key
-from dabench.store.lean import LeanRecord, LeanScores
+from dabench.store.lean import LeanScores, head_of
 from dabench.store.records import Record
 from dabench.store.rows import row_of
 from dabench.store.store import Store
@@ -129,7 +129,7 @@ def _tidy(
     for record in records:
         rows = record[part]
         scores.add(rows if kept is None else [row for row in rows if row["metric"] in kept])
-        head = id(record.head if isinstance(record, LeanRecord) else record)
+        head = id(head_of(record))
         if head not in shared:
             shared[head] = _shared(record, options)
         heads.append(places.setdefault(head, len(places)))
@@ -141,10 +141,10 @@ def _tidy(
     lines = scores.columns()
     run = np.repeat(np.arange(len(heads)), scores.counts)
     lines |= {name: pd.Series(values).array.take(run) for name, values in own.items()}
-    head_of = np.array(heads, dtype=np.intp)[run]
+    place = np.array(heads, dtype=np.intp)[run]
     common = pd.DataFrame(list(shared.values()))
     names = list(map(str, common.columns))
-    lines |= {name: common[name].array.take(head_of) for name in names}
+    lines |= {name: common[name].array.take(place) for name in names}
     spec = (name for name in names if name not in options)
     order = dict.fromkeys([*_FIRST, *_SCORE, *spec, *_COST, *options])
     return pd.DataFrame({name: lines[name] for name in order}, copy=False)

@@ -23,6 +23,8 @@ import numpy.typing as npt
 _OWN = ("run_id", "predictions", "checksum", "curves_checksum")
 #: keys that runs of other heads share too: of one seed, of one protocol
 _APART = ("ids", "source_model", "cost", "scores")
+#: keys that a score may lack
+_OPTIONAL = ("segment", "at")
 _SIZE = 16
 _EMPTY = float("nan")
 
@@ -53,6 +55,11 @@ class LeanRecord(dict[str, Any]):
 
     __slots__ = ("head",)
     head: object
+
+
+def head_of(record: dict[str, Any]) -> object:
+    """Return the head of a record of the store; any other is its own."""
+    return record.head if isinstance(record, LeanRecord) else record
 
 
 class ScoreLayout:
@@ -132,7 +139,7 @@ class Parts:
 
     def __init__(self, texts: Mapping[bytes, str] | None = None) -> None:
         self.texts = dict(texts or {})
-        self._digests: dict[bytes, bytes] = {}
+        self._digests: dict[object, bytes] = {}
         # all at once: then equal keys are one object
         known = json.loads(f"[{','.join(self.texts.values())}]")
         self._read = {d: _as_part(*part) for d, part in zip(self.texts, known, strict=True)}
@@ -146,12 +153,13 @@ class Parts:
             "ids": record["ids"],
             "source_model": record.get("source_model"),
             "cost": None if cost is None else list(cost),
-            "scores": [{**row, "value": None} for row in scores],
         }
         numbers = [*(cost or {}).values(), *(row["value"] for row in scores)]
         packed = array("d", [_EMPTY if value is None else value for value in numbers])
         own = "\n".join(record[name] or "" for name in head if name in _OWN)
-        digests = [self._keep(part) for part in shared.items()]
+        digests = [self._keep(marshal.dumps(part, 2), *part) for part in shared.items()]
+        rows = tuple([(*row, row["metric"], row["n"], *map(row.get, _OPTIONAL)) for row in scores])
+        digests.append(self._keep(rows, "scores", scores))
         return Packed(spec["seed"], b"".join(digests), packed.tobytes(), own)
 
     def unpack(self, packed: Packed) -> LeanRecord:
@@ -188,10 +196,11 @@ class Parts:
         record["scores"] = LeanScores(layout, numbers[costs:])
         return record
 
-    def _keep(self, part: tuple[str, Any]) -> bytes:
-        key = marshal.dumps(part, 2)  # a quarter of the time of JSON, which most parts spare
+    def _keep(self, key: object, name: str, part: Any) -> bytes:
+        """Return the digest of a part; most are known by a key that is quicker made than JSON."""
         if key not in self._digests:
-            text = json.dumps(part)
+            rows = [{**row, "value": None} for row in part] if name == "scores" else part
+            text = json.dumps([name, rows])
             digest = blake2b(text.encode(), digest_size=_SIZE).digest()
             self._digests[key] = digest
             self.texts.setdefault(digest, text)

@@ -21,7 +21,7 @@ from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.registry.method_info import NO_INFO, MethodInfo
 from dabench.store.garbage import collector_paused
 from dabench.store.identity import COLUMN_FIELDS, column_key
-from dabench.store.lean import LeanRecord
+from dabench.store.lean import head_of
 from dabench.store.records import Record
 from dabench.store.rows import options_text, row_of, varying_options
 
@@ -77,7 +77,7 @@ def _columns(records: Sequence[Record], info: MethodInfo) -> Iterable[Column]:
     keys: dict[tuple[Any, ...], str] = {}  # a digest costs more than this look-up
     places: dict[int, list[Record]] = {}  # by what records of the store share
     for record in records:
-        head = record.head if isinstance(record, LeanRecord) else record
+        head = head_of(record)
         if id(head) not in places:
             spec = record["spec"]
             parts = (*map(spec.get, _KEY), str(spec["protocol_options"]))
@@ -126,14 +126,15 @@ def _heads(found: Column) -> Iterator[tuple[Any, ...]]:
     for result in found.results:
         row, runs = result.row, result.runs
         ids = zip(*map(ids_of, runs), strict=True)
-        versions = [str(run.get("versions", {}).get("dabench", "?")) for run in runs]
+        kinds = list({id(head_of(run)): run for run in runs}.values())  # one of each head
+        versions = [str(run.get("versions", {}).get("dabench", "?")) for run in kinds]
         yield (
             *(*place, row.label, row.variant, row.version),
             _distinct([str(run["spec"]["seed"]) for run in runs]),
-            any([run.get("reconstruction", False) for run in runs]),
-            " ".join(sorted({name for run in runs for name in run.get("extras", ())})),
+            any([run.get("reconstruction", False) for run in kinds]),
+            " ".join(sorted({name for run in kinds for name in run.get("extras", ())})),
             *(*budget, options_text(_source_options(runs[0])), found.key, "last"),
-            *(found.info.is_bound(row.method, runs), result.target_tuned),
+            *(found.info.is_bound(row.method, kinds), result.target_tuned),
             *[_distinct([name[:_SHOWN] for name in part]) for part in ids],
             " ".join([str(run["run_id"]) for run in runs]),
             *(_distinct(versions), *_costs(runs)),
