@@ -3,16 +3,20 @@
     OMP_NUM_THREADS=1 python benchmarks/board.py [--records 1000 10000 100000] [--folder DIR]
 
 Generated records have the form and size of an open-set run (about 14 kB, most of it curves), five
-seeds a row, twenty rows a column. Each count is measured in a process of its own, CPU seconds
-(``process_time``) of one thread, files in the page cache. ``peak`` is what the process's resident
-memory grew by; ``growth`` the exponent from the line above (1 = in proportion to the records). The
-last column does not depend on the machine: the total over reading the same files whole with
-``json.loads`` and nothing else.
+seeds a row, twenty rows a column. Each count is measured in processes of their own, CPU seconds
+(``process_time``) of one thread, files in the page cache: ``cold`` without the index beside the
+records, which it makes, ``warm`` with it. ``show`` is what ``dabench leaderboard`` prints,
+``results`` stands for ``load_results`` (with the index, no part of ``total``). ``peak`` is what
+the process's resident memory grew by up to there; ``growth`` the exponent from the line above
+(1 = in proportion to the records). The last column does not depend on the machine: the total over
+reading the same files whole with ``json.loads`` and nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import itertools
 import json
 import math
@@ -26,7 +30,8 @@ from typing import Any
 
 SEEDS, ROWS = 5, 20
 METRICS = ("OS*", "UNK", "HOS", "OS", "AUROC", "FPR95", "OSCR", "AUROC-maxprob")
-STAGES = ("read", "table", "csv", "total")
+STAGES = ("read", "table", "csv", "show", "total", "results")
+INDEX = ("cold", "warm")
 
 
 def generate(folder: Path, count: int) -> None:
@@ -99,6 +104,8 @@ def measure(folder: Path) -> dict[str, float]:
     """Read the records, make the table, write it; return CPU seconds, lines and memory."""
     from dabench.board.tables.csv_file import write_csv
     from dabench.board.tables.leaderboard import table
+    from dabench.cli.table_output import show_table
+    from dabench.store.frames import load_results
     from dabench.store.store import Store
 
     floor = bare(folder)
@@ -109,11 +116,19 @@ def measure(folder: Path) -> dict[str, float]:
     frame = table(records)
     tabled = time.process_time()
     write_csv(frame, folder / "leaderboard.csv")
+    written = time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        show_table(frame)
     done = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
-    spent = (read - start, tabled - read, done - tabled, done - start)
+    lines = len(frame)
+    del records, frame
+    loaded = time.process_time()
+    load_results(folder)
+    loaded = time.process_time() - loaded
+    spent = (read - start, tabled - read, written - tabled, done - written, done - start, loaded)
     seconds = dict(zip(STAGES, spent, strict=True))
-    return seconds | {"lines": len(frame), "peak": peak / 1024, "floor": floor}
+    return seconds | {"lines": lines, "peak": peak / 1024, "floor": floor}
 
 
 def bare(folder: Path, sample: int = 1000) -> float:
@@ -138,6 +153,8 @@ def profile(folder: Path) -> None:
 
 def main() -> None:
     """Print the table."""
+    from dabench.store.index import SETTLED
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--folder", type=Path, help="for the generated records (about 1.5 GB)")
@@ -147,27 +164,32 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(args.measure)))
         return
-    heads = ["records", *(f"{stage} s" for stage in STAGES), "µs a record", "lines", "peak MB"]
+    heads = ["records", "index", *(f"{stage} s" for stage in STAGES)]
+    heads += ["µs a record", "lines", "peak MB"]
     print(f"| {' | '.join([*heads, 'growth', '× json'])} |")
     print("|" + " --- |" * (len(heads) + 2))
-    before: tuple[int, float] | None = None
+    before: dict[str, tuple[int, float]] = {}
     for count in args.records:
         with tempfile.TemporaryDirectory(dir=args.folder) as name:
             generate(Path(name), count)
             if args.profile:
                 profile(Path(name))
                 return
+            time.sleep(SETTLED / 1e9)  # files of this moment get no entry
             command = [sys.executable, __file__, "--measure", name]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-        found = json.loads(done.stdout)
-        total = found["total"]
-        growth = "" if before is None else exponent(before, (count, total))
-        shown = " | ".join(f"{found[stage]:.2f}" for stage in STAGES)
-        print(
-            f"| {count} | {shown} | {1e6 * total / count:.0f} | {found['lines']} | "
-            f"{found['peak']:.0f} | {growth} | {total / count / found['floor']:.1f} |"
-        )
-        before = (count, total)
+            for index in INDEX:
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                found = json.loads(done.stdout)
+                total = found["total"]
+                growth = exponent(before[index], (count, total)) if index in before else ""
+                shown = " | ".join(f"{found[stage]:.2f}" for stage in STAGES)
+                print(
+                    f"| {count} | {index} | {shown} | {1e6 * total / count:.0f} | "
+                    f"{found['lines']} | {found['peak']:.0f} | {growth} | "
+                    f"{total / count / found['floor']:.1f} |",
+                    flush=True,
+                )
+                before[index] = (count, total)
 
 
 def exponent(before: tuple[int, float], after: tuple[int, float]) -> str:

@@ -53,7 +53,9 @@ def add_options(leaderboard: argparse.ArgumentParser) -> None:
         help="add intervals over samples (fixed models), from the predictions beside the records",
     )
     add(
-        "--strict", action="store_true", help="fail where a record is damaged, instead of a warning"
+        "--strict",
+        action="store_true",
+        help="read every file anew, and fail where a record is damaged, instead of a warning",
     )
 
 
@@ -80,7 +82,8 @@ def leaderboard(args: argparse.Namespace) -> int:
     from dabench.registry.method_info import registered_info
     from dabench.store.store import Store
 
-    store, info = Store(Path(args.results), curves=False), registered_info()
+    store = Store(Path(args.results), curves=False, index=not args.strict)
+    info = registered_info()
     runs = _records(store, strict=args.strict)
     frame = table((record for _, record in runs), args.against, info)
     _check_against(frame, args.against)

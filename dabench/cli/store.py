@@ -15,6 +15,10 @@ _IDS = {"data": "data", "stream": "stream", "source_model": "source"}
 def add_options(store: argparse.ArgumentParser) -> None:
     """Add what the command knows."""
     add = store.add_argument
+    store.epilog = (
+        "Tables keep what they read in RESULTS/.index.sqlite; to rebuild it, delete it "
+        "(docs/records.md)."
+    )
     add("action", choices=("retire",))
     add("runs", metavar="RUN", nargs="*", help="run ids, their beginnings, or files")
     add("--data", metavar="DIGEST", help="all runs on these data ('dabench show' prints digests)")

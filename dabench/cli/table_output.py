@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,14 @@ from dabench.cli.output import number, print_columns, say, shortened
 if TYPE_CHECKING:
     import pandas as pd
 
+_Line = Mapping[Any, Any]
+_PLACE = ("protocol", "dataset", "metric")
+#: what a printed row is made of
+_SHOWN = (
+    *("protocol", "column", "method", "variant", "reconstruction", "extras", "mean", "sd", "n"),
+    *("diff_mean", "diff_low", "diff_high", "diff_n", "verdict", "note", "remark", "selection"),
+)
+
 
 def show_table(frame: pd.DataFrame) -> None:
     """Print the metric that ranks, a block for each column of the leaderboard."""
@@ -18,7 +27,7 @@ def show_table(frame: pd.DataFrame) -> None:
         say()
         say(title)
         rows = [["method", "mean", "sd", "n", f"against {frame.iloc[0]['against']} [95 %]", ""]]
-        rows += [_table_row(line) for _, line in shown.iterrows()]
+        rows += map(_table_row, shown)
         width = shutil.get_terminal_size((120, 24)).columns
         print_columns([[*row[:5], row[5][:width]] for row in rows])
         for name, *_, remark in rows:  # a refusal says what to do at its end
@@ -29,10 +38,10 @@ def show_table(frame: pd.DataFrame) -> None:
 def show_rules(frame: pd.DataFrame, rules: Sequence[str]) -> None:
     """Print the mean of the metric that ranks by rule of selection, a block for each column."""
     for title, shown in _blocks(frame):
-        if not shown["mean"].notna().any():
+        if all(math.isnan(line["mean"]) for line in shown):
             continue
         by_row: dict[str, dict[str, float]] = {}
-        for line in shown.to_dict("records"):
+        for line in shown:
             by_row.setdefault(_row_name(line), {})[line["selection"]] = line["mean"]
         say()
         say(title)
@@ -46,19 +55,27 @@ def show_rules(frame: pd.DataFrame, rules: Sequence[str]) -> None:
         say("oracle: the target's labels chose the epoch; an optimistic bound, no result")
 
 
-def _blocks(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def _blocks(frame: pd.DataFrame) -> Iterator[tuple[str, list[_Line]]]:
     """Yield title and lines of the metric that ranks, by column."""
     from dabench.registry import primary_metric
 
-    for (protocol, _), block in frame.groupby(["protocol", "column"], sort=False):
-        head = block.iloc[0]
-        metric = primary_metric(str(protocol), str(head["dataset"]))
+    protocols, datasets, metrics = (frame[n].to_numpy(object) for n in _PLACE)
+    ranks = {place: primary_metric(*place) for place in zip(protocols, datasets, strict=True)}
+    wanted = [ranks[p, d] == m for p, d, m in zip(protocols, datasets, metrics, strict=True)]
+    shown = frame.loc[wanted, list(_SHOWN)]
+    found: dict[tuple[str, str], list[_Line]] = {}
+    # cell by cell a frame is slow to read
+    for line in zip(*(shown[n].to_numpy(object).tolist() for n in shown), strict=True):
+        kept = dict(zip(shown.columns, line, strict=True))
+        found.setdefault((kept["protocol"], kept["column"]), []).append(kept)
+    for head in frame.drop_duplicates(["protocol", "column"]).to_dict("records"):
         where = shortened(f"{head['dataset']} {head['task']}", 120)
-        title = f"{protocol} · {where} · {metric} ({_budget(head)})"
-        yield title, block[block["metric"] == metric]
+        metric = ranks[head["protocol"], head["dataset"]]
+        title = f"{head['protocol']} · {where} · {metric} ({_budget(head)})"
+        yield title, found.get((head["protocol"], head["column"]), [])
 
 
-def _budget(head: pd.Series[Any]) -> str:
+def _budget(head: _Line) -> str:
     """Return all that tells a column from others of its data."""
     parts = [f"{head['image_size']} px", head["backbone"], f"weights {head['weights']}"]
     parts += [f"{name.replace('_', ' ')} {head[name]}" for name in ("epochs", "batch_size")]
@@ -68,14 +85,14 @@ def _budget(head: pd.Series[Any]) -> str:
     return ", ".join(map(str, parts))
 
 
-def _row_name(line: Mapping[Any, Any] | pd.Series[Any]) -> str:
+def _row_name(line: _Line) -> str:
     name = shortened(f"{line['method']} {line['variant']}".strip())
     marks = ["reconstruction"] if line["reconstruction"] else []
     marks += ["external"] if "external" in str(line["extras"]).split() else []
     return name + (f" ({', '.join(marks)})" if marks else "")
 
 
-def _table_row(line: pd.Series[Any]) -> list[str]:
+def _table_row(line: _Line) -> list[str]:
     difference = number(line["diff_mean"], signed=True)
     if number(line["diff_low"]) != "-":
         low, high = number(line["diff_low"], signed=True), number(line["diff_high"], signed=True)

@@ -95,6 +95,37 @@ def keep_copy(path: Path, target: Path) -> None:
         shutil.copy2(path, target)
 
 
+def set_aside(paths: list[Path], folder: Path, move: Callable[[Path, Path], object]) -> Path:
+    """Move or copy files to a folder under one name that none of them has there.
+
+    Args:
+        paths: a record, then what lies beside it and may be missing.
+        folder: where to; it is made.
+        move: ``os.replace`` or ``keep_copy``.
+
+    Returns:
+        The record's new path.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    stem, _, ending = paths[0].name.partition(".")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count():
+            new = folder / (stem if number == 0 else f"{stem}.{number}")
+            targets = [new.with_name(f"{new.name}.{ending}")]
+            targets += [new.with_name(new.name + path.suffix) for path in paths[1:]]
+            if not any(target.exists() for target in targets):
+                break
+        for path, target in zip(paths, targets, strict=True):
+            with contextlib.suppress(FileNotFoundError):
+                move(path, target)
+    except OSError as error:
+        raise StoreError(f"cannot move {paths[0]} to {folder}: {error.strerror}") from error
+    return targets[0]
+
+
 def free_name(path: Path) -> Path:
     """Return the path, with the first number before its ending with which there is no such file."""
     numbered = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))

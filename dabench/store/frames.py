@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.errors import ConfigError, StoreError
+from dabench.store.garbage import collector_paused
 from dabench.store.identity import column_key
+from dabench.store.lean import LeanScores, head_of
 from dabench.store.records import Record
 from dabench.store.rows import row_of
 from dabench.store.store import Store
@@ -25,7 +28,10 @@ _COST = (
     *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
     "parameters",
 )
+_FIRST = ("run_id", "protocol", "dataset", "task", "method", "variant", "seed")
 _SCORE = ("metric", "segment", "value", "n", "at")
+#: the number of the metric, that of the segment, n and at of each score
+_Fields = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[Any], npt.NDArray[Any]]
 
 
 def load_results(
@@ -50,7 +56,8 @@ def load_results(
         protocol: read only this protocol's runs.
         dataset: read only this data set's runs.
         options: further columns: ``method.NAME`` or ``protocol.NAME``; None for runs without it.
-        strict: raise where a record is damaged, in place of a warning with their number.
+        strict: read every file anew, and raise where a record is damaged, in place of a warning
+            with their number.
 
     Raises:
         StoreError: no record fits, or with ``strict`` one is damaged.
@@ -91,7 +98,7 @@ def load_curves(
 def _records(
     path: str | Path, protocol: str, dataset: str, strict: bool, *, curves: bool
 ) -> list[Record]:
-    store = Store(Path(path), curves=curves)
+    store = Store(Path(path), curves=curves, index=not strict)
     found = [record for _, record in store.read(protocol, dataset)]
     if store.problems and (strict or not found):
         raise StoreError(store.problems[0])
@@ -105,6 +112,7 @@ def _records(
     return found
 
 
+@collector_paused()
 def _tidy(
     records: Iterable[Record],
     part: str,
@@ -112,53 +120,97 @@ def _tidy(
     metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Spread every record over the lines of its ``part`` (scores or curves)."""
-    runs: list[dict[str, Any]] = []
-    counts: list[int] = []
-    columns: dict[str, list[Any]] = {name: [] for name in _SCORE}
-    names: dict[str, str] = {}  # one object a name: a record brings its own
+    scores = _ScoreColumns()
+    own: dict[str, list[Any]] = {name: [] for name in ("run_id", "seed", *_COST)}
+    shared: dict[int, dict[str, Any]] = {}  # by what records of the store share
+    places: dict[int, int] = {}
+    heads: list[int] = []
     kept = None if metrics is None else set(metrics)
     for record in records:
         rows = record[part]
-        if kept is not None:
-            rows = [row for row in rows if row["metric"] in kept]
-        runs.append(_run(record, options))
-        counts.append(len(rows))
-        columns["metric"] += [names.setdefault(row["metric"], row["metric"]) for row in rows]
-        segments = (row.get("segment", "all") for row in rows)
-        columns["segment"] += [names.setdefault(segment, segment) for segment in segments]
-        columns["value"] += [row["value"] for row in rows]
-        columns["n"] += [row["n"] for row in rows]
-        columns["at"] += [row.get("at", 0) for row in rows]
-    columns["value"] = np.array(columns["value"], dtype=np.float64)  # type: ignore[assignment]
-    lines = pd.DataFrame(runs).take(np.repeat(np.arange(len(runs)), counts))
-    lines = lines.reset_index(drop=True)
-    place = list(lines.columns).index("seed") + 1
-    for offset, name in enumerate(_SCORE):
-        lines.insert(place + offset, name, columns[name])
-    return lines
+        scores.add(rows if kept is None else [row for row in rows if row["metric"] in kept])
+        head = id(head_of(record))
+        if head not in shared:
+            shared[head] = _shared(record, options)
+        heads.append(places.setdefault(head, len(places)))
+        own["run_id"].append(record["run_id"])
+        own["seed"].append(record["spec"]["seed"])
+        cost = record.get("cost") or {}
+        for name in _COST:
+            own[name].append(cost.get(name))
+    lines = scores.columns()
+    run = np.repeat(np.arange(len(heads)), scores.counts)
+    lines |= {name: pd.Series(values).array.take(run) for name, values in own.items()}
+    place = np.array(heads, dtype=np.intp)[run]
+    common = pd.DataFrame(list(shared.values()))
+    names = list(map(str, common.columns))
+    lines |= {name: common[name].array.take(place) for name in names}
+    spec = (name for name in names if name not in options)
+    order = dict.fromkeys([*_FIRST, *_SCORE, *spec, *_COST, *options])
+    return pd.DataFrame({name: lines[name] for name in order}, copy=False)
 
 
-def _run(record: Record, options: Sequence[str]) -> dict[str, Any]:
-    """Return the columns that all lines of a run share."""
-    spec, cost = record["spec"], record.get("cost") or {}
-    row = row_of(record)
-    run = {
-        "run_id": record["run_id"],
+class _ScoreColumns:
+    """Scores, a column each field; ``counts`` are those of each run."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self._values: list[npt.NDArray[np.float64]] = []
+        self._others: list[_Fields] = []
+        self._layouts: dict[int, _Fields] = {}
+        self._names: dict[str, int] = {}
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add those of a run."""
+        if isinstance(rows, LeanScores):
+            layout = rows.layout
+            if id(layout) not in self._layouts:
+                self._layouts[id(layout)] = self._fields(layout.rows)
+            fields, values = self._layouts[id(layout)], np.frombuffer(rows.values)
+        else:
+            fields = self._fields(rows)
+            values = np.array([row["value"] for row in rows], dtype=np.float64)
+        self.counts.append(len(values))
+        self._values.append(values)
+        self._others.append(fields)
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns ``_SCORE``."""
+        metric, segment, n, at = map(np.concatenate, zip(*self._others, strict=True))
+        names = pd.Series(list(self._names), dtype="str").array
+        found = {"metric": names.take(metric), "segment": names.take(segment)}
+        return found | {"value": np.concatenate(self._values), "n": n, "at": at}
+
+    def _fields(self, rows: Sequence[Mapping[str, Any]]) -> _Fields:
+        """Return the numbers of metrics and segments, n and at."""
+        known = self._names
+        metrics = [known.setdefault(row["metric"], len(known)) for row in rows]
+        segments = [known.setdefault(row.get("segment", "all"), len(known)) for row in rows]
+        n, at = [row["n"] for row in rows], [row.get("at", 0) for row in rows]
+        return (np.array(metrics, np.intp), np.array(segments, np.intp), _whole(n), _whole(at))
+
+
+def _whole(values: list[int]) -> npt.NDArray[Any]:
+    return np.array(values) if values else np.array([], dtype=np.int64)
+
+
+def _shared(record: Record, options: Sequence[str]) -> dict[str, Any]:
+    """Return the columns that runs of a row share."""
+    spec, row = record["spec"], row_of(record)
+    shared = {
         "protocol": spec["protocol"],
         "dataset": spec["dataset"],
         "task": f"{spec['source']}→{spec['target']}",
         "method": row.label,
         "variant": row.variant,
-        "seed": spec["seed"],
         "version": row.version,
         "init": spec["init"],
         "reconstruction": bool(record.get("reconstruction", False)),
         "extras": " ".join(record.get("extras", [])),
         "column": column_key(spec),
     }
-    run |= {name: spec.get(name) for name in _SPEC}
-    run |= {name: cost.get(name) for name in _COST}
-    return run | {name: _option(spec, name) for name in options}
+    shared |= {name: spec.get(name) for name in _SPEC}
+    return shared | {name: _option(spec, name) for name in options}
 
 
 def _option(spec: Mapping[str, Any], name: str) -> Any:

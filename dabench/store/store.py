@@ -9,12 +9,11 @@ never sees half a file; those who write take turns (``files.locked``).
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,12 @@ from dabench.store.files import (
     keep_copy,
     listed,
     locked,
+    set_aside,
     write_atomically,
     write_bytes_atomically,
 )
 from dabench.store.garbage import collector_paused
+from dabench.store.lean_reader import LeanReader
 from dabench.store.reading import load_record
 from dabench.store.records import SCHEMA, Record, without_nan
 from dabench.store.schema import first_fault
@@ -46,13 +47,15 @@ class Store:
     Args:
         root: the results folder (``--results``).
         curves: whether ``all()`` reads the curves, most of a record's bytes; False leaves the key
-            out, and is several times faster.
+            out, and is many times faster; records then share what is equal in them: change none.
+        index: whether it may then take what the index keeps of unchanged files.
     """
 
-    def __init__(self, root: Path, *, curves: bool = True) -> None:
+    def __init__(self, root: Path, *, curves: bool = True, index: bool = True) -> None:
         self.root = root
-        self._curves = curves
+        self._curves, self._index = curves, index and not curves
         self.records = root / "records"
+        self._superseded = self.records / "superseded"
         #: one line for every damaged file met by the last ``all()``
         self.problems: list[str] = []
 
@@ -120,7 +123,7 @@ class Store:
                     new, lambda file: np.savez_compressed(file, allow_pickle=False, **content)
                 )
             if path.exists():
-                self._set_aside([path, old], keep_copy)
+                set_aside([path, old], self._superseded, keep_copy)
             name = new.name if new else None
             self._dump(path, {**record, "schema": SCHEMA, "predictions": name})
             if old != new:
@@ -148,7 +151,7 @@ class Store:
     def _retire_failed(self, path: Path) -> None:
         failed = path.with_suffix(".failed.json")
         if failed.exists():
-            self._set_aside([failed], os.replace)
+            set_aside([failed], self._superseded, os.replace)
 
     def write_failed(self, record: Record, traceback: str) -> Path:
         """Keep what is known of a failed run as ``<run_id>.failed.json``."""
@@ -160,7 +163,8 @@ class Store:
         """Move a record and its predictions to ``records/superseded/``; return the new path."""
         path = run if isinstance(run, Path) else self.find(run)
         with locked(self.records):
-            return self._set_aside([path, self._predictions(path)], os.replace)
+            files = [path, self._predictions(path)]
+            return set_aside(files, self._superseded, os.replace)
 
     def find(self, run: str) -> Path:
         """Return the record of a run id or of an unambiguous beginning of one.
@@ -186,16 +190,17 @@ class Store:
         """
         self.problems = []
         seen: dict[str, Path] = {}
-        for path in self._files(protocol, dataset):
-            if _is_failed(path):
-                continue
-            try:
-                record = load_record(path, curves=self._curves)
-                check_place(path, record, seen)
-            except StoreError as error:
-                self.problems.append(str(error))
-                continue
-            yield path, record
+        files = [path for path in self._files(protocol, dataset) if not _is_failed(path)]
+        with contextlib.closing(LeanReader(self.root, index=self._index)) as lean:
+            for path in files:
+                try:
+                    record = load_record(path) if self._curves else lean.load(path)
+                    check_place(path, record, seen)
+                except StoreError as error:
+                    self.problems.append(str(error))
+                    continue
+                yield path, record
+            lean.update()
 
     def read(self, protocol: str = "*", dataset: str = "*") -> list[tuple[Path, Record]]:
         """Return all that ``all()`` yields at once, which is quicker for many records."""
@@ -219,30 +224,6 @@ class Store:
 
     def _dump(self, path: Path, record: Record) -> None:
         write_bytes_atomically(path, text_of(sealed(without_nan(record))))
-
-    def _set_aside(self, paths: list[Path], move: Callable[[Path, Path], object]) -> Path:
-        """Move or copy files to ``records/superseded/`` under one name that none of them has there.
-
-        Args:
-            paths: the record, then what lies beside it and may be missing.
-            move: ``os.replace`` or ``keep_copy``.
-        """
-        folder = self.records / "superseded"
-        stem, _, ending = paths[0].name.partition(".")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for number in itertools.count():
-                new = folder / (stem if number == 0 else f"{stem}.{number}")
-                targets = [new.with_name(f"{new.name}.{ending}")]
-                targets += [new.with_name(new.name + path.suffix) for path in paths[1:]]
-                if not any(target.exists() for target in targets):
-                    break
-            for path, target in zip(paths, targets, strict=True):
-                with contextlib.suppress(FileNotFoundError):
-                    move(path, target)
-        except OSError as error:
-            raise StoreError(f"cannot move {paths[0]} to {folder}: {error.strerror}") from error
-        return targets[0]
 
 
 def _is_failed(path: Path) -> bool:

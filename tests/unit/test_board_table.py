@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from dabench.board.statistics.seeds import normalised_gain, summarise
+from dabench.board.statistics.cells import gains
+from dabench.board.statistics.seeds import summarise
 from dabench.board.tables.csv_file import write_csv
 from dabench.board.tables.leaderboard import COLUMNS, table
 from dabench.registry.method_info import MethodInfo, registered_info
@@ -83,11 +85,17 @@ def test_gain_between_source_and_upper_bound(made_run: Make) -> None:
 
 
 def test_gain_takes_the_seeds_that_all_have() -> None:
-    source, bound = {0: 0.4, 1: 0.0}, {0: 0.8, 2: 0.0}
-    assert normalised_gain({0: 0.6, 1: 0.9, 2: 0.9}, source, bound) == pytest.approx(0.5)
-    assert normalised_gain({3: 0.6}, source, bound) is None
-    assert normalised_gain({0: 0.4}, {0: 0.8}, {0: 0.2}, -1.0) == pytest.approx(2 / 3)
-    assert normalised_gain({0: 0.4}, {0: 0.5}, {0: 0.5}) is None
+    hole = math.nan
+    source, bound = np.array([[0.4, 0.0, hole, hole], [0.8, hole, 0.0, hole]])
+    ours = np.array([[0.6, 0.9, 0.9, hole], [hole, hole, hole, 0.6]]).T
+    found = gains(ours, source[:, None], bound[:, None], np.ones(()))
+    assert found.tolist() == [pytest.approx(0.5), pytest.approx(hole, nan_ok=True)]
+
+    def of_one(*values: float, sign: float = 1.0) -> float:
+        return float(gains(*(np.array([[value]]) for value in values), np.array([sign]))[0])
+
+    assert of_one(0.4, 0.8, 0.2, sign=-1.0) == pytest.approx(2 / 3)
+    assert math.isnan(of_one(0.4, 0.5, 0.5))
 
 
 def test_fewer_seeds_than_the_others_are_marked(made_run: Make) -> None:

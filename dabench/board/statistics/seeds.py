@@ -19,7 +19,7 @@ MIN_PAIRS = 5
 #: the verdict where the seeds vary nothing
 NO_SPREAD = "no spread: no verdict"
 #: values that differ by less are equal: differences of equal floats are rounded
-_EQUAL = 1e-12
+EQUAL = 1e-12
 #: metrics (without their segment) where less is better
 LOWER_IS_BETTER = frozenset(
     {
@@ -94,41 +94,17 @@ def compare(
 
 
 def _varies(values: Sequence[float]) -> bool:
-    return max(values) - min(values) > _EQUAL
+    return max(values) - min(values) > EQUAL
 
 
 def _verdict(found: Summary, sign: float, varied: bool) -> str:
     """Return what follows from differences; ``varied``: the values differ between seeds."""
     if found.n < MIN_PAIRS or found.low is None or found.high is None:
         return f"{found.n} pair{'s' * (found.n != 1)}: no verdict"
-    if found.most - found.least <= _EQUAL:
+    if found.most - found.least <= EQUAL:
         # equal on every one of several different seeds is a finding, and no lack of seeds
-        same = varied and abs(found.mean) <= _EQUAL
+        same = varied and abs(found.mean) <= EQUAL
         return "tie" if same else NO_SPREAD
     if found.low <= 0.0 <= found.high:
         return "tie"
     return "win" if sign * found.mean > 0 else "loss"
-
-
-def normalised_gain(
-    ours: Mapping[int, float],
-    source: Mapping[int, float],
-    bound: Mapping[int, float],
-    sign: float = 1.0,
-) -> float | None:
-    """Return (ours − source) / (bound − source), means over the seeds that all three have.
-
-    0 = the source model, 1 = the upper bound. A hole where no seed is shared, or where the bound is
-    not better than the source.
-
-    Args:
-        ours: seed -> value of the row that is judged.
-        source: the same of the source model.
-        bound: the same of the upper bound.
-        sign: −1 where less is better.
-    """
-    seeds = sorted(set(ours) & set(source) & set(bound))
-    room = sign * math.fsum(bound[seed] - source[seed] for seed in seeds)
-    if room <= 0:
-        return None
-    return sign * math.fsum(ours[seed] - source[seed] for seed in seeds) / room

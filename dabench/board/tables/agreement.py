@@ -75,7 +75,7 @@ def _moved_defaults(runs: Sequence[Record]) -> list[str]:
     moved: set[str] = set()
     for run in runs[1:]:
         others = run["spec"]["method_options"]
-        if others != first:
+        if others is not first and others != first:
             moved |= {name for name in first if name in others and first[name] != others[name]}
     return [f"options differ between seeds: {', '.join(sorted(moved))}"] if moved else []
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+
+from dabench.board.statistics.cells import Floats, Ints, exact_sum
 from dabench.board.statistics.seeds import better_sign
 from dabench.board.tables.agreement import refusals, seed_of
-from dabench.board.tables.harm import harm_metrics
+from dabench.board.tables.harm import MARK, harm_metrics
 from dabench.registry.method_info import NO_INFO, MethodInfo
-from dabench.store.records import Record, score_map
+from dabench.store.lean import score_values
+from dabench.store.records import Record
 from dabench.store.rows import Row
 
-#: metric -> seed -> value
-Values = dict[str, dict[int, float]]
-_NOTHING: Mapping[int, float] = {}
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -28,25 +31,12 @@ class RowResult:
         runs: its runs, by seed.
         note: why its cells are refused ("" = they are not).
         missing: how many of the column's seeds it has, where it lacks some ("" = none).
-        metrics: all that one of its runs has.
-        values: metric -> seed -> value, without holes; empty where the row is refused.
     """
 
     row: Row
     runs: list[Record]
     note: str
     missing: str
-    metrics: set[str]
-    values: Values
-
-    def by_seed(self, metric: str) -> Mapping[int, float]:
-        """Return seed -> value; seeds with a hole are left out."""
-        return self.values.get(metric, _NOTHING)
-
-    def by_seed_if_whole(self, metric: str) -> Mapping[int, float]:
-        """Return seed -> value of a cell, empty where it is refused or a seed has a hole."""
-        found = self.by_seed(metric)
-        return found if len(found) == len(self.runs) else _NOTHING
 
     @property
     def target_tuned(self) -> bool:
@@ -61,15 +51,35 @@ class RowResult:
         part = f", {len(marks)} of {len(self.runs)} runs" if len(marks) < len(self.runs) else ""
         return f"tuned ({names}{part})" if marks else ""
 
-    def remark(self, metric: str) -> str:
-        """Return what a reader must know of a cell that stands: what is missing, who chose."""
+    def remark(self, holes: int) -> str:
+        """Return what a reader must know of a cell that stands: what is missing, who chose.
+
+        Args:
+            holes: how many runs lack its metric.
+        """
         if self.note:
             return ""
-        holes, runs = len(self.runs) - len(self.by_seed(metric)), len(self.runs)
-        said = [f"hole in {holes} of {runs} runs"] if holes else []
+        said = [f"hole in {holes} of {len(self.runs)} runs"] if holes else []
         said += [self.missing] if self.missing else []
         said += [self.tuned] if self.tuned else []
         return "; ".join(said + ["target-tuned"] * self.target_tuned)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the S seeds of R rows say in M metrics.
+
+    Attributes:
+        metrics: by name.
+        signs: (M,): 1 where more is better, −1 where less is.
+        values: (S, R, M), seeds in their order; NaN = a hole, a missing run, or a refused row.
+        there: (R, M), whether one of a row's runs has the metric.
+    """
+
+    metrics: list[str]
+    signs: Floats
+    values: Floats
+    there: Flags
 
 
 @dataclass
@@ -95,35 +105,78 @@ class Column:
             runs = sorted(self.runs[row], key=seed_of)
             there = len(usual.intersection(map(seed_of, runs)))
             missing = f"{there} of {len(usual)} seeds" if there < len(usual) else ""
-            metrics, values = _scores(runs)
-            found.append(RowResult(row, runs, notes[row], missing, metrics, values))
-            if notes[row]:
-                values.clear()
-        harm = harm_metrics({result.row: result.values for result in found})
-        for result in found:
-            result.values.update(harm[result.row])
-            result.metrics.update(harm[result.row])
+            found.append(RowResult(row, runs, notes[row], missing))
         return found
 
     @cached_property
-    def baselines(self) -> list[RowResult]:
-        """The rows that others are held against: no option changed, nothing learned."""
-        return [s for s in self.results if self._is_baseline(s)]
+    def scores(self) -> Scores:
+        """The scores of all rows, with what follows from those of several."""
+        metrics: dict[tuple[str, ...], Ints] = {}  # many runs have the same ones
+        parts = [(r, run, *score_values(run)) for r, s in enumerate(self.results) for run in s.runs]
+        known = sorted(set().union(*{names for _, _, names, _ in parts}))
+        number = {metric: m for m, metric in enumerate(known)}
+        seeds = {seed: s for s, seed in enumerate(sorted({seed_of(run) for _, run, *_ in parts}))}
+        values = np.full((len(seeds), len(self.results), len(known)), np.nan)
+        there = np.zeros(values.shape[1:], dtype=bool)
+        for r, run, names, own in parts:
+            if names not in metrics:
+                metrics[names] = np.array([number[name] for name in names], dtype=np.intp)
+            there[r, metrics[names]] = True
+            if not self.results[r].note:
+                values[seeds[seed_of(run)], r, metrics[names]] = own
+        if any(metric.startswith(MARK) for metric in known):
+            known, values, there = self._with_harm(known, list(seeds), values, there)
+        return Scores(known, np.array([better_sign(m) for m in known]), values, there)
 
-    def result_of(self, name: str) -> RowResult | None:
-        """Return the row of this name if one alone (of one version) has it and stands."""
-        found = [s for s in self.results if s.row.named(name) and not s.note]
+    def _with_harm(
+        self, known: list[str], seeds: list[int], values: Floats, there: Flags
+    ) -> tuple[list[str], Floats, Flags]:
+        """Add what compares a row with others: one pass over the few columns that have it."""
+        by_row = {
+            result.row: {
+                metric: {seeds[s]: float(values[s, r, m]) for s in _known(values[:, r, m])}
+                for m, metric in enumerate(known)
+                if not np.isnan(values[:, r, m]).all()
+            }
+            for r, result in enumerate(self.results)
+        }
+        harm = harm_metrics(by_row)
+        added = sorted(set().union(*harm.values()) - set(known))
+        more = np.full((*values.shape[:2], len(added)), np.nan)
+        for r, result in enumerate(self.results):
+            for m, metric in enumerate(added):
+                for seed, value in harm[result.row].get(metric, {}).items():
+                    more[seeds.index(seed), r, m] = value
+        own = np.array([[m in harm[result.row] for m in added] for result in self.results], bool)
+        names = [*known, *added]
+        order = sorted(range(len(names)), key=names.__getitem__)
+        values, there = np.concatenate([values, more], 2), np.concatenate([there, own], 1)
+        return [names[m] for m in order], values[:, :, order], there[:, order]
+
+    def number_of(self, name: str) -> int | None:
+        """Return the number of the row of this name, if one alone (of one version) stands."""
+        found = [r for r, s in enumerate(self.results) if s.row.named(name) and not s.note]
         return found[0] if len(found) == 1 else None
 
-    def best_baseline(self, metric: str) -> RowResult | None:
-        """Return the baseline row with most seeds, among these the one with the best mean."""
-        sign = better_sign(metric)
-        ranked = []
-        for number, found in enumerate(self.baselines):
-            values = found.by_seed_if_whole(metric)
-            if values:
-                ranked.append((len(values), sign * sum(values.values()) / len(values), -number))
-        return self.baselines[-max(ranked)[2]] if ranked else None
+    def best_baselines(self, ours: Floats) -> Ints:
+        """Return, a metric, the baseline row with most seeds, among these of the best mean.
+
+        A baseline is held against others with no option changed, and learns nothing.
+
+        Args:
+            ours: (S, R, M), NaN for cells that lack a seed.
+
+        Returns:
+            (M,) numbers of rows; −1 = none.
+        """
+        rows = np.array([r for r, s in enumerate(self.results) if self._is_baseline(s)], np.intp)
+        mine = ours[:, rows]
+        n = (~np.isnan(mine)).sum(0)
+        with np.errstate(invalid="ignore"):
+            mean = self.scores.signs * exact_sum(mine) / n
+        mean[(n == 0) | (n < n.max(0, initial=0))] = -np.inf
+        best = np.append(rows, -1)[mean.argmax(0) if len(rows) else [-1] * ours.shape[2]]
+        return np.where(n.any(0), best, -1)
 
     def _usual_seeds(self) -> set[int]:
         """Return the seeds that at least half of the rows have."""
@@ -135,15 +188,5 @@ class Column:
         return row.method in self.info.baselines and not row.variant and not found.note
 
 
-def _scores(runs: Sequence[Record]) -> tuple[set[str], Values]:
-    """Return the metrics of all runs, and their values."""
-    metrics: set[str] = set()
-    found: Values = {}
-    for run in runs:
-        scores = score_map(run)
-        metrics.update(scores)
-        seed = seed_of(run)
-        for metric, value in scores.items():
-            if value is not None:
-                found.setdefault(metric, {})[seed] = value
-    return metrics, found
+def _known(values: Floats) -> Sequence[int]:
+    return [int(s) for s in np.flatnonzero(~np.isnan(values))]

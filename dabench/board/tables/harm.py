@@ -13,7 +13,7 @@ from dabench.store.rows import Row
 REFERENCES = ("source", "bn-adapt")
 #: the metric's name, with ``/source`` or ``/bn-adapt`` behind it
 SHARE_BELOW = "share_below"
-_MARK, _SCORE = "below_source/", "mIoU/"
+MARK, _SCORE = "below_source/", "mIoU/"
 #: segments of the mark that are a timing of the whole stream, not a condition
 _TIMINGS = frozenset({"before", "after"})
 #: metric -> seed -> value
@@ -23,7 +23,7 @@ Values = Mapping[str, Mapping[int, float]]
 def conditions(metrics: Iterable[str]) -> list[str]:
     """Return the conditions of a dense stream among a row's metrics; none elsewhere."""
     known = set(metrics)
-    names = (name.removeprefix(_MARK) for name in sorted(known) if name.startswith(_MARK))
+    names = (name.removeprefix(MARK) for name in sorted(known) if name.startswith(MARK))
     return [n for n in names if "/" not in n and n not in _TIMINGS and _SCORE + n in known]
 
 
