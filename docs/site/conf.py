@@ -6,7 +6,7 @@ The pages are those of ``docs/`` as a code host shows them. At the start of a bu
 
 from __future__ import annotations
 
-import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ exclude_patterns = ["site"]
 
 # links between pages are those of plain Markdown: '#a-heading' as a code host spells it
 myst_heading_anchors = 4
+myst_enable_extensions = ["html_image"]  # <img width=...> is how a code host is told a size
 # a code host draws the first; here its text stands, since drawing it needs a browser's script
 lexers["mermaid"] = lexers["csv"] = TextLexer()
 
@@ -45,14 +46,13 @@ napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
 
 html_theme = "furo"
+smartquotes = False  # '--seed' is an option and no dash
 html_title = f"dabench {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_search_summary = False  # it asks for the pages found, which a browser denies to files
-
-logging.getLogger("lightning").setLevel(logging.ERROR)
 
 
 def write_reference(app: Any) -> None:
@@ -67,6 +67,28 @@ def escape_docstring(
     lines[:] = escape(lines)
 
 
+def keep_colons(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Put together again what napoleon takes for ``type: meaning`` of an attribute."""
+    first = [line.removeprefix(":type: ") for line in lines if line.startswith(":type: ")]
+    if what in ("attribute", "property", "data") and first:
+        said = [line for line in lines if line and not line.startswith(":type: ")]
+        lines[:] = [f"{first[0]}: {' '.join(said)}", ""]
+
+
+def name_aliases(
+    app: Any,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str | None, str | None]:
+    """Show ``IntArray | None`` as it is written."""
+    found = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+    return signature and found.sub(r"\1", signature), result and found.sub(r"\1", result)
+
+
 def group_pages(app: Any, name: str, source: list[str]) -> None:
     """Make the navigation of the lists on the start page."""
     if name == "index":
@@ -74,7 +96,9 @@ def group_pages(app: Any, name: str, source: list[str]) -> None:
 
 
 def setup(app: Any) -> None:
-    """Register the three steps above."""
+    """Register the steps above."""
     app.connect("builder-inited", write_reference)
     app.connect("autodoc-process-docstring", escape_docstring, priority=400)
+    app.connect("autodoc-process-docstring", keep_colons, priority=600)
+    app.connect("autodoc-process-signature", name_aliases)
     app.connect("source-read", group_pages)

@@ -30,10 +30,10 @@ def _data_sets() -> str:
         "[Notes on data sets](../datasets.md) and in `dabench data info NAME`."
     )
     rows = [
-        [f"[`{name}`](#{_anchor(name)})", cell(entry.summary), entry.kind]
+        [f"[`{name}`](#{_anchor(name)})", entry.kind, cell(entry.summary)]
         for name, entry in registry.DATASETS.items()
     ]
-    parts = ["# Data sets", note, table(["data set", "what", "task"], rows)]
+    parts = ["# Data sets", note, table(["data set", "task", "what"], rows)]
     for name, entry in registry.DATASETS.items():
         parts += _data_set(name, entry)
     return "\n\n".join(parts)
@@ -71,13 +71,13 @@ def _metrics() -> str:
         less = name.partition("/")[0] in LOWER_IS_BETTER
         ranks = [p for p, entry in registry.PROTOCOLS.items() if entry.primary_metric == name]
         ranked = ", ".join(f"[`{p}`](protocols/{p}.md)" for p in ranks)
-        rows.append([code(name), cell(meaning), "less" if less else "more", ranked or "–"])
+        rows.append([code(name), "less" if less else "more", ranked or "–", cell(meaning)])
     note = (
         "All are fractions unless a row says otherwise. `METRIC/SEGMENT` is the metric on a part "
         "(`held-out`, a condition, a domain); without a segment it is of the adapt set or the "
         "whole stream. Definitions and holes: [Comparability](../comparability.md#definitions); "
         "of streams: [Settings](../protocols.md#streams), [Named streams](../streams.md#scores)."
     )
-    parts = ["# Metrics", note, table(["metric", "what", "better", "ranks"], rows)]
+    parts = ["# Metrics", note, table(["metric", "better", "ranks", "what"], rows)]
     parts += ["## As they are computed", *(automodule(f"dabench.metrics.{m}") for m in _METRICS)]
     return "\n\n".join(parts)

@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table."""
+    """Return a table; ``static/site.css`` gives room to the last column, which explains."""
     lines = [list(head), ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    shown = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(["```{table}", ":class: explained", "", *shown, "```"])
 
 
 def cell(text: str) -> str:

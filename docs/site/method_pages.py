@@ -25,9 +25,9 @@ def pages(text: str) -> dict[str, str]:
     rows = {name: _row(text, name) for name in registry.METHODS}
     names = [f"{slug(name)}" for name in registry.METHODS]
     listed = table(
-        ["method", "what", "kind", "protocols"],
+        ["method", "kind", "protocols", "what"],
         [
-            [f"[`{name}`]({slug(name)}.md)", cell(e.summary), *_listed(rows[name])]
+            [f"[`{name}`]({slug(name)}.md)", *_listed(rows[name]), cell(e.summary)]
             for name, e in registry.METHODS.items()
         ],
     )

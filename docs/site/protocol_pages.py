@@ -16,12 +16,12 @@ from dabench.registry import ProtocolEntry
 def pages() -> dict[str, str]:
     """Return the pages by name."""
     rows = [
-        [f"[`{name}`]({name}.md)", cell(entry.summary), code(entry.primary_metric)]
+        [f"[`{name}`]({name}.md)", code(entry.primary_metric), cell(entry.summary)]
         for name, entry in registry.PROTOCOLS.items()
     ]
     tree = "\n".join(["```{toctree}", ":hidden:", "", *registry.PROTOCOLS, "```"])
     note = "Classes, splits, roles and scores: [Settings](../../protocols.md)."
-    listed = table(["protocol", "what", "ranked by"], rows)
+    listed = table(["protocol", "ranked by", "what"], rows)
     found = {"protocols/index": f"# Protocols\n\n{note}\n\n{listed}\n\n{tree}"}
     for name, entry in registry.PROTOCOLS.items():
         found[f"protocols/{name}"] = _page(name, entry)
@@ -63,10 +63,10 @@ def _streams() -> str:
         knobs = "; ".join(f"`{key}` {_knob(knob)}" for key, knob in entry.knobs.items())
         served = ", ".join(f"[`{p}`](protocols/{p}.md)" for p in entry.protocols)
         batch = "" if entry.batch is None else f"; `--batch-size {entry.batch}`"
-        rows.append([f"`{name}`", cell(entry.summary) + batch, served, knobs or "–"])
+        rows.append([f"`{name}`", served, knobs or "–", cell(entry.summary) + batch])
     note = "Given as `--protocol.stream NAME:option=value,…`; how each is made: [Named streams]"
     head = f"# Streams\n\n{note}(../streams.md).\n\n"
-    return head + table(["stream", "what", "protocols", "options"], rows)
+    return head + table(["stream", "protocols", "options", "what"], rows)
 
 
 def _knob(knob: Knob) -> str:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -23,6 +24,8 @@ DOCS = ROOT / "docs"
 _FETCHED = re.compile(
     r"""<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=["'](?:https?:)?//[^"']+"""
 )
+#: a file of the site that a page names
+_TARGET = re.compile(r"""\b(?:src|href)=["'](?![a-z]+:|//|#)([^"'#?]+)""")
 _IMPORTED = re.compile(r"""(?:@import|url\()\s*["']?(?:https?:)?//""")
 
 
@@ -63,6 +66,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
     if missing := [n for n in ("sphinx", "myst_parser", "furo") if not importlib.util.find_spec(n)]:
         pytest.skip(f"no {', '.join(missing)}: pip install -e '.[docs]'")
@@ -94,6 +98,12 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
         anchor = "module-dabench.views" if name == "views" else f"dabench.api.{name}"
         assert f'id="{anchor}"' in pages["reference/method-api.html"]
 
+    assert [
+        (name, target)
+        for name, text in pages.items()
+        for target in _TARGET.findall(text)
+        if not (site / name).parent.joinpath(unquote(target)).exists()
+    ] == []
     assert {name: found for name, text in pages.items() if (found := _FETCHED.findall(text))} == {}
     styles = [path for path in site.rglob("*.css") if _IMPORTED.search(path.read_text("utf-8"))]
     assert not styles
