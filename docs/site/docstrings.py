@@ -50,5 +50,5 @@ def description(cls: type[Any]) -> list[str]:
         if not within:
             kept.append(line)
     domains = [(name, "params_style") for name in ("Domain", "Domains")]
-    config = Config(napoleon_numpy_docstring=False, napoleon_custom_sections=domains)
+    config: Any = Config(napoleon_numpy_docstring=False, napoleon_custom_sections=domains)
     return str(GoogleDocstring(escape(kept), config, what="class", obj=cls)).splitlines()
