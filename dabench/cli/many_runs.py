@@ -19,6 +19,8 @@ def add_sweep_options(sweep: argparse.ArgumentParser) -> None:
     _add_many_runs(
         sweep, SWEPT, ("force", "resume", "save-model", "target-tuned", "no-progress"), only
     )
+    text = "the K-th of N parts of the runs: equal commands but for K share the grid's work"
+    sweep.add_argument("--shard", metavar="K/N", help=text)
     sweep.epilog = (
         "Options are those of 'run', laid over the grid's: --epochs 2, --method.lr 1e-3. "
         "A run that has a record is not run again; the same command goes on after an interruption."

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 1_024
 EXIT_BUG, EXIT_USER = 1, 2
-_OWN = ("command", "help", "grid", "workers", "dry_run", *AXES)
+_OWN = ("command", "help", "grid", "workers", "dry_run", "shard", *AXES)
 
 
 def sweep(args: argparse.Namespace, rest: list[str]) -> int:
@@ -43,10 +43,13 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     workers = worker_count(args.workers)
 
     from dabench.config.settings import read_settings
+    from dabench.sweep.grid import shard
     from dabench.sweep.plan import make_plan
 
     settings = read_settings(given)
     grid = _grid(args, given, workers)
+    if args.shard is not None:
+        grid = shard(grid, args.shard)
     store = Store(settings.results)
     if settings.save_model:
         _check_models(grid)
@@ -63,7 +66,7 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
 
 def make_executor(settings: Settings, workers: int) -> Executor:
     """Return who makes the runs: processes on this machine."""
-    from dabench.sweep.local import LocalExecutor
+    from dabench.sweep.executors.local import LocalExecutor
 
     return LocalExecutor(settings, workers)
 

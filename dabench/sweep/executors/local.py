@@ -17,12 +17,18 @@ from typing import Any
 from dabench.config.settings import Settings
 from dabench.store.scratch import scratch_folder
 from dabench.sweep.executor import Ended, Stage
+from dabench.sweep.executors.worker import run_in_worker
 from dabench.sweep.plan import Job
-from dabench.sweep.worker import run_in_worker
 
 EXECUTE = "dabench.engine.run:execute"
 #: what a process would import itself for five seconds
-PRELOAD = ("torch", "torchvision", "lightning", "dabench.engine.run", "dabench.sweep.worker")
+PRELOAD = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "dabench.engine.run",
+    "dabench.sweep.executors.worker",
+)
 #: seconds that a process may take to go when its run is over
 _LINGER = 30.0
 #: seconds in which a process may keep a checkpoint when the sweep ends early; schedulers that send
@@ -55,6 +61,8 @@ class LocalExecutor:
         preload: modules that the processes find imported.
     """
 
+    holds_back = frozenset({"data", "source"})
+
     def __init__(
         self,
         settings: Settings,
@@ -75,6 +83,7 @@ class LocalExecutor:
         self._context.set_forkserver_preload(list(preload))
         self._logs = scratch_folder("sweep")
         self._children: list[_Child] = []
+        self._begun: list[Stage | Ended] = []
         self._closing = False
         _start_server()
 
@@ -95,12 +104,16 @@ class LocalExecutor:
         with theirs:
             process.start()
         self._children.append(_Child(job, process, ours, log))
+        self._begun.append(Stage(job, "start", ""))
 
     def wait(self, seconds: float) -> list[Stage | Ended]:
         """Return what the processes said, and which of them are gone."""
+        if self._begun:
+            events, self._begun = self._begun, []
+            return events
         talking: list[Any] = [c.pipe for c in self._children if not c.pipe.closed]
         wait([*talking, *(c.process.sentinel for c in self._children)], seconds)
-        events: list[Stage | Ended] = []
+        events = []
         for child in list(self._children):
             gone = (
                 not child.process.is_alive()
