@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 #: option -> the engines that know it, its default, help
 _OPTIONS: dict[str, tuple[tuple[str, ...], str | None, str]] = {
-    "cpus-per-run": (("slurm",), "1", "processor cores of a run, and its --threads"),
+    "address": (("ray",), "auto", "of the cluster: auto (that of this machine) or HOST:PORT"),
+    "gpus-per-run": (("ray",), "0", "GPUs of a run; 0.5: two runs share one"),
+    "cpus-per-run": (("ray", "slurm"), "1", "processor cores of a run, and its --threads"),
     "chunk": (("slurm",), "1", "runs that one task of an array makes, one after the other"),
     "partition": (("slurm",), None, "partition of the jobs; default the cluster's"),
     "time": (("slurm",), "60", "time limit of a task, as sbatch takes it: 90, 4:00:00, 1-00"),
@@ -30,7 +32,7 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], str | None, str]] = {
 #: what argparse calls them
 NAMES = ("executor", "status", *(name.replace("-", "_") for name in _OPTIONS))
 MOST_WORKERS = 1_024
-_MODULES = {"slurm": "submitit"}
+_MODULES = {"ray": "ray", "slurm": "submitit"}
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
@@ -39,7 +41,7 @@ class Engine:
     """The engine of a cluster, and what is asked of it.
 
     Attributes:
-        kind: slurm.
+        kind: ray or slurm.
         options: those of the engine, by name.
         cpus: cores of a run.
         gpu: whether runs get one.
@@ -66,7 +68,7 @@ class Engine:
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"--device {shown(device)}: runs on a cluster have auto, cpu or cuda")
         if device == "cuda" and not self.gpu:
-            raise ConfigError("--device cuda: ask for GPUs, too: --gres gpu:1")
+            raise ConfigError("--device cuda: ask for GPUs, too: --gres gpu:1, --gpus-per-run 1")
         if device == "cpu" or not self.gpu:
             return grid
         specs = tuple(replace(spec, device="cuda") for spec in grid.specs)
@@ -78,6 +80,14 @@ class Engine:
         Raises:
             ConfigError: the engine cannot be reached.
         """
+        options = self.options
+        if self.kind == "ray":
+            from dabench.sweep.executors import ray
+
+            gpus = _gpus(options["gpus-per-run"])
+            return ray.RayExecutor(
+                settings, ray.Request(options["address"], self.cpus, gpus, workers)
+            )
         from dabench.sweep.executors.slurm import Request, SlurmExecutor
 
         if shutil.which("sbatch") is None:
@@ -85,7 +95,6 @@ class Engine:
                 "--executor slurm: there is no sbatch on this machine; give the command on a "
                 "login node of the cluster, or use --executor local"
             )
-        options = self.options
         request = Request(
             _whole("chunk", options["chunk"]),
             _minutes(options["time"]),
@@ -134,6 +143,8 @@ def read_engine(args: argparse.Namespace) -> Engine | None:
     defaults = {n: d for n, (kinds, d, _) in _OPTIONS.items() if kind in kinds and d is not None}
     options = {**defaults, **options}
     cpus = _whole("cpus-per-run", options["cpus-per-run"])
+    if kind == "ray":
+        return Engine(kind, options, cpus, _gpus(options["gpus-per-run"]) > 0, MOST_WORKERS)
     _whole("chunk", options["chunk"])
     _minutes(options["time"])
     return Engine(kind, options, cpus, "gpu" in options.get("gres", ""), 256)
@@ -179,6 +190,12 @@ def _whole(name: str, text: str) -> int:
     if not (is_number(text, whole=True) and 0 < int(text) <= 100_000):
         raise ConfigError(f"--{name} {shown(text)}: expected a whole number from 1")
     return int(text)
+
+
+def _gpus(text: str) -> float:
+    if not re.fullmatch(r"\d{1,3}|0?\.\d{1,4}", text):
+        raise ConfigError(f"--gpus-per-run {shown(text)}: expected a whole number, or a part of 1")
+    return float(text)
 
 
 def _minutes(text: str) -> int:

@@ -64,7 +64,7 @@ class _Gate:
         """Return whether the run may start now."""
         if (
             "source" in self._kinds
-            and _recipe(job) not in self._trained
+            and job.recipe_key not in self._trained
             and any(other.source_key == job.source_key for other in self._training.values())
         ):
             return False
@@ -86,20 +86,12 @@ class _Gate:
         self._cached.add(stage.job.data_key)
         if stage.name == "run":
             self._training.pop(stage.job.key, None)
-            self._trained.add(_recipe(stage.job))
+            self._trained.add(stage.job.recipe_key)
 
     def end(self, job: Job) -> None:
         """Take note of a run that is over, wherever it got to."""
         self._loading.pop(job.key, None)
         self._training.pop(job.key, None)
-
-
-def _recipe(job: Job) -> Key:
-    """Return what decides the source model beyond doubt, for a run that is known to have one."""
-    spec = job.spec
-    options = tuple(sorted((name, repr(value)) for name, value in spec.protocol_options.items()))
-    probes = registry.METHODS[spec.method].frozen_trunk
-    return (*job.source_key, spec.seed, spec.protocol, options, probes)
 
 
 def run_jobs(
