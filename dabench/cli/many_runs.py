@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
+from dabench.cli import engines
 from dabench.cli.dotted import AXES, SWEPT, TUNED
 from dabench.config.options import FLAGS, OPTIONS
 
@@ -19,6 +20,9 @@ def add_sweep_options(sweep: argparse.ArgumentParser) -> None:
     _add_many_runs(
         sweep, SWEPT, ("force", "resume", "save-model", "target-tuned", "no-progress"), only
     )
+    engines.add_options(sweep)
+    text = "the K-th of N parts of the runs: equal commands but for K share the grid's work"
+    sweep.add_argument("--shard", metavar="K/N", help=text)
     sweep.epilog = (
         "Options are those of 'run', laid over the grid's: --epochs 2, --method.lr 1e-3. "
         "A run that has a record is not run again; the same command goes on after an interruption."
@@ -48,7 +52,7 @@ def _add_many_runs(
         text = OPTIONS[name][2].replace("default all that are available", "default cores / workers")
         kind = name.upper().replace("-", "_")
         parser.add_argument(f"--{name}", dest=name, metavar=kind, help=text + more.get(name, ""))
-    parser.add_argument("--workers", metavar="N", default="1", help="runs at a time; default 1")
+    parser.add_argument("--workers", metavar="N", help="runs at a time; default 1")
     parser.add_argument(
         "--dry-run", action="store_true", help="list the runs and how long they take"
     )

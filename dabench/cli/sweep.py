@@ -8,23 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dabench.cli import engines
 from dabench.cli.dotted import AXES, dotted_options
 from dabench.cli.output import print_columns, say
-from dabench.config.options import is_number
 from dabench.contract.signals import end_of
-from dabench.errors import ConfigError, one_line
+from dabench.errors import ConfigError
 from dabench.store.store import Store
 
 if TYPE_CHECKING:
+    from dabench.cli.engines import Engine
     from dabench.config.settings import Settings
     from dabench.sweep.executor import Ended, Executor
     from dabench.sweep.grid import Grid
     from dabench.sweep.loop import Tally
     from dabench.sweep.plan import SweepPlan
 
-MOST_WORKERS = 1_024
 EXIT_BUG, EXIT_USER = 1, 2
-_OWN = ("command", "help", "grid", "workers", "dry_run", *AXES)
+_OWN = ("command", "help", "grid", "workers", "dry_run", "shard", *engines.NAMES, *AXES)
 
 
 def sweep(args: argparse.Namespace, rest: list[str]) -> int:
@@ -40,13 +40,21 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     dotted = dotted_options(rest, "sweep")
     given = {key: value for key, value in vars(args).items() if key not in _OWN} | dotted
-    workers = worker_count(args.workers)
+    if args.status:
+        return engines.say_status(given)
+    engine = engines.read_engine(args)
+    workers = engines.worker_count(args.workers, engine)
 
     from dabench.config.settings import read_settings
+    from dabench.sweep.grid import shard
     from dabench.sweep.plan import make_plan
 
     settings = read_settings(given)
-    grid = _grid(args, given, workers)
+    grid = _grid(args, given, workers, engine)
+    if engine is not None:
+        grid = engine.place(grid, given)
+    if args.shard is not None:
+        grid = shard(grid, args.shard)
     store = Store(settings.results)
     if settings.save_model:
         _check_models(grid)
@@ -58,23 +66,27 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     if not plan.jobs:
         return 0
     store.check_writable()
-    return run_plan(plan, settings, workers, lambda tally: _end(tally, settings.results))
+    return run_plan(plan, settings, workers, lambda tally: _end(tally, settings.results), engine)
 
 
 def make_executor(settings: Settings, workers: int) -> Executor:
     """Return who makes the runs: processes on this machine."""
-    from dabench.sweep.local import LocalExecutor
+    from dabench.sweep.executors.local import LocalExecutor
 
     return LocalExecutor(settings, workers)
 
 
-def _grid(args: argparse.Namespace, given: Mapping[str, Any], workers: int) -> Grid:
+def _grid(
+    args: argparse.Namespace, given: Mapping[str, Any], workers: int, engine: Engine | None
+) -> Grid:
     from dabench.config.hardware import available_cores
     from dabench.sweep import grid
 
     part = {field: _names(f"--{option}", getattr(args, option)) for option, field in AXES.items()}
     usual = {"threads": max(1, available_cores() // workers)}
     over = given_ones(given)
+    if engine is not None:  # what is here says nothing of where the runs will be
+        usual, over = engine.lay_over(over)
     if args.grid is not None:
         path = Path(args.grid)
         over.pop("seeds", None)
@@ -120,19 +132,6 @@ def given_ones(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def worker_count(text: str) -> int:
-    """Read ``--workers``.
-
-    Raises:
-        ConfigError: no whole number in its range.
-    """
-    if not (is_number(text, whole=True) and 0 < int(text) <= MOST_WORKERS):
-        raise ConfigError(
-            f"--workers {one_line(text, 60)}: expected a whole number from 1 to {MOST_WORKERS}"
-        )
-    return int(text)
-
-
 def _say_what(grid: Grid, plan: SweepPlan) -> None:
     """Print what the grid comes to, and what a reader may not expect."""
     for problem in plan.problems:
@@ -171,8 +170,21 @@ def list_jobs(plan: SweepPlan, workers: int) -> None:
     say(f"time: {total}{more}; loading and source training come on top")
 
 
-def run_plan(plan: SweepPlan, settings: Settings, workers: int, end: Callable[[Tally], int]) -> int:
+def run_plan(
+    plan: SweepPlan,
+    settings: Settings,
+    workers: int,
+    end: Callable[[Tally], int],
+    engine: Engine | None = None,
+) -> int:
     """Make the runs, and show them as they end; ``end`` says what became of them.
+
+    Args:
+        plan: what is to do.
+        settings: folders and switches.
+        workers: runs at a time.
+        end: called when all are over.
+        engine: of a cluster; None = processes of this machine.
 
     Returns:
         What ``end`` returns; 130 or 143 after an interruption.
@@ -180,8 +192,9 @@ def run_plan(plan: SweepPlan, settings: Settings, workers: int, end: Callable[[T
     from dabench.cli.sweep_view import ProgressView
     from dabench.sweep.loop import Tally, run_jobs
 
-    executor, tally = make_executor(settings, workers), Tally()
-    view = ProgressView(plan.jobs, executor.slots, live=settings.progress)
+    make = engine.executor if engine else make_executor
+    executor, tally = make(settings, workers), Tally()
+    view = ProgressView(plan.jobs, min(workers, executor.slots), live=settings.progress)
     try:
         run_jobs(plan.jobs, executor, Store(settings.results), view, tally)
     except KeyboardInterrupt as stop:

@@ -54,7 +54,8 @@ class ProgressView:
 
     def ended(self, end: Ended) -> None:
         """Print a run's line."""
-        del self._left[end.job.key], self._since[end.job.key]
+        del self._left[end.job.key]
+        self._since.pop(end.job.key, None)  # one that failed in a queue never began
         if end.error:
             self._failed += 1
             text = f"failed  {end.job.name} · {end.error}"

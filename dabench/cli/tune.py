@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dabench.cli import sweep
 from dabench.cli.dotted import dotted_options
+from dabench.cli.engines import worker_count
 from dabench.cli.output import number, print_columns, say
 from dabench.errors import ConfigError, shown
 from dabench.store.store import Store
@@ -39,7 +40,7 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     dotted = dotted_options(rest, "tune")
     given = {key: value for key, value in vars(args).items() if key not in _OWN} | dotted
-    workers = sweep.worker_count(args.workers)
+    workers = worker_count(args.workers)
     from dabench.config.hardware import available_cores
     from dabench.config.settings import read_settings
     from dabench.sweep.plan import make_plan

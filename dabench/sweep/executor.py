@@ -10,9 +10,10 @@ from dabench.sweep.plan import Job
 
 @dataclass(frozen=True)
 class Stage:
-    """A run got somewhere: its data are loaded ("data"), all its parts are there ("run").
+    """A run got somewhere: it began ("start"), its data are loaded ("data"), its parts are there
+    ("run").
 
-    ``identity`` is the data's digest, or the run's id.
+    ``identity`` is empty, the data's digest, or the run's id.
     """
 
     job: Job
@@ -51,15 +52,22 @@ class Ended:
 
 
 class Executor(Protocol):
-    """Makes runs somewhere, several at a time."""
+    """Makes runs somewhere, several at a time.
+
+    Attributes:
+        holds_back: what one run does for others, which therefore wait for it: "data" fill a cache
+            of images that all runs see, "source" trains a source model.
+    """
+
+    holds_back: frozenset[str]
 
     @property
     def slots(self) -> int:
-        """How many runs may be under way."""
+        """How many runs may be submitted and not over."""
         ...
 
     def submit(self, job: Job) -> None:
-        """Start a run; it may share nothing with the others but the cache and the store."""
+        """Start a run, or queue it; it shares nothing with the others but cache and store."""
         ...
 
     def wait(self, seconds: float) -> list[Stage | Ended]:

@@ -121,6 +121,25 @@ def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = No
     return replace(grid, specs=tuple(kept))
 
 
+def shard(grid: Grid, text: str) -> Grid:
+    """Return the part ``k/n`` of a grid: every n-th of its runs, from the k-th on.
+
+    All parts together are the grid, no two share a run, and records change nothing.
+
+    Raises:
+        ConfigError: no such part, or there are fewer runs than parts.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise ConfigError(f"--shard {shown(text)}: expected K/N with K from 1 to N, such as 1/4")
+    first, parts = int(found[1]), int(found[2])
+    if parts > len(grid.specs):
+        raise ConfigError(
+            f"--shard {text}: the grid has {len(grid.specs)} runs; ask for fewer parts"
+        )
+    return replace(grid, specs=grid.specs[first - 1 :: parts])
+
+
 def check_names(field: str, names: Sequence[str]) -> list[str]:
     """Return the names under which tables know methods, protocols or data sets.
 

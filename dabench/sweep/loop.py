@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -45,19 +45,31 @@ class _Gate:
     """Holds runs back that would do the same work twice at the same time.
 
     Before its parts are there, a run may fill the image cache and train the source model. Of runs
-    that may share a source model, one at a time is in that phase; of runs with one data set and
-    size, one at a time is loading, until images of that task are known to be in the cache.
+    that may share a source model, one at a time is in that phase, until it is known to be there; of
+    runs with one data set and size, one at a time is loading, until images of that task are known
+    to be in the cache.
+
+    Args:
+        kinds: of work, as ``Executor.holds_back`` names them; the others hold nobody back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Collection[str]) -> None:
+        self._kinds = kinds
         self._cached: set[Key] = set()
+        self._trained: set[Key] = set()
         self._loading: dict[str, Job] = {}
         self._training: dict[str, Job] = {}
 
     def lets(self, job: Job) -> bool:
         """Return whether the run may start now."""
-        if any(other.source_key == job.source_key for other in self._training.values()):
+        if (
+            "source" in self._kinds
+            and job.recipe_key not in self._trained
+            and any(other.source_key == job.source_key for other in self._training.values())
+        ):
             return False
+        if "data" not in self._kinds:
+            return True
         return job.data_key in self._cached or not any(
             other.data_key[:2] == job.data_key[:2] for other in self._loading.values()
         )
@@ -68,10 +80,13 @@ class _Gate:
 
     def stage(self, stage: Stage) -> None:
         """Take note of where a run got to."""
+        if stage.name not in ("data", "run"):
+            return
         self._loading.pop(stage.job.key, None)
         self._cached.add(stage.job.data_key)
         if stage.name == "run":
             self._training.pop(stage.job.key, None)
+            self._trained.add(stage.job.recipe_key)
 
     def end(self, job: Job) -> None:
         """Take note of a run that is over, wherever it got to."""
@@ -91,7 +106,7 @@ def run_jobs(
         progress: is called at each of these moments.
         tally: is filled as runs end, for a caller who is interrupted.
     """
-    waiting, running, gate = list(jobs), 0, _Gate()
+    waiting, running, gate = list(jobs), 0, _Gate(executor.holds_back)
     while waiting or running:
         while running < executor.slots:
             job = next((job for job in waiting if gate.lets(job)), None)
@@ -100,11 +115,12 @@ def run_jobs(
             waiting.remove(job)
             gate.start(job)
             executor.submit(job)
-            progress.started(job)
             running += 1
         for event in executor.wait(_TICK):
             if isinstance(event, Stage):
                 gate.stage(event)
+                if event.name == "start":
+                    progress.started(event.job)
                 continue
             gate.end(event.job)
             running -= 1

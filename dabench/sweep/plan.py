@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from dabench import registry
 from dabench.config.command import changed_protocol_options
 from dabench.config.spec import RunSpec, changed_options
 from dabench.store.files import kept_models
@@ -52,6 +53,16 @@ class Job:
         spec = self.spec
         seed = spec.seed if spec.source_seed is None else spec.source_seed
         return (*(getattr(spec, name) for name in _SOURCE), seed)
+
+    @property
+    def recipe_key(self) -> Key:
+        """What decides the source model beyond doubt, with all that may come of other options."""
+        spec = self.spec
+        options = tuple(
+            (name, repr(value)) for name, value in sorted(spec.protocol_options.items())
+        )
+        probes = registry.METHODS[spec.method].frozen_trunk
+        return (*self.source_key, spec.seed, spec.protocol, options, probes)
 
     @property
     def data_key(self) -> Key:

@@ -14,7 +14,7 @@ from dabench import registry
 from dabench.errors import ConfigError
 from dabench.store.store import Store
 from dabench.sweep import grid
-from dabench.sweep.grid import Grid, choose, expand
+from dabench.sweep.grid import Grid, choose, expand, shard
 from dabench.sweep.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -247,3 +247,19 @@ def test_the_full_grid_says_what_the_committed_records_were_run_with() -> None:
     ]
     # a wrong word in a block, or a default that moved, loses a whole block
     assert len(missing) < 0.02 * len(found.specs), missing[:3]
+
+
+def test_shards_are_disjoint_complete_and_equal_every_time() -> None:
+    found = grid_of("{method: [source, shot], protocol: [sf-osda, sf-uda], seeds: 0-2}")
+    parts = [shard(found, f"{k}/5").specs for k in range(1, 6)]
+    assert [len(part) for part in parts] == [3, 3, 2, 2, 2]
+    together = sorted((spec for part in parts for spec in part), key=found.specs.index)
+    assert together == list(found.specs)
+    assert [shard(found, f"{k}/5").specs for k in range(1, 6)] == parts
+    assert {spec.seed for spec in shard(found, "2/3").specs} == {1}
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "1/2/3", "-1/2", "1/99"])
+def test_a_shard_that_there_is_not_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--shard"):
+        shard(grid_of("{method: source, protocol: sf-osda, seeds: 0-2}"), text)

@@ -14,9 +14,9 @@ import pytest
 from dabench.config.settings import Settings
 from dabench.config.spec import resolve
 from dabench.store.store import Store
-from dabench.sweep import local
 from dabench.sweep.executor import Ended
-from dabench.sweep.local import LocalExecutor
+from dabench.sweep.executors import local
+from dabench.sweep.executors.local import LocalExecutor
 from dabench.sweep.loop import Tally, run_jobs
 from dabench.sweep.plan import Job, make_plan
 
@@ -78,7 +78,7 @@ def executor_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignor
     made: list[LocalExecutor] = []
 
     def make(workers: int) -> LocalExecutor:
-        preload = ["dabench.sweep.worker"]
+        preload = ["dabench.sweep.executors.worker"]
         made.append(
             LocalExecutor(settings, workers, "fake_runs_of_a_sweep:execute", preload=preload)
         )
@@ -184,11 +184,11 @@ import dabench.cli.sweep as command
 from dabench.config.settings import Settings
 from dabench.contract.signals import terminable
 from dabench.config.spec import RunSpec
-from dabench.sweep.local import LocalExecutor
+from dabench.sweep.executors.local import LocalExecutor
 from dabench.sweep.plan import Job, SweepPlan
 
 def make_executor(settings, workers):
-    preload = ["dabench.sweep.worker"]
+    preload = ["dabench.sweep.executors.worker"]
     return LocalExecutor(settings, workers, "fake_runs_of_a_sweep:execute", preload)
 
 def when_ready(results, group):
@@ -239,7 +239,7 @@ import os, signal, sys
 from pathlib import Path
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
-from dabench.sweep.local import LocalExecutor
+from dabench.sweep.executors.local import LocalExecutor
 from dabench.sweep.plan import Job
 
 def main(here):
@@ -247,7 +247,7 @@ def main(here):
                    4, "cpu", 1, {}, {})
     settings = Settings(here / "results", None, here / "cache")
     executor = LocalExecutor(
-        settings, 1, "fake_runs_of_a_sweep:execute", ["dabench.sweep.worker"]
+        settings, 1, "fake_runs_of_a_sweep:execute", ["dabench.sweep.executors.worker"]
     )
     executor.submit(Job(spec, "key"))
     while not (here / "results" / "pid").is_file():

@@ -47,6 +47,7 @@ class Here:
     """An executor that makes each run in this process, where a test has changed things."""
 
     slots = 1
+    holds_back = frozenset({"data", "source"})
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.jobs = replace(settings, progress=False), list[Job]()

@@ -59,6 +59,8 @@ def usual_score(spec: RunSpec) -> float:
 class Scripted:
     """An executor whose runs are records with the scores that it is told, or errors."""
 
+    holds_back = frozenset({"data", "source"})
+
     def __init__(self, results: Path, outcome: Callable[[RunSpec], Any]) -> None:
         self.store, self.slots, self.outcome = Store(results), 1, outcome
         self.jobs: list[Job] = []

@@ -1,4 +1,4 @@
-"""One run in a process of its own: started by the local executor, told nothing but its spec."""
+"""One run, told nothing but its spec; and what a process of its own has to see to besides."""
 
 from __future__ import annotations
 
@@ -41,16 +41,28 @@ def run_in_worker(
             _detach(log)
             # the parent went away: nobody is left to tell, and the record is written
             with contextlib.suppress(BrokenPipeError):
-                pipe.send(("ended", _attempt(function, spec, settings, pipe)))
+                pipe.send(
+                    ("ended", attempt(function, spec, settings, lambda *said: pipe.send(said)))
+                )
     except KeyboardInterrupt as stop:
         sys.exit(end_of(stop)[1])
     finally:
         pipe.close()
 
 
-def _attempt(function: str, spec: RunSpec, settings: Settings, pipe: Connection) -> dict[str, Any]:
+def attempt(
+    function: str, spec: RunSpec, settings: Settings, tell: Callable[[str, str], None]
+) -> dict[str, Any]:
+    """Make a run, and return how it ended: fields of ``Ended``.
+
+    Args:
+        function: ``module:name`` of what makes the run.
+        spec: the run.
+        settings: folders and switches.
+        tell: is called with each stage and its identity.
+    """
     try:
-        found = _load(function)(spec, settings, lambda stage, name: pipe.send((stage, name)))
+        found = _load(function)(spec, settings, tell)
     except Exception as error:  # noqa: BLE001 - one run's failure, whatever it is, is reported
         text, bug = explain(error)
         diverged = isinstance(error, TrainingError)

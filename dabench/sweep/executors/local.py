@@ -17,12 +17,18 @@ from typing import Any
 from dabench.config.settings import Settings
 from dabench.store.scratch import scratch_folder
 from dabench.sweep.executor import Ended, Stage
+from dabench.sweep.executors.worker import run_in_worker
 from dabench.sweep.plan import Job
-from dabench.sweep.worker import run_in_worker
 
 EXECUTE = "dabench.engine.run:execute"
 #: what a process would import itself for five seconds
-PRELOAD = ("torch", "torchvision", "lightning", "dabench.engine.run", "dabench.sweep.worker")
+PRELOAD = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "dabench.engine.run",
+    "dabench.sweep.executors.worker",
+)
 #: seconds that a process may take to go when its run is over
 _LINGER = 30.0
 #: seconds in which a process may keep a checkpoint when the sweep ends early; schedulers that send
@@ -53,7 +59,10 @@ class LocalExecutor:
         workers: how many.
         function: ``module:name`` of what makes a run.
         preload: modules that the processes find imported.
+        logs: folder where the runs' output stays; None = it goes when a run is over.
     """
+
+    holds_back = frozenset({"data", "source"})
 
     def __init__(
         self,
@@ -61,20 +70,16 @@ class LocalExecutor:
         workers: int,
         function: str = EXECUTE,
         preload: Sequence[str] = PRELOAD,
+        logs: Path | None = None,
     ) -> None:
-        root = settings.data_root
-        self._settings = replace(  # processes may find themselves in another folder
-            settings,
-            results=settings.results.absolute(),
-            data_root=root.absolute() if root else None,
-            cache_dir=settings.cache_dir.absolute(),
-            progress=False,
-        )
+        self._settings = elsewhere(settings)
         self._workers, self._function = workers, function
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
-        self._logs = scratch_folder("sweep")
+        self._scratch = None if logs else scratch_folder("sweep")
+        self._logs = logs or Path(self._scratch.name if self._scratch else "")
         self._children: list[_Child] = []
+        self._begun: list[Stage | Ended] = []
         self._closing = False
         _start_server()
 
@@ -85,7 +90,7 @@ class LocalExecutor:
 
     def submit(self, job: Job) -> None:
         """Start the run's process."""
-        log = Path(self._logs.name) / job.key
+        log = self._logs / job.key
         ours, theirs = self._context.Pipe(duplex=False)
         # not a daemon: a run may have children of its own, such as a sealed source model
         process = self._context.Process(
@@ -95,12 +100,16 @@ class LocalExecutor:
         with theirs:
             process.start()
         self._children.append(_Child(job, process, ours, log))
+        self._begun.append(Stage(job, "start", ""))
 
     def wait(self, seconds: float) -> list[Stage | Ended]:
         """Return what the processes said, and which of them are gone."""
+        if self._begun:
+            events, self._begun = self._begun, []
+            return events
         talking: list[Any] = [c.pipe for c in self._children if not c.pipe.closed]
         wait([*talking, *(c.process.sentinel for c in self._children)], seconds)
-        events: list[Stage | Ended] = []
+        events = []
         for child in list(self._children):
             gone = (
                 not child.process.is_alive()
@@ -130,7 +139,8 @@ class LocalExecutor:
             child.pipe.close()
             child.process.close()
         self._children.clear()
-        self._logs.cleanup()
+        if self._scratch:
+            self._scratch.cleanup()
 
     def _bury(self, child: _Child) -> Ended:
         self._children.remove(child)
@@ -139,12 +149,25 @@ class LocalExecutor:
         child.process.close()
         text = _death(code)
         found = child.ended or {"error": text, "bug": True, "killed": True, "traceback": text}
-        tail = _tail(child.log)
+        tail = last_output(child.log)
         if found.get("error") and tail:
             found = {**found, "traceback": f"{found['traceback']}\nlast output:\n{tail}"}
-        child.log.unlink(missing_ok=True)
+        if self._scratch:
+            child.log.unlink(missing_ok=True)
         seconds = time.monotonic() - child.start
         return Ended(child.job, seconds, **{"run_id": child.run_id, **found})
+
+
+def elsewhere(settings: Settings) -> Settings:
+    """Return the settings of a run in another process, which may find itself in another folder."""
+    root = settings.data_root
+    return replace(
+        settings,
+        results=settings.results.absolute(),
+        data_root=root.absolute() if root else None,
+        cache_dir=settings.cache_dir.absolute(),
+        progress=False,
+    )
 
 
 def _listen(child: _Child) -> Iterator[Stage]:
@@ -173,7 +196,8 @@ def _death(code: int | None) -> str:
     return f"the process of the run ended with exit code {code} before the run did"
 
 
-def _tail(log: Path) -> str:
+def last_output(log: Path) -> str:
+    """Return the end of a run's output, or nothing where there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL))
@@ -186,11 +210,12 @@ def _start_server() -> None:
     """Start the process that the others are forked from, deaf from its first moment.
 
     Ctrl-C and SIGTERM reach the whole group; without this process nobody could wait for the others.
+    So does a scheduler's SIGUSR2, before it takes the machine away, which would end the runs, too.
     """
     if threading.current_thread() is not threading.main_thread():
         forkserver.ensure_running()
         return
-    deaf = (signal.SIGINT, signal.SIGTERM)
+    deaf = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
     before = [signal.signal(number, signal.SIG_IGN) for number in deaf]
     try:
         forkserver.ensure_running()
