@@ -61,7 +61,8 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     plan = make_plan(grid.specs, store, force=settings.force, models=settings.save_model)
     _say_what(grid, plan)
     if args.dry_run:
-        list_jobs(plan, workers)
+        # who is not told how much a cluster holds guesses for one run at a time
+        list_jobs(plan, 1 if engine and args.workers is None else workers)
         return 0
     if not plan.jobs:
         return 0

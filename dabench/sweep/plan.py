@@ -56,13 +56,13 @@ class Job:
 
     @property
     def recipe_key(self) -> Key:
-        """What decides the source model beyond doubt, with all that may come of other options."""
+        """What decides the source model more narrowly: runs with one key do share it."""
         spec = self.spec
         options = tuple(
             (name, repr(value)) for name, value in sorted(spec.protocol_options.items())
         )
         probes = registry.METHODS[spec.method].frozen_trunk
-        return (*self.source_key, spec.seed, spec.protocol, options, probes)
+        return (*self.source_key, spec.protocol, options, probes)
 
     @property
     def data_key(self) -> Key:

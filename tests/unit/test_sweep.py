@@ -19,7 +19,7 @@ from dabench.config.spec import resolve
 from dabench.store.identity import run_digest
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Stage
-from dabench.sweep.loop import Tally, run_jobs
+from dabench.sweep.loop import Tally, _Gate, run_jobs
 from dabench.sweep.plan import Job, Key, make_plan, versions_of
 
 WORDS = ("--protocols", "sf-osda", "--device", "cpu", "--threads", "1")
@@ -291,6 +291,17 @@ def test_runs_that_would_do_the_same_work_wait_for_each_other(tmp_path: Path) ->
     assert len(tally.done) == 12
     assert executor.most == 4
     assert [job.spec.seed for job in executor.submitted[:3]] == [0, 1, 2]
+
+
+def test_a_source_model_that_is_there_holds_nobody_back(tmp_path: Path) -> None:
+    words = {"method": "source", "protocol": "sf-osda", "device": "cpu", "source-seed": 0}
+    first, second, third = (Job(s, str(s.seed)) for s in resolve(words | {"seeds": "0-2"}))
+    gate = _Gate({"source"})
+    gate.start(first)
+    assert not gate.lets(second)
+    gate.stage(Stage(first, "run", "x"))
+    gate.start(second)  # behind a queue it may be long until it gets anywhere
+    assert gate.lets(third)
 
 
 def test_time_left_comes_from_this_sweep_before_earlier_records(tmp_path: Path) -> None:
