@@ -22,6 +22,8 @@ METRICS: dict[str, str] = {
     "AUROC": "chance that a private image has the higher unknown score",
     "OSCR": "known images right and accepted, against private images accepted (area)",
     "FPR95": "private images accepted where 95 % of the known ones are",
+    "NMI": "whether clusters of their features tell the private classes apart",
+    "H3": "harmonic mean of OS*, UNK and NMI",
     "OS": "mean over all K + 1 classes; never ranked",
     "AUROC-maxprob": "AUROC of 1 − the largest probability: one ruler for all rows",
     "pixel_accuracy": "share of the labelled pixels that are right",
