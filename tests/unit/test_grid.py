@@ -222,7 +222,7 @@ def test_the_reference_grid_has_tasks_enough_for_ranks() -> None:
     assert not {split for *_, split in everything} & {"r1", "r5", "r9"}
 
 
-@pytest.mark.parametrize("name", ["quick.yaml", "full.yaml", "reference-sf.yaml"])
+@pytest.mark.parametrize("name", ["quick.yaml", "full.yaml", "reference-sf.yaml", "ablations.yaml"])
 def test_words_give_the_runs_that_typed_values_give(name: str) -> None:
     typed = yaml.safe_load((ROOT / "grids" / name).read_text())
     assert committed(name) == expand(typed, name, USUAL, {})
