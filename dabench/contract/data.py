@@ -87,7 +87,7 @@ class ClassSplit:
 
     @property
     def source(self) -> tuple[str, ...]:
-        """Classes of the source model."""
+        """Classes of the source model, in no order that a method sees."""
         return self.known + self.source_private
 
 

@@ -89,13 +89,17 @@ class OfflineProtocol(ABC):
     def plan(self, data: DomainData, batch_size: int, seed: int) -> Plan:
         """Select the classes, split the target per class, and freeze the stream."""
         split = self.class_split(data)
-        own = [data.classes.index(name) for name in split.source]
+        names = split.source
+        if split.source_private:  # the shared ones first would say which they are
+            names = tuple(name for name in data.classes if name in names)
+        own = [data.classes.index(name) for name in names]
         private = [data.classes.index(name) for name in split.unknown]
         table = np.full(len(data.classes), -1)
         table[private] = len(own)
         table[own] = np.arange(len(own))
         truth = table[data.target_all.labels]
-        shown = (truth >= 0) & ((truth < len(split.known)) | (truth == len(own)))
+        absent = [i for i, name in enumerate(names) if name in split.source_private]
+        shown = (truth >= 0) & ~np.isin(truth, absent)
         rows = self.choose_rows(np.flatnonzero(shown), truth, len(own))
         check_order(truth[rows], f"{data.dataset}/{data.target}")
         held = _stratified(rows, data.target_all.labels, self.held_out)
@@ -105,7 +109,7 @@ class OfflineProtocol(ABC):
         segments = tuple((Segment(name, data.target), part) for name, part in parts.items())
         return Plan(
             task=Task(
-                *("classification", split.source, data.image_size, self.open_set, data.flip),
+                *("classification", names, data.image_size, self.open_set, data.flip),
                 model_classes=data.model_classes,
                 partial=bool(split.source_private),
             ),
