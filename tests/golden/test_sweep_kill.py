@@ -67,6 +67,22 @@ def table(folder: Path) -> pd.DataFrame:
     return frame[[name for name in frame if not re.search("second|memory", str(name))]]
 
 
+def on_disk(folder: Path) -> int:
+    """Return how many runs have a record by now."""
+    return len(list((folder / "results").glob("records/**/*.json")))
+
+
+def kill_after(folder: Path, more: int, rest: float) -> int:
+    """Start the sweep, kill it ``rest`` seconds after ``more`` further records came."""
+    process, goal = launch(folder), min(on_disk(folder) + more, RUNS)
+    while on_disk(folder) < goal and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(rest)
+    process.kill()
+    process.wait()
+    return len(records(folder))
+
+
 def test_killed_five_times_at_random(tmp_path: Path) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     start = time.monotonic()
@@ -75,13 +91,13 @@ def test_killed_five_times_at_random(tmp_path: Path) -> None:
     wanted = records(calm)
     assert len(wanted) == RUNS
 
-    draw, seen = random.Random(), []
-    for _ in range(KILLS):
-        process = launch(rough)
-        time.sleep(draw.uniform(0.2, 0.8) * whole)
-        process.kill()
-        process.wait()
-        seen.append(len(records(rough)))
+    # Counted in records, not in seconds of the calm sweep: by the clock alone, a machine that got
+    # busier meanwhile has every kill before the first record.
+    draw = random.Random()
+    seen = [
+        kill_after(rough, more, draw.uniform(0, whole / RUNS))
+        for more in draw.sample([0, 0, 1, 1, 2], KILLS)
+    ]
     assert any(0 < count < RUNS for count in seen), f"no kill came in the middle: {seen}"
     assert launch(rough).wait() == 0
     assert records(rough) == wanted, f"after the kills there were {seen} runs"
