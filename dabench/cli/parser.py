@@ -204,6 +204,6 @@ def _add_weather_options(weather: Parser) -> None:
     weather.add_argument("action", choices=("preview", "list"))
     weather.add_argument("--image", metavar="FILE", help="default: a photograph of scikit-learn's")
     weather.add_argument("--kinds", metavar="A,B", help="default: all of 'dabench weather list'")
-    weather.add_argument("--size", default="128", help="side of each picture (default 128 pixels)")
+    weather.add_argument("--size", default="160", help="side of each picture (default 160 pixels)")
     weather.add_argument("--seed", default="0", help="default 0")
-    weather.add_argument("--out", default="weather.png", metavar="FILE", help="a PNG")
+    weather.add_argument("--out", default="weather.png", metavar="FILE", help="a PNG or WebP")

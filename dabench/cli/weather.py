@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from dabench.datasets.weather.kind import Kind, Pictures
 
-_LABEL = 14
+#: height of a row's title and size of its letters, in pixels
+_TITLE, _LETTERS = 26, 16
+#: how names of sheets may end, and what the encoder is told
+_FORMATS: dict[str, dict[str, int]] = {".png": {"optimize": 1}, ".webp": {"quality": 70}}
 
 
 def weather(args: argparse.Namespace) -> int:
@@ -44,13 +47,14 @@ def _preview(args: argparse.Namespace) -> int:
     side = _number("--size", args.size, MIN_SIDE, 1024)
     seed = _number("--seed", args.seed, 0, 2**63)
     out = Path(args.out)
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"--out {out}: the sheet is a PNG; end the name in .png")
+    if out.suffix.lower() not in _FORMATS:
+        raise ConfigError(f"--out {out}: the sheet is a PNG or WebP; end the name in .png or .webp")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first")
     names = args.kinds.split(",") if args.kinds else list(KINDS)
     kinds = [find_kind(name.strip()) for name in names]
-    _sheet(_picture(args.image, side), kinds, seed).save(out, optimize=True)
+    sheet = _sheet(_picture(args.image, side), kinds, seed)
+    sheet.save(out, **_FORMATS[out.suffix.lower()])
     say(f"{len(kinds)} kinds: {out}")
     return 0
 
@@ -83,20 +87,22 @@ def _picture(path: str | None, side: int) -> Pictures:
 
 
 def _sheet(picture: Pictures, kinds: list[Kind], seed: int) -> Image.Image:
-    """Draw every kind at every severity; a line of text above each row names it."""
+    """Draw every kind (rows) at every severity (columns), with the number above each."""
     import numpy as np
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     from dabench.datasets.weather.apply import apply_weather
 
     side, ids = len(picture), np.zeros(1, np.int64)
     columns = 1 + max(kind.levels for kind in kinds)
-    height = side + _LABEL
+    height = side + _TITLE
     sheet = Image.new("RGB", (columns * side, len(kinds) * height), "white")
-    pen = ImageDraw.Draw(sheet)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_LETTERS)
     for row, kind in enumerate(kinds):
-        pen.text((2, row * height + 1), f"{kind.name}, 0 to {kind.levels}", fill="black")
+        top = row * height
         for level in range(kind.levels + 1):
+            left, title = level * side, str(level) if level else kind.name
+            pen.text((left + 4, top + 3), title, fill="black", font=font)
             shown = apply_weather(picture[None], kind.name, level, ids, seed)[0]
-            sheet.paste(Image.fromarray(shown), (level * side, row * height + _LABEL))
+            sheet.paste(Image.fromarray(shown), (left, top + _TITLE))
     return sheet

@@ -25,11 +25,21 @@ def test_preview(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weather", "preview", *words]) == 0
     assert str(out) in capsys.readouterr().out
     first = np.asarray(Image.open(out))
-    assert first.shape == (2 * (32 + 14), 8 * 32, 3)
-    clear, worst = first[14:46, :32].astype(int), first[14:46, 5 * 32 : 6 * 32].astype(int)
+    assert first.shape == (2 * (32 + 26), 8 * 32, 3)
+    clear, worst = first[26:58, :32].astype(int), first[26:58, 5 * 32 : 6 * 32].astype(int)
     assert np.abs(worst - clear).mean() > 20
     assert main(["weather", "preview", *words]) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(out)), first)
+
+
+def test_sheets_have_large_cells_by_default_and_may_be_webp(tmp_path: Path) -> None:
+    out = tmp_path / "sheet.webp"
+    assert main(["weather", "preview", "--kinds", "fog", "--out", str(out)]) == 0
+    with Image.open(out) as sheet:
+        assert (sheet.format, sheet.size) == ("WEBP", (6 * 160, 160 + 26))
+        title = np.asarray(sheet.convert("L"))[:26]
+    for level in range(6):  # each column is named
+        assert title[:, level * 160 : (level + 1) * 160].min() < 100, level
 
 
 def test_preview_of_ones_own_picture(tmp_path: Path) -> None:
@@ -37,7 +47,7 @@ def test_preview_of_ones_own_picture(tmp_path: Path) -> None:
     Image.new("RGB", (70, 40), (10, 200, 30)).save(given)
     words = ["--image", str(given), "--kinds", "rain", "--size", "24", "--out", str(out)]
     assert main(["weather", "preview", *words]) == 0
-    assert (np.asarray(Image.open(out))[14:38, :24] == (10, 200, 30)).all()
+    assert (np.asarray(Image.open(out))[26:50, :24] == (10, 200, 30)).all()
 
 
 def test_preview_reads_pictures_as_data_sets_do(tmp_path: Path) -> None:
@@ -49,7 +59,7 @@ def test_preview_reads_pictures_as_data_sets_do(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(given, exif=exif)
     words = ["--image", str(given), "--kinds", "rain", "--size", "24", "--out", str(out)]
     assert main(["weather", "preview", *words]) == 0
-    shown = np.asarray(Image.open(out))[14:38, :24]
+    shown = np.asarray(Image.open(out))[26:50, :24]
     assert (shown[:12] == 78).all()
     assert (shown[12:] == 156).all()
 

@@ -19,6 +19,7 @@ from dabench.board.page.run_charts import (
     confusion_matrix,
     curve_chart,
     histogram,
+    reliability,
 )
 from dabench.board.page.stream_chart import Legend, draw_curves, stream_segments
 from dabench.board.page.texts import is_stream
@@ -176,6 +177,8 @@ def _separations(record: Record, arrays: Arrays) -> list[Figure]:
             if np.isfinite(sure).all():
                 groups = (sure[right], sure[~right])
                 figures.append(_pair(*groups, "largest probability", said, ("right", "wrong")))
+                if score is None:  # calibration is defined on closed sets
+                    figures.append(_reliability(sure, right, said))
     return figures
 
 
@@ -188,6 +191,12 @@ def _pair(
         for name, part, css in zip(names, (first, second), ("line s0", "line s1"), strict=True)
     ]
     return Figure(f"{axis.capitalize()}, {said}", picture.markup, legend=legend)
+
+
+def _reliability(sure: npt.NDArray[Any], right: npt.NDArray[Any], said: str) -> Figure:
+    picture, gap = reliability(sure, right, f"reliability diagram, {said}")
+    title = f"Share of right answers by confidence, {said}; expected calibration error {gap:.3f}"
+    return Figure(title, picture.markup, legend=[Legend("confidence = accuracy", "line s1", True)])
 
 
 def _bars(record: Record) -> list[Figure]:

@@ -12,6 +12,8 @@ from dabench.board.page.svg import Picture, clipped, scale, tick_label, ticks
 
 #: bins of a histogram
 BINS = 30
+#: bins of confidence, as those of ECE
+CONFIDENCE_BINS = 15
 #: classes up to which a matrix is drawn
 MOST_CLASSES = 100
 _WIDTH = 400
@@ -81,6 +83,42 @@ def histogram(
         picture.text(x(tick), 216, tick_label(tick), css="tick mid")
     picture.text(_WIDTH / 2, 234, axis, css="tick mid")
     return picture
+
+
+def reliability(
+    confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_], label: str
+) -> tuple[Picture, float]:
+    """Return a reliability diagram (accuracy by confidence; Guo et al., 2017) and the ECE.
+
+    Args:
+        confidence: (N,) top-1 probabilities in [0, 1], N > 0; bins are ((b-1)/B, b/B].
+        right: (N,) whether the answer is right.
+        label: for screen readers.
+    """
+    bins = np.clip(np.ceil(confidence * CONFIDENCE_BINS).astype(int) - 1, 0, CONFIDENCE_BINS - 1)
+    count, good, sure = (
+        np.bincount(bins, weight, CONFIDENCE_BINS)
+        for weight in (None, right.astype(np.float64), confidence.astype(np.float64))
+    )
+    picture = Picture(_WIDTH, 300, label)
+    x, y = scale(0, 1, 44, _WIDTH - 12), scale(0, 1, 254, 12)
+    for tick in ticks(0, 1, 5):
+        picture.line((44, y(tick)), (_WIDTH - 12, y(tick)), "grid")
+        picture.text(38, y(tick) + 4, tick_label(tick), css="tick end")
+        picture.text(x(tick), 272, tick_label(tick), css="tick mid")
+    for place in np.flatnonzero(count).tolist():
+        left, accuracy = x(place / CONFIDENCE_BINS), float(good[place] / count[place])
+        mean = float(sure[place] / count[place])
+        tip = (
+            f"confidence {mean:.3f}: {accuracy:.3f} right, {texts.count(int(count[place]))} images"
+        )
+        width = x((place + 1) / CONFIDENCE_BINS) - left - 1
+        height = max(y(0) - y(accuracy), 1.0)
+        box = {"x": left, "y": y(0) - height, "width": width, "height": height}
+        picture.mark("rect", tip, css="first", **box)
+    picture.path([(x(0), y(0)), (x(1), y(1))], "line s1", "confidence = accuracy")
+    picture.text(_WIDTH / 2, 292, "largest probability", css="tick mid")
+    return picture, float(np.abs(good - sure).sum() / count.sum())
 
 
 def curve_chart(lines: Sequence[tuple[str, Sequence[tuple[int, float]]]], label: str) -> Picture:
