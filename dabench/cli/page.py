@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from dabench.board.tables.cards import Card
     from dabench.store.records import Record
 
+#: what is needed to draw pictures of a run's data
+_FOLDERS = ("results", "data-root", "cache-dir")
+
 
 def leaderboard_page(args: argparse.Namespace) -> int:
     """Write the leaderboard as one page.
@@ -90,9 +93,26 @@ def report(args: argparse.Namespace) -> int:
     others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
     same = spec.get("method") == "source" and spec.get("init") == "source"
     base = None if same or record.get("failed") else source_run(others, spec)
+    _draw(args, record, folder)
     target = Path(args.html) if args.html else folder / "index.html"
     _link_models([record], store.root, target.parent)
     content = report_page(path, record, base, folder, registered_info())
     write_page(target, content)
     say(f"report: {target}")
     return 0
+
+
+def _draw(args: argparse.Namespace, record: Record, folder: Path) -> None:
+    """Make the pictures that were asked for; the report shows what lies in its folder."""
+    from dabench.config.settings import read_settings
+
+    settings = read_settings({name: vars(args)[name] for name in _FOLDERS} | {"no-progress": True})
+    if args.features:
+        from dabench.cli.report_pictures import draw_features
+
+        say(f"features: {draw_features(record, settings, args.features)}")
+    if args.animate is not None:
+        from dabench.cli.report_pictures import animate
+
+        out = Path(args.animate) if args.animate else folder / "stream.webp"
+        say(f"animation: {animate(record, settings, out)}")

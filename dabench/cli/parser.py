@@ -198,6 +198,22 @@ def _add_page_options(table: Parser, report: Parser) -> None:
     report.add_argument(
         "--html", metavar="FILE", nargs="?", help="default RESULTS/runs/RUN/report/index.html"
     )
+    report.add_argument(
+        "--features",
+        nargs="?",
+        const="pca",
+        choices=("pca", "tsne"),
+        help="draw features by class before and after adaptation (a run with --save-model)",
+    )
+    report.add_argument(
+        "--animate",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="draw a stream as a .webp or .gif; default RESULTS/runs/RUN/report/stream.webp",
+    )
+    for name in ("data-root", "cache-dir"):
+        report.add_argument(f"--{name}", dest=name, metavar="DIR", help=OPTIONS[name][2])
 
 
 def _add_weather_options(weather: Parser) -> None:
