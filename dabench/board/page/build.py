@@ -13,6 +13,8 @@ from dabench.board.page.dialog_data import page_data, to_json
 from dabench.board.page.page_records import PageRecords
 from dabench.board.page.render import render, write_page
 from dabench.board.page.tabs import block_charts, tabs
+from dabench.board.statistics.seeds import MIN_PAIRS
+from dabench.board.statistics.tasks import MIN_TASKS
 from dabench.board.tables.card_figures import Figure
 from dabench.board.tables.cards import Card
 from dabench.board.tables.leaderboard import table
@@ -61,6 +63,8 @@ def leaderboard_page(
         charts={} if compact else {block.key: block_charts(block) for block in found},
         data=Markup(to_json(data)),  # escaped there
         against=against,
+        min_tasks=MIN_TASKS,
+        min_pairs=MIN_PAIRS,
         cards=[card_entry(card, ours) for card, ours in cards],
         compact=compact,
         detail=gathered.detail,

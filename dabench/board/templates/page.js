@@ -214,7 +214,7 @@
       else if (target.tagName === "DIALOG") target.close();
     });
     for (const panel of all("[role=tabpanel]")) {
-      panel.querySelector(".filter input").addEventListener("input", () => filter(panel));
+      panel.querySelector(".filter input")?.addEventListener("input", () => filter(panel));
       panel.querySelector(".minor-switch")?.addEventListener("change", () => filter(panel));
     }
     document.addEventListener("change", (event) => {
