@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dabench.board.page.blocks import Block, blocks, group_runs
 from dabench.board.page.build import leaderboard_page
+from dabench.board.page.compare_data import compare_data
 from dabench.board.page.overview import Overview, Standing, overview, rows_by_task
 from dabench.board.page.page_records import PageRecords, RecordReducer
+from dabench.board.page.tabs import tabs
 from dabench.board.page.texts import fragment
 from dabench.board.tables.leaderboard import table
 from dabench.registry.method_info import registered_info
@@ -139,3 +144,29 @@ def test_links_of_hostile_names_end_nothing(made_run: Make) -> None:
     content = leaderboard_page(kept, "source", registered_info()).decode()
     assert f'href="#{fragment(HOSTILE)}/{fragment(HOSTILE)}"' in content
     assert "<img" not in content
+
+
+def test_the_data_of_a_comparison_hold_every_digit(made_run: Make) -> None:
+    records = grid(made_run, tasks=2)
+    lost = next(r for r in records if r["spec"]["method"] == "shot" and r["spec"]["seed"] == 3)
+    lost["scores"][0]["value"] = None
+    records.remove(next(r for r in records if r["spec"]["method"] == "usd"))
+    changed = [made_run("usd", s, 0.6, target="t1", variant={"lr": 1}) for s in range(5)]
+    info = registered_info()
+    kept = [RecordReducer(info).reduced(record) for record in [*records, *changed]]
+    frame = table(kept, "source", info)
+    found = blocks(frame, group_runs(kept), info, "source", compact=False)
+    shown = tabs(found, frame, info, "source")
+    data = compare_data(shown, "source", ablations=True)
+    assert data["t"][4] == pytest.approx(2.7764, abs=1e-4)
+    mine = data["protocols"]["sf-osda"]
+    assert mine["rows"] == ["source", "shot", "usd", "usd lr=1"]
+    assert [mine["rows"][place] for place in mine["pair"]] == ["shot", "source"]
+    first = next(task for task in mine["tasks"] if task["block"] == found[0].anchor)
+    values = np.frombuffer(base64.b64decode(first["values"]), "<f8").reshape(-1, 5)
+    rows = dict(zip((mine["rows"][place] for place in first["rows"]), values, strict=True))
+    assert rows["source"].tolist() == [0.5 + 1e-3 * seed * 0.5 for seed in range(5)]
+    assert math.isnan(rows["shot"][3])
+    assert math.isinf(rows["usd"][0])
+    few = compare_data(shown, "source", ablations=False)["protocols"]["sf-osda"]
+    assert few["rows"] == ["source", "shot", "usd"]
