@@ -191,3 +191,27 @@ def test_a_comparison_is_chosen_by_keyboard_and_has_a_link(open_page: Open, addr
     assert page.locator("main img").count() == 0
     page.locator("#p-1 .pairs tbody a").first.click()
     assert page.locator("#p-1 details.block[open]").count() >= 1
+
+
+def test_the_heat_map_is_shaded_and_leads_to_the_runs(open_page: Open, address: str) -> None:
+    page = open_page(f"{address}#sf-osda")
+    rows = page.locator("#p-1 .heatmap tbody tr")
+    assert page.locator("#p-1 .heatmap thead th").count() == 1 + TASKS
+    row = rows.filter(has=page.locator("th", has_text="usd"))
+    shaded, plain = row.locator("td.up3").first, rows.filter(has_text="source").locator("td").first
+    back = "cell => getComputedStyle(cell).backgroundColor"
+    assert shaded.evaluate(back) != plain.evaluate(back)
+    row.locator("button.cell").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.locator("dialog h2").inner_text() == "usd"
+    page.keyboard.press("Escape")
+    hostile = rows.filter(has=page.locator("th", has_text="onerror")).locator("button.cell").first
+    hostile.click()
+    assert page.locator("dialog h2").inner_text() == HOSTILE
+    assert page.locator("dialog p.meta").inner_text().startswith("digits · print → t")
+    page.keyboard.press("Escape")
+    page.locator("#p-1 .heatmap thead button").nth(1).click()
+    figures = page.locator("#p-1 .heatmap tbody td:nth-child(2)").all_inner_texts()
+    values = [float(text.strip("▲▼=")) for text in figures]
+    assert values == sorted(values, reverse=True)
+    assert page.locator("main img, dialog img").count() == 0

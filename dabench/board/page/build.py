@@ -11,6 +11,7 @@ from dabench.board.page.blocks import Block, blocks, group_runs
 from dabench.board.page.card_entry import card_entry
 from dabench.board.page.compare_data import compare_data
 from dabench.board.page.dialog_data import page_data, to_json
+from dabench.board.page.lines import HEAT
 from dabench.board.page.page_records import PageRecords
 from dabench.board.page.render import render, write_page
 from dabench.board.page.tabs import block_charts, tabs
@@ -66,6 +67,7 @@ def leaderboard_page(
         charts={} if compact else {block.key: block_charts(block) for block in found},
         data=Markup(to_json(data)),  # escaped there
         against=against,
+        heat_steps=HEAT,
         min_tasks=MIN_TASKS,
         min_pairs=MIN_PAIRS,
         cards=[card_entry(card, ours) for card, ours in cards],

@@ -103,8 +103,14 @@ def _tab(found: list[Block], over: Overview) -> Tab:
         blocks=found,
         panels=[(block, bar_chart(block, end).markup) for block in drawn],
         columns=columns,
-        rows=rows_by_task(columns) if len(columns) > 1 else [],
+        rows=_ordered(rows_by_task(columns), over) if len(columns) > 1 else [],
         overview=over,
         explained=texts.explain(metrics),
         runs=sum(len(line.runs) for block in found for line in block.lines),
     )
+
+
+def _ordered(rows: list[RowLines], over: Overview) -> list[RowLines]:
+    """Put the rows in the order of the overview: by rank, where there are ranks."""
+    place = {found.line.name: number for number, found in enumerate(over.standings)}
+    return sorted(rows, key=lambda row: place[row[0].name])
