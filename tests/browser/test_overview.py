@@ -215,3 +215,29 @@ def test_the_heat_map_is_shaded_and_leads_to_the_runs(open_page: Open, address: 
     values = [float(text.strip("▲▼=")) for text in figures]
     assert values == sorted(values, reverse=True)
     assert page.locator("main img, dialog img").count() == 0
+
+
+def test_what_is_wider_than_a_phone_says_so(open_page: Open, address: str) -> None:
+    page = open_page(f"{address}#sf-osda", phone=True, dark=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    box = page.locator("#p-1 .scroll", has=page.locator(".heatmap"))
+    hint = "box => getComputedStyle(box.querySelector('th'), '::after').content"
+    assert box.evaluate("box => box.matches('.more:not(.less)')")
+    assert box.evaluate(hint) == '"scroll →"'
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("box => box.matches('.more.less')", arg=box.element_handle())
+    head = box.locator("tbody th").first.bounding_box()
+    assert head is not None
+    assert head["x"] < 40  # the first column stays
+    box.evaluate("box => { box.scrollLeft = box.scrollWidth }")
+    page.wait_for_function("box => !box.matches('.more')", arg=box.element_handle())
+    assert box.evaluate(hint) == "none"
+    page.locator("#tab-1").press("Home")
+    assert page.locator(".tab:visible").get_attribute("id") == "p-overview"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_what_fits_has_no_hint(open_page: Open, address: str) -> None:
+    page = open_page(f"{address}#sf-uda")
+    assert page.locator("#p-2 .scroll.more:visible").count() == 0

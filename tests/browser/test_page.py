@@ -80,7 +80,7 @@ def page(open_page: Callable[..., Any], address: str) -> Any:
 
 def names(page: Any) -> list[str]:
     """Return the visible rows of the first block."""
-    heads = page.locator(".tab.on details.block tbody tr:not([hidden]) th").all_inner_texts()
+    heads = page.locator(".tab.on details.block tbody tr:visible th").all_inner_texts()
     return [" ".join(text.split()) for text in heads]
 
 
@@ -97,17 +97,24 @@ def test_sorting(page: Any) -> None:
     assert names(page) == sorted(names(page), key=str.lower, reverse=False)
 
 
-def test_filtering(page: Any) -> None:
+def test_filtering_and_ablations(page: Any) -> None:
+    assert "usd criterion=ce" not in names(page)
     page.fill(".tab.on .filter input", "usd")
+    assert names(page) == ["usd"]
+    assert page.inner_text(".tab.on .found") == "1 of 5 rows"
+    page.check(".tab.on .minor-switch")
     assert names(page) == ["usd", "usd criterion=ce"]
     assert page.inner_text(".tab.on .found") == "2 of 6 rows"
-    page.uncheck(".tab.on .minor-switch")
-    assert names(page) == ["usd"]
     page.fill(".tab.on .filter input", "")
+    assert len(names(page)) == 6
+    page.uncheck(".tab.on .minor-switch")
     assert len(names(page)) == 5
+    page.locator("#tab-2").click()
+    assert page.locator(".tab.on .minor-switch").count() == 0  # nothing to ask for
 
 
 def test_a_run_opens_by_keyboard_and_names_its_command(page: Any) -> None:
+    page.check(".tab.on .minor-switch")
     row = page.locator(".tab.on details.block tr", has=page.locator("th", has_text="criterion=ce"))
     row.locator("button.cell").focus()
     page.keyboard.press("Enter")

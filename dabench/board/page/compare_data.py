@@ -3,13 +3,13 @@
 ::
 
     {"t": [0, 12.706, …],
-     "protocols": {NAME: {"rows": [name, …], "pair": [ours, theirs], "tasks": [
+     "protocols": {NAME: {"rows": [name, …], "main": 9, "pair": [ours, theirs], "tasks": [
          {"block": anchor, "rows": [number of a row, …], "values": "…", "less": 1}, …]}, …}}
 
-``t`` are quantiles of Student's t by the number of pairs − 1, ``pair`` the rows that a comparison
-begins with; ``less`` stands where less is better. ``values`` are 64-bit floats (rows, seeds) in
-base64, little-endian: every digit counts where an interval ends at zero. NaN is a hole, infinity a
-seed without a run.
+``t`` are quantiles of Student's t by the number of pairs − 1, ``main`` says how many rows are no
+ablations, ``pair`` which a comparison begins with; ``less`` stands where less is better. ``values``
+are 64-bit floats (rows, seeds) in base64, little-endian: every digit counts where an interval ends
+at zero. NaN is a hole, infinity a seed without a run.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def _protocol(tab: Tab, against: str, ablations: bool) -> dict[str, Any]:
     kept = [(block, _lines(block, ablations)) for block in tab.blocks]
     known = {name for _, lines in kept for name in lines}
     names = [s.line.name for s in tab.overview.standings if s.line.name in known]
+    main = len(names)
     names += sorted(known - set(names))
     numbers = {name: number for number, name in enumerate(names)}
     methods = [s.line.name for s in tab.overview.standings if s.line.kind == "method"]
@@ -54,7 +55,7 @@ def _protocol(tab: Tab, against: str, ablations: bool) -> dict[str, Any]:
     ours = next((numbers[n] for n in methods if numbers.get(n, theirs) != theirs), None)
     pair = [ours if ours is not None else int(theirs == 0 and len(names) > 1), theirs]
     tasks = [_task(block, lines, numbers) for block, lines in kept if len(lines) > 1]
-    return {"rows": names, "pair": pair, "tasks": tasks}
+    return {"rows": names, "main": main, "pair": pair, "tasks": tasks}
 
 
 def _lines(block: Block, ablations: bool) -> dict[str, Line]:

@@ -44,6 +44,11 @@ class Tab:
     explained: list[texts.Explained]
     runs: int
 
+    @property
+    def ablations(self) -> int:
+        """Number of rows with changed options, which are shown on demand."""
+        return sum(len(block.lines) - len(block.main) for block in self.blocks if not block.brief)
+
 
 @dataclass
 class BlockCharts:

@@ -25,7 +25,7 @@
     }
     // of many tabs on a narrow screen the chosen one is seen
     const bar = tab.parentElement;
-    if (bar.scrollWidth > bar.clientWidth) bar.scrollLeft = tab.offsetLeft - 14;
+    if (bar.scrollWidth > bar.clientWidth) bar.scrollLeft = tab.offsetLeft - 40;
     if (focus) tab.focus();
     prepare(document.getElementById(tab.getAttribute("aria-controls")));
   }
@@ -124,16 +124,17 @@
   }
   function filter(panel) {
     const wanted = panel.querySelector(".filter input").value.toLowerCase().split(/\s+/);
-    const minors = panel.querySelector(".minor-switch");
-    const minor = !minors || minors.checked;
+    const minors = Boolean(panel.querySelector(".minor-switch")?.checked);
+    panel.classList.toggle("minors", minors);
     let shown = 0;
     let total = 0;
     for (const row of all("table:not(.pairs) tbody tr", panel)) {
       const text = row.cells[0].textContent.toLowerCase();
       const fits = wanted.every((word) => text.includes(word));
-      row.hidden = !(fits && (minor || !row.classList.contains("minor")));
-      total += 1;
-      shown += row.hidden ? 0 : 1;
+      row.hidden = !fits;
+      const counts = minors || !row.classList.contains("minor");
+      total += counts ? 1 : 0;
+      shown += counts && fits ? 1 : 0;
     }
     say(panel, shown < total ? `${shown} of ${total} rows` : "");
   }
@@ -145,6 +146,27 @@
     panel.querySelector(".filter input").value = "";
     if (minors) panel.querySelector(".minor-switch").checked = true;
     filter(panel);
+  }
+
+  // what is wider than its box says so at its edges, and a table's first head by a word
+  function edges(box) {
+    const rest = box.scrollWidth - box.clientWidth - Math.abs(box.scrollLeft);
+    box.classList.toggle("more", rest > 1);
+    box.classList.toggle("less", Math.abs(box.scrollLeft) > 1);
+  }
+  function bindEdges() {
+    const boxes = ".scroll, nav.tabs";
+    const watched = new ResizeObserver((found) => {
+      // what was taken out of the page is in no box
+      new Set(found.map(({ target }) => target.closest(boxes))).forEach((box) => box && edges(box));
+    });
+    for (const box of all(boxes)) {
+      watched.observe(box);
+      // a box keeps its size when what is in it grows
+      if (box.firstElementChild) watched.observe(box.firstElementChild);
+    }
+    const scrolled = ({ target }) => target instanceof Element && target.matches(boxes) && edges(target);
+    document.addEventListener("scroll", scrolled, true);
   }
 
   // --- the runs of a cell
@@ -208,6 +230,7 @@
     const dialog = document.querySelector("dialog");
     dialog.showModal();
     dialog.scrollTop = 0;
+    all(".scroll", dialog).forEach(edges);
   }
   function brief(box, cell) {
     box.append(make("p", `${cell.n} runs, among them ${cell.ids.join(", ")}. This shows them all:`));
@@ -327,6 +350,7 @@
         `${open ? `, ${open} without a verdict` : ""}; mean difference ${signed(over)}. Paired by seed.`;
     }
     box.replaceChildren(pairTable(found, [known.rows[a], known.rows[b]]));
+    edges(box);
     return [known.rows[a], known.rows[b]];
   }
   function pairTable(found, names) {
@@ -370,7 +394,12 @@
     panel.querySelector(".compare").hidden = known.rows.length < 2;
     if (known.rows.length < 2) return;
     selects.forEach((select, place) => {
-      known.rows.forEach((name, number) => select.append(new Option(name, number)));
+      const minors = make("optgroup");
+      minors.label = "with changed options";
+      known.rows.forEach((name, number) => {
+        (number < known.main ? select : minors).append(new Option(name, number));
+      });
+      if (minors.childElementCount) select.append(minors);
       select.value = known.pair[place];
       select.addEventListener("change", () => {
         history.replaceState(null, "", link(home(panel).dataset.name, ...compare(panel)));
@@ -391,6 +420,7 @@
   // --- all together
   function bind() {
     bindTabs();
+    bindEdges();
     document.addEventListener("click", (event) => {
       const target = event.target;
       if (!(target instanceof Element)) return;
