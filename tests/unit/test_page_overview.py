@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
 import re
 from collections.abc import Callable
@@ -170,3 +171,22 @@ def test_the_data_of_a_comparison_hold_every_digit(made_run: Make) -> None:
     assert math.isinf(rows["usd"][0])
     few = compare_data(shown, "source", ablations=False)["protocols"]["sf-osda"]
     assert few["rows"] == ["source", "shot", "usd"]
+
+
+def test_less_is_better_turns_differences_round(made_run: Make) -> None:
+    records = [
+        made_run(name, seed, scores={"ECE": level + seed / 1e3 * level}, target=f"t{task}")
+        for task in range(2)
+        for name, level in LEVELS.items()
+        for seed in range(5)
+    ]
+    info = dataclasses.replace(registered_info(), primary=lambda *_: "ECE")
+    kept = [RecordReducer(info).reduced(record) for record in records]
+    frame = table(kept, "source", info)
+    found = blocks(frame, group_runs(kept), info, "source", compact=False)
+    shown = tabs(found, frame, info, "source")
+    shot = standing(shown[0].overview, "shot")
+    assert shot.mean == pytest.approx(0.2, abs=0.01)
+    assert (dict(shot.verdicts), shot.below) == ({"win": 2}, 0)
+    data = compare_data(shown, "source", ablations=True)
+    assert [task["less"] for task in data["protocols"]["sf-osda"]["tasks"]] == [1, 1]
