@@ -9,10 +9,14 @@ from markupsafe import Markup
 
 from dabench.board.page.blocks import Block, blocks, group_runs
 from dabench.board.page.card_entry import card_entry
+from dabench.board.page.compare_data import compare_data
 from dabench.board.page.dialog_data import page_data, to_json
+from dabench.board.page.lines import HEAT
 from dabench.board.page.page_records import PageRecords
 from dabench.board.page.render import render, write_page
 from dabench.board.page.tabs import block_charts, tabs
+from dabench.board.statistics.seeds import MIN_PAIRS
+from dabench.board.statistics.tasks import MIN_TASKS
 from dabench.board.tables.card_figures import Figure
 from dabench.board.tables.cards import Card
 from dabench.board.tables.leaderboard import table
@@ -54,13 +58,18 @@ def leaderboard_page(
     frame = table(records, against, info)
     found = blocks(frame, groups, info, against, compact=compact)
     _number(found)
+    shown = tabs(found, frame, info, against)
     data = page_data([b for b in found if not b.brief], detail=gathered.detail)
+    data["compare"] = compare_data(shown, against, ablations=gathered.detail)
     return render(
         "leaderboard.html.j2",
-        tabs=tabs(found, frame, info, against),
+        tabs=shown,
         charts={} if compact else {block.key: block_charts(block) for block in found},
         data=Markup(to_json(data)),  # escaped there
         against=against,
+        heat_steps=HEAT,
+        min_tasks=MIN_TASKS,
+        min_pairs=MIN_PAIRS,
         cards=[card_entry(card, ours) for card, ours in cards],
         compact=compact,
         detail=gathered.detail,

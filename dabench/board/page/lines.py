@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,12 +150,12 @@ class Line:
     @property
     def passes(self) -> float | None:
         """Images forwarded and backwarded, an image of the target; None where unknown."""
-        return _mean([_passes(run) for run in self.runs])
+        return mean_of_known([_passes(run) for run in self.runs])
 
     @property
     def seconds(self) -> float | None:
         """Seconds of adaptation, in the mean over runs; None where unknown."""
-        return _mean([run["cost"].get("adapt_seconds") for run in self.runs])
+        return mean_of_known([run["cost"].get("adapt_seconds") for run in self.runs])
 
 
 def make_line(
@@ -215,8 +215,8 @@ def _passes(run: Record) -> float | None:
     return (cost["images_forward"] + cost["images_backward"]) / max(images) if images else None
 
 
-def _mean(values: list[float | None]) -> float | None:
-    """Return the mean of what is known."""
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """Return the mean of what is known; None where nothing is."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
 

@@ -59,7 +59,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (texts.number, texts.signed, texts.span, texts.seconds, texts.size):
+    kept = (texts.number, texts.signed, texts.span, texts.seconds, texts.size, texts.fragment)
+    for function in kept:
         found.filters[function.__name__] = function
     found.filters["count"] = texts.count
     found.globals["span"] = texts.span

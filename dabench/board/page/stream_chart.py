@@ -23,11 +23,15 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BASE = 1140, 360, 40, 1132, 26, 322
 
 @dataclass(frozen=True)
 class Legend:
-    """An entry of a chart's legend: ``css`` names the line that its switch shows or hides."""
+    """An entry of a chart's legend: ``css`` names the line that its switch shows or hides.
+
+    ``minor`` entries are those of ablations, which the page shows on demand.
+    """
 
     name: str
     css: str
     shown: bool
+    minor: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def stream_chart(block: Block) -> StreamChart | None:
     if not drawn and source is None:
         return None
     entries = [
-        Legend(line.label, f"line s{place % COLOURS}", line.main and place < COLOURS)
+        Legend(line.label, f"line s{place % COLOURS}", line.main and place < COLOURS, not line.main)
         for place, (line, _) in enumerate(drawn)
     ]
     curves = [curve for _, curve in drawn]

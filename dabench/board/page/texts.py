@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from dabench.board.statistics.seeds import LOWER_IS_BETTER, MIN_PAIRS
 
@@ -161,6 +162,11 @@ def seconds(value: float) -> str:
 def size(value: float) -> str:
     """Return bytes as people say them."""
     return f"{value / 2**20:.0f} MiB" if value < 2**30 else f"{value / 2**30:.1f} GiB"
+
+
+def fragment(text: str) -> str:
+    """Return text as a part of a link within the page; no sign of it ends the part."""
+    return quote(text, safe="", errors="replace")
 
 
 def count(value: float) -> str:

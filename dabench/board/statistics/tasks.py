@@ -123,7 +123,7 @@ def _by_row(
         found = values.setdefault(name, {})
         if oracle:
             bounds.add(name)
-        age = _version(version)
+        age = version_order(version)
         if age < latest.get((name, column), ()):
             continue
         latest[name, column] = age
@@ -133,7 +133,8 @@ def _by_row(
     return values, bounds
 
 
-def _version(text: str) -> tuple[int, ...]:
+def version_order(text: str) -> tuple[int, ...]:
+    """Return what sorts versions (method/protocol, and /start) from the oldest to the newest."""
     return tuple(int(part) if part.isdigit() else -1 for part in text.split("/"))
 
 

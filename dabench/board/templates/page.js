@@ -12,7 +12,9 @@
     return element;
   };
 
-  // --- tabs
+  // --- tabs, and links: #protocol, #protocol/row, #protocol/row/row to compare
+  const link = (...parts) => "#" + parts.map(encodeURIComponent).join("/");
+  const home = (panel) => document.getElementById(panel.getAttribute("aria-labelledby"));
   const tabs = () => all("[role=tab]");
   function choose(tab, focus) {
     for (const other of tabs()) {
@@ -23,8 +25,9 @@
     }
     // of many tabs on a narrow screen the chosen one is seen
     const bar = tab.parentElement;
-    if (bar.scrollWidth > bar.clientWidth) bar.scrollLeft = tab.offsetLeft - 14;
+    if (bar.scrollWidth > bar.clientWidth) bar.scrollLeft = tab.offsetLeft - 40;
     if (focus) tab.focus();
+    prepare(document.getElementById(tab.getAttribute("aria-controls")));
   }
   function bindTabs() {
     const found = tabs();
@@ -32,7 +35,7 @@
       tab.addEventListener("click", (event) => {
         event.preventDefault();
         choose(tab, false);
-        history.replaceState(null, "", tab.hash);
+        if (location.hash !== link(tab.dataset.name)) location.hash = link(tab.dataset.name);
       });
       tab.addEventListener("keydown", (event) => {
         const steps = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: -1 };
@@ -40,18 +43,55 @@
         event.preventDefault();
         const next = found.at(steps[event.key] % found.length);
         choose(next, true);
-        history.replaceState(null, "", next.hash);
+        history.replaceState(null, "", link(next.dataset.name));
       });
     });
     window.addEventListener("hashchange", follow);
     follow();
   }
-  // a link to a tab or to a column within one
   function follow() {
+    document.querySelector("dialog[open]")?.close();
+    mark([]);
+    const parts = location.hash.slice(1).split("/").map(plain);
+    const tab = tabs().find((one) => one.dataset.name === (parts[0] || "overview"));
+    if (!tab) return followId();
+    choose(tab, false);
+    const panel = document.getElementById(tab.getAttribute("aria-controls"));
+    if (parts.length === 2) showRow(panel, parts[1]);
+    if (parts.length === 3) showPair(panel, parts[1], parts[2]);
+  }
+  function plain(part) {
+    try {
+      return decodeURIComponent(part);
+    } catch {
+      return part;
+    }
+  }
+  function mark(rows) {
+    for (const row of all("tr.marked")) row.classList.remove("marked");
+    for (const row of rows) row.classList.add("marked");
+  }
+  // a row stands in the table of all tasks and in blocks; all are marked, the first is shown
+  function showRow(panel, name) {
+    const cells = read().cells;
+    const rows = all("tbody tr", panel).filter((row) => {
+      const button = row.querySelector("button.cell");
+      return button && cells[button.dataset.c]?.title === name;
+    });
+    if (!rows.length) return say(panel, `no row ${name} here`);
+    unfilter(panel, rows.every((row) => row.classList.contains("minor")));
+    mark(rows);
+    const block = rows[0].closest("details");
+    if (block) block.open = true;
+    rows[0].scrollIntoView({ block: "center" });
+    rows[0].querySelector("a, button").focus({ preventScroll: true });
+  }
+  // a link to a column, a card, or a tab without its name
+  function followId() {
     const target = location.hash && document.getElementById(location.hash.slice(1));
     const panel = target && target.closest("[role=tabpanel]");
     if (!panel) return;
-    choose(document.getElementById(panel.getAttribute("aria-labelledby")), false);
+    choose(home(panel), false);
     if (target.tagName === "DETAILS") target.open = true;
     if (target !== panel) target.scrollIntoView();
   }
@@ -84,18 +124,49 @@
   }
   function filter(panel) {
     const wanted = panel.querySelector(".filter input").value.toLowerCase().split(/\s+/);
-    const minors = panel.querySelector(".minor-switch");
-    const minor = !minors || minors.checked;
+    const minors = Boolean(panel.querySelector(".minor-switch")?.checked);
+    panel.classList.toggle("minors", minors);
     let shown = 0;
     let total = 0;
-    for (const row of all("tbody tr", panel)) {
+    for (const row of all("table:not(.pairs) tbody tr", panel)) {
       const text = row.cells[0].textContent.toLowerCase();
       const fits = wanted.every((word) => text.includes(word));
-      row.hidden = !(fits && (minor || !row.classList.contains("minor")));
-      total += 1;
-      shown += row.hidden ? 0 : 1;
+      row.hidden = !fits;
+      const counts = minors || !row.classList.contains("minor");
+      total += counts ? 1 : 0;
+      shown += counts && fits ? 1 : 0;
     }
-    panel.querySelector(".found").textContent = shown < total ? `${shown} of ${total} rows` : "";
+    say(panel, shown < total ? `${shown} of ${total} rows` : "");
+  }
+  function say(panel, words) {
+    const place = panel.querySelector(".found");
+    if (place) place.textContent = words;
+  }
+  function unfilter(panel, minors) {
+    panel.querySelector(".filter input").value = "";
+    if (minors) panel.querySelector(".minor-switch").checked = true;
+    filter(panel);
+  }
+
+  // what is wider than its box says so at its edges, and a table's first head by a word
+  function edges(box) {
+    const rest = box.scrollWidth - box.clientWidth - Math.abs(box.scrollLeft);
+    box.classList.toggle("more", rest > 1);
+    box.classList.toggle("less", Math.abs(box.scrollLeft) > 1);
+  }
+  function bindEdges() {
+    const boxes = ".scroll, nav.tabs";
+    const watched = new ResizeObserver((found) => {
+      // what was taken out of the page is in no box
+      new Set(found.map(({ target }) => target.closest(boxes))).forEach((box) => box && edges(box));
+    });
+    for (const box of all(boxes)) {
+      watched.observe(box);
+      // a box keeps its size when what is in it grows
+      if (box.firstElementChild) watched.observe(box.firstElementChild);
+    }
+    const scrolled = ({ target }) => target instanceof Element && target.matches(boxes) && edges(target);
+    document.addEventListener("scroll", scrolled, true);
   }
 
   // --- the runs of a cell
@@ -144,18 +215,22 @@
     box.append(make("summary", title), inside);
     return box;
   }
-  function show(number) {
+  function show(number, panel) {
     const cell = read().cells[number];
     const box = document.querySelector("dialog .inside");
     const title = make("h2", cell.title);
     title.id = "run-title";
-    box.replaceChildren(title, make("p", cell.where, "meta"));
+    const where = make("p", `${cell.where} `, "meta");
+    const here = where.appendChild(make("a", "link to this row"));
+    here.href = link(home(panel).dataset.name, cell.title);
+    box.replaceChildren(title, where);
     if (cell.note) box.append(make("p", cell.note, "refused"));
     if (data.detail) runs(box, cell);
     else brief(box, cell);
     const dialog = document.querySelector("dialog");
     dialog.showModal();
     dialog.scrollTop = 0;
+    all(".scroll", dialog).forEach(edges);
   }
   function brief(box, cell) {
     box.append(make("p", `${cell.n} runs, among them ${cell.ids.join(", ")}. This shows them all:`));
@@ -200,21 +275,166 @@
     box.append(details("Spec that they share", grid(["option", "value"], spec)));
   }
 
+  // --- two rows, task by task: the paired t-intervals of dabench's tables
+  const MIN_PAIRS = 5;
+  const EQUAL = 1e-12;
+  const signed = (v) => (v < 0 ? "" : "+") + fixed(v);
+  const fixed = (v) => v.toFixed(3).replace("-", "−");
+  const mean = (found) => found.reduce((a, b) => a + b, 0) / found.length;
+  const spread = (found) => Math.max(...found) - Math.min(...found);
+  function floats(text) {
+    const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+    const view = new DataView(bytes.buffer);
+    return Array.from({ length: bytes.length / 8 }, (_, i) => view.getFloat64(8 * i, true));
+  }
+  function pair(ours, theirs, less) {
+    // a hole makes a mean a hole; seeds are paired where both rows have a run
+    if (ours.some(Number.isNaN)) return null;
+    const seeds = ours.map((_, i) => i).filter((i) => isFinite(ours[i]) && isFinite(theirs[i]));
+    const away = seeds.map((i) => ours[i] - theirs[i]);
+    const n = away.length;
+    if (!n) return null;
+    const found = { n, mean: mean(away), verdict: `${n} pair${n > 1 ? "s" : ""}: no verdict` };
+    if (n < MIN_PAIRS) {
+      // few seeds have a range, and no verdict
+      return n > 1 ? { ...found, low: Math.min(...away), high: Math.max(...away) } : found;
+    }
+    const sd = Math.sqrt(away.reduce((a, d) => a + (d - found.mean) ** 2, 0) / (n - 1));
+    const half = (read().compare.t[n - 1] * sd) / Math.sqrt(n);
+    [found.low, found.high] = [found.mean - half, found.mean + half];
+    const varied = spread(seeds.map((i) => ours[i])) > EQUAL;
+    if (spread(away) <= EQUAL) {
+      found.verdict = varied && Math.abs(found.mean) <= EQUAL ? "tie" : "no spread: no verdict";
+    } else if (found.low <= 0 && found.high >= 0) found.verdict = "tie";
+    else found.verdict = found.mean > 0 !== Boolean(less) ? "win" : "loss";
+    return found;
+  }
+  function strip(found, end) {
+    const at = (value) => 70 + (66 * value) / end;
+    const box = document.getElementById("strip").content.firstElementChild.cloneNode(true);
+    const [, interval, dot] = box.children;
+    dot.setAttribute("cx", at(found.mean));
+    if (found.low === undefined) return box;
+    interval.setAttribute("class", found.n < MIN_PAIRS ? "range" : "whisker");
+    interval.setAttribute("x1", at(found.low));
+    interval.setAttribute("x2", at(found.high));
+    return box;
+  }
+  const SIGNS = { win: "▲", loss: "▼", tie: "=" };
+  function compare(panel) {
+    const known = read().compare.protocols[home(panel).dataset.name];
+    const [a, b] = ["ours", "theirs"].map((name) => Number(panel.querySelector(`select.${name}`).value));
+    const found = [];
+    for (const task of known.tasks) {
+      const [i, j] = [task.rows.indexOf(a), task.rows.indexOf(b)];
+      if (i < 0 || j < 0) continue;
+      const values = floats(task.values);
+      const seeds = values.length / task.rows.length;
+      const rows = [i, j].map((row) => values.slice(row * seeds, (row + 1) * seeds));
+      found.push({ task, rows, pair: pair(...rows, task.less) });
+    }
+    const judged = found.filter((one) => one.pair);
+    const words = panel.querySelector(".compare .summary");
+    const box = panel.querySelector(".compare .scroll");
+    box.hidden = !found.length;
+    if (a === b) words.textContent = "Twice the same row.";
+    else if (!judged.length) words.textContent = "The two rows share no task.";
+    else {
+      const count = (verdict) => judged.filter((one) => one.pair.verdict === verdict).length;
+      const [wins, ties, losses] = ["win", "tie", "loss"].map(count);
+      const open = judged.length - wins - ties - losses;
+      const over = mean(judged.map((one) => (one.task.less ? -1 : 1) * one.pair.mean));
+      words.textContent =
+        `${known.rows[a]} against ${known.rows[b]} over ${judged.length} shared task${judged.length > 1 ? "s" : ""}: ` +
+        `▲ ${wins} win${wins === 1 ? "" : "s"}, = ${ties} tie${ties === 1 ? "" : "s"}, ▼ ${losses} loss${losses === 1 ? "" : "es"}` +
+        `${open ? `, ${open} without a verdict` : ""}; mean difference ${signed(over)}. Paired by seed.`;
+    }
+    box.replaceChildren(pairTable(found, [known.rows[a], known.rows[b]]));
+    edges(box);
+    return [known.rows[a], known.rows[b]];
+  }
+  function pairTable(found, names) {
+    const table = make("table", null, "pairs");
+    const line = table.createTHead().insertRow();
+    for (const name of ["task", names[0], names[1], "difference", "[95 % interval] or range", "", "pairs", "verdict"]) {
+      line.append(make("th", name));
+    }
+    const ends = found.flatMap(({ pair: p }) => (p ? [p.mean, p.low ?? 0, p.high ?? 0] : []));
+    const end = Math.max(...ends.map(Math.abs), 0.01);
+    const body = table.createTBody();
+    for (const { task, rows, pair: p } of found) {
+      const row = body.insertRow();
+      const name = row.appendChild(make("th"));
+      const there = name.appendChild(make("a", document.getElementById(task.block).querySelector(".name").textContent));
+      there.href = `#${task.block}`;
+      for (const values of rows) {
+        const own = values.filter((value) => value !== Infinity);
+        row.append(make("td", own.some(Number.isNaN) ? "–" : fixed(mean(own))));
+      }
+      if (!p) {
+        row.append(make("td", "–", "hole"), ...Array.from({ length: 4 }, () => make("td")));
+        continue;
+      }
+      const sign = SIGNS[p.verdict];
+      row.append(make("td", signed(p.mean), sign ? p.verdict : "none"));
+      const limits = p.low === undefined ? [] : [signed(p.low), signed(p.high)];
+      if (p.n < MIN_PAIRS) row.append(make("td", limits.join(" – "), "range"));
+      else row.append(make("td", `[${limits.join(", ")}]`));
+      const picture = row.appendChild(make("td", null, "pic"));
+      picture.append(strip(p, end));
+      row.append(make("td", p.n), make("td", `${sign || ""} ${p.verdict}`.trim(), sign ? p.verdict : "none"));
+    }
+    return table;
+  }
+  // the rows to choose from, once the tab is seen
+  function prepare(panel) {
+    const selects = all(".compare select", panel);
+    if (!selects.length || selects[0].options.length) return;
+    const known = read().compare.protocols[home(panel).dataset.name];
+    panel.querySelector(".compare").hidden = known.rows.length < 2;
+    if (known.rows.length < 2) return;
+    selects.forEach((select, place) => {
+      const minors = make("optgroup");
+      minors.label = "with changed options";
+      known.rows.forEach((name, number) => {
+        (number < known.main ? select : minors).append(new Option(name, number));
+      });
+      if (minors.childElementCount) select.append(minors);
+      select.value = known.pair[place];
+      select.addEventListener("change", () => {
+        history.replaceState(null, "", link(home(panel).dataset.name, ...compare(panel)));
+      });
+    });
+    compare(panel);
+  }
+  function showPair(panel, ...names) {
+    const rows = read().compare.protocols[home(panel).dataset.name]?.rows || [];
+    const missing = names.find((name) => !rows.includes(name));
+    if (missing !== undefined) return say(panel, `no row ${missing} to compare here`);
+    all(".compare select", panel).forEach((select, place) => (select.value = rows.indexOf(names[place])));
+    compare(panel);
+    panel.querySelector(".compare").scrollIntoView();
+    panel.querySelector(".compare select").focus({ preventScroll: true });
+  }
+
   // --- all together
   function bind() {
     bindTabs();
+    bindEdges();
     document.addEventListener("click", (event) => {
       const target = event.target;
       if (!(target instanceof Element)) return;
       const row = target.closest("main tbody tr");
       const button = target.closest("button.cell") || (row && row.closest(".block") && row.querySelector("button.cell"));
       if (target.closest("button.sort")) sort(target.closest("button.sort"));
-      else if (button && getSelection().isCollapsed) show(Number(button.dataset.c));
+      else if (button && getSelection().isCollapsed) show(Number(button.dataset.c), button.closest("[role=tabpanel]"));
       else if (target.closest("button.all")) openAll(target.closest("button.all"));
       else if (target.tagName === "DIALOG") target.close();
+      // a link to where the page already is changes no address
+      else if (target.closest("a")?.hash && target.closest("a").hash === location.hash) follow();
     });
     for (const panel of all("[role=tabpanel]")) {
-      panel.querySelector(".filter input").addEventListener("input", () => filter(panel));
+      panel.querySelector(".filter input")?.addEventListener("input", () => filter(panel));
       panel.querySelector(".minor-switch")?.addEventListener("change", () => filter(panel));
     }
     document.addEventListener("change", (event) => {

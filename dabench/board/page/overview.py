@@ -1,0 +1,173 @@
+"""The overview: every protocol's rows over its tasks, with ranks where there are tasks enough."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from dabench.board.page.blocks import Block
+from dabench.board.page.lines import Line, mean_of_known
+from dabench.board.statistics.rank_figure import rank_svg
+from dabench.board.statistics.ranks import Ranking, describe_tasks, ranking
+from dabench.board.statistics.seeds import EQUAL, better_sign
+from dabench.board.statistics.tasks import TaskTest, task_grid, task_tests, version_order
+from dabench.registry.method_info import MethodInfo
+
+#: a row and its line in each block; None = it has no run there
+RowLines = tuple[Line, list[Line | None]]
+_KINDS = {"baseline": 0, "method": 1, "bound": 2}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A row over the tasks of a protocol.
+
+    Attributes:
+        line: one of its lines, for name and marks.
+        tasks: in how many it has a score.
+        rank: its mean rank; None where it is not ranked.
+        verdicts: win, loss, tie or "" (no verdict) -> number of tasks.
+        mean: mean over tasks of the differences to the row that all are held against, turned so
+            that more is better; None where no task is shared.
+        worst: the least of these differences, and its block.
+        shared: number of shared tasks.
+        below: in how many of them it is below that row.
+        test: signed ranks over tasks; None where these do not suffice.
+        passes: images forwarded and backwarded, an image of the target; mean over its tasks.
+        seconds: of adaptation; mean over its tasks.
+    """
+
+    line: Line
+    tasks: int
+    rank: float | None
+    verdicts: Counter[str]
+    mean: float | None
+    worst: tuple[float, Block] | None
+    shared: int
+    below: int
+    test: TaskTest | None
+    passes: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the overview says of a protocol.
+
+    Attributes:
+        picture: mean ranks with their critical difference; None where there are none.
+        reason: why there are none.
+        ranked: what the ranks go over, in words.
+        left_out: rows that are not ranked, with the reason.
+        standings: the ranked rows from the best on, then all others.
+        tasks: number of columns.
+    """
+
+    protocol: str
+    metrics: list[str]
+    picture: Markup | None
+    reason: str
+    ranked: str
+    left_out: tuple[str, ...]
+    standings: list[Standing]
+    tasks: int
+
+    @property
+    def undecided(self) -> bool:
+        """Whether some row has tasks without a verdict."""
+        return any(found.verdicts[""] for found in self.standings)
+
+    @property
+    def tested(self) -> bool:
+        """Whether some row has tasks enough for a test."""
+        return any(found.test is not None for found in self.standings)
+
+
+def overview(
+    protocol: str, found: Sequence[Block], frame: pd.DataFrame, info: MethodInfo, against: str
+) -> Overview:
+    """Return the overview of one protocol.
+
+    Args:
+        protocol: its name.
+        found: its blocks.
+        frame: the leaderboard.
+        info: baselines, the upper bound and the metrics that rank.
+        against: the row that others are held against.
+    """
+    grid = task_grid(frame, info, protocol)
+    ranks = ranking(grid)
+    places = dict(zip(ranks.rows, ranks.ranks, strict=True))
+    tests = {test.row: test for test in task_tests(grid, against) if test.p_holm is not None}
+    standings = [
+        _standing(found, row, places.get(row[0].name), tests.get(row[0].name))
+        for row in rows_by_task(found)
+    ]
+    return Overview(
+        protocol=protocol,
+        metrics=list(dict.fromkeys(block.metric for block in found)),
+        # every word in the picture is escaped where it is drawn
+        picture=None if ranks.note else Markup(rank_svg(ranks)),
+        reason=ranks.note,
+        ranked=describe_tasks(ranks.tasks),
+        left_out=_left_out(ranks),
+        standings=sorted(standings, key=lambda s: math.inf if s.rank is None else s.rank),
+        tasks=len(found),
+    )
+
+
+def rows_by_task(found: Sequence[Block]) -> list[RowLines]:
+    """Return the rows that are no ablation: baselines first, the upper bound last.
+
+    Of several versions of a row in a block the newest counts.
+    """
+    by_name: dict[str, dict[str, Line]] = defaultdict(dict)
+    for block in found:
+        for line in sorted(block.main, key=lambda line: version_order(line.row.version)):
+            by_name[line.name][block.key] = line
+    rows = [
+        (next(iter(lines.values())), [lines.get(block.key) for block in found])
+        for lines in by_name.values()
+    ]
+    return sorted(rows, key=lambda row: (_KINDS[row[0].kind], row[0].name))
+
+
+def _left_out(ranks: Ranking) -> tuple[str, ...]:
+    return tuple(f"{row} ({why})" for row, why in sorted(ranks.left_out.items()))
+
+
+def _standing(
+    found: Sequence[Block], row: RowLines, rank: float | None, test: TaskTest | None
+) -> Standing:
+    first, lines = row
+    shown = [
+        (line, block)
+        for line, block in zip(lines, found, strict=True)
+        if line is not None and block.metric in line.values
+    ]
+    away = [
+        (better_sign(block.metric) * line.diff.mean, block, line.diff.verdict)
+        for line, block in shown
+        if line.diff.mean is not None
+    ]
+    differences = [value for value, _, _ in away]
+    judged = Counter(verdict if verdict in ("win", "loss", "tie") else "" for *_, verdict in away)
+    least = min(away, key=lambda one: one[0], default=None)
+    return Standing(
+        line=first,
+        tasks=len(shown),
+        rank=rank,
+        verdicts=judged,
+        mean=mean_of_known(differences),
+        worst=least[:2] if least else None,
+        shared=len(differences),
+        below=sum(value < -EQUAL for value in differences),
+        test=test,
+        passes=mean_of_known([line.passes for line, _ in shown]),
+        seconds=mean_of_known([line.seconds for line, _ in shown]),
+    )
