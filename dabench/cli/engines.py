@@ -67,12 +67,20 @@ class Engine:
         device = given.get("device") or "auto"
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"--device {shown(device)}: runs on a cluster have auto, cpu or cuda")
-        if device == "cuda" and not self.gpu:
+        with_gpu = [self._has_gpu(grid, spec.method) for spec in grid.specs]
+        if device == "cuda" and not all(with_gpu):
             raise ConfigError("--device cuda: ask for GPUs, too: --gres gpu:1, --gpus-per-run 1")
-        if device == "cpu" or not self.gpu:
+        if device == "cpu":
             return grid
-        specs = tuple(replace(spec, device="cuda") for spec in grid.specs)
-        return replace(grid, specs=specs)
+        specs = zip(grid.specs, with_gpu, strict=True)
+        return replace(
+            grid,
+            specs=tuple(replace(spec, device="cuda") if gpu else spec for spec, gpu in specs),
+        )
+
+    def _has_gpu(self, grid: Grid, method: str) -> bool:
+        asked = grid.resources.get(method)
+        return self.gpu if asked is None or asked.gpus is None else asked.gpus > 0
 
     def executor(self, settings: Settings, workers: int) -> Executor:
         """Return who makes the runs.
@@ -88,7 +96,8 @@ class Engine:
             return ray.RayExecutor(
                 settings, ray.Request(options["address"], self.cpus, gpus, workers)
             )
-        from dabench.sweep.executors.slurm import Request, SlurmExecutor
+        from dabench.sweep.executors.chunk import Request
+        from dabench.sweep.executors.slurm import SlurmExecutor
 
         if shutil.which("sbatch") is None:
             raise ConfigError(

@@ -21,6 +21,10 @@ def add_sweep_options(sweep: argparse.ArgumentParser) -> None:
         sweep, SWEPT, ("force", "resume", "save-model", "target-tuned", "no-progress"), only
     )
     engines.add_options(sweep)
+    text = "what begins first: as the grid stands (default), or by the time of earlier runs"
+    sweep.add_argument(
+        "--order", choices=("grid", "cheapest", "longest"), default="grid", help=text
+    )
     text = "the K-th of N parts of the runs: equal commands but for K share the grid's work"
     sweep.add_argument("--shard", metavar="K/N", help=text)
     sweep.epilog = (

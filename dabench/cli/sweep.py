@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dabench.cli import engines
 from dabench.cli.dotted import AXES, dotted_options
-from dabench.cli.output import print_columns, say
+from dabench.cli.output import say
 from dabench.contract.signals import end_of
 from dabench.errors import ConfigError
 from dabench.store.store import Store
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dabench.sweep.plan import SweepPlan
 
 EXIT_BUG, EXIT_USER = 1, 2
-_OWN = ("command", "help", "grid", "workers", "dry_run", "shard", *engines.NAMES, *AXES)
+_OWN = ("command", "help", "grid", "workers", "dry_run", "shard", "order", *engines.NAMES, *AXES)
 
 
 def sweep(args: argparse.Namespace, rest: list[str]) -> int:
@@ -47,7 +47,7 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
 
     from dabench.config.settings import read_settings
     from dabench.sweep.grid import shard
-    from dabench.sweep.plan import make_plan
+    from dabench.sweep.plan import in_order, make_plan
 
     settings = read_settings(given)
     grid = _grid(args, given, workers, engine)
@@ -58,11 +58,20 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     store = Store(settings.results)
     if settings.save_model:
         _check_models(grid)
-    plan = make_plan(grid.specs, store, force=settings.force, models=settings.save_model)
-    _say_what(grid, plan)
+    plan = make_plan(
+        grid.specs,
+        store,
+        force=settings.force,
+        models=settings.save_model,
+        resources=grid.resources,
+    )
+    plan = in_order(plan, args.order)
+    # who is not told how much a cluster holds guesses for one run at a time
+    _say_what(grid, plan, 1 if engine and args.workers is None else workers)
     if args.dry_run:
-        # who is not told how much a cluster holds guesses for one run at a time
-        list_jobs(plan, 1 if engine and args.workers is None else workers)
+        from dabench.cli.sweep_view import list_jobs
+
+        list_jobs(plan)
         return 0
     if not plan.jobs:
         return 0
@@ -133,8 +142,10 @@ def given_ones(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _say_what(grid: Grid, plan: SweepPlan) -> None:
+def _say_what(grid: Grid, plan: SweepPlan, workers: int) -> None:
     """Print what the grid comes to, and what a reader may not expect."""
+    from dabench.cli.sweep_view import say_time
+
     for problem in plan.problems:
         say(f"warning: {problem}", error=True)
     notes = (note for spec in grid.specs if spec.tuned for note in spec.tuned.notes)
@@ -144,31 +155,12 @@ def _say_what(grid: Grid, plan: SweepPlan) -> None:
     repeated = f"; {grid.repeated} listed again, counted once" if grid.repeated else ""
     head = f"{grid.name or 'grid'}{budget}: {len(grid.specs)} runs{repeated}"
     say(f"{head}; {plan.done} have a record, {len(plan.jobs)} to do")
+    say_time(plan, workers)
     if plan.other_threads:
         say(
             f"note: {plan.other_threads} of them have a record that differs in --threads alone; "
             "give --threads to have equal runs whatever --workers is"
         )
-
-
-def list_jobs(plan: SweepPlan, workers: int) -> None:
-    """Print what is to do, and how long it may take."""
-    from dabench.cli.sweep_view import duration
-
-    known = [job.seconds for job in plan.jobs if job.seconds is not None]
-    print_columns(
-        [
-            [f"  {job.name}", "?" if job.seconds is None else f"~{duration(job.seconds)}"]
-            for job in plan.jobs
-        ]
-    )
-    unknown = len(plan.jobs) - len(known)
-    total = f"about {duration(sum(known) / workers)} with {workers} at a time" if known else "?"
-    more = f", and {unknown} runs that nobody timed" if unknown and known else ""
-    if not plan.jobs:
-        say("nothing to do")
-        return
-    say(f"time: {total}{more}; loading and source training come on top")
 
 
 def run_plan(

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from dabench.cli.output import print_columns, say
 from dabench.errors import one_line
 from dabench.registry import primary_metric
 from dabench.sweep.executor import Ended
-from dabench.sweep.plan import Job
+from dabench.sweep.plan import Job, SweepPlan, seconds_of
 
 _MINUTE, _HOUR = 60, 3600
 
@@ -26,6 +27,29 @@ def duration(seconds: float) -> str:
         return f"{seconds / _MINUTE:.0f} min"
     hours, minutes = divmod(round(seconds / _MINUTE), 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def say_time(plan: SweepPlan, workers: int) -> None:
+    """Print how long it may take, where earlier records tell."""
+    seconds, unknown = seconds_of(plan.jobs, workers)
+    if seconds is None:
+        return
+    many = "1 worker" if workers == 1 else f"{workers} workers"
+    more = f", and {unknown} runs that nobody timed" if unknown else ""
+    text = "loading and source training come on top"
+    say(f"time: about {duration(seconds)} on {many}{more}; {text}")
+
+
+def list_jobs(plan: SweepPlan) -> None:
+    """Print what is to do, and how long each may take."""
+    print_columns(
+        [
+            [f"  {job.name}", "?" if job.seconds is None else f"~{duration(job.seconds)}"]
+            for job in plan.jobs
+        ]
+    )
+    if not plan.jobs:
+        say("nothing to do")
 
 
 class ProgressView:

@@ -41,6 +41,7 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     dotted = dotted_options(rest, "tune")
     given = {key: value for key, value in vars(args).items() if key not in _OWN} | dotted
     workers = worker_count(args.workers)
+    from dabench.cli.sweep_view import list_jobs, say_time
     from dabench.config.hardware import available_cores
     from dabench.config.settings import read_settings
     from dabench.sweep.plan import make_plan
@@ -54,12 +55,16 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     _check_free(file, tuning)
     # trials are no results: a folder of their own keeps them out of tables and ranks
     trials = replace(settings, results=file.parent / "trials")
-    plan = make_plan(tuning.grid.specs, Store(trials.results), force=settings.force)
+    resources = tuning.grid.resources
+    plan = make_plan(
+        tuning.grid.specs, Store(trials.results), force=settings.force, resources=resources
+    )
     _say_what(tuning, plan.done, len(plan.jobs))
     for problem in plan.problems:
         say(f"warning: {problem}", error=True)
+    say_time(plan, workers)
     if args.dry_run:
-        sweep.list_jobs(plan, workers)
+        list_jobs(plan)
         return 0
     Store(settings.results).check_writable()
     file.parent.mkdir(exist_ok=True)

@@ -15,6 +15,18 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def available_gpus() -> int:
+    """Return how many CUDA devices this process may use."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def total_memory() -> int:
+    """Return the bytes of this machine's main memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def resolve_device(name: str) -> str:
     """Turn ``auto`` into a device and check that a named one is there.
 

@@ -48,7 +48,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "prefetch": (
         int,
         0,
-        "batches of a stream that are made ahead of the step; default 0 on a CPU, 2 elsewhere",
+        "batches of a stream made ahead of the step, a process each; default 0 on a CPU, else 2",
     ),
     "cache-dir": (str, None, "default $DABENCH_CACHE or ~/.cache/dabench"),
 }

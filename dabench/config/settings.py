@@ -33,7 +33,7 @@ class Settings:
     def prefetch_on(self, device: str) -> int:
         """Return how many batches of a stream are made ahead of the step.
 
-        On a CPU none unless it is asked for: the thread that makes them would take a core from
+        On a CPU none unless it is asked for: a process that makes them would take a core from
         the step, whose seconds are measured.
         """
         return self.prefetch if self.prefetch is not None else 2 * (device != "cpu")

@@ -1,6 +1,7 @@
 """Seeds that are hashed from names, never drawn in order.
 
-Adding a method, a stage or a data set therefore changes nobody else's random numbers.
+Adding a method, a stage or a data set therefore changes nobody else's random numbers. Torch is
+imported where it is seeded: a process that draws weather needs a seed, and no torch.
 """
 
 import contextlib
@@ -9,7 +10,6 @@ import random
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 
 def seed(base: int, *names: str) -> int:
@@ -20,6 +20,8 @@ def seed(base: int, *names: str) -> int:
 
 def seed_everything(value: int) -> None:
     """Seed Python, NumPy and torch (all devices)."""
+    import torch
+
     random.seed(value)
     np.random.seed(value)  # noqa: NPY002 - scikit-learn and libraries draw from the global one
     torch.manual_seed(value)
@@ -28,6 +30,8 @@ def seed_everything(value: int) -> None:
 @contextlib.contextmanager
 def seeded(value: int) -> Iterator[None]:
     """Seed inside, and put every generator back afterwards: nothing outside depends on it."""
+    import torch
+
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - as above
     with torch.random.fork_rng():
         seed_everything(value)

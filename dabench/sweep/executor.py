@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,6 +65,18 @@ class Executor(Protocol):
     @property
     def slots(self) -> int:
         """How many runs may be submitted and not over."""
+        ...
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Refuse runs that it can never make, before the first one starts.
+
+        Raises:
+            ConfigError: names the method that asks for more than there is.
+        """
+        ...
+
+    def takes(self, job: Job) -> bool:
+        """Return whether there is room now for what this run needs."""
         ...
 
     def submit(self, job: Job) -> None:

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dabench import registry
 from dabench.config.options import FLAGS, OPTIONS, parse_seeds
 from dabench.config.spec import RunSpec, resolve
 from dabench.errors import ConfigError, DabenchError, did_you_mean, shown
+from dabench.sweep.resources import Resources, read_resources
 
 #: options that decide no number: they belong to the command, not to a grid
 _OF_ONE_RUN = ("checkpoint-every", "prefetch")
@@ -38,12 +39,14 @@ class Grid:
         budget: the label that the file gives itself, such as "smoke"; it reaches no record.
         specs: one a run, each once.
         repeated: how many further times runs were listed.
+        resources: what runs of a method need; like the budget it reaches no record.
     """
 
     name: str
     budget: str | None
     specs: tuple[RunSpec, ...]
     repeated: int = 0
+    resources: Mapping[str, Resources] = field(default_factory=dict)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -79,17 +82,18 @@ def expand(tree: Options, name: str, usual: Options, over: Options) -> Grid:
     where = f"grid {name}" if name else ""
     if budget is not None and not isinstance(budget, str):
         raise ConfigError(f"{where}: budget {shown(budget)}: expected a word such as smoke")
+    resources = read_resources(top.pop("resources"), where) if "resources" in top else {}
     found: dict[str, RunSpec] = {}
     count = 0
     for place, options in _leaves(top, {}, where, ""):
-        for spec in _product(options, place, usual, over):
+        for spec in _product(options, place, usual, over, resources):
             count += 1
             if count > MOST_RUNS:
                 raise ConfigError(
                     f"{place or 'the options'}: more than {MOST_RUNS} runs in one sweep; split it"
                 )
             found.setdefault(json.dumps(spec.to_dict(), sort_keys=True), spec)
-    return Grid(name, budget, tuple(found.values()), count - len(found))
+    return Grid(name, budget, tuple(found.values()), count - len(found), resources)
 
 
 def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = None) -> Grid:
@@ -104,15 +108,15 @@ def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = No
         ConfigError: an unknown name, or no run is left.
     """
     kept = list(grid.specs)
-    for field, names in part.items():
+    for axis, names in part.items():
         if names is not None:
-            wanted_names = check_names(field, names)
-            kept = [spec for spec in kept if getattr(spec, field) in wanted_names]
+            wanted_names = check_names(axis, names)
+            kept = [spec for spec in kept if getattr(spec, axis) in wanted_names]
     if seeds is not None:
         wanted = parse_seeds(seeds)
         kept = [spec for spec in kept if spec.seed in wanted]
     if not kept:
-        given = {f"--{field}s": ",".join(names) for field, names in part.items() if names}
+        given = {f"--{axis}s": ",".join(names) for axis, names in part.items() if names}
         given |= {} if seeds is None else {"--seeds": str(seeds)}
         wanted_runs = " ".join(f"{option} {value}" for option, value in given.items())
         raise ConfigError(
@@ -188,7 +192,13 @@ def _check(key: Any, value: Any, place: str) -> None:
         )
 
 
-def _product(options: Options, place: str, usual: Options, over: Options) -> Iterator[RunSpec]:
+def _product(
+    options: Options,
+    place: str,
+    usual: Options,
+    over: Options,
+    resources: Mapping[str, Resources],
+) -> Iterator[RunSpec]:
     """Yield the specs of one block: the product of its lists, seeds last."""
     seeds = {key: options[key] for key in ("seeds",) if key in options}
     fixed = {key: value for key, value in options.items() if key not in seeds and key not in over}
@@ -203,12 +213,21 @@ def _product(options: Options, place: str, usual: Options, over: Options) -> Ite
             continue  # a square of domains has a diagonal that is no task
         plain = {key: _plain(key, value) for key, value in {**fixed, **point}.items()}
         try:
-            yield from resolve({**usual, **plain, **seeds, **over})
+            own = _threads(plain.get("method"), resources)
+            yield from resolve({**usual, **own, **plain, **seeds, **over})
         except DabenchError as error:
             several = {k: v for k, v in point.items() if len(lists[k]) > 1}
             at = ", ".join(f"{key}={value}" for key, value in several.items())
             head = f"{place} ({at})" if place and at else place or at
             raise ConfigError(f"{head}: {error}" if head else str(error)) from None
+
+
+def _threads(method: Any, resources: Mapping[str, Resources]) -> dict[str, int]:
+    """Return the usual threads of a method's runs where its resources name cores."""
+    if not resources or method is None:
+        return {}
+    asked = resources.get(registry.name_of("method", str(method)))
+    return {"threads": asked.cpus} if asked and asked.cpus else {}
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -105,11 +105,16 @@ def run_jobs(
         store: where failed runs are put on record.
         progress: is called at each of these moments.
         tally: is filled as runs end, for a caller who is interrupted.
+
+    Raises:
+        ConfigError: a run asks for more than there is; none was started.
     """
+    executor.check(jobs)
     waiting, running, gate = list(jobs), 0, _Gate(executor.holds_back)
     while waiting or running:
         while running < executor.slots:
-            job = next((job for job in waiting if gate.lets(job)), None)
+            free = (job for job in waiting if gate.lets(job) and executor.takes(job))
+            job = next(free, None)
             if job is None:
                 break
             waiting.remove(job)

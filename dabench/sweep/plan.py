@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -17,6 +17,7 @@ from dabench.store.files import kept_models
 from dabench.store.identity import versions_of
 from dabench.store.records import Record
 from dabench.store.store import Store
+from dabench.sweep.resources import USUAL, Resources
 
 Key = tuple[Any, ...]
 _SOURCE = (
@@ -41,11 +42,13 @@ class Job:
         spec: the run.
         key: 16 digits that stand for it while its run id is not known.
         seconds: what it may take, from earlier records; None = nobody knows.
+        resources: what it needs besides what all runs get.
     """
 
     spec: RunSpec
     key: str
     seconds: float | None = None
+    resources: Resources = USUAL
 
     @property
     def source_key(self) -> Key:
@@ -100,13 +103,18 @@ class SweepPlan:
 
 
 def make_plan(
-    specs: Iterable[RunSpec], store: Store, *, force: bool = False, models: bool = False
+    specs: Iterable[RunSpec],
+    store: Store,
+    *,
+    force: bool = False,
+    models: bool = False,
+    resources: Mapping[str, Resources] | None = None,
 ) -> SweepPlan:
     """Compare specs and versions with the records: what fits has been run.
 
     Images, source models and weights are not looked at: a record of other images under the same
     names counts as done. A record that no table would take does not, nor with ``models`` one
-    without its adapted model. ``force`` takes none for done.
+    without its adapted model. ``force`` takes none for done. ``resources`` are by method.
     """
     wanted = list(specs)
     places = sorted({(spec.protocol, spec.dataset) for spec in wanted})
@@ -127,8 +135,32 @@ def make_plan(
             continue
         if loose and not force:
             other += identity({**fields, "threads": 0}, versions) in loose
-        jobs.append(Job(spec, hashlib.sha256(text.encode()).hexdigest()[:16], guess(spec)))
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        jobs.append(Job(spec, key, guess(spec), (resources or {}).get(spec.method, USUAL)))
     return SweepPlan(tuple(jobs), done, other, tuple(problems))
+
+
+def in_order(plan: SweepPlan, order: str) -> SweepPlan:
+    """Return a plan whose runs begin with the cheapest or the longest; ``grid``: as they stand.
+
+    Runs that nobody timed come last, and keep the grid's order among themselves.
+    """
+    if order == "grid":
+        return plan
+    sign = 1 if order == "cheapest" else -1
+    keys = {job.key: (job.seconds is None, sign * (job.seconds or 0.0)) for job in plan.jobs}
+    return replace(plan, jobs=tuple(sorted(plan.jobs, key=lambda job: keys[job.key])))
+
+
+def seconds_of(jobs: Sequence[Job], workers: int) -> tuple[float | None, int]:
+    """Return what runs may take with so many at a time, and how many of them nobody timed.
+
+    That is the longest run, or the mean of the workers; None where no run was timed.
+    """
+    known = [job.seconds for job in jobs if job.seconds is not None]
+    if not known:
+        return None, len(jobs)
+    return max(*known, sum(known) / workers), len(jobs) - len(known)
 
 
 def identity(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:

@@ -21,8 +21,8 @@ from dabench.protocols.dense import strips
 from dabench.protocols.dense.outcome import COUNTED, Timing, dense_outcome
 from dabench.protocols.dense.scores import DenseStreamLayout, ScoreGroups
 from dabench.protocols.streams.layout import SegmentSteps
+from dabench.protocols.streams.pictures import StreamPictures
 from dabench.protocols.streams.runner import StreamProtocol, StreamRunner
-from dabench.protocols.streams.shifts import render
 
 
 @dataclass
@@ -63,9 +63,10 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
     #: the present segment's first step, and its counts of the ranked timing so far
     segment_tally: tuple[int, Tensor] | None = None
 
-    def pictures(self, segment: Segment, rows: IntArray) -> np.ndarray:
-        """Return frames in weather that the seed draws."""
-        return render(self.plan.frames.images, rows, segment, self.plan.stream.seed)
+    def make_pictures(self) -> StreamPictures:
+        """Make frames in weather that the seed draws."""
+        stream = self.plan.stream
+        return StreamPictures(self.plan.frames.images, stream, stream.seed)
 
     def make_layout(self, segments: tuple[SegmentSteps, ...]) -> DenseStreamLayout:
         """A fresh method begins where the protocol says so."""

@@ -12,14 +12,12 @@ from torch import Tensor
 from dabench.contract.access import TargetBatch, to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import StreamPlan
-from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
 from dabench.engine.stream import StreamLog
 from dabench.protocols.offline.upper_bound import sees_labels
-from dabench.protocols.streams.layout import shown_of
 from dabench.protocols.streams.pace import Pace
+from dabench.protocols.streams.pictures import StreamPictures
 from dabench.protocols.streams.runner import StreamProtocol, StreamRunner
-from dabench.protocols.streams.shifts import render, scattered
 
 
 class ClassStreamProtocol(StreamProtocol, Protocol):
@@ -41,10 +39,10 @@ class ArrivalRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog], AB
         """Return one class an image."""
         return self.plan.truth[rows]
 
-    @functools.cached_property
-    def shown(self) -> list[IntArray]:
-        """Per step, the place of each image's domain; empty where segments have one shift."""
-        return shown_of(self.plan.stream)
+    def make_pictures(self) -> StreamPictures:
+        """Make them in weather that is the same for all seeds, or read published files."""
+        plan = self.plan
+        return StreamPictures(plan.images, plan.stream, published=plan.published)
 
     @functools.cached_property
     def pace(self) -> Pace:
@@ -55,7 +53,7 @@ class ArrivalRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog], AB
             starts=tuple(episode.start for episode in self.layout.episodes),
             log=self.stream_log,
             cost=self.cost,
-            render=lambda step: to_float(self.step_pictures(step)).to(self.context.device),
+            render=lambda step: to_float(self.pictures.of_step(step)).to(self.context.device),
             reveal=self.reveal,
         )
 
@@ -73,22 +71,3 @@ class ArrivalRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog], AB
         if sees_labels(self.method):
             rows = [self.batches[step][1] for step in steps]
             self.method.reveal(self.labels(np.concatenate(rows)))
-
-    def pictures(self, segment: Segment, rows: IntArray) -> np.ndarray:
-        """Return pictures in weather that is the same for all seeds, or from published files."""
-        return render(self.plan.images, rows, segment, published=self.plan.published)
-
-    def step_pictures(self, step: int) -> np.ndarray:
-        """Return a step's pictures, each in its own domain."""
-        segment, rows = self.batches[step]
-        if not self.shown:
-            return self.pictures(segment, rows)
-        return self.in_domains(rows, self.shown[step])
-
-    def in_domains(self, rows: IntArray, places: IntArray) -> np.ndarray:
-        """Return pictures of some positions, each in the domain at its place of the stream's."""
-        domains = self.plan.stream.domains
-        found: np.ndarray = scattered(
-            places, lambda place, own: self.pictures(domains[place], rows[own])
-        )
-        return found

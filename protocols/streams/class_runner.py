@@ -72,12 +72,13 @@ class ClassStreamRunner(ArrivalRunner):
 
     def show_segment(self, segment: SegmentSteps) -> None:
         """Write a few images as they look in a segment: held-out ones where there are any."""
-        condition, shown = self.batches[segment.first]
-        rows = np.sort(self.plan.held_out)[:8] if len(self.plan.held_out) else shown[:8]
-        if self.shown:
-            sample = self.in_domains(rows, np.resize(self.shown[segment.first], len(rows)))
+        condition, first = self.batches[segment.first]
+        rows = np.sort(self.plan.held_out)[:8] if len(self.plan.held_out) else first[:8]
+        if shown := self.pictures.shown:
+            places = np.resize(shown[segment.first], len(rows))
+            sample = self.pictures.in_domains(rows, places)
         else:
-            sample = self.pictures(condition, rows)
+            sample = self.pictures.under(condition, rows)
         self.context.recorder.put(f"stream/{segment.name}", segment.first, torch.from_numpy(sample))
 
     def write_live_point(self, segment: SegmentSteps, step: int) -> None:
@@ -144,7 +145,7 @@ class ClassStreamRunner(ArrivalRunner):
         size, right = self.most_images, 0
         with torch.random.fork_rng(), torch.no_grad(), self.cost.pause():
             for chunk in np.array_split(rows, max(1, round(len(rows) / size))):
-                images = to_float(self.pictures(condition, chunk))
+                images = to_float(self.pictures.under(condition, chunk))
                 found = answer(images.to(self.context.device)).cpu().numpy()
                 right += int((found == self.plan.truth[chunk]).sum())
         return right / len(rows)
@@ -201,6 +202,6 @@ class ClassStreamRunner(ArrivalRunner):
             "stream.prediction": torch.cat(self.stream_log.prediction).numpy().astype(np.int16),
             "stream.confidence": torch.cat(self.stream_log.confidence).numpy().astype(np.float32),
         }
-        if self.shown:
-            found["stream.domain"] = np.concatenate(self.shown).astype(np.int16)
+        if self.pictures.shown:
+            found["stream.domain"] = np.concatenate(self.pictures.shown).astype(np.int16)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 from abc import ABC, abstractmethod
@@ -19,7 +20,6 @@ from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, StreamPlan
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.signals import postponed
-from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Kind
 from dabench.engine.resume.checkpoints import Checkpoints
 from dabench.engine.stream import Progress, run_stream
@@ -27,9 +27,10 @@ from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
 from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
-from dabench.protocols.streams.ahead import ahead
+from dabench.protocols.streams.ahead import Ahead
 from dabench.protocols.streams.extras import granted_extras
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout, batches_of
+from dabench.protocols.streams.pictures import StreamPictures
 from dabench.protocols.streams.recorder import StreamRecorder
 
 #: steps between two points of what is written while the stream runs
@@ -89,6 +90,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.recorder = StreamRecorder(run.recorder)
         self.batches, segments = batches_of(plan.stream)
         self.layout = self.make_layout(segments)
+        self.pictures = self.make_pictures()
+        self.ahead = Ahead(self.pictures.of_step, len(self.batches), run.prefetch)
         self.checkpoints = Checkpoints(run.resume, self.cost, len(self.batches))
         if not self.checkpoints.wanted:
             self.recorder.begin(0)
@@ -102,8 +105,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     # -- what a kind of task adds ---------------------------------------------------------------
 
     @abstractmethod
-    def pictures(self, segment: Segment, rows: IntArray) -> np.ndarray:
-        """Return (B, H, W, 3) uint8 pictures of some positions under a segment's shift."""
+    def make_pictures(self) -> StreamPictures:
+        """Return what makes the stream's pictures."""
 
     @abstractmethod
     def labels(self, rows: IntArray) -> np.ndarray:
@@ -174,14 +177,15 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         done = self.stream_log.steps
         hidden = not self.context.progress or None  # None = shown on a terminal alone
         bar = tqdm(total=len(self.batches), initial=done, disable=hidden)
-        for number, segment in enumerate(self.layout.segments, start=1):
-            if segment.last > self.stream_log.steps:
-                if segment.first in begins and segment.first == self.stream_log.steps:
-                    self.stream_log.skipped += self.method.updates_skipped
-                    self.method = self.start_method(number)
-                self.run_segment(segment, bar)
-            with self.checkpoints.last(self.method, self.stream_log):
-                self.after_segment(number)
+        with contextlib.closing(self.ahead):
+            for number, segment in enumerate(self.layout.segments, start=1):
+                if segment.last > self.stream_log.steps:
+                    if segment.first in begins and segment.first == self.stream_log.steps:
+                        self.stream_log.skipped += self.method.updates_skipped
+                        self.method = self.start_method(number)
+                    self.run_segment(segment, bar)
+                with self.checkpoints.last(self.method, self.stream_log):
+                    self.after_segment(number)
         bar.close()
 
     def run_segment(self, segment: SegmentSteps, bar: tqdm[Any]) -> None:
@@ -214,16 +218,11 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
 
     def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
         """Render the batches of some steps, as many ahead of their turn as the run says."""
-        steps, count = range(first, last), self.context.prefetch
-        made = ahead(lambda step: to_float(self.step_pictures(step)), steps, count)
-        for step, images in zip(steps, made, strict=True):
+        for step in range(first, last):
+            images = to_float(self.ahead.get(step))
             if sees_labels(self.method):
                 self.method.reveal(self.labels(self.batches[step][1]))
             yield images
-
-    def step_pictures(self, step: int) -> np.ndarray:
-        """Return the pictures of a step."""
-        return self.pictures(*self.batches[step])
 
     def answer(self, method: OnlineMethod, batch: TargetBatch) -> Tensor:
         """Ask the method for the logits of the present step's batch."""

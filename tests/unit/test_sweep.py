@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,12 @@ class Scripted:
         self.begun: list[Stage | Ended] = []
         self.under_way: list[Job] = []
         self.closed = 0
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        pass
+
+    def takes(self, job: Job) -> bool:
+        return True
 
     def submit(self, job: Job) -> None:
         self.submitted.append(job)
@@ -181,7 +187,8 @@ def test_a_dry_run_lists_and_guesses(command: Any, tmp_path: Path) -> None:
     lines = {line.split("  ")[1]: line.split()[-2:] for line in out.splitlines() if " · " in line}
     assert lines["source · sf-osda · digits print→handwritten · seed 1"] == ["~7", "s"]
     assert lines["usd+bn · sf-osda · digits print→handwritten · seed 2"][-1] == "?"
-    assert "about 7 s with 2 at a time, and 3 runs that nobody timed" in out
+    assert "time: about 7 s on 2 workers, and 3 runs that nobody timed; loading" in out
+    assert out.index("time: about") < out.index(" · seed 1")
 
 
 def test_a_grid_file_with_a_part_and_options_over_it(command: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dabench.errors import ConfigError
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended
 from dabench.sweep.loop import Tally, run_jobs
+from dabench.sweep.resources import Resources
 
 HERE = Path(__file__).parents[1]
 WORDS = ("sweep", "--methods", "source", "--protocols", "sf-osda")
@@ -102,6 +104,26 @@ def test_records_travel_to_the_driver_and_a_crash_costs_one_run(
     assert sorted(record["spec"]["seed"] for _, record in Store(results).all()) == [0, 1, 2]
     assert len(Store(results).failed()) == 2
     assert {job.spec.seed for job in jobs_of(f"0-2,{BAD},{KILLED}", results)} == {BAD, KILLED}
+
+
+@pytest.mark.slow
+def test_a_method_gets_what_it_asks_for_or_is_refused_by_name(executor_of: Any, home: Path) -> None:
+    results, tally = home / "own", Tally()
+    executor = executor_of(results)
+    first, second, third = jobs_of("0-2", results)
+    more = [(Resources(gpus=1.0), "1 CPUs and 1 GPUs"), (Resources(2), "2 CPUs")]
+    more.append((Resources(memory=10**15), "1 CPUs and 1e.06 GB"))
+    for asked, words in more:
+        with pytest.raises(ConfigError, match=f"no node has {words} for a run of 'source'"):
+            executor.check([first, replace(second, resources=asked)])
+    own = replace(second, resources=Resources(memory=50 * 10**6))
+    executor.check([first, own])
+    executor.submit(own)
+    executor.submit(third)
+    assert [executor.takes(job) for job in (first, own)] == [True, True]  # two nodes, two kinds
+    until(lambda: not executor._tasks or executor.wait(1) is None)
+    run_jobs([first, own], executor, Store(results), Silent(), tally)
+    assert sorted(end.job.spec.seed for end in tally.done) == [0, 1]
 
 
 @pytest.mark.slow

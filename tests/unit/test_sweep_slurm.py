@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from fake_runs import FUNCTION, KILLED, NODE_GONE, PRELOAD, WAITS, Silent, jobs_
 import dabench.cli.engines
 from dabench.cli.main import main
 from dabench.config.settings import Settings
+from dabench.errors import ConfigError
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended
 from dabench.sweep.executors.chunk import read_tickets, slurm_folder
 from dabench.sweep.loop import Tally, run_jobs
+from dabench.sweep.resources import USUAL, Resources
 
 submitit = pytest.importorskip("submitit", reason="submitit is missing: dabench[slurm] brings it")
 
@@ -199,9 +202,7 @@ echo "Submitted batch job 1$n"
 """
 
 
-def test_what_sbatch_is_asked(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def stub_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bins = tmp_path / "bin"
     bins.mkdir()
     for name in ("sbatch", "srun", "sacct", "scancel"):
@@ -209,6 +210,12 @@ def test_what_sbatch_is_asked(
         (bins / name).write_text(text)
         (bins / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bins}:{os.environ['PATH']}")
+
+
+def test_what_sbatch_is_asked(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub_slurm(tmp_path, monkeypatch)
     request = Request(2, 90, 4, "gpu", "gpu:1", 8)
     executor = SlurmExecutor(settings, request)
     for job in jobs_of("0-4", settings.results):
@@ -223,6 +230,32 @@ def test_what_sbatch_is_asked(
     assert len(run_states(settings.results, alive=lambda task: True)) == 5
     executor.close()
     assert run_states(settings.results) == []
+
+
+def test_runs_that_ask_for_something_of_their_own_have_an_array_of_their_own(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub_slurm(tmp_path, monkeypatch)
+    executor = SlurmExecutor(settings, Request(1, 90, 2, gres="gpu:1"))
+    own = (USUAL, Resources(4, 2.0, 16 * 10**9), Resources(gpus=0.0))
+    jobs = [
+        replace(job, resources=asked)
+        for job, asked in zip(jobs_of("0-2", settings.results), own, strict=True)
+    ]
+    executor.check(jobs)
+    for job in jobs:
+        executor.submit(job)
+    executor.wait(0.1)
+    usual, more, less = ((tmp_path / f"sent-{n}").read_text() for n in (0, 1, 2))
+    assert "--gres=gpu:1\n" in usual
+    assert "--mem=" not in usual
+    for words in ("gres=gpu:2", "cpus-per-task=4", "mem=16000M", "dependency=afterany:10"):
+        assert f"#SBATCH --{words}" in more
+    assert "--gres" not in less
+    assert "cpus-per-task=2" in less
+    with pytest.raises(ConfigError, match=r"resources of 'source': 0\.5 GPUs: Slurm gives whole"):
+        executor.check([replace(jobs[0], resources=Resources(gpus=0.5))])
+    executor.close()
 
 
 @pytest.mark.parametrize(

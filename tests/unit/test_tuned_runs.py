@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,12 @@ class Here:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.jobs = replace(settings, progress=False), list[Job]()
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        pass
+
+    def takes(self, job: Job) -> bool:
+        return True
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,12 @@ class Scripted:
     def __init__(self, results: Path, outcome: Callable[[RunSpec], Any]) -> None:
         self.store, self.slots, self.outcome = Store(results), 1, outcome
         self.jobs: list[Job] = []
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        pass
+
+    def takes(self, job: Job) -> bool:
+        return True
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)

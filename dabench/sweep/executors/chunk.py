@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,45 @@ from dabench.store.files import listed, write_bytes_atomically
 from dabench.sweep.executor import Stage
 from dabench.sweep.executors.local import LocalExecutor
 from dabench.sweep.plan import Job
+from dabench.sweep.resources import Resources
 
 if TYPE_CHECKING:
     import submitit
 
 Event = tuple[str, str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of Slurm.
+
+    Attributes:
+        chunk: runs a task.
+        minutes: time limit of a task.
+        cpus: of a task.
+        partition: None = the cluster's default.
+        gres: such as ``gpu:1``.
+        at_once: tasks of an array at a time.
+        memory: MB of a task; None = the cluster's default.
+    """
+
+    chunk: int = 1
+    minutes: int = 60
+    cpus: int = 1
+    partition: str | None = None
+    gres: str | None = None
+    at_once: int = 256
+    memory: int | None = None
+
+    def with_resources(self, asked: Resources) -> Request:
+        """Return what a task gets whose runs ask for something of their own."""
+        gres = self.gres if asked.gpus is None else f"gpu:{asked.gpus:g}"
+        return replace(
+            self,
+            cpus=asked.cpus or self.cpus,
+            gres=None if asked.gpus == 0 else gres,
+            memory=self.memory if asked.memory is None else -(-asked.memory // 10**6),
+        )
 
 
 @dataclass(frozen=True)
@@ -48,6 +82,19 @@ class Ticket:
         """Keep it for later drivers."""
         content = json.dumps(asdict(self), ensure_ascii=False).encode()
         write_bytes_atomically(folder / f"{self.name}.ticket.json", content)
+
+
+@dataclass
+class Sent:
+    """A chunk that was submitted, with what is known of it."""
+
+    ticket: Ticket
+    task: submitit.Job[None]
+    waiting: dict[str, Job]
+    begun: dict[str, float] = field(default_factory=dict)
+    run_ids: dict[str, str] = field(default_factory=dict)
+    offset: int = 0
+    gone: float | None = None
 
 
 def slurm_folder(results: Path) -> Path:

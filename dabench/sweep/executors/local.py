@@ -14,11 +14,14 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from dabench.config.hardware import available_cores, available_gpus, total_memory
 from dabench.config.settings import Settings
+from dabench.errors import ConfigError
 from dabench.store.scratch import scratch_folder
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.executors.worker import run_in_worker
 from dabench.sweep.plan import Job
+from dabench.sweep.resources import USUAL, Resources, lacking
 
 EXECUTE = "dabench.engine.run:execute"
 #: what a process would import itself for five seconds
@@ -81,12 +84,35 @@ class LocalExecutor:
         self._children: list[_Child] = []
         self._begun: list[Stage | Ended] = []
         self._closing = False
+        self._machine = USUAL
         _start_server()
 
     @property
     def slots(self) -> int:
         """How many runs may be under way."""
         return self._workers
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Compare what methods ask for with this machine.
+
+        Raises:
+            ConfigError: names a method that asks for more.
+        """
+        gpus = any(job.resources.gpus for job in jobs)  # to count them takes an import of seconds
+        self._machine = Resources(
+            available_cores(), available_gpus() if gpus else 0, total_memory()
+        )
+        for job in {job.resources: job for job in jobs}.values():
+            if more := lacking([job.resources], self._machine):
+                raise ConfigError(
+                    f"resources of '{job.spec.method}': a run asks for {', '.join(more)} that this "
+                    "machine has; lower them in the grid, or give another --executor"
+                )
+
+    def takes(self, job: Job) -> bool:
+        """Return whether what the runs under way have asked for leaves enough."""
+        asked = [job.resources, *(child.job.resources for child in self._children)]
+        return not lacking(asked, self._machine)
 
     def submit(self, job: Job) -> None:
         """Start the run's process."""

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import platform
-import re
-import signal
-import socket
-import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, NodeDiedError, ObjectLostError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import NodeDiedError, ObjectLostError, RayError
 
-import dabench
 from dabench.config.settings import Settings
 from dabench.contract.signals import postponed
 from dabench.errors import ConfigError, StoreError, one_line
@@ -25,13 +18,15 @@ from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.executors.local import EXECUTE, elsewhere
 from dabench.sweep.executors.node import Made, run_on_node
+from dabench.sweep.executors.ray_cluster import check_versions, connect, room_for
 from dabench.sweep.executors.shelf import Shelf, keep_results
 from dabench.sweep.plan import Job
+from dabench.sweep.resources import USUAL, Resources
 
 #: how often a run is begun whose node is lost
 _TRIES = 4
-#: seconds: for a cluster to answer, for its nodes to, for runs to end, between looks at its size
-_CONNECT, _PROBE, _GRACE, _LOOK = 5.0, 60.0, 10.0, 5.0
+#: seconds: for runs to end, between looks at the cluster's size
+_GRACE, _LOOK = 10.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ class RayExecutor:
         function: as in ``LocalExecutor``.
 
     Raises:
-        ConfigError: no cluster there, a node of another version, no room for a run.
+        ConfigError: no cluster there, a node of another version.
     """
 
     #: the first run with a source model brings it; each node has images of its own
@@ -80,36 +75,50 @@ class RayExecutor:
         self._tasks: dict[Any, _Task] = {}
         self._put: dict[tuple[str, ...], Any] = {}
         self._begun: list[Stage | Ended] = []
-        self._room, self._looked = 0, float("-inf")
-        _connect(request.address)
+        self._rooms = {self._needs(USUAL): 0}
+        self._looked = float("-inf")
+        connect(request.address)
         try:
-            _check_versions()
-            if self.slots == 0:
-                gpus = f" and {request.gpus:g} GPUs" if request.gpus else ""
-                raise ConfigError(
-                    f"--executor ray: no node has {request.cpus} CPUs{gpus} for a run; lower "
-                    "--cpus-per-run or --gpus-per-run, or add a node ('ray status' lists them)"
-                )
+            check_versions()
         except BaseException:
             ray.shutdown()
             raise
-        self._task = ray.remote(run_on_node).options(
-            num_cpus=request.cpus, num_gpus=request.gpus, max_retries=0
-        )
+        self._task = ray.remote(run_on_node)
 
     @property
     def slots(self) -> int:
         """How many runs the nodes of the moment hold."""
-        request = self._request
         if time.monotonic() - self._looked > _LOOK:
-            self._looked, self._room = time.monotonic(), 0
-            for node in _nodes():
-                has = node["Resources"]
-                room = has.get("CPU", 0.0) // request.cpus
-                if request.gpus:
-                    room = min(room, has.get("GPU", 0.0) // request.gpus)
-                self._room += int(room)
-        return min(self._room, request.at_once)
+            self._looked = time.monotonic()
+            self._rooms = {needs: room_for(needs) for needs in self._rooms}
+        return min(sum(self._rooms.values()), self._request.at_once)
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Compare what methods ask for with the nodes.
+
+        Raises:
+            ConfigError: no node has room for a run.
+        """
+        first = {self._needs(job.resources): job for job in reversed(jobs)}
+        self._rooms = {needs: room_for(needs) for needs in first}
+        for needs, room in self._rooms.items():
+            if room:
+                continue
+            more = [f"{needs.gpus:g} GPUs"] if needs.gpus else []
+            more += [f"{needs.memory / 1e9:g} GB"] if needs.memory else []
+            name = first[needs].spec.method
+            own = f" of '{name}'" if first[needs].resources != USUAL else ""
+            raise ConfigError(
+                f"--executor ray: no node has {' and '.join([f'{needs.cpus} CPUs', *more])} for a "
+                f"run{own}; lower --cpus-per-run, --gpus-per-run or the grid's resources, or add a "
+                "node ('ray status' lists them)"
+            )
+
+    def takes(self, job: Job) -> bool:
+        """Return whether the nodes hold one more run of its kind; Ray queues what is beyond."""
+        needs = self._needs(job.resources)
+        own = sum(self._needs(task.job.resources) == needs for task in self._tasks.values())
+        return own < self._rooms.get(needs, 0)
 
     def submit(self, job: Job) -> None:
         """Start the run's task."""
@@ -144,12 +153,21 @@ class RayExecutor:
         self._put.clear()
         ray.shutdown()
 
+    def _needs(self, own: Resources) -> Resources:
+        request = self._request
+        gpus = request.gpus if own.gpus is None else own.gpus
+        return Resources(own.cpus or request.cpus, gpus, own.memory)
+
     def _start(self, task: _Task) -> None:
         names = tuple(self._shelf.names(task.job))
         if names not in self._put:
             self._put[names] = ray.put(self._shelf.files(task.job))
         settings, spec = self._settings, task.job.spec
-        self._tasks[self._task.remote(self._function, spec, settings, self._put[names])] = task
+        needs = self._needs(task.job.resources)
+        remote = self._task.options(
+            num_cpus=needs.cpus, num_gpus=needs.gpus, memory=needs.memory, max_retries=0
+        )
+        self._tasks[remote.remote(self._function, spec, settings, self._put[names])] = task
 
     def _end(self, ref: Any) -> list[Stage | Ended]:
         task = self._tasks.pop(ref)
@@ -172,78 +190,3 @@ class RayExecutor:
         end = Ended(job, seconds, **made.ended)
         # others may go on with its source model, now that it is here
         return [end] if end.error else [Stage(job, "run", str(end.run_id)), end]
-
-
-def _connect(address: str) -> None:
-    """Connect to a cluster.
-
-    Raises:
-        ConfigError: there is none, or it is of another Ray or Python.
-    """
-    if address != "auto":
-        found = re.fullmatch(r"([\w.-]+):(\d{1,5})", address)
-        if found is None:
-            raise ConfigError(f"--address {one_line(address, 60)}: expected auto or HOST:PORT")
-        try:
-            socket.create_connection((found[1], int(found[2])), _CONNECT).close()
-        except (OSError, OverflowError) as error:
-            raise ConfigError(
-                f"--address {address}: no Ray cluster answers there ({error}); 'ray start --head' "
-                "starts one"
-            ) from error
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError, RayError) as error:
-        raise ConfigError(
-            f"--executor ray, --address {address}: {one_line(error, 400)}; 'ray start --head' "
-            "starts a cluster here"
-        ) from error
-    finally:
-        if main:  # Ray takes the signal for itself
-            signal.signal(signal.SIGTERM, before)
-
-
-def _nodes() -> list[dict[str, Any]]:
-    """Return the nodes on which runs may be."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
-
-
-def _check_versions() -> None:
-    """Compare dabench and Python of every node with the driver's.
-
-    Raises:
-        ConfigError: names each node that differs.
-    """
-
-    def probe() -> tuple[str, str]:  # a function of a function travels whole, to nodes without us
-        import platform as there
-
-        try:
-            import dabench as package
-        except ImportError:
-            return there.python_version(), "none"
-        return there.python_version(), package.__version__
-
-    here = (platform.python_version(), dabench.__version__)
-    wrong = []
-    asked = {}
-    for node in _nodes():
-        one = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        task = ray.remote(probe).options(num_cpus=0, scheduling_strategy=one)
-        asked[f"{node['NodeManagerHostname']} ({node['NodeName']})"] = task.remote()
-    for name, ref in asked.items():
-        try:
-            found = ray.get(ref, timeout=_PROBE)
-        except GetTimeoutError:
-            wrong.append(f"{name} does not answer")
-            continue
-        if found[0].rpartition(".")[0] != here[0].rpartition(".")[0] or found[1] != here[1]:
-            wrong.append(f"{name} has dabench {found[1]} and Python {found[0]}")
-    if wrong:
-        raise ConfigError(
-            f"--executor ray: node {'; '.join(wrong)}; here are dabench {here[1]} and Python "
-            f"{here[0]}; install the same there"
-        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import submitit
@@ -19,6 +19,8 @@ from dabench.errors import ConfigError, one_line
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.executors.chunk import (
     Chunk,
+    Request,
+    Sent,
     Ticket,
     read_events,
     read_tickets,
@@ -28,6 +30,7 @@ from dabench.sweep.executors.chunk import (
 from dabench.sweep.executors.local import EXECUTE, PRELOAD, elsewhere, last_output
 from dabench.sweep.grid import MOST_RUNS
 from dabench.sweep.plan import Job
+from dabench.sweep.resources import Resources
 
 #: tasks of one array job: Slurm's own usual limit is 1001
 _ARRAY = 1_000
@@ -35,40 +38,6 @@ _ARRAY = 1_000
 _POLL, _ASK = 1.0, 5.0
 #: seconds that a shared folder may lag behind the end of a job
 _LAG = 15.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of Slurm.
-
-    Attributes:
-        chunk: runs a task.
-        minutes: time limit of a task.
-        cpus: of a task.
-        partition: None = the cluster's default.
-        gres: such as ``gpu:1``.
-        at_once: tasks of an array at a time.
-    """
-
-    chunk: int = 1
-    minutes: int = 60
-    cpus: int = 1
-    partition: str | None = None
-    gres: str | None = None
-    at_once: int = 256
-
-
-@dataclass
-class _Sent:
-    """A chunk that was submitted, with what is known of it."""
-
-    ticket: Ticket
-    task: submitit.Job[None]
-    waiting: dict[str, Job]
-    begun: dict[str, float] = field(default_factory=dict)
-    run_ids: dict[str, str] = field(default_factory=dict)
-    offset: int = 0
-    gone: float | None = None
 
 
 class SlurmExecutor:
@@ -103,9 +72,25 @@ class SlurmExecutor:
         self._folder = slurm_folder(settings.results).absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._queued: list[Job] = []
-        self._sent: list[_Sent] = []
+        self._sent: list[Sent] = []
         self._asked, self._number = 0.0, itertools.count()
         self._earlier = {} if settings.force else self._take_over()
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Refuse parts of a GPU; what a cluster has it says itself when jobs are submitted.
+
+        Raises:
+            ConfigError: names the method.
+        """
+        for job in jobs:
+            if (gpus := job.resources.gpus) is not None and gpus != int(gpus):
+                raise ConfigError(
+                    f"resources of '{job.spec.method}': {gpus:g} GPUs: Slurm gives whole ones"
+                )
+
+    def takes(self, job: Job) -> bool:
+        """Return that there is room, in the queue."""
+        return True
 
     def submit(self, job: Job) -> None:
         """Queue a run, or watch the one that an earlier driver has submitted."""
@@ -144,9 +129,9 @@ class SlurmExecutor:
             replace(sent.ticket, cancelled=True).write(self._folder)
         self._sent.clear()
 
-    def _take_over(self) -> dict[str, _Sent]:
+    def _take_over(self) -> dict[str, Sent]:
         """Return the runs that earlier drivers have submitted and that may still end."""
-        found: dict[str, _Sent] = {}
+        found: dict[str, Sent] = {}
         for ticket in read_tickets(self._folder):
             events, _ = read_events(self._folder, ticket.name)
             left = ticket.runs.keys() - {key for key, kind, _ in events if kind == "ended"}
@@ -154,7 +139,7 @@ class SlurmExecutor:
                 continue
             task = task_of(ticket, self._folder, self._cluster)
             if self._alive(task):
-                found |= dict.fromkeys(left, _Sent(ticket, task, {}))
+                found |= dict.fromkeys(left, Sent(ticket, task, {}))
         return found
 
     def _send(self, jobs: Sequence[Job]) -> None:
@@ -167,8 +152,21 @@ class SlurmExecutor:
             self._submit(rest, "afterany:" + ":".join(numbers))
 
     def _submit(self, jobs: Sequence[Job], dependency: str | None) -> list[str]:
-        """Submit runs as arrays of chunks, and return the numbers of the array jobs."""
-        request = self._request
+        """Submit runs as arrays of chunks, and return the numbers of the array jobs.
+
+        An array's tasks are alike: runs that ask for something of their own have one.
+        """
+        kinds: dict[Resources, list[Job]] = {}
+        for job in jobs:
+            kinds.setdefault(job.resources, []).append(job)
+        numbers = []
+        for asked, own in kinds.items():
+            numbers += self._submit_alike(own, self._request.with_resources(asked), dependency)
+        return numbers
+
+    def _submit_alike(
+        self, jobs: Sequence[Job], request: Request, dependency: str | None
+    ) -> list[str]:
         try:
             engine = submitit.AutoExecutor(self._folder, cluster=self._cluster)
             engine.update_parameters(
@@ -177,6 +175,7 @@ class SlurmExecutor:
                 slurm_job_name="dabench",
                 slurm_partition=request.partition,
                 slurm_gres=request.gres,
+                slurm_mem=None if request.memory is None else f"{request.memory}M",
                 slurm_array_parallelism=request.at_once,
                 slurm_dependency=dependency,
             )
@@ -206,10 +205,10 @@ class SlurmExecutor:
         for name, jobs, task in zip(names, chunks, tasks, strict=True):
             ticket = Ticket(name, task.job_id, {job.key: job.name for job in jobs})
             ticket.write(self._folder)
-            self._sent.append(_Sent(ticket, task, {job.key: job for job in jobs}))
+            self._sent.append(Sent(ticket, task, {job.key: job for job in jobs}))
         return tasks
 
-    def _listen(self, sent: _Sent) -> list[Stage | Ended]:
+    def _listen(self, sent: Sent) -> list[Stage | Ended]:
         found: list[Stage | Ended] = []
         lines, sent.offset = read_events(self._folder, sent.ticket.name, sent.offset)
         for key, kind, value in lines:
@@ -226,7 +225,7 @@ class SlurmExecutor:
             found.append(Stage(job, kind, value))
         return found
 
-    def _look_after(self, sent: _Sent) -> list[Stage | Ended]:
+    def _look_after(self, sent: Sent) -> list[Stage | Ended]:
         """Where a task is gone, its run has failed; those that had not begun are queued again."""
         if self._alive(sent.task):
             sent.gone = None
