@@ -16,7 +16,7 @@ from dabench.errors import CacheError, ConfigError
 from dabench.networks.ensemble import Ensemble
 from dabench.networks.network import build_classifier
 from dabench.source_models.model_files import replaced, save_model
-from dabench.store.samples import read_arrays
+from dabench.store.arrays import read_arrays
 
 IMAGES = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
