@@ -12,9 +12,10 @@ from dabench import registry
 from dabench.config.signature import signature_options
 from dabench.config.spec import UNRECORDED, RunSpec
 from dabench.errors import ConfigError, StoreError
+from dabench.store.archive import is_kept
+from dabench.store.arrays import as_kept, file_beside, read_arrays
 from dabench.store.identity import run_digest
 from dabench.store.records import Record, score_from_row
-from dabench.store.samples import read_arrays
 
 #: a name with its value then and now
 Change = tuple[str, Any, Any]
@@ -193,13 +194,14 @@ def _rows(
 
 def _arrays(then_path: Path, then: Record, now_path: Path, now: Record) -> list[str] | None:
     kept = [
-        path.with_name(str(record.get("predictions")))
+        file_beside(path, record)
         for path, record in ((then_path, then), (now_path, now))
         if record.get("predictions")
     ]
-    if len(kept) < 2 or not all(path.is_file() for path in kept):
+    if len(kept) < 2 or not all(map(is_kept, kept)):
         return None
-    left, right = (read_arrays(path) for path in kept)
+    # records of before keep all digits of what is now kept with fewer
+    left, right = ({n: as_kept(n, a) for n, a in read_arrays(path).items()} for path in kept)
     return [
         name
         for name in sorted({*left, *right})

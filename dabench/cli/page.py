@@ -82,12 +82,12 @@ def report(args: argparse.Namespace) -> int:
     from dabench.board.page.report import report_page
     from dabench.board.tables.source_run import source_run
     from dabench.registry.method_info import registered_info
-    from dabench.store.reading import load_record
+    from dabench.store.reading import load_readable
     from dabench.store.store import Store
 
     store, given = Store(Path(args.results)), Path(args.run)
     path = given if given.suffix == ".json" else store.find(args.run)
-    record = load_record(path)
+    record = load_readable(path)
     spec = record.get("spec") or {}
     folder = store.root / "runs" / str(record.get("run_id", "")).replace("/", "_") / "report"
     others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]

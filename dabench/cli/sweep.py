@@ -55,7 +55,7 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
         grid = engine.place(grid, given)
     if args.shard is not None:
         grid = shard(grid, args.shard)
-    store = Store(settings.results)
+    store = Store(settings.results, curves=False)  # a plan needs none, and the index is quick
     if settings.save_model:
         _check_models(grid)
     plan = make_plan(

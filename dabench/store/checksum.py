@@ -1,7 +1,9 @@
 """The checksum of a record: it shows an edited or damaged file, and is no signature (no torch).
 
-It is taken of the text that the store writes, in two parts, since tables read records without
-their curves: ``checksum`` covers everything but the curves, ``curves_checksum`` among it.
+It is taken of the text that the store writes: ``checksum`` covers everything but the curves, and
+``predictions_checksum`` among it, which is of the file beside the record, where the curves lie.
+Records that hold their curves themselves have ``curves_checksum`` for them, since tables read
+records without.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ def text_of(record: Mapping[str, Any]) -> bytes:
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record with its checksums as its last keys; earlier ones are replaced."""
     rest = {k: v for k, v in record.items() if k not in ("checksum", "curves_checksum")}
-    marks = {"curves_checksum": _digest(text_of({"curves": rest.get("curves", [])}))}
+    marks = {}
+    if "predictions_checksum" not in rest:
+        marks["curves_checksum"] = _digest(text_of({"curves": rest.get("curves", [])}))
     head = {k: v for k, v in rest.items() if k != "curves"} | marks
     return rest | marks | {"checksum": _digest(text_of(head))}
 
@@ -47,7 +51,7 @@ def fits_text(record: Mapping[str, Any], rest: bytes, curves: bytes | None) -> b
 def fits(record: Mapping[str, Any]) -> bool:
     """Return whether the checksums of a whole record are right, however its file is laid out."""
     right = sealed(record)
-    return all(right[name] == record.get(name) for name in ("checksum", "curves_checksum"))
+    return all(right.get(name) == record.get(name) for name in ("checksum", "curves_checksum"))
 
 
 def _digest(text: bytes) -> str:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from dabench.errors import StoreError
+from dabench.store.archive import archive_of, archived_names
 
 _ADVICE = {
     errno.ENOSPC: "free the disk, or choose another folder",
@@ -35,7 +36,7 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             os.chmod(temporary, 0o644)
             fill(file)
             file.flush()
@@ -96,7 +97,7 @@ def keep_copy(path: Path, target: Path) -> None:
 
 
 def set_aside(paths: list[Path], folder: Path, move: Callable[[Path, Path], object]) -> Path:
-    """Move or copy files to a folder under one name that none of them has there.
+    """Move or copy files to a folder under one name that none of them has there, or in its archive.
 
     Args:
         paths: a record, then what lies beside it and may be missing.
@@ -112,11 +113,12 @@ def set_aside(paths: list[Path], folder: Path, move: Callable[[Path, Path], obje
     stem, _, ending = paths[0].name.partition(".")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        packed = archived_names(archive_of(folder))
         for number in itertools.count():
             new = folder / (stem if number == 0 else f"{stem}.{number}")
             targets = [new.with_name(f"{new.name}.{ending}")]
             targets += [new.with_name(new.name + path.suffix) for path in paths[1:]]
-            if not any(target.exists() for target in targets):
+            if not any(target.exists() or target.name in packed for target in targets):
                 break
         for path, target in zip(paths, targets, strict=True):
             with contextlib.suppress(FileNotFoundError):

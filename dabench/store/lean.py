@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 #: keys of a record that are its own; what is not named here is shared as one part, the head
-_OWN = ("run_id", "predictions", "checksum", "curves_checksum")
+_OWN = ("run_id", "predictions", "predictions_checksum", "checksum", "curves_checksum")
 #: keys that runs of other heads share too: of one seed, of one protocol
 _APART = ("ids", "source_model", "cost", "scores")
 #: keys that a score may lack

@@ -23,7 +23,7 @@ class LeanReader:
 
     Args:
         root: the results folder.
-        index: False reads every file, and leaves the index alone.
+        index: False reads every file, those beside the records too, and leaves the index alone.
     """
 
     def __init__(self, root: Path, *, index: bool = True) -> None:
@@ -64,7 +64,7 @@ class LeanReader:
                 record = self._parts.unpack(entry.packed)
                 if record["run_id"] == run_id:
                     return record
-        whole = load_record(path, curves=False)
+        whole = load_record(path, curves=False, strict=self._index is None)
         fresh = Entry(times, self._parts.pack(whole))
         if name == f"{whole['run_id']}.json" and fresh.is_settled:
             self._entries.pop(run_id, None)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dabench.errors import StoreError, one_line
+from dabench.store.archive import read_file
+from dabench.store.arrays import check_arrays, read_curves
 from dabench.store.checksum import fits, fits_text
 from dabench.store.identity import run_digest
 from dabench.store.records import SCHEMA, Record
-from dabench.store.schema import first_fault
+from dabench.store.schema import first_fault, rows_fault
 
 _AGAIN = "delete it and run again"
 _FAILED = "a failed run under the name of a finished one; end its name in .failed.json"
@@ -19,21 +20,42 @@ _EDITED = f"edited by hand; restore the file, or {_AGAIN}"
 _CURVES = b'\n "curves": ['
 
 
-def load_record(path: Path, *, curves: bool = True) -> Record:
+def load_record(path: Path, *, curves: bool = True, strict: bool = False) -> Record:
     """Read one record, with or without its ``curves``, wherever it lies.
 
-    A record that was written without a checksum is read without one; a changed score is not
-    noticed there.
+    Curves come from the file beside it; older records hold them themselves. A record that was
+    written without a checksum is read without one; a changed score is not noticed there.
+
+    Args:
+        path: of its own file.
+        curves: False leaves the key out.
+        strict: hold all that lies beside it against its checksum too.
 
     Raises:
         StoreError: missing, damaged, of another schema, with a value that no record has, or edited
             by hand; the message names the file and the first thing that is wrong.
     """
+    raw = _content(path)
+    while True:
+        try:
+            record = _record(path, raw, curves=curves)
+            if strict:
+                check_arrays(path, record)
+            return record
+        except StoreError:
+            before, raw = raw, _content(path)
+            if raw == before:  # else it was replaced meanwhile, and what lay beside it is gone
+                raise
+
+
+def _content(path: Path) -> bytes:
     try:
-        with open(path, "rb", buffering=0, opener=_open_now) as file:
-            raw = file.read() or b""
+        return read_file(path)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _record(path: Path, raw: bytes, *, curves: bool) -> Record:
     try:
         record = _parsed(raw if curves else _without_curves(raw))
     except (ValueError, RecursionError):
@@ -45,14 +67,27 @@ def load_record(path: Path, *, curves: bool = True) -> Record:
     fault = first_fault(record) or _state_fault(path, record)
     if not fault and not _is_intact(record, raw, curves=curves):
         fault = f"its checksum is not that of what it holds: {_EDITED}"
+    if not fault and curves and "predictions_checksum" in record:
+        record["curves"] = read_curves(path, record)
+        fault = rows_fault(record["curves"])
     if fault:
         raise StoreError(f"{path}: {one_line(fault)}")
     return record
 
 
-def _open_now(path: str, flags: int) -> int:
-    """Open a file; a pipe of that name would wait for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def load_readable(path: Path) -> Record:
+    """Read a record as ``load_record`` does; without its curves where their file is lost.
+
+    Raises:
+        StoreError: its own file is damaged.
+    """
+    try:
+        return load_record(path)
+    except StoreError:
+        record = load_record(path, curves=False)
+        if "predictions_checksum" not in record:
+            raise
+        return record
 
 
 def _state_fault(path: Path, record: Record) -> str:
@@ -66,9 +101,9 @@ def _state_fault(path: Path, record: Record) -> str:
 
 def _is_intact(record: Record, raw: bytes, *, curves: bool) -> bool:
     if "checksum" not in record:
-        return "curves_checksum" not in record
+        return not {"curves_checksum", "predictions_checksum"} & record.keys()
     start, end = _place_of_curves(raw)
-    text = b"{%b\n}\n" % raw[start : end - 1] if curves else None
+    text = b"{%b\n}\n" % raw[start : end - 1] if curves and "curves_checksum" in record else None
     return fits_text(record, _without_curves(raw), text) or fits(_parsed(raw))
 
 

@@ -14,9 +14,10 @@ A record::
      "tuned": {"file", "sha256"} where a file of ``dabench tune`` gave the method's options,
      "reconstruction": false,
      "scores": [{"metric", "value" (null = hole), "n", "segment", "at"}, …],
-     "curves": [the same, per scored epoch],
-     "predictions": "<run_id>.npz" (or ".1.npz" and so on, after another run) or null,
-     "curves_checksum", "checksum": see checksum.py; older records have none}
+     "curves": [the same, per scored epoch; in the file only where nothing lies beside it],
+     "predictions": "<run_id>.npz" (or ".1.npz" and so on, after another run) or null: predictions
+                    by sample, and curves,
+     "predictions_checksum" or "curves_checksum", "checksum": see checksum.py; older ones have none}
 """
 
 from __future__ import annotations

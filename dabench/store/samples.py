@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.contract.types import FloatArray
-from dabench.errors import StoreError, reason_of
+from dabench.store.arrays import file_beside, read_arrays
 
 #: metrics that are functions of counts
 _DRAWN = frozenset({"accuracy", "mean_class_accuracy", "OS*", "UNK", "HOS", "mIoU"})
@@ -57,7 +57,7 @@ def sampling_units(path: Path, record: Mapping[str, Any], metric: str) -> Sampli
     """
     if not record.get("predictions") or metric.partition("/")[0] not in _DRAWN:
         return None
-    arrays = read_arrays(path.with_name(str(record["predictions"])))
+    arrays = read_arrays(file_beside(path, record))
     if metric == "mIoU":
         return _dense(arrays, str(record["spec"]["protocol_options"].get("timing", "before")))
     name, _, segment = metric.partition("/")
@@ -74,20 +74,6 @@ def sampling_units(path: Path, record: Mapping[str, Any], metric: str) -> Sampli
     truth, answer, steps = truth[last], answer[last], steps[last]
     counts = _by_unit(truth, answer == truth, steps - steps[0])
     return SamplingUnits(counts, arrays[f"{part}.row"][last], truth, measure, stream)
-
-
-def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the predictions beside a record, by name.
-
-    Raises:
-        StoreError: the file is missing or damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # zip, zlib and NumPy's headers raise some ten kinds
-        reason = reason_of(error)
-        raise StoreError(f"{path}: predictions cannot be read ({reason}); run again") from error
 
 
 def _known(record: Mapping[str, Any]) -> int:

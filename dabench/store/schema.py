@@ -52,7 +52,7 @@ def first_fault(record: Mapping[str, Any]) -> str:
         fault = _absent(record["ids"], ("data", "stream", "source"), "ids")
         fault = fault or _absent(record["versions"], ("method", "protocol"), "versions")
     fault = fault or _marks_fault(record)
-    fault = fault or next(filter(None, (_rows_fault(record.get(n, ())) for n in _ROWS)), "")
+    fault = fault or next(filter(None, (rows_fault(record.get(n, ())) for n in _ROWS)), "")
     return fault and f"{fault}; {_AGAIN}"
 
 
@@ -86,11 +86,13 @@ def _marks_fault(record: Mapping[str, Any]) -> str:
     found = _PREDICTIONS.fullmatch(name) if name is not None else None
     if name is not None and (found is None or found[1] != record["run_id"]):
         return f"its predictions are in {name!r:.60}, which is no file of this run"
+    if name is None and "predictions_checksum" in record:
+        return "it has a predictions_checksum, and names no predictions"
     return ""
 
 
-def _rows_fault(rows: Iterable[Any]) -> str:
-    """Of the scores or the curves."""
+def rows_fault(rows: Iterable[Any]) -> str:
+    """Return what is wrong with scores or curves ("" = nothing)."""
     for row in rows:
         try:
             metric, value, n, segment, at = _ROW_OF(row if len(row) == 5 else {**_USUAL, **row})
@@ -187,6 +189,7 @@ def _are_objects(value: Any) -> bool:
 _PLAIN = ("a plain value", _is_plain)
 _OPTIONS = ("an object of plain values", _are_options)
 _ROWS = ("scores", "curves")
+_CHECKSUMS = ("checksum", "curves_checksum", "predictions_checksum")
 _FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "run_id": ("16 hexadecimal digits", _is_run_id),
     "spec": ("an object", _is_object),
@@ -203,7 +206,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(_ROWS, ("a list", _is_list)),
     "predictions": ("a file's name", _is_text_or_none),
     "traceback": ("a text", _is_text),
-    **dict.fromkeys(("checksum", "curves_checksum"), ("32 hexadecimal digits", _is_checksum)),
+    **dict.fromkeys(_CHECKSUMS, ("32 hexadecimal digits", _is_checksum)),
 }
 _ALWAYS = ("run_id", "spec")
 _NEEDED = (*_ALWAYS, "ids", "versions", "scores")

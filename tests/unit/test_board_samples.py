@@ -15,9 +15,10 @@ from dabench.board.statistics.bootstrap_table import with_bootstrap
 from dabench.board.tables.leaderboard import table
 from dabench.errors import StoreError
 from dabench.registry.method_info import MethodInfo
+from dabench.store.arrays import read_arrays
 from dabench.store.identity import run_digest
 from dabench.store.reading import load_record
-from dabench.store.samples import SamplingUnits, read_arrays, sampling_units
+from dabench.store.samples import SamplingUnits, sampling_units
 from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]

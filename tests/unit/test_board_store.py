@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from dabench.cli.main import main
+from dabench.store.checksum import sealed, text_of
 from dabench.store.identity import run_digest
+from dabench.store.reading import load_record
 from dabench.store.schema import SHARES
 from dabench.store.store import Store
 
@@ -35,6 +37,14 @@ def again(record: dict[str, Any]) -> None:
     record["run_id"] = run_digest(record["spec"], record["versions"], record["ids"])
     for name in ("checksum", "curves_checksum"):
         record.pop(name)
+
+
+def in_old_form(path: Path) -> dict[str, Any]:
+    """Write a record as earlier versions did, with its curves inside; return it."""
+    whole = load_record(path) | {"predictions": None}
+    record = sealed({k: v for k, v in whole.items() if k != "predictions_checksum"})
+    path.write_bytes(text_of(record))
+    return record
 
 
 def only(store: Store) -> Path:
@@ -145,7 +155,7 @@ def test_an_edit_is_named(
     curves = [curve | {"value": 0.5, "at": at} for at in range(3)]
     marks = {"options": {"lr": 0.1, "rho": 2}, "variant": {"lr": 0.1}, "target_tuned": True}
     path = store.write(made_run("usd", 0, curves=curves, **marks))
-    record = json.loads(path.read_text())
+    record = in_old_form(path)
     path.write_text(json.dumps(record, indent=indent))
     assert [found for _, found in store.all()] == [record]
     assert store.problems == []

@@ -51,9 +51,9 @@ def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     load = lean_reader.load_record
 
-    def noted(path: Path, *, curves: bool = True) -> dict[str, Any]:
+    def noted(path: Path, *, curves: bool = True, strict: bool = False) -> dict[str, Any]:
         names.append(path.name)
-        return load(path, curves=curves)
+        return load(path, curves=curves, strict=strict)
 
     monkeypatch.setattr(lean_reader, "load_record", noted)
     return names

@@ -19,6 +19,8 @@ import torch
 from dabench.contract.protocol import Resume
 from dabench.errors import CacheError
 from dabench.protocols.online_seg import OnlineSegmentation
+from dabench.store.arrays import read_arrays
+from dabench.store.reading import load_record
 
 RUN = [
     *(sys.executable, "-m", "dabench", "run", "--method", "conda", "--dataset", "digits"),
@@ -36,8 +38,7 @@ def command(results: Path, cache: Path, *more: str) -> list[str]:
 def record(results: Path) -> tuple[dict[str, object], dict[str, np.ndarray]]:
     """Return the one record in a store, and its predictions."""
     (path,) = (results / "records" / "gradual-weather" / "digits").glob("*.json")
-    with np.load(path.with_suffix(".npz")) as arrays:
-        return json.loads(path.read_text()), dict(arrays)
+    return load_record(path), read_arrays(path.with_suffix(".npz"))
 
 
 @pytest.mark.slow

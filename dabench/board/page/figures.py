@@ -24,8 +24,8 @@ from dabench.board.page.run_charts import (
 from dabench.board.page.stream_chart import Legend, draw_curves, stream_segments
 from dabench.board.page.texts import is_stream
 from dabench.errors import StoreError
+from dabench.store.arrays import check_arrays, file_beside, read_arrays
 from dabench.store.records import Record
-from dabench.store.samples import read_arrays
 
 #: curves of a metric in one chart
 MOST_LINES = 8
@@ -86,10 +86,10 @@ def _arrays(path: Path, record: Record) -> tuple[dict[str, npt.NDArray[Any]], li
     if not name:
         return {}, []
     try:
-        # only the name counts: the file lies beside the record
-        return read_arrays(path.with_name(Path(str(name)).name)), []
+        check_arrays(path, record)
+        return read_arrays(file_beside(path, record)), []
     except StoreError:
-        return {}, [f"The predictions {name} are missing or damaged."]
+        return {}, [f"The predictions {name}, and curves in it, are missing or damaged."]
 
 
 def _stream(record: Record) -> list[Figure]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from pathlib import Path
 
-import numpy as np
-
+from dabench.errors import StoreError
+from dabench.store.arrays import read_arrays
 from dabench.store.files import write_bytes_atomically
+from dabench.store.scratch import scratch_folder
 from dabench.store.store import Store
 from dabench.sweep.executors.node import Files, Made, write_files
 from dabench.sweep.plan import Job
@@ -25,15 +25,14 @@ def keep_results(store: Store, made: Made) -> None:
     others = {name: content for name, content in made.results.items() if name not in records}
     failed = {name: made.results[name] for name in records if name.endswith(".failed.json")}
     write_files(store.root, others | failed)
-    for name in sorted(records - failed.keys()):
-        if name.endswith(".json"):
-            record = json.loads(made.results[name])
-            arrays = {}
-            if record["predictions"]:
-                packed = made.results[name.rpartition("/")[0] + "/" + record["predictions"]]
-                with np.load(io.BytesIO(packed), allow_pickle=False) as found:
-                    arrays = dict(found)
-            store.write(record, arrays)
+    with scratch_folder("sweep") as scratch:
+        write_files(Path(scratch), {name: made.results[name] for name in records - failed.keys()})
+        came = Store(Path(scratch))
+        for path, record in came.all():
+            kept = record.get("predictions")
+            store.write(record, read_arrays(path.with_name(kept)) if kept else {})
+        if came.problems:
+            raise StoreError(f"what a node sent is no record: {came.problems[0]}")
 
 
 class Shelf:
