@@ -20,8 +20,6 @@ from dabench.store.records import Record
 from dabench.store.soundness import check_place
 from dabench.store.store import Store
 
-#: sorts of code that a record may be of
-_CODE = ("method", "protocol")
 _CHECKS = (
     "- [ ] options were chosen without labels of these targets; how: ...",
     "- [ ] `dabench leaderboard` and `python docs/tables.py` were run with the records in place",
@@ -101,21 +99,20 @@ def _check_versions(path: Path, record: Record) -> None:
     The version of dabench itself decides no number, and is not compared.
     """
     spec, versions = record["spec"], record["versions"]
-    for kind, known in zip(_CODE, (registry.METHODS, registry.PROTOCOLS), strict=True):
-        if spec[kind] not in known:  # code of somebody's own
-            return
-    now = id_versions(*(_version(kind, spec[kind]) for kind in _CODE), spec["init"])
+    method, protocol = spec["method"], spec["protocol"]
+    if method not in registry.METHODS or protocol not in registry.PROTOCOLS:
+        return  # code of somebody's own
+    now = id_versions(
+        registry.version_of("method", method, registry.method(method)),
+        registry.version_of("protocol", protocol, registry.protocol(protocol)),
+        spec["init"],
+    )
     for kind, version in now.items():
         if str(versions.get(kind, "1")) != version:
             raise StoreError(
                 f"{path}: of version {versions.get(kind, 1)} of {spec[kind]}, which has {version} "
                 "now; run it again"
             )
-
-
-def _version(kind: str, name: str) -> str:
-    load = registry.method if kind == "method" else registry.protocol
-    return registry.version_of(kind, name, load(name))
 
 
 def _remarks(record: Record) -> list[str]:
