@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dabench.source_models.model_files import load_model
     from dabench.store.frames import load_curves, load_results
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "adapt", "load_curves", "load_model", "load_results", "online", "run"]
 _PLACES = {
     "adapt": "dabench.deploy.offline",

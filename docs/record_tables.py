@@ -15,6 +15,7 @@ from table_cells import UPPER_BOUND, Params, difference, markdown, number, readi
 from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.board.tables.harm import REFERENCES, SHARE_BELOW
 from dabench.board.tables.leaderboard import table
+from dabench.registry.method_info import registered_info
 from dabench.store.identity import column_key
 from dabench.store.records import Record, score_map
 
@@ -39,9 +40,7 @@ class Tables:
 
     def frame(self, params: Params, against: str = "source") -> pd.DataFrame:
         """Return the leaderboard's lines that ``params`` select; they must be of one column."""
-        if against not in self._frames:
-            self._frames[against] = table(self.records, against)
-        found = self._frames[against]
+        found = self.lines(against)
         for name, value in {"source_options": "", **params}.items():
             if name in SHAPING:
                 continue
@@ -53,6 +52,12 @@ class Tables:
         if found["column"].nunique() != 1:
             raise ValueError(f"{params}: {found['column'].nunique()} columns fit, expected one")
         return found
+
+    def lines(self, against: str = "source") -> pd.DataFrame:
+        """Return all lines of the leaderboard, with differences to ``against``."""
+        if against not in self._frames:
+            self._frames[against] = table(self.records, against, registered_info())
+        return self._frames[against]
 
     def only(self, seeds: set[int]) -> Tables:
         """Return the tables of some seeds."""

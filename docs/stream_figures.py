@@ -59,7 +59,7 @@ def streams(tables: RecordTables, params: Params, path: Path) -> None:
     names, _ = short_names(rows, listed(params, "common"))
     figure, (axis,) = _figure(1, 4.6)
     for number, row in enumerate(rows):
-        seeds = [_curve(row.runs[seed], "running_accuracy", "all") for seed in sorted(row.runs)]
+        seeds = [curve(row.runs[seed], "running_accuracy", "all") for seed in sorted(row.runs)]
         mean = np.array(seeds).mean(axis=0)
         grey = row.label == "source"
         colour = GREY if grey else COLOURS[number % len(COLOURS)]
@@ -122,7 +122,7 @@ def _norm_line(axis: Any, norm: str, cells: dict[float, Row], number: int) -> No
         axis.plot(rate * 1.08 ** (number - 1), height, "x", color=colour, markersize=8, mew=2)
 
 
-def _curve(record: Record, metric: str, segment: str) -> list[float]:
+def curve(record: Record, metric: str, segment: str) -> list[float]:
     rows = [s for s in record["curves"] if (s["metric"], s["segment"]) == (metric, segment)]
     return [s["value"] for s in sorted(rows, key=lambda s: int(s["at"]))]
 

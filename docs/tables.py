@@ -14,9 +14,11 @@ Kinds:
     stream     one line a row of a stream protocol: see ``stream_tables.py``
     rates      learning rates against gradient norms, and what collapses: see ``stream_tables.py``
     unstable   the same grid, with the evidence a rate: see ``stream_tables.py``
+    best       the best method of every protocol against ``source``: see ``best_table.py``
 
-``<!-- figure: KIND file=NAME ... -->`` names a picture of the records (``stream_figures.py``).
-It is drawn with ``--figures`` only: its bytes differ from machine to machine.
+``<!-- figure: KIND file=NAME ... -->`` names a picture of the records (``stream_figures.py``, and
+``front_figure.py``: that of README.md). It is drawn with ``--figures`` only: its bytes differ from
+machine to machine.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import best_table
+import front_figure
 import stream_figures
 import stream_tables
 from record_tables import Tables
@@ -39,8 +43,8 @@ from dabench.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FIGURE = re.compile(r"<!-- figure: (\w+) ([^>]*?) -->")
-MARK = re.compile(r"(<!-- table: (\w+) ([^>]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
+FIGURE = re.compile(r"<!-- figure: (\w+) ([^>]*?)-->")
+MARK = re.compile(r"(<!-- table: (\w+) ([^>]*?)-->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
 def committed() -> list[Record]:
@@ -76,6 +80,7 @@ def fill(text: str, tables: Tables) -> str:
         "stream": partial(stream_tables.stream, tables),
         "rates": partial(stream_tables.rates, tables),
         "unstable": partial(stream_tables.unstable, tables),
+        "best": partial(best_table.best, tables),
     }
 
     def replace(match: re.Match[str]) -> str:
@@ -87,7 +92,11 @@ def fill(text: str, tables: Tables) -> str:
 
 def draw(text: str, tables: Tables, folder: Path) -> list[str]:
     """Draw the figures that a page marks; return the names of their files."""
-    kinds = {"stability": stream_figures.stability, "streams": stream_figures.streams}
+    kinds = {
+        "stability": stream_figures.stability,
+        "streams": stream_figures.streams,
+        "front": front_figure.front,
+    }
     drawn = []
     for match in FIGURE.finditer(text):
         params = _params(match[2])

@@ -39,6 +39,7 @@ _COMMANDS = {
     "report": "dabench.cli.page:report",
     "reproduce": "dabench.cli.reproduce:reproduce",
     "store": "dabench.cli.store:store",
+    "submit": "dabench.cli.submit:submit",
     "verify": "dabench.cli.verify:verify",
     "weather": "dabench.cli.weather:weather",
 }

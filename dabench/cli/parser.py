@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from dabench import __version__
-from dabench.cli import cards, diff, leaderboard, many_runs, new, store, stream, verify
+from dabench.cli import cards, diff, leaderboard, many_runs, new, store, stream, submit, verify
 from dabench.cli.dotted import SERVED
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError
@@ -29,6 +29,7 @@ COMMANDS = {
     "reproduce": "run a record's spec again and report the difference",
     "diff": "say why two runs are (not) comparable, and how their scores differ",
     "report": "write one run's report as a page that needs no network",
+    "submit": "check records that are to join others, and write what a pull request needs",
     "store": "take records out of the tables: dabench store retire RUN",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
     "stream": "draw a stream: domain and class over time",
@@ -74,6 +75,7 @@ def build_parsers() -> tuple[Parser, Parser]:
     _add_adapt_options(others["adapt"])
     new.add_options(others["new"])
     store.add_options(others["store"])
+    submit.add_options(others["submit"])
     verify.add_options(others["verify"])
     text = "what 'dabench adapt' or 'dabench run --save-model' left"
     others["export"].add_argument("folder", metavar="DIR", help=text)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dabench.board.reproduce import Comparison
     from dabench.config.settings import Settings
     from dabench.config.spec import RunSpec
+    from dabench.store.records import Record
 
 EXIT_DIFFERENT = 1
 _SHOWN = 20
@@ -32,6 +33,22 @@ def reproduce(args: argparse.Namespace) -> int:
         DabenchError: no such run, one that failed, one that was edited by hand, one that this
             version cannot run.
     """
+    given = {key: value for key, value in vars(args).items() if key not in ("command", "run")}
+    found, then = run_again(args.run, given)
+    _report(found, then)
+    return 0 if found.identical else EXIT_DIFFERENT
+
+
+def run_again(run: str, given: Mapping[str, Any]) -> tuple[Comparison, Record]:
+    """Run a record's spec again in a folder that goes away; return how the two differ.
+
+    Args:
+        run: a run id, its beginning, or a record's path.
+        given: options of ``reproduce`` by name.
+
+    Raises:
+        DabenchError: as ``reproduce``.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     from dabench.board.reproduce import compare, new_options, spec_of
     from dabench.config.settings import read_settings
@@ -39,10 +56,9 @@ def reproduce(args: argparse.Namespace) -> int:
     from dabench.store.scratch import scratch_folder
     from dabench.store.store import Store
 
-    given = {key: value for key, value in vars(args).items() if key not in ("command", "run")}
     settings = read_settings(given)
-    named = Path(args.run)
-    path = named if named.suffix == ".json" else Store(settings.results).find(args.run)
+    named = Path(run)
+    path = named if named.suffix == ".json" else Store(settings.results).find(run)
     then = load_record(path)
     spec = _with_overrides(spec_of(then), given)
     say(f"run {then['run_id']}: {_about(spec)}")
@@ -52,9 +68,7 @@ def reproduce(args: argparse.Namespace) -> int:
         # no checkpoints in a folder that goes away
         again = dataclasses.replace(settings, results=Path(folder), checkpoint_every=0)
         now_path = _again(spec, again)
-        found = compare(then, load_record(now_path), path, now_path)
-    _report(found, then)
-    return 0 if found.identical else EXIT_DIFFERENT
+        return compare(then, load_record(now_path), path, now_path), then
 
 
 def _again(spec: RunSpec, settings: Settings) -> Path:
@@ -108,10 +122,11 @@ def _report(found: Comparison, then: Mapping[str, Any]) -> None:
     if found.run_ids:
         say("run id: {} then, {} now".format(*found.run_ids))
     say("; ".join(parts))
-    say(_verdict(found, then))
+    say(verdict(found, then))
 
 
-def _verdict(found: Comparison, then: Mapping[str, Any]) -> str:
+def verdict(found: Comparison, then: Mapping[str, Any]) -> str:
+    """Return in one sentence how the second run ended, and why where they differ."""
     if found.identical:
         what = "scores, curves and predictions" if found.arrays is not None else "scores and curves"
         return f"identical bit for bit: {what}"

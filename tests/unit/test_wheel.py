@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import dabench
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("methods", "datasets", "protocols")
 PROGRAM = """
@@ -82,6 +84,27 @@ def test_the_wheel_holds_every_file_once(copy: Path, tmp_path: Path) -> None:
     assert {n for n in names if not n.endswith(".py")} == others
     assert all(name.startswith("dabench/") for name in names)
     import_from(tmp_path / "unpacked")
+
+
+@pytest.mark.slow
+def test_an_index_would_take_sdist_and_wheel(copy: Path, tmp_path: Path) -> None:
+    """The wheel is built from the sdist, so that nothing is missing in that."""
+    for needed in ("setuptools", "build", "twine"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed: pip install -e '.[dev]'")
+    build = [sys.executable, "-m", "build", "--no-isolation", "-o", str(tmp_path), str(copy)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    built = sorted(path.name for path in tmp_path.iterdir())
+    name = f"dabench-{dabench.__version__}"
+    assert built == [f"{name}-py3-none-any.whl", f"{name}.tar.gz"]
+    with zipfile.ZipFile(tmp_path / built[0]) as file:
+        names = set(file.namelist())
+    for folder in FOLDERS:
+        assert {f"dabench/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*.py")} <= names
+    check = [sys.executable, "-m", "twine", "check", "--strict", *map(str, tmp_path.iterdir())]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def core_files() -> list[Path]:

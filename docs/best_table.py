@@ -1,0 +1,116 @@
+"""The table of the front page: the best method of every protocol, held against ``source``.
+
+Kind ``best``, without parameters. A line is the row with the best mean difference to ``source``:
+
+- A method stands at its usual start and its defaults, else at the only options that it has; its
+  other rows are ablations. Upper bounds are left out.
+- A task is a column of the leaderboard, seeds averaged first. Only methods count that were run on
+  at least half of the tasks that ``source`` has: the best of one easy task is not the best.
+- The interval is Student's t over tasks; with one task alone it is that over seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import pandas as pd
+from table_cells import Params, markdown, number
+
+from dabench import registry
+from dabench.board.statistics.seeds import better_sign, summarise
+from dabench.board.statistics.tasks import primary_lines
+from dabench.config.spec import usual_init
+from dabench.registry.method_info import registered_info
+
+HEAD = ("protocol", "best method", "metric", "`source`", "method", "difference", "tasks")
+_REFERENCE = "source"
+Line = Mapping[str, Any]
+
+
+class RecordTables(Protocol):
+    """The part of ``tables.Tables`` that is needed here."""
+
+    def lines(self, against: str) -> pd.DataFrame:
+        """Return all lines of the leaderboard."""
+
+
+def best(tables: RecordTables, params: Params) -> str:
+    """Return a line a protocol that has records."""
+    frame = primary_lines(tables.lines(_REFERENCE), registered_info())
+    found = [
+        _line(protocol, *chosen)
+        for protocol in registry.PROTOCOLS
+        if (chosen := best_method(frame[frame["protocol"] == protocol]))
+    ]
+    return markdown([HEAD, *found])
+
+
+def best_method(frame: pd.DataFrame) -> tuple[str, list[Line]] | None:
+    """Return the best method of one protocol's lines, and its line in every task."""
+    rows = _rows(frame)
+    tasks = len(rows.pop((_REFERENCE, ""), {}))
+    known = defaultdict(list)
+    for method, variant in rows:
+        known[method].append(variant)
+    candidates = {}
+    for method, variants in known.items():
+        if "" in variants or len(variants) == 1:
+            variant = "" if "" in variants else variants[0]
+            lines = [li for li in rows[method, variant].values() if not math.isnan(li["diff_mean"])]
+            if lines and 2 * len(lines) >= tasks:
+                candidates[f"{method} {variant}".strip()] = lines
+    if not candidates:
+        return None
+    # the first name of equals, so that the page does not depend on the records' order
+    name = min(candidates, key=lambda name: (-_mean_gain(candidates[name]), name))
+    return name, candidates[name]
+
+
+def _rows(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, Line]]:
+    """Return (method, changed options) -> task -> line, the newest version at the usual start."""
+    rows: dict[tuple[str, str], dict[str, Line]] = defaultdict(dict)
+    for line in frame.to_dict("records"):
+        method, plus, _ = line["method"].partition("+bn")
+        usual = method in registry.METHODS and plus == (
+            "+bn" if usual_init(registry.method(method), line["weights"]) == "bn-target" else ""
+        )
+        if not usual or line["oracle"] or line["note"] or math.isnan(line["mean"]):
+            continue
+        there = rows[method, line["variant"]].get(line["column"])
+        if there is None or _age(line) > _age(there):
+            rows[method, line["variant"]][line["column"]] = line
+    return rows
+
+
+def _age(line: Line) -> list[int]:
+    return [int(part) for part in line["version"].split("/")]
+
+
+def _gains(lines: list[Line]) -> list[float]:
+    """Return the differences by task, turned so that more is better."""
+    return [better_sign(line["metric"]) * line["diff_mean"] for line in lines]
+
+
+def _mean_gain(lines: list[Line]) -> float:
+    gains = _gains(lines)
+    return math.fsum(gains) / len(gains)
+
+
+def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
+    metrics = ", ".join(dict.fromkeys(line["metric"] for line in lines))
+    mean = math.fsum(line["mean"] for line in lines) / len(lines)
+    gap = summarise([line["diff_mean"] for line in lines])
+    low, high = (gap.low, gap.high) if gap.n > 1 else (lines[0]["diff_low"], lines[0]["diff_high"])
+    below = sum(gain < 0 for gain in _gains(lines))
+    return [
+        f"`{protocol}`",
+        f"`{name}`" + (" (reconstruction)" if any(li["reconstruction"] for li in lines) else ""),
+        metrics,
+        number(mean - gap.mean),
+        number(mean),
+        f"{number(gap.mean, '+')} [{number(low, '+')}, {number(high, '+')}]",
+        str(gap.n) + (f", below `source` in {below}" if below else ""),
+    ]

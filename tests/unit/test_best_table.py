@@ -1,0 +1,85 @@
+"""The table of the front page: which row stands for a protocol, and over which tasks."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+NAN = float("nan")
+
+
+def line(method: str, task: str, gap: float, **changed: Any) -> dict[str, Any]:
+    """Return a line of the leaderboard; every task has the source model at .5."""
+    found = {"method": method, "variant": "", "column": task, "metric": "HOS", "version": "1/1"}
+    found |= {"mean": 0.5 + gap, "diff_mean": gap, "diff_low": gap - 0.1, "diff_high": gap + 0.1}
+    found |= {"oracle": False, "note": "", "weights": "pretrained", "reconstruction": False}
+    if method.startswith("source"):
+        found["diff_mean"] = NAN
+    return found | changed
+
+
+def chosen(tables: ModuleType, *lines: dict[str, Any]) -> Any:
+    sources = [line("source", task, 0.0) for task in "abc"]
+    return tables.best_table.best_method(pd.DataFrame([*sources, *lines]))
+
+
+def gaps(found: Any) -> list[float]:
+    return [line["diff_mean"] for line in found[1]]
+
+
+def test_the_best_mean_difference_over_tasks_wins(tables: ModuleType) -> None:
+    steady = [line("usd", task, 0.2) for task in "abc"]
+    other = [line("shot", task, gap) for task, gap in (("a", 0.5), ("b", -0.1), ("c", 0.0))]
+    name, lines = chosen(tables, *other, *steady)
+    assert (name, len(lines)) == ("usd", 3)
+
+
+def test_one_easy_task_of_three_is_not_enough(tables: ModuleType) -> None:
+    two = [line("shot", task, 0.1) for task in "ab"]
+    assert chosen(tables, line("usd", "a", 0.9), *two)[0] == "shot"
+
+
+def test_ablations_bounds_and_refused_rows_are_left_out(tables: ModuleType) -> None:
+    rows = [
+        *(line("shot", task, 0.1) for task in "abc"),
+        *(line("shot", task, 0.4, variant="epochs=2") for task in "abc"),
+        *(line("target-supervised", task, 0.4, oracle=True) for task in "abc"),
+        *(line("usd", task, 0.4, note="refused; data id differs") for task in "abc"),
+    ]
+    name, lines = chosen(tables, *rows)
+    assert (name, gaps((name, lines))) == ("shot", [0.1] * 3)
+    only = [line("aad", task, 0.3, variant="lr=0.1") for task in "abc"]
+    assert chosen(tables, *rows, *only)[0] == "aad lr=0.1"
+
+
+def test_a_method_stands_at_its_usual_start_in_its_newest_version(tables: ModuleType) -> None:
+    found = chosen(
+        tables,
+        line("usd", "a", 0.2),
+        line("usd+bn", "a", 0.4),  # a pretrained network keeps its statistics
+        line("usd", "b", 0.3, version="9/1"),
+        line("usd", "b", 0.4, version="10/1"),
+        line("usd+bn", "c", 0.1, weights="none"),
+    )
+    assert sorted(gaps(found)) == [0.1, 0.2, 0.4]
+
+
+def test_what_is_shown(tables: ModuleType) -> None:
+    shown = tables.best_table._line(
+        "sf-osda", *chosen(tables, line("shot", "a", 0.2), line("shot", "b", -0.1))
+    )
+    assert shown[3:5] == ["0.500", "0.550"]
+    assert shown[5].startswith("+0.050 [-1.856, +1.956]")  # t = 12.706 with one degree of freedom
+    assert shown[6] == "2, below `source` in 1"
+
+
+def test_one_task_has_the_interval_over_its_seeds(tables: ModuleType) -> None:
+    frame = pd.DataFrame([line("source", "a", 0.0), line("shot", "a", 0.2)])
+    shown = tables.best_table._line("sf-osda", *tables.best_table.best_method(frame))
+    assert shown[5:] == ["+0.200 [+0.100, +0.300]", "1"]
+
+
+def test_without_a_difference_there_is_no_line(tables: ModuleType) -> None:
+    assert tables.best_table.best_method(pd.DataFrame([line("source", "a", 0.0)])) is None

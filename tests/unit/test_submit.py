@@ -1,0 +1,176 @@
+"""``dabench submit``: what is refused, what is written, and the run that is made again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dabench.cli.reproduce
+from dabench.cli.main import main
+from dabench.config.settings import Settings
+from dabench.config.spec import RunSpec, resolve
+from dabench.store.identity import run_digest, versions_of
+from dabench.store.records import Record
+from dabench.store.store import Store
+
+Submit = Callable[..., tuple[int, str]]
+
+
+def record_of(spec: RunSpec, value: float = 0.5, data: str = "d") -> Record:
+    row = {"metric": "HOS", "value": value, "n": 4, "segment": "all", "at": 0}
+    ids = {"data": data, "stream": f"t{spec.seed}", "source": f"s{spec.seed}"}
+    # of an earlier dabench: its version decides no number
+    versions = {"dabench": "0.1.0", "torch": "2.15.0", **versions_of(spec)}
+    return {
+        "run_id": run_digest(spec.to_dict(), versions, ids),
+        "spec": spec.to_dict(),
+        "variant": {},
+        "ids": ids,
+        "versions": versions,
+        "environment": {"device": "cpu", "threads": 1, "git_commit": "abc"},
+        "scores": [row],
+        "curves": [],
+    }
+
+
+def specs(method: str, seeds: str = "0-4") -> list[RunSpec]:
+    words = {"method": method, "protocol": "sf-osda", "device": "cpu", "threads": 1}
+    return resolve({**words, "seeds": seeds})
+
+
+@pytest.fixture
+def offered(tmp_path: Path) -> Store:
+    """Five runs of shot and of source, in a folder of their own."""
+    store = Store(tmp_path / "mine")
+    for method, value in (("source", 0.5), ("shot", 0.6)):
+        for spec in specs(method):
+            found = record_of(spec, value + spec.seed / 100 * (1 + (method == "shot")))
+            store.write(found, {"adapt.prediction": np.arange(4)})
+    return store
+
+
+@pytest.fixture
+def submit(
+    tmp_path: Path, offered: Store, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    def call(*words: str) -> tuple[int, str]:
+        records = words if words and not words[0].startswith("-") else (str(offered.root), *words)
+        joined = ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
+        code = main(["submit", *records, *joined])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return call
+
+
+def first(store: Store) -> Path:
+    return sorted(store.records.glob("*/*/*.json"))[0]
+
+
+def refused(submit: Submit, tmp_path: Path, reason: str, *words: str) -> None:
+    code, said = submit(*words)
+    assert code == 2
+    assert reason in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_sound_records_are_written_with_the_text_to_paste(
+    submit: Submit, offered: Store, tmp_path: Path
+) -> None:
+    code, said = submit()
+    assert code == 0, said
+    assert "10 records are sound" in said
+    there = {path.relative_to(offered.root) for path in offered.records.rglob("*.*") if path.suffix}
+    written = {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.*")}
+    assert written - {Path("PULL_REQUEST.md")} == there - {Path("records/.lock")}
+    assert len(Store(tmp_path / "out").read()) == 10
+    text = (tmp_path / "out" / "PULL_REQUEST.md").read_text()
+    assert "10 runs" in text
+    assert "| `shot` | 2/1 | 0 1 2 3 4 | HOS | 0.640 | +0.120 (win) |" in text
+    assert "dabench 0.1.0, torch 2.15.0" in text
+    assert "## Run again\n\n- nothing" in text
+
+
+def test_it_finds_runs_by_id_and_by_file(submit: Submit, offered: Store, tmp_path: Path) -> None:
+    path = first(offered)
+    code, said = submit(str(path))
+    assert code == 0, said
+    assert [p.name for p in (tmp_path / "out").rglob("*.json")] == [path.name]
+    code, said = submit("nothing-of-that-name")
+    assert code == 2
+    assert "is there already" in said
+
+
+def test_a_record_that_was_edited_is_refused(
+    submit: Submit, offered: Store, tmp_path: Path
+) -> None:
+    path = first(offered)
+    path.write_text(path.read_text().replace('"value": 0.', '"value": 0.9', 1))
+    refused(submit, tmp_path, f"{path}: its checksum is not that of what it holds")
+
+
+def test_so_is_one_without_its_predictions(submit: Submit, offered: Store, tmp_path: Path) -> None:
+    path = first(offered)
+    path.with_suffix(".npz").unlink()
+    refused(submit, tmp_path, "do not lie beside it")
+
+
+def test_so_is_an_earlier_version_of_a_method(
+    submit: Submit, offered: Store, tmp_path: Path
+) -> None:
+    found = record_of(specs("shot", "7")[0])
+    found["versions"]["method"] = "1"
+    found["run_id"] = run_digest(*(found[name] for name in ("spec", "versions", "ids")))
+    offered.write(found)
+    refused(submit, tmp_path, "of version 1 of shot, which has 2 now; run it again")
+
+
+def test_so_is_a_run_that_is_there_already(submit: Submit, offered: Store, tmp_path: Path) -> None:
+    there = Store(tmp_path / "results")
+    there.write(json.loads(first(offered).read_text()))
+    refused(submit, tmp_path, "is in")
+    assert submit(str(first(there)))[0] == 0  # one that lies there is no second one
+
+
+def test_so_is_one_that_saw_other_data_than_the_rest(submit: Submit, tmp_path: Path) -> None:
+    there = Store(tmp_path / "results")
+    for spec in specs("source", "5-6"):
+        there.write(record_of(spec))
+    other = Store(tmp_path / "other")
+    for spec in specs("shot", "5-6"):
+        other.write(record_of(spec, data="e"))
+    refused(submit, tmp_path, "refused; seed 5: data id differs", str(other.root))
+
+
+def test_a_folder_without_records_is_named(submit: Submit, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(submit, tmp_path, "no record in this folder", str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("change", [0.0, 0.25])
+def test_one_is_run_again(
+    submit: Submit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: float
+) -> None:
+    asked: list[RunSpec] = []
+
+    def again(spec: RunSpec, settings: Settings) -> Path:
+        asked.append(spec)
+        before = {run.seed: run for run in specs(spec.method)}[spec.seed]
+        value = {"source": 0.5, "shot": 0.6}[spec.method]
+        made = record_of(before, value + spec.seed / 100 * (1 + (spec.method == "shot")) + change)
+        store: Any = Store(settings.results)
+        return Path(store.write(copy.deepcopy(made), {"adapt.prediction": np.arange(4)}))
+
+    monkeypatch.setattr(dabench.cli.reproduce, "_again", again)
+    code, said = submit("--reproduce")
+    assert len(asked) == 1
+    assert code == (1 if change else 0), said
+    text = (tmp_path / "out" / "PULL_REQUEST.md").read_text()
+    assert ("identical bit for bit" in text) == (not change)
+    assert ("not identical" in text) == bool(change)
