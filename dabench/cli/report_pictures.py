@@ -160,9 +160,15 @@ def _frames(plan: Any, curves: list[Curve], method: str) -> list[Any]:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from dabench.contract.protocol import DensePlan
     from dabench.protocols.streams.layout import batches_of
+    from dabench.protocols.streams.pictures import StreamPictures
 
     batches, segments = batches_of(plan.stream)
+    if isinstance(plan, DensePlan):
+        pictures = StreamPictures(plan.frames.images, plan.stream, plan.stream.seed)
+    else:
+        pictures = StreamPictures(plan.images, plan.stream, published=plan.published)
     figure = Figure(figsize=(7.2, 4.05), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, SHOWN, height_ratios=(1.0, 1.7))
@@ -186,7 +192,7 @@ def _frames(plan: Any, curves: list[Curve], method: str) -> list[Any]:
         tile.axis("off")
     found = []
     for step in np.unique(np.linspace(0, len(batches) - 1, FRAMES).astype(int)).tolist():
-        shown = _pictures(plan, batches, step)
+        shown = pictures.of_step(step)[:SHOWN]
         for tile, picture in zip(tiles, shown, strict=False):
             tile.clear()
             tile.axis("off")
@@ -198,22 +204,4 @@ def _frames(plan: Any, curves: list[Curve], method: str) -> list[Any]:
         figure.suptitle(now, fontsize=12, parse_math=False)
         canvas.draw()
         found.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-    return found
-
-
-def _pictures(plan: Any, batches: list[Any], step: int) -> np.ndarray:
-    """Return the first pictures of a step, as the method saw them."""
-    from dabench.protocols.streams.layout import shown_of
-    from dabench.protocols.streams.shifts import render, scattered
-
-    segment, rows = batches[step][0], batches[step][1][:SHOWN]
-    if hasattr(plan, "frames"):
-        return render(plan.frames.images, rows, segment, plan.stream.seed)
-    if not plan.stream.shown:
-        return render(plan.images, rows, segment, published=plan.published)
-    places, domains = shown_of(plan.stream)[step][:SHOWN], plan.stream.domains
-    found: np.ndarray = scattered(
-        places,
-        lambda place, own: render(plan.images, rows[own], domains[place], published=plan.published),
-    )
     return found

@@ -57,6 +57,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("dabench.cli", "dabench.config", "dabench.errors", "dabench.engine.run"),
         *("dabench.contract.stream", "dabench.protocols.streams.named.catalogue"),
     ),
+    # an animation shows what the protocol pushed
+    "dabench/cli/report_pictures.py": (
+        *("dabench.board", "dabench.config", "dabench.contract", "dabench.engine"),
+        *("dabench.errors", "dabench.networks", "dabench.oracle", "dabench.registry"),
+        *("dabench.source_models", "dabench.protocols.streams"),
+    ),
     # pictures without labels are decoded by the rules of the data sets
     "dabench/deploy/pictures.py": ("dabench.errors", "dabench.datasets.decoding"),
     # so are the cached ones checked
