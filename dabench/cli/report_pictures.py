@@ -101,7 +101,7 @@ def _scatter(drawn: Mapping[str, np.ndarray], truth: np.ndarray, names: list[str
         axis.set_title(title, fontsize=11, parse_math=False)
         axis.set(xticks=[], yticks=[])
     if len(names) <= MOST_NAMES:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", fontsize=8)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 
 
@@ -170,7 +170,7 @@ def _frames(plan: Any, curves: list[Curve], method: str) -> list[Any]:
     else:
         pictures = StreamPictures(plan.images, plan.stream, published=plan.published)
     figure = Figure(figsize=(7.2, 4.05), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # its stubs lack types
     grid = figure.add_gridspec(2, SHOWN, height_ratios=(1.0, 1.7))
     tiles = [figure.add_subplot(grid[0, place]) for place in range(SHOWN)]
     chart = figure.add_subplot(grid[1, :])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dabench.cli.output import print_columns, say
 from dabench.errors import ConfigError, DataError, one_line
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: height of a row's title and size of its letters, in pixels
 _TITLE, _LETTERS = 26, 16
 #: how names of sheets may end, and what the encoder is told
-_FORMATS: dict[str, dict[str, int]] = {".png": {"optimize": 1}, ".webp": {"quality": 70}}
+_FORMATS: dict[str, dict[str, Any]] = {".png": {"optimize": 1}, ".webp": {"quality": 70}}
 
 
 def weather(args: argparse.Namespace) -> int:
