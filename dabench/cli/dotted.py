@@ -28,7 +28,7 @@ _KNOWN = {
     "stream": (*SERVED, "batch-size", "out", "config"),
     "check": ("protocols", "cache-dir", "threads"),
     "sweep": (
-        *(*AXES, *SWEPT, "workers", "dry-run", "shard", "executor", "status"),
+        *(*AXES, *SWEPT, "workers", "dry-run", "shard", "order", "executor", "status"),
         *("force", "resume", "save-model", "target-tuned"),
     ),
     "tune": (*TUNED, "workers", "dry-run", "force", "name"),
