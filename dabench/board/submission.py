@@ -76,10 +76,11 @@ def _read(files: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[str]]:
     seen: dict[str, Path] = {}
     for path in sorted(files):
         try:
-            record = load_record(path)
+            record = load_record(path, curves=False)
             check_place(path, record, seen)
             _check_predictions(path, record)
             _check_versions(path, record)
+            record = load_record(path, strict=True)
         except StoreError as error:
             problems.append(str(error))
         else:

@@ -50,6 +50,7 @@ def submit(args: argparse.Namespace) -> int:
     """
     from dabench.board.submission import examine, pull_request
     from dabench.registry.method_info import registered_info
+    from dabench.store.arrays import SHARED, file_beside, shared_by
     from dabench.store.files import write_bytes_atomically
     from dabench.store.store import Store
 
@@ -62,10 +63,11 @@ def submit(args: argparse.Namespace) -> int:
     same, told = _reproduced(args, found) if args.reproduce else (True, [])
     for path, record in found.runs:
         folder = out / "records" / record["spec"]["protocol"] / record["spec"]["dataset"]
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = record.get("predictions")
-        for file in (path, *([path.with_name(beside)] if beside else [])):
-            shutil.copyfile(file, folder / file.name)
+        _copy(path, folder)
+        if record.get("predictions"):
+            _copy(beside := file_beside(path, record), folder)
+            if shared := shared_by(beside):
+                _copy(shared, out / "records" / SHARED)
     write_bytes_atomically(out / TEXT, pull_request(found, told).encode())
     for remark in found.remarks:
         say(f"note: {remark}", error=True)
@@ -80,6 +82,11 @@ def submit(args: argparse.Namespace) -> int:
         ]
     )
     return 0 if same else EXIT_DIFFERENT
+
+
+def _copy(file: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, folder / file.name)
 
 
 def _files(names: list[str], store: Store) -> list[Path]:

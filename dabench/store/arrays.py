@@ -122,10 +122,20 @@ def check_arrays(path: Path, record: Mapping[str, Any]) -> None:
         StoreError: it is missing or has changed, or what it shares with others.
     """
     if "predictions_checksum" in record:
-        file = file_beside(path, record)
-        name = _read(file, _checked(file, record), SHARED).get(SHARED)
-        if name is not None and not _is_sound(shared := _shared_file(file, str(name))):
+        _checked(file := file_beside(path, record), record)
+        shared = shared_by(file)
+        if shared is not None and not _is_sound(shared):
             raise StoreError(f"{shared}: missing or damaged, and {file} needs it; restore it")
+
+
+def shared_by(file: Path) -> Path | None:
+    """Return what the file beside a record shares with others, if anything.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
+    name = _read(file, _content(file), SHARED).get(SHARED)
+    return None if name is None else _shared_file(file, str(name))
 
 
 def file_beside(path: Path, record: Mapping[str, Any]) -> Path:

@@ -20,6 +20,7 @@ def only_run(root: Path) -> str:
     return next((root / "runs").iterdir()).name
 
 
+@pytest.mark.slow
 def test_features_of_a_kept_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "--method", "shot", "--epochs", "1", "--results", str(tmp_path), *SMALL]
     assert main([*words, "--save-model"]) == 0

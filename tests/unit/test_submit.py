@@ -20,6 +20,8 @@ from dabench.store.records import Record
 from dabench.store.store import Store
 
 Submit = Callable[..., tuple[int, str]]
+#: which rows they are is the same in all runs, and lies in a file that they share
+ARRAYS = {"adapt.prediction": np.arange(4), "adapt.row": np.arange(4)}
 
 
 def record_of(spec: RunSpec, value: float = 0.5, data: str = "d") -> Record:
@@ -51,7 +53,7 @@ def offered(tmp_path: Path) -> Store:
     for method, value in (("source", 0.5), ("shot", 0.6)):
         for spec in specs(method):
             found = record_of(spec, value + spec.seed / 100 * (1 + (method == "shot")))
-            store.write(found, {"adapt.prediction": np.arange(4)})
+            store.write(found, ARRAYS)
     return store
 
 
@@ -89,6 +91,7 @@ def test_sound_records_are_written_with_the_text_to_paste(
     there = {path.relative_to(offered.root) for path in offered.records.rglob("*.*") if path.suffix}
     written = {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.*")}
     assert written - {Path("PULL_REQUEST.md")} == there - {Path("records/.lock")}
+    assert sum("shared" in path.parts for path in written) == 1
     assert len(Store(tmp_path / "out").read()) == 10
     text = (tmp_path / "out" / "PULL_REQUEST.md").read_text()
     assert "10 runs" in text
@@ -165,7 +168,7 @@ def test_one_is_run_again(
         value = {"source": 0.5, "shot": 0.6}[spec.method]
         made = record_of(before, value + spec.seed / 100 * (1 + (spec.method == "shot")) + change)
         store: Any = Store(settings.results)
-        return Path(store.write(copy.deepcopy(made), {"adapt.prediction": np.arange(4)}))
+        return Path(store.write(copy.deepcopy(made), ARRAYS))
 
     monkeypatch.setattr(dabench.cli.reproduce, "_again", again)
     code, said = submit("--reproduce")
