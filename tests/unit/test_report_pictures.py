@@ -52,6 +52,7 @@ def test_projections_keep_far_groups_apart_and_repeat(how: str) -> None:
     np.testing.assert_array_equal(place, _projected(features.astype(np.float32), how))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [(), ("--protocol.stream", "mixed")], ids=["segments", "mixed"])
 def test_an_animated_stream(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], stream: tuple[str, ...]
