@@ -8,13 +8,13 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from killed_calls import fork, killed_at, needs_fork
 
 from dabench.contract.types import Score
 from dabench.errors import StoreError
@@ -56,7 +56,6 @@ def record(name: str = "a", value: float | None = 0.5, **spec: Any) -> dict[str,
 
 
 ID = record()["run_id"]
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="other processes are forks")
 
 
 def files(root: Path) -> list[str]:
@@ -246,19 +245,6 @@ def test_column_ignores_method_and_seed() -> None:
 WRITERS = "abcdefgh"
 
 
-def fork(work: Callable[[], None]) -> int:
-    """Do something in a process of its own; return its id."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
-
-
 def write_many(root: Path, who: str) -> None:
     """Write eight runs of one's own, and four that all write, twice."""
     for i in range(8):
@@ -298,28 +284,6 @@ def test_eight_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {"", ".json", ".npz"}
 
 
-def killed_at(step: int, root: Path) -> bool:
-    """Write a second record in a process that dies at that step; return whether it died."""
-    left = step
-
-    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os._exit(9)
-            return real(*args, **kwargs)
-
-        return call
-
-    def work() -> None:
-        for name in ("replace", "link", "unlink", "fsync", "mkdir", "open", "chmod"):
-            setattr(os, name, counted(getattr(os, name)))
-        Store(root).write(record(value=0.2), {"id": np.full(3, 2)})
-
-    return os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1]) == 9
-
-
 @needs_fork
 def test_a_run_keeps_its_place_wherever_a_second_write_is_killed(tmp_path: Path) -> None:
     """The table has one of the two, beside its own predictions, and the next write works."""
@@ -327,7 +291,8 @@ def test_a_run_keeps_its_place_wherever_a_second_write_is_killed(tmp_path: Path)
     for step in range(100):
         root = tmp_path / str(step)
         Store(root).write(record(value=0.1), {"id": np.full(3, 1)})
-        died = killed_at(step, root)
+        second = {"id": np.full(3, 2)}
+        died = killed_at(step, partial(Store(root).write, record(value=0.2), second))
         ((path, found),) = Store(root).all()
         number = round(10 * (score_map(found)["HOS"] or 0))
         with np.load(path.with_name(found["predictions"])) as arrays:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from killed_calls import killed_at, needs_fork
 
 from dabench.cli.main import main
 from dabench.errors import StoreError
@@ -21,7 +22,6 @@ from dabench.store.records import Record
 from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="other processes are forks")
 SEEDS = 3
 
 
@@ -179,7 +179,7 @@ def test_wherever_it_is_killed_each_record_is_there_and_the_next_call_ends_it(
         store = Store(tmp_path / str(step))
         fill(store, made_run)
         whole = whole or (numbers(store), superseded(store))
-        died = killed_at(step, store.root)
+        died = killed_at(step, partial(pack, store.root))
         assert (numbers(store), superseded(store)) == whole
         if not died:
             break
@@ -188,30 +188,3 @@ def test_wherever_it_is_killed_each_record_is_there_and_the_next_call_ends_it(
         assert not store.superseded.exists()
     assert step > 60
     assert not died
-
-
-def killed_at(step: int, root: Path) -> bool:
-    """Pack in a process that dies at that call to the system; return whether it died."""
-    left = step
-
-    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os._exit(9)
-            return real(*args, **kwargs)
-
-        return call
-
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            for name in ("replace", "unlink", "fsync", "mkdir", "rmdir", "open", "chmod"):
-                setattr(os, name, counted(getattr(os, name)))
-            pack(root)
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
