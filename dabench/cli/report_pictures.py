@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from dabench.board.page.page_records import Curve
     from dabench.config.settings import Settings
 
-#: projections of features
-PROJECTIONS = ("pca", "tsne")
 #: images whose features are drawn; classes that a legend names
 MOST_POINTS, MOST_NAMES = 2000, 20
 #: frames of an animation, images in each, and milliseconds that each is shown
