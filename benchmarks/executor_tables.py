@@ -34,7 +34,7 @@ DISTURBED = {
     "slurm": ("driver", "ctrl-c"),
 }
 #: of a record, what differs between two runs of one spec, and what follows from it
-_COSTS = ("cost", "source_model", "checksum", "environment")
+_COSTS = ("cost", "source_model", "checksum", "environment", "predictions")
 #: stands for ``dabench`` with array jobs on this machine: a command line needs sbatch for them
 _SLURM = """
 import sys
