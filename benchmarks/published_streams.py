@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-from dabench.contract.access import to_float
 from dabench.contract.data import DataRequest
+from dabench.contract.floats import to_float
 from dabench.contract.protocol import StreamPlan
 from dabench.datasets.arrays.cifar_c import PER_SEVERITY, Cifar10C
 from dabench.datasets.weather.groups import STANDARD

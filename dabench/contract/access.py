@@ -6,6 +6,7 @@ and files are another matter: a determined method can walk the ones and open the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from dabench.contract.confined import Confined
 from dabench.contract.cost import Counter
 from dabench.contract.data import ImageArray
+from dabench.contract.floats import free_memory, resident, to_float
 from dabench.contract.network import Network
 from dabench.contract.types import IntArray, Separation, Task
 from dabench.errors import DataError
@@ -41,12 +43,6 @@ class TargetBatch:
         return TargetBatch(images, self.index.to(device, non_blocking=non_blocking))
 
 
-def to_float(images: np.ndarray) -> Tensor:
-    """Turn (B, H, W, 3) uint8 into (B, 3, H, W) float32 in [0, 1], channels last in memory."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    return tensor.to(torch.float32).div_(255.0)
-
-
 class Unlabelled(Dataset[TargetBatch]):
     """The target images that an offline method may iterate: positions in, pictures out.
 
@@ -60,7 +56,23 @@ class Unlabelled(Dataset[TargetBatch]):
             raise DataError(f"the target part has {len(rows)} image(s); at least 2 are needed")
         # the array holds the held-out pictures as well, and knows the path of its file
         self._pictures = Confined(lambda positions: images[rows[positions]])
+        self._floats = Confined(lambda positions: to_float(images[rows[positions]]))
         self._count = len(rows)
+
+    def on(self, device: torch.device | str) -> Unlabelled:
+        """Return the same set for a device: its batches are there, and made there.
+
+        An accelerator keeps all pictures as bytes where a quarter of its free memory takes them.
+        """
+        where = torch.device(device)
+        if where.type == "cpu":
+            return self
+        twin, pictures = copy.copy(self), self._pictures
+        twin._floats = Confined(lambda positions: to_float(pictures(positions), where))
+        if len(self) * int(pictures(np.array([0])).nbytes) <= free_memory(where) // 4:
+            floats = resident(pictures(np.arange(len(self))), where)
+            twin._floats = Confined(lambda positions: floats(positions))
+        return twin
 
     def __len__(self) -> int:
         return self._count
@@ -70,7 +82,7 @@ class Unlabelled(Dataset[TargetBatch]):
 
     def __getitems__(self, index: list[int]) -> TargetBatch:
         position = np.asarray(index, dtype=np.int64)
-        return TargetBatch(to_float(self._pictures(position)), torch.from_numpy(position))
+        return TargetBatch(self._floats(position), torch.from_numpy(position))
 
     def loader(
         self, batch_size: int, *, shuffle: bool = False, seed: int = 0

@@ -13,8 +13,9 @@ from torch import nn
 
 from dabench import registry
 from dabench.config.signature import validate_options
-from dabench.contract.access import Unlabelled, to_float
+from dabench.contract.access import Unlabelled
 from dabench.contract.cost import Cost
+from dabench.contract.floats import to_float
 from dabench.contract.network import Network
 from dabench.contract.protocol import Remote, Run
 from dabench.contract.types import Task

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from dabench import registry
 from dabench.config.signature import validate_options
 from dabench.config.spec import usual_init
-from dabench.contract.access import BlackBox, Budget, Recorder, SourceFree, Unlabelled, to_float
+from dabench.contract.access import BlackBox, Budget, Recorder, SourceFree, Unlabelled
 from dabench.contract.cost import Cost
+from dabench.contract.floats import to_float
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Plan, Run
 from dabench.contract.types import Init, Task

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dabench.contract.access import survey_size, to_float
+from dabench.contract.access import survey_size
+from dabench.contract.floats import to_float
 from dabench.contract.protocol import Resume
 from dabench.contract.signals import postponed
 from dabench.deploy.adapted import Adapted, AdaptedModel, summary

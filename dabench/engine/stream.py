@@ -99,8 +99,8 @@ def run_stream(
     """
     device = next((p.device for p in method.parameters()), torch.device("cpu"))
     for images in batches:
-        index = torch.arange(images_before, images_before + len(images))
-        batch = TargetBatch(images, index).to(device)
+        index = torch.arange(images_before, images_before + len(images), device=device)
+        batch = TargetBatch(images.to(device), index)
         images_before += len(images)
         if before_step is not None:
             before_step(batch)

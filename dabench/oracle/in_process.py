@@ -7,8 +7,8 @@ import copy
 import numpy as np
 import torch
 
-from dabench.contract.access import to_float
 from dabench.contract.cost import Cost
+from dabench.contract.floats import to_float
 from dabench.errors import OracleError
 from dabench.oracle.answer_forms import BATCH_SIZE, AnswerForm, Float32, OracleInfo, Pictures
 from dabench.source_models.loading import SourceModel
@@ -55,7 +55,7 @@ class InProcess:
         padded[: len(images)] = images
         # the choice of GPU kernels must not depend on what else the process did before
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
-            logits = self._network(to_float(padded).to(self._device))
+            logits = self._network(to_float(padded, self._device))
             p: Float32 = logits.float().softmax(dim=1).cpu().numpy()
         return self._form.apply(p[: len(images)])
 

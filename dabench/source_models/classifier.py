@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from dabench import views
-from dabench.contract.access import Unlabelled, survey_size, to_float
+from dabench.contract.access import Unlabelled, survey_size
 from dabench.contract.data import Labelled
+from dabench.contract.floats import to_float
 from dabench.contract.method import DecayingSGD
 from dabench.contract.network import Network
 from dabench.contract.seeding import seed
@@ -92,13 +93,15 @@ def fit_supervised(
     Raises:
         TrainingError: the loss is not finite.
     """
-    batches = Unlabelled(data.images, rows).loader(
-        recipe.batch_size, shuffle=True, seed=seed(base_seed, title, "batches")
+    device = net.mean.device
+    batches = (
+        Unlabelled(data.images, rows)
+        .on(device)
+        .loader(recipe.batch_size, shuffle=True, seed=seed(base_seed, title, "batches"))
     )
     groups = net.parameter_groups(recipe.lr, recipe.backbone_factor)
     optimiser = DecayingSGD(groups, total_steps=recipe.epochs * len(batches))
     labels = torch.from_numpy(data.labels[rows])
-    device = net.mean.device
     net.train()
     steps = recipe.epochs * len(batches)
     bar = tqdm(total=steps, desc=title, disable=not progress or None, leave=False)
@@ -125,6 +128,6 @@ def supervised_accuracy(net: Network, data: Labelled, rows: IntArray) -> float:
     with torch.no_grad():
         size = survey_size(data.images[rows[:1]].shape[1])
         for chunk in np.array_split(rows, max(1, len(rows) // size)):
-            logits = net(to_float(data.images[chunk]).to(net.mean.device))
+            logits = net(to_float(data.images[chunk], net.mean.device))
             hits += int((logits.argmax(1).cpu().numpy() == data.labels[chunk]).sum())
     return hits / max(1, len(rows))

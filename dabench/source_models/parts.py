@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from dabench import views
-from dabench.contract.access import to_float
 from dabench.contract.cost import Cost
+from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, StreamPlan
@@ -79,6 +79,7 @@ class SourceParts:
         twin = copy.deepcopy(method)
         network = copy.deepcopy(self.network).to(self.device).eval()
         network.cost = Cost(paused=True)
+        network.precision = None  # parts are cached for every precision
         with seeded(self._seed("model")), torch.enable_grad():
             parts = twin.source_parts(network, self.plan.task).to(self.device)
 
@@ -154,5 +155,5 @@ def _classified(
     train = training_rows(data, plan.source_val)
     for chosen in shuffled_batches(len(train), Recipe.batch_size, batches_seed):
         rows = train[chosen]
-        images = views.weak(to_float(data.images[rows]).to(device), flip=plan.task.flip)
+        images = views.weak(to_float(data.images[rows], device), flip=plan.task.flip)
         yield images, torch.from_numpy(data.labels[rows]).to(device)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from dabench import views
-from dabench.contract.access import to_float
 from dabench.contract.data import Frames
+from dabench.contract.floats import to_float
 from dabench.contract.seeding import seed
 from dabench.contract.types import IGNORE, Frozen, Task
 from dabench.errors import DataError, TrainingError

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dabench.contract.access import survey_size, to_float
+from dabench.contract.access import survey_size
 from dabench.contract.cost import Cost
 from dabench.contract.data import Labelled
+from dabench.contract.floats import to_float
 from dabench.contract.network import Network
 from dabench.contract.protocol import StreamPlan
 from dabench.contract.statistics import SourceStatistics
@@ -78,6 +79,7 @@ def compute_statistics(
     """
     twin = copy.deepcopy(network).to(device).eval()
     twin.cost = Cost(paused=True)
+    twin.precision = None  # they are the source model's, and cached for every precision
     rows = np.arange(len(source.images))[:STATISTICS_IMAGES]
     labels = torch.from_numpy(source.labels[rows])
     whole, by_class = Moments(1), Moments(num_classes)
@@ -87,7 +89,7 @@ def compute_statistics(
         size = survey_size(source.images[rows[:1]].shape[1])
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
-            features = twin.features(to_float(source.images[rows[part]]).to(device))
+            features = twin.features(to_float(source.images[rows[part]], device))
             all_one = torch.zeros(len(features), dtype=torch.int64)
             whole.add(features, all_one)
             by_class.add(features, labels[part])

@@ -137,6 +137,8 @@ class OfflineProtocol(ABC):
         """As ``run``; return the fitted method, too."""
         method = build()
         check_grant(method, self.grant)
+        parts = {name: part.on(run.device) for name, part in plan.parts.items()}
+        plan = replace(plan, parts=parts)
         kept = SeparationRecorder(run.recorder)
         cost = Cost()
         access = self.make_grant(plan, source, run, GrantedRecorder(kept), cost)

@@ -26,7 +26,7 @@ class SourceFreeProtocol(OfflineProtocol):
         network.cost = GrantedCost(cost)
         network.to(run.device)
         if run.init == "bn-target":
-            images = (batch.images.to(run.device) for batch in plan.parts["adapt"].survey(128))
+            images = (batch.images for batch in plan.parts["adapt"].survey(128))
             with cost.pause():
                 reestimate_batchnorm(network, images)
         target = copy.copy(plan.parts["adapt"])

@@ -9,7 +9,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from torch import Tensor
 
-from dabench.contract.access import TargetBatch, to_float
+from dabench.contract.access import TargetBatch
+from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import StreamPlan
 from dabench.contract.types import IntArray
@@ -53,7 +54,7 @@ class ArrivalRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog], AB
             starts=tuple(episode.start for episode in self.layout.episodes),
             log=self.stream_log,
             cost=self.cost,
-            render=lambda step: to_float(self.pictures.of_step(step)).to(self.context.device),
+            render=lambda step: to_float(self.pictures.of_step(step), self.context.device),
             reveal=self.reveal,
         )
 

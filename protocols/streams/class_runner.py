@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dabench.contract.access import TargetBatch, to_float
+from dabench.contract.access import TargetBatch
+from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome
 from dabench.contract.seeding import seed
@@ -145,8 +146,8 @@ class ClassStreamRunner(ArrivalRunner):
         size, right = self.most_images, 0
         with torch.random.fork_rng(), torch.no_grad(), self.cost.pause():
             for chunk in np.array_split(rows, max(1, round(len(rows) / size))):
-                images = to_float(self.pictures.under(condition, chunk))
-                found = answer(images.to(self.context.device)).cpu().numpy()
+                images = to_float(self.pictures.under(condition, chunk), self.context.device)
+                found = answer(images).cpu().numpy()
                 right += int((found == self.plan.truth[chunk]).sum())
         return right / len(rows)
 

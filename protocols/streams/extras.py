@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dabench.contract.access import to_float
+from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import DensePlan, Run, StreamPlan
 from dabench.errors import AccessError
@@ -32,7 +32,7 @@ def granted_extras(method: OnlineMethod, plan: StreamPlan | DensePlan, run: Run)
         rows = np.arange(min(size, FISHER_IMAGES))
         if isinstance(plan, DensePlan):
             rows = np.linspace(0, size - 1, min(size, FISHER_FRAMES)).round().astype(np.int64)
-        extras["fisher-images"] = to_float(plan.source.images[rows]).to(run.device)
+        extras["fisher-images"] = to_float(plan.source.images[rows], run.device)
     if "source-statistics" in method.extras:
         _check_source(method, plan, "source-statistics, of clear images of the source")
         if run.source_statistics is None:

@@ -13,8 +13,9 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from dabench.contract.access import Online, TargetBatch, to_float
+from dabench.contract.access import Online, TargetBatch
 from dabench.contract.cost import Cost, GrantedCost
+from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, StreamPlan
@@ -219,7 +220,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     def render_batches(self, first: int, last: int) -> Iterator[Tensor]:
         """Render the batches of some steps, as many ahead of their turn as the run says."""
         for step in range(first, last):
-            images = to_float(self.ahead.get(step))
+            images = to_float(self.ahead.get(step), self.context.device)
             if sees_labels(self.method):
                 self.method.reveal(self.labels(self.batches[step][1]))
             yield images

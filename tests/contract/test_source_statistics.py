@@ -17,8 +17,9 @@ from torchvision.models import VisionTransformer as OtherTransformer
 import dabench
 from dabench.api import Online, OnlineMethod, Prediction, SourceStatistics, TargetBatch
 from dabench.board.tables.leaderboard import table
-from dabench.contract.access import Budget, Recorder, to_float
+from dabench.contract.access import Budget, Recorder
 from dabench.contract.data import Labelled, no_images
+from dabench.contract.floats import to_float
 from dabench.contract.protocol import Run
 from dabench.errors import AccessError
 from dabench.networks.network import ClassifierNetwork, build_classifier

@@ -51,8 +51,8 @@ def launch(folder: Path) -> subprocess.Popen[bytes]:
 def records(folder: Path) -> dict[str, Any]:
     """Return the finished runs by id, without what they cost and the name of the file beside them.
 
-    A worker outlives its killed sweep and ends its run, which the next sweep may have begun too: the
-    second to write finds the name taken. What the file holds is compared by its checksum.
+    A worker outlives its killed sweep and ends its run, which the next sweep may have begun too:
+    the second to write finds the name taken. What the file holds is compared by its checksum.
     """
     store = Store(folder / "results")
     found = {record["run_id"]: record for _, record in store.all()}

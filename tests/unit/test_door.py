@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import dabench
 from dabench import registry
 from dabench.api import OnlineMethod, Prediction, TargetBatch
-from dabench.contract.access import to_float
+from dabench.contract.floats import to_float
 from dabench.contract.protocol import Outcome
 from dabench.errors import AccessError, ConfigError, DataError
 from dabench.networks.foreign import wrap_classifier

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dabench import views
-from dabench.contract.access import Unlabelled, survey_size, to_float
+from dabench.contract.access import Unlabelled, survey_size
+from dabench.contract.floats import to_float
 from dabench.contract.network import Network
 from dabench.engine import environment
 from dabench.errors import CacheError, ConfigError, DataError

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from dabench import registry
-from dabench.contract.access import to_float
 from dabench.contract.cost import Cost
 from dabench.contract.data import DataRequest, DomainData
+from dabench.contract.floats import to_float
 from dabench.contract.protocol import Plan
 from dabench.errors import CacheError, DataError, OracleError
 from dabench.oracle.answer_forms import AnswerForm, Unreachable

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from dabench.board.tables.leaderboard import table
 from dabench.cli.main import main
-from dabench.contract.access import to_float
 from dabench.contract.data import DataRequest, no_images
+from dabench.contract.floats import to_float
 from dabench.contract.types import Task
 from dabench.datasets.class_folders.imagenet import ImageNetR
 from dabench.datasets.class_folders.wnids import WNIDS, WNIDS_R

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from dabench import registry
 from dabench.config.settings import Settings
 from dabench.config.spec import resolve
-from dabench.contract.access import Online, TargetBatch, to_float
+from dabench.contract.access import Online, TargetBatch
 from dabench.contract.data import DenseData, DomainData
+from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import DensePlan, Outcome, Run, StreamPlan
 from dabench.contract.types import Kind, Prediction, Score, Task
