@@ -7,6 +7,8 @@ import re
 
 from dabench.errors import ConfigError
 
+_PRECISIONS = ("32", "bf16", "fp16")
+
 
 def available_cores() -> int:
     """Return how many cores this process may use."""
@@ -49,3 +51,14 @@ def resolve_device(name: str) -> str:
     if not there or index >= torch.cuda.device_count():
         raise ConfigError(f"--device {name}: no such GPU is visible to torch; use --device cpu")
     return name
+
+
+def resolve_precision(given: str | None) -> str | None:
+    """Return a precision below 32, or None: what is not given, and stands in no record.
+
+    Raises:
+        ConfigError: another word.
+    """
+    if given not in (None, *_PRECISIONS):
+        raise ConfigError(f"--precision {given}: expected {', '.join(_PRECISIONS)}")
+    return None if given == _PRECISIONS[0] else given

@@ -41,6 +41,7 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "tuned": (str, None, "file of 'dabench tune' with the method's options"),
     "device": (str, None, "auto | cpu | cuda | cuda:N | mps; default auto"),
     "threads": (int, 1, "CPU threads; default all that are available"),
+    "precision": (str, None, "32 | bf16 | fp16: of a network's passes while it adapts; default 32"),
     "oracle-url": (str, None, "address of a served source model; default $DABENCH_ORACLE_URL"),
     "data-root": (str, None, "folder of the data sets; default $DABENCH_DATA"),
     "results": (str, None, "folder of the results; default ./results"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dabench import registry
-from dabench.config.hardware import available_cores, resolve_device
+from dabench.config.hardware import available_cores, resolve_device, resolve_precision
 from dabench.config.options import merge, parse_seeds
 from dabench.config.own_model import own_model
 from dabench.config.signature import signature_options, usual_options, validate_options
@@ -32,6 +32,7 @@ IN_MEMORY = " (in memory)"
 OPTIONAL_FIELDS = (
     *("source_seed", "source_backbone", "source_weights"),
     *("source_model", "source_checkpoint", "source_head", "source_mean", "source_std"),
+    "precision",
 )
 
 
@@ -69,6 +70,7 @@ class RunSpec:
     source_head: str | None = None
     source_mean: str | None = None
     source_std: str | None = None
+    precision: str | None = None
     #: where classes that are not dabench's own come from
     plugins: tuple[registry.Plugin, ...] = ()
     #: a source model that a program handed over: an ``nn.Module``
@@ -124,6 +126,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
             "protocol",
         ),
     }
+    fields["precision"] = resolve_precision(given.get("precision"))
     if fields["init"] not in _INITS:
         raise ConfigError(f"--init '{fields['init']}': expected {' or '.join(_INITS)}")
     options, tuned = _with_prefix(given, "method"), None

@@ -25,6 +25,7 @@ class Network(nn.Module, ABC):
             model of somebody else does not end in one, so that its logits are its features.
         cost: images that went through; copies share one counter.
         pretrained: whether the backbone started from trained weights.
+        precision: what its passes are computed in; None = float32. Features are float32 always.
     """
 
     mean: Tensor
@@ -34,6 +35,7 @@ class Network(nn.Module, ABC):
     classifier: Any
     cost: Counter
     pretrained: bool
+    precision: torch.dtype | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "cost" and isinstance(self.__dict__.get("cost"), GrantedCost):

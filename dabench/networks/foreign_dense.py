@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from dabench.errors import ConfigError, DabenchError, did_you_mean, one_line, re
 from dabench.networks.dense import DenseNetwork
 from dabench.networks.dense_backbones import SegmenterParts
 from dabench.networks.foreign import Values, check_normalisation
+from dabench.networks.precision import passed
 
 #: names under which dictionaries hold logits: torchvision's, and those of transformers
 _KEYS = ("out", "logits")
@@ -69,8 +71,18 @@ class ForeignSegmenter(DenseNetwork):
         self.cost.count(len(images), backward=torch.is_grad_enabled())
         # frames lie channels last, and the code of a model of somebody else may use view()
         x = ((images - self.mean) / self.std).contiguous()
+        if self.precision is not None:
+            return passed((self.backbone,), x, self.precision, partial(self._maps, x))
+        return self._maps(x, partial(self.backbone, x))
+
+    def _maps(self, images: Tensor, run: Callable[[], Any]) -> Tensor:
+        """Run the model on images, and return the maps that its answer holds, or that it reached.
+
+        Raises:
+            ConfigError: as ``features``.
+        """
         try:
-            answer = self.backbone(x)
+            answer = run()
         except _Reached as reached:
             return reached.maps
         except (DabenchError, MemoryError, torch.OutOfMemoryError):

@@ -17,6 +17,7 @@ from dabench.contract.network import Network
 from dabench.contract.types import Frozen
 from dabench.errors import ConfigError
 from dabench.networks import backbones
+from dabench.networks.precision import passed
 from dabench.networks.weight_files import NAMED, load_backbone, weight_file
 
 
@@ -69,7 +70,10 @@ class ClassifierNetwork(Network):
         """Return (B, D) bottleneck features of (B, 3, S, S) images in [0, 1]."""
         # no len(): an exporter would take it for the one batch size that there is
         self.cost.count(images.shape[0], backward=torch.is_grad_enabled())
-        out: Tensor = self.bottleneck(self.backbone(self.normalised(images)))
+        ready = self.normalised(images)
+        if self.precision is not None:
+            return passed((self.backbone, self.bottleneck), ready, self.precision)
+        out: Tensor = self.bottleneck(self.backbone(ready))
         return out
 
     def normalised(self, images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from dabench.contract.seeding import seed
 from dabench.contract.types import Frozen
 from dabench.errors import ConfigError, OracleError
 from dabench.networks.network import build_classifier
+from dabench.networks.precision import set_precision
 from dabench.oracle.answer_forms import Answerer, AnswerForm
 from dabench.oracle.client import OracleClient
 from dabench.oracle.in_process import InProcess
@@ -106,14 +107,20 @@ def open_source(
 
     maker = network_maker(
         *(spec.backbone, spec.weights, plan.task.num_classes, spec.image_size),
-        *(spec.seed, spec.freeze),
+        *(spec.seed, spec.freeze, spec.precision),
     )
     remote = Remote(client, maker)
     return OpenedOracle(remote, answerer, about, clients)
 
 
 def network_maker(
-    backbone: str, weights: str, num_classes: int, side: int, base: int, freeze: Frozen = 0
+    backbone: str,
+    weights: str,
+    num_classes: int,
+    side: int,
+    base: int,
+    freeze: Frozen = 0,
+    precision: str | None = None,
 ) -> Callable[[int], Network]:
     """Return a builder of target networks, whose heads are drawn by their number.
 
@@ -124,6 +131,7 @@ def network_maker(
         side: of the images in pixels.
         base: seed of the run.
         freeze: lower stages that stay as they are.
+        precision: of the networks' passes; None = 32.
     """
 
     def make(number: int) -> Network:
@@ -131,6 +139,7 @@ def network_maker(
             torch.manual_seed(seed(base, "target-network", str(number)))
             network = build_classifier(backbone, weights, num_classes, side=side)
         network.freeze_trunk(freeze)
+        set_precision(network, precision)
         return network
 
     return make

@@ -11,6 +11,7 @@ from dabench.config.spec import RunSpec
 from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, Plan, StreamPlan
 from dabench.errors import ConfigError
+from dabench.networks.precision import set_precision
 from dabench.oracle.open import open_source
 from dabench.source_models.classifier import Recipe
 from dabench.source_models.foreign import ForeignModel
@@ -85,6 +86,7 @@ def _open(
     model = load_source(
         foreign, recipe, plan, seed, settings.cache_dir, spec.device, settings.progress
     )
+    set_precision(model.network, spec.precision)
     about = {"val_accuracy": model.val_accuracy, "train_seconds": model.seconds, "id": model.id}
     about |= {"outputs": model.outputs} if model.outputs else {}
     return model.network, about | named | about_input(model.network, spec), lambda: None
@@ -114,4 +116,7 @@ def _open_several(
         name: {"val_accuracy": m.val_accuracy, "train_seconds": m.seconds, "id": m.id}
         for name, m in models.items()
     }
-    return {name: model.network for name, model in models.items()}, about, lambda: None
+    networks = {name: model.network for name, model in models.items()}
+    for network in networks.values():
+        set_precision(network, spec.precision)
+    return networks, about, lambda: None

@@ -194,8 +194,7 @@ def opened(name: str, plan: Any, protocol: Any, folder: Path, patch: pytest.Monk
         **{"freeze": 0, "seed": 0, "dataset": "digits", "source": "a", "target": "b"},
         **{"image_size": 32, "protocol": "bb-uda", "protocol_options": {}, "batch_size": 32},
         plugins=(),
-        source_model=None,
-        module=None,
+        **{"source_model": None, "module": None, "precision": None},
     )
     settings = SimpleNamespace(
         **{"cache_dir": folder, "data_root": folder, "progress": False},
