@@ -72,8 +72,8 @@ class BlendedNorm(nn.Module):
             self.add_module(name, child)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, ...) activations."""
-        out = self._normalise(x)
+        """Normalise (B, C, ...) activations, in single precision at least."""
+        out = self._normalise(x if x.dtype.itemsize >= 4 else x.float())
         for child in self.children():
             out = child(out)
         return out
