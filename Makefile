@@ -38,7 +38,7 @@ ci: ## everything, in a fresh temporary environment
 	.ci/run
 
 clean: ## remove the environment and tool caches (no results)
-	rm -rf $(VENV) build dist docs/reference *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist docs/reference docs/notebooks *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -176,11 +176,12 @@ def worker_count(text: str | None, engine: Engine | None = None) -> int:
 
 def say_status(given: Mapping[str, Any]) -> int:
     """Print where the runs of array jobs stand, and where the output of each lies."""
+    if importlib.util.find_spec("submitit") is None:
+        raise ConfigError("--status needs submitit; pip install 'dabench[slurm]'")
+
     from dabench.config.settings import read_settings
     from dabench.sweep.executors.status import run_states
 
-    if importlib.util.find_spec("submitit") is None:
-        raise ConfigError("--status needs submitit; pip install 'dabench[slurm]'")
     states = run_states(read_settings(given).results)
     kinds = ("queued", "running", "done", "failed")
     counts = [f"{sum(state.kind == kind for state in states)} {kind}" for kind in kinds]

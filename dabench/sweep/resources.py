@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dabench import registry
+from dabench.config.options import is_number
 from dabench.errors import ConfigError, did_you_mean, shown
 
 _MEMORY = re.compile(r"(\d{1,6}(?:\.\d{1,3})?) ?(MB|GB)")
@@ -58,6 +59,7 @@ def _read(asked: Any, head: str) -> Resources:
     if not isinstance(asked, Mapping) or not asked:
         raise ConfigError(f"{head}: expected cpus, gpus or memory, {_FORM}")
     known = ("cpus", "gpus", "memory")
+    asked = {key: value if key == "memory" else _number(value) for key, value in asked.items()}
     for key, value in asked.items():
         if key not in known:
             raise ConfigError(f"{head}: unknown key {shown(key)}{did_you_mean(str(key), known)}")
@@ -69,6 +71,13 @@ def _read(asked: Any, head: str) -> Resources:
         memory = round(float(number) * _UNITS[unit])
     gpus = asked.get("gpus")
     return Resources(asked.get("cpus"), None if gpus is None else float(gpus), memory)
+
+
+def _number(value: Any) -> Any:
+    """Return text that is a number, as files hold it, as one; anything else as it is."""
+    if not isinstance(value, str) or not is_number(value):
+        return value
+    return int(value) if is_number(value, whole=True) else float(value)
 
 
 def _is_gpus(value: Any) -> bool:

@@ -1,7 +1,8 @@
 """The documentation site (``make docs``): settings of Sphinx, and what is made at each build.
 
 The pages are those of ``docs/`` as a code host shows them. At the start of a build
-``reference.py`` writes ``docs/reference/`` from registry and docstrings; git ignores that folder.
+``reference.py`` writes ``docs/reference/`` from registry and docstrings, and ``notebook_pages.py``
+writes ``docs/notebooks/``, which are run; git ignores both folders.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import reference  # noqa: E402 - it lies beside this file
+import notebook_pages  # noqa: E402 - it lies beside this file
+import reference  # noqa: E402
 from docstrings import escape  # noqa: E402
 from groups import with_toctrees  # noqa: E402
 from pygments.lexers.special import TextLexer  # noqa: E402
@@ -24,8 +26,8 @@ import dabench  # noqa: E402
 
 project, author, release = "dabench", "the authors of dabench", dabench.__version__
 copyright = "the authors of dabench, MIT licence"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-source_suffix = {".md": "markdown"}
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 exclude_patterns = ["site"]
 
 # links between pages are those of plain Markdown: '#a-heading' as a code host spells it
@@ -33,6 +35,13 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["html_image"]  # <img width=...> is how a code host is told a size
 # a code host draws the first; here its text stands, since drawing it needs a browser's script
 lexers["mermaid"] = lexers["csv"] = TextLexer()
+
+# notebooks run at each build whose code or records differ; what fails or warns fails the build
+nb_execution_mode = "cache"
+nb_execution_in_temp = True
+nb_execution_timeout = -1  # a slow machine is no error; who builds may set a limit
+nb_execution_raise_on_error = True
+nb_output_stderr = "error"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -55,9 +64,12 @@ html_show_sourcelink = False
 html_show_search_summary = False  # it asks for the pages found, which a browser denies to files
 
 
-def write_reference(app: Any) -> None:
+def write_pages(app: Any) -> None:
     """Make the generated pages, before Sphinx looks which pages there are."""
     reference.write(Path(app.srcdir))
+    notebook_pages.write(Path(app.srcdir))
+    notebook_pages.forget(Path(app.env.mystnb_config.execution_cache_path))
+    notebook_pages.prepare()
 
 
 def escape_docstring(
@@ -89,16 +101,17 @@ def name_aliases(
     return signature and found.sub(r"\1", signature), result and found.sub(r"\1", result)
 
 
-def group_pages(app: Any, name: str, source: list[str]) -> None:
-    """Make the navigation of the lists on the start page."""
+def read_page(app: Any, name: str, source: list[str]) -> None:
+    """Lead links to notebooks, and make the navigation of the lists on the start page."""
+    source[0] = notebook_pages.linked(source[0])
     if name == "index":
         source[0] = with_toctrees(source[0], {"Reference": reference.PAGES})
 
 
 def setup(app: Any) -> None:
     """Register the steps above."""
-    app.connect("builder-inited", write_reference)
+    app.connect("builder-inited", write_pages)
     app.connect("autodoc-process-docstring", escape_docstring, priority=400)
     app.connect("autodoc-process-docstring", keep_colons, priority=600)
     app.connect("autodoc-process-signature", name_aliases)
-    app.connect("source-read", group_pages)
+    app.connect("source-read", read_page)

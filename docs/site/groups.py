@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
-_LINK = re.compile(r"^- \[([^\]]+)\]\(([^):#]+)\.md\)", re.MULTILINE)
+_LINK = re.compile(r"^- \[([^\]]+)\]\(([^):#]+)\.(?:md|ipynb)\)", re.MULTILINE)
 
 
 def with_toctrees(text: str, first: Mapping[str, Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ import yaml
 
 from dabench import registry
 from dabench.errors import ConfigError
+from dabench.store.identity import column_key
 from dabench.store.store import Store
 from dabench.sweep import grid
 from dabench.sweep.grid import Grid, choose, expand, shard
@@ -192,14 +193,19 @@ def committed(name: str) -> Grid:
     return expand(grid.read(path), name, USUAL, {})
 
 
-def test_the_quick_grid_has_every_method_under_every_protocol_of_its() -> None:
-    found = committed("quick.yaml")
+def served_pairs() -> set[tuple[str, str]]:
+    """Return (method, protocol) of all that run on small networks and one source."""
     # the embedded data have networks that start from nothing: no pretrained features to probe
     entries = {m: entry for m, entry in registry.METHODS.items() if not entry.frozen_trunk}
     # rem serves vision transformers of timm, which take 160 pixels and more (here: 128);
     # sf-msda needs two sources, and the embedded digits have one
     pairs = {(m, p) for m, entry in entries.items() for p in entry.protocols if m != "rem"}
-    pairs = {(m, p) for m, p in pairs if p != "sf-msda"}
+    return {(m, p) for m, p in pairs if p != "sf-msda"}
+
+
+def test_the_quick_grid_has_every_method_under_every_protocol_of_its() -> None:
+    found = committed("quick.yaml")
+    pairs = served_pairs()
     assert set(shown(found, "method", "protocol")) == pairs
     assert found.budget == "smoke"
     assert len(found.specs) == 3 * len(pairs)
@@ -222,7 +228,33 @@ def test_the_reference_grid_has_tasks_enough_for_ranks() -> None:
     assert not {split for *_, split in everything} & {"r1", "r5", "r9"}
 
 
-@pytest.mark.parametrize("name", ["quick.yaml", "full.yaml", "reference-sf.yaml", "ablations.yaml"])
+def test_the_board_has_every_method_six_tasks_a_protocol_and_five_seeds() -> None:
+    found = committed("reference.yaml")
+    pairs = served_pairs()
+    assert set(shown(found, "method", "protocol")) == pairs
+    rows: dict[tuple[str, str], dict[str, set[int]]] = {}
+    for spec in found.specs:
+        tasks = rows.setdefault((spec.method, spec.protocol), {})
+        tasks.setdefault(column_key(spec.to_dict()), set()).add(spec.seed)
+    of_protocol: dict[str, set[str]] = {}
+    for (_, protocol), tasks in rows.items():
+        of_protocol.setdefault(protocol, set()).update(tasks)
+    assert {p: len(found) for p, found in of_protocol.items()} == {
+        **{protocol: 6 for protocol in of_protocol if protocol != "online-seg"},
+        "online-seg": 8,
+    }
+    for (_, protocol), tasks in rows.items():
+        assert tasks.keys() == of_protocol[protocol]
+        assert {len(seeds) for seeds in tasks.values()} == {5}
+    assert found.repeated == 0
+    kept = {json.dumps(spec.to_dict(), sort_keys=True) for spec in found.specs}
+    part = committed("reference-sf.yaml").specs
+    assert {json.dumps(spec.to_dict(), sort_keys=True) for spec in part} <= kept
+
+
+@pytest.mark.parametrize(
+    "name", ["quick.yaml", "full.yaml", "reference-sf.yaml", "reference.yaml", "ablations.yaml"]
+)
 def test_words_give_the_runs_that_typed_values_give(name: str) -> None:
     typed = yaml.safe_load((ROOT / "grids" / name).read_text())
     assert committed(name) == expand(typed, name, USUAL, {})

@@ -26,6 +26,12 @@ _FETCHED = re.compile(
 )
 #: a file of the site that a page names
 _TARGET = re.compile(r"""\b(?:src|href)=["'](?![a-z]+:|//|#)([^"'#?]+)""")
+#: what a notebook's page says only when its cells have been run
+_MADE_BY_NOTEBOOKS = {
+    "adapt": r"all pictures: 0\.\d+ before, 0\.\d+ after",
+    "analysis": r"<th>usd\+bn − shot\+bn</th>\s*<td>-?0\.\d+</td>",
+    "method": r"ok +sf-uda +labels do not matter \(\d",
+}
 _IMPORTED = re.compile(r"""(?:@import|url\()\s*["']?(?:https?:)?//""")
 
 
@@ -66,9 +72,9 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)  # it runs the notebooks, too
 def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
-    if missing := [n for n in ("sphinx", "myst_parser", "furo") if not importlib.util.find_spec(n)]:
+    if missing := [n for n in ("sphinx", "myst_nb", "furo") if not importlib.util.find_spec(n)]:
         pytest.skip(f"no {', '.join(missing)}: pip install -e '.[docs]'")
     site = tmp_path / "site"
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
@@ -98,6 +104,15 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
         anchor = "module-dabench.views" if name == "views" else f"dabench.api.{name}"
         assert f'id="{anchor}"' in pages["reference/method-api.html"]
 
+    for name, made in _MADE_BY_NOTEBOOKS.items():
+        page, source = pages[f"notebooks/{name}.html"], ROOT / "notebooks" / f"{name}.ipynb"
+        assert not re.search(made, source.read_text(encoding="utf-8"))
+        assert re.search(made, page), f"{name}: no output that only a run gives"
+        assert f"notebooks/{name}.html" in pages["index.html"]
+    assert pages["notebooks/analysis.html"].count("<img alt=") == 5
+    assert 'href="notebooks/analysis.html"' in pages["analysis.html"]
+    assert 'href="../python.html"' in pages["notebooks/adapt.html"]
+
     assert [
         (name, target)
         for name, text in pages.items()
@@ -108,7 +123,8 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
     styles = [path for path in site.rglob("*.css") if _IMPORTED.search(path.read_text("utf-8"))]
     assert not styles
     assert (site / "searchindex.js").stat().st_size > 0
-    status = ["git", "-C", str(ROOT), "status", "--porcelain", "--", "docs/reference"]
+    made_here = ("docs/reference", "docs/notebooks")
+    status = ["git", "-C", str(ROOT), "status", "--porcelain", "--", *made_here]
     assert subprocess.run(status, capture_output=True, text=True, check=False).stdout == ""
 
 

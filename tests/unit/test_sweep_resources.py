@@ -15,7 +15,7 @@ from dabench.errors import ConfigError
 from dabench.store.store import Store
 from dabench.sweep.executors import local
 from dabench.sweep.executors.local import LocalExecutor
-from dabench.sweep.grid import Grid, expand
+from dabench.sweep.grid import Grid, expand, read
 from dabench.sweep.plan import Job, SweepPlan, in_order, make_plan, seconds_of
 from dabench.sweep.resources import USUAL, Resources, lacking
 
@@ -45,6 +45,24 @@ def test_resources_go_to_the_runs_of_their_method_and_to_no_record(tmp_path: Pat
     assert [spec.threads for spec in grid_of(asked, threads=3).specs] == [3, 3, 3]
     plain = expand(TREE, "g.yaml", {"threads": 1}, {}).specs
     assert [spec for spec in plain if spec.method == "shot"] == [jobs["shot"].spec]
+
+
+def test_a_file_may_ask_for_them(tmp_path: Path) -> None:
+    """A reader of files leaves words as they are written: ``1`` is text there."""
+    file = tmp_path / "g.yaml"
+    file.write_text(
+        "protocol: sf-osda\nmethod: [source, shot]\n"
+        "resources:\n  shot: {gpus: 0.5, memory: 16 GB}\n  source: {cpus: 2, gpus: 0}\n"
+    )
+    found = expand(read(file), "g.yaml", {"threads": 1}, {"device": "cpu"})
+    assert found.resources == {
+        "shot": Resources(None, 0.5, 16 * 10**9),
+        "source": Resources(2, 0.0),
+    }
+    assert [spec.threads for spec in found.specs] == [2, 1]
+    file.write_text("method: shot\nresources:\n  shot: {cpus: 01}\n")
+    with pytest.raises(ConfigError, match="cpus '01': expected a whole number from 1"):
+        expand(read(file), "g.yaml", {"threads": 1}, {})
 
 
 @pytest.mark.parametrize(

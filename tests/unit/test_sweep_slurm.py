@@ -289,6 +289,9 @@ def test_without_submitit_the_extra_is_named(
     monkeypatch.setattr(dabench.cli.engines.importlib.util, "find_spec", lambda name: None)
     assert main(["sweep", "--methods", "source", "--executor", "slurm"]) == 2
     assert "pip install 'dabench[slurm]'" in capsys.readouterr().err
+    # what needs it is not imported before: that would be a bug's traceback instead
+    monkeypatch.delitem(sys.modules, "dabench.sweep.executors.status")
+    monkeypatch.setitem(sys.modules, "submitit", None)
     assert main(["sweep", "--status"]) == 2
     assert "pip install 'dabench[slurm]'" in capsys.readouterr().err
 
