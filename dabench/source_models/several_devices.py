@@ -7,6 +7,7 @@ it keeps are those of the first one.
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from dabench.source_models.classifier import Recipe, learn
 from dabench.source_models.device_processes import launch
 
 _TITLE = "source training"
+#: what the processes are told, and the network before and after
+_TOLD, _STATE = "part.pickle", "state.pt"
 #: BatchNorm has no statistics of one image
 LEAST_IMAGES = 2
 
@@ -47,8 +50,6 @@ class _Part:
     base_seed: int
     threads: int
     progress: bool
-    #: the network's state, before and after
-    state: Path
 
 
 def fit_on_devices(
@@ -78,11 +79,14 @@ def fit_on_devices(
         )
     threads = max(1, torch.get_num_threads() // devices)
     with tempfile.TemporaryDirectory(prefix="dabench-") as folder:
-        path = Path(folder) / "state.pt"
-        torch.save({name: value.cpu() for name, value in net.state_dict().items()}, path)
-        part = _Part(recipe, data, rows, task, base_seed, threads, progress, path)
-        launch(partial(_fit, part=part), device.type, devices)
-        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        # by files: a process is started in one go where little goes through its pipe, and may be
+        # ended in the middle of its imports
+        place = Path(folder)
+        part = _Part(recipe, data, rows, task, base_seed, threads, progress)
+        (place / _TOLD).write_bytes(pickle.dumps(part))
+        _save(net, place)
+        launch(partial(_fit, place=place), device.type, devices)
+        _load(net, place)
     net.eval()
 
 
@@ -105,14 +109,23 @@ def _steps(count: int, batch_size: int, devices: int) -> int:
     return count // batch_size + (count % batch_size >= LEAST_IMAGES * devices)
 
 
-def _fit(fabric: Fabric, part: _Part) -> None:
+def _save(net: Network, place: Path) -> None:
+    torch.save({name: value.cpu() for name, value in net.state_dict().items()}, place / _STATE)
+
+
+def _load(net: Network, place: Path) -> None:
+    net.load_state_dict(torch.load(place / _STATE, map_location="cpu", weights_only=True))
+
+
+def _fit(fabric: Fabric, place: Path) -> None:
     """Run one of the processes."""
+    part: _Part = pickle.loads((place / _TOLD).read_bytes())
     torch.set_num_threads(part.threads)
     recipe, task, rank, devices = part.recipe, part.task, fabric.global_rank, fabric.world_size
     net = build_classifier(
         recipe.backbone, "none", task.num_classes, plain=recipe.plain, side=task.image_size
     )
-    net.load_state_dict(torch.load(part.state, weights_only=True))
+    _load(net, place)
     net.freeze_trunk(recipe.freeze)
     net.train()
     seed_everything(seed(part.base_seed, "source", "device", str(rank)))
@@ -134,4 +147,4 @@ def _fit(fabric: Fabric, part: _Part) -> None:
         truth = labels[own].to(fabric.device)
         learn(logits, truth, optimiser, recipe.label_smoothing, where, share)
     if rank == 0:
-        torch.save({name: value.cpu() for name, value in net.state_dict().items()}, part.state)
+        _save(net, place)

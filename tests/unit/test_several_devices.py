@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import multiprocessing
 import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -118,6 +112,13 @@ def test_too_few_images_for_the_devices() -> None:
         train(network(recipe), colours(5), recipe)
 
 
+def test_a_notebook_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.fabric.connector._IS_INTERACTIVE", True)
+    recipe = Recipe("small-cnn", "none", 1, batch_size=16, devices=2)
+    with pytest.raises(ConfigError, match=r"^--devices 2: .*; use 'dabench run' in a shell$"):
+        train(network(recipe), colours(40), recipe)
+
+
 @pytest.mark.parametrize(("count", "left_out"), [(24, 0), (29, 0), (27, 3), (25, 1)])
 def test_devices_share_out_the_batches_of_one(count: int, left_out: int) -> None:
     steps = _steps(count, 8, 2)
@@ -166,12 +167,15 @@ def test_gradients_of_the_first_step_are_those_of_one_device(count: int) -> None
 
 
 @pytest.mark.slow
-def test_two_devices_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_two_devices_learn(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With SHOT's head, whose normalised weights cannot be pickled, and BatchNorm."""
+    if device == "cuda" and torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
     monkeypatch.setenv("LOCAL_RANK", "3")  # of another launcher
     recipe = Recipe("small-cnn", "none", 6, batch_size=16, devices=2)
     data = colours(90)
-    net = train(network(recipe), data, recipe)
+    net = train(network(recipe).to(device), data, recipe)
     assert not net.training
     assert supervised_accuracy(net, data, np.arange(90)) > 0.9
     assert multiprocessing.active_children() == []
@@ -196,62 +200,3 @@ def test_an_error_of_a_device_arrives() -> None:
     with pytest.raises(TrainingError, match=r"^source training, epoch 0: the loss is (nan|inf)$"):
         train(network(recipe), colours(90), recipe)
     assert multiprocessing.active_children() == []
-
-
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """Start a run on two devices, as a group of its own."""
-    command = [sys.executable, "-m", "dabench", "run", "--method", "source", "--devices", "2"]
-    command += ["--device", "cpu", "--threads", "2", "--json", "--no-progress", *words]
-    command += ["--results", str(folder / "results"), "--cache-dir", str(folder / "cache")]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, start_new_session=True, stdout=pipe, stderr=pipe, text=True)
-
-
-def members(group: int) -> list[str]:
-    """Return the state letters of a group's processes that live."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(pgrp) == group and state != "Z":
-            found.append(state)
-    return found
-
-
-def wait_for(condition: Any, seconds: float = 60.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.1)
-    return bool(condition())
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("protocol", ["sf-uda", "bb-uda"])
-def test_a_run_from_the_command_line(tmp_path: Path, protocol: str) -> None:
-    """In bb-uda the sealed process, a daemon, has the devices' processes for children."""
-    run = start(tmp_path, "--protocol", protocol, "--source-epochs", "2")
-    out, err = run.communicate(timeout=280)
-    assert run.returncode == 0, err
-    assert "distributed" not in err
-    record = json.loads(Path(json.loads(out)["record"]).read_text())
-    assert record["spec"]["devices"] == 2
-    assert json.loads(out)["scores"]["accuracy"] > 0.3
-    assert wait_for(lambda: not members(run.pid))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
-)
-def test_processes_end_with_the_run(tmp_path: Path, number: int, code: int) -> None:
-    run = start(tmp_path, "--protocol", "sf-uda", "--source-epochs", "500")
-    assert wait_for(lambda: len(members(run.pid)) >= 3, 200)
-    time.sleep(5)
-    os.kill(run.pid, number)
-    run.communicate(timeout=60)
-    assert run.returncode == code
-    assert wait_for(lambda: not members(run.pid))
