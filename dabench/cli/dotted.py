@@ -10,7 +10,7 @@ SERVED = (
     *("protocol", "dataset", "source", "target", "backbone", "weights", "image-size"),
     *("source-backbone", "source-weights", "source-epochs", "freeze", "seed", "source-seed"),
     *("source-model", "source-checkpoint", "source-head", "source-mean", "source-std"),
-    *("device", "threads", "data-root", "cache-dir"),
+    *("device", "devices", "threads", "data-root", "cache-dir"),
 )
 #: options of ``sweep`` that choose the runs, in place of the names that ``run`` has for one
 AXES = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}

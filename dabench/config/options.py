@@ -38,6 +38,11 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "source-mean": (str, None, "what it expects to be taken off [0, 1] images: 0.48,0.45,0.40"),
     "source-std": (str, None, "and what to divide by"),
     "source-seed": (int, 0, "seed of the source model alone; default --seed"),
+    "devices": (
+        int,
+        1,
+        "GPUs that train the source model together (on a CPU: processes); default 1",
+    ),
     "tuned": (str, None, "file of 'dabench tune' with the method's options"),
     "device": (str, None, "auto | cpu | cuda | cuda:N | mps; default auto"),
     "threads": (int, 1, "CPU threads; default all that are available"),

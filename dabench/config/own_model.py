@@ -9,7 +9,7 @@ from dabench.errors import ConfigError
 
 #: what has no meaning beside a source model that dabench does not train; where that only answers,
 #: the method's own network has the rest
-_OF_TRAINING = ("source-epochs", "source-seed", "source-backbone", "source-weights")
+_OF_TRAINING = ("source-epochs", "source-seed", "source-backbone", "source-weights", "devices")
 _OF_NETWORK = ("backbone", "weights")
 
 

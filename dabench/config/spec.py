@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dabench import registry
+from dabench.config.devices import several_devices
 from dabench.config.hardware import available_cores, resolve_device, resolve_precision
 from dabench.config.options import merge, parse_seeds
 from dabench.config.own_model import own_model
@@ -30,9 +31,8 @@ _INITS = ("source", "bn-target")
 IN_MEMORY = " (in memory)"
 #: fields of a spec that stand in a record only where they are given
 OPTIONAL_FIELDS = (
-    *("source_seed", "source_backbone", "source_weights"),
+    *("source_seed", "source_backbone", "source_weights", "devices", "precision"),
     *("source_model", "source_checkpoint", "source_head", "source_mean", "source_std"),
-    "precision",
 )
 
 
@@ -65,6 +65,7 @@ class RunSpec:
     source_seed: int | None = None
     source_backbone: str | None = None
     source_weights: str | None = None
+    devices: int | None = None
     source_model: str | None = None
     source_checkpoint: str | None = None
     source_head: str | None = None
@@ -104,7 +105,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     registry.check_data_kind(protocol, dataset, registry.DATASETS[dataset].kind)
     data = registry.dataset(dataset)
     _check_domains(protocol, dataset, data)
-    given, models = own_model(given, protocol)
+    given, models = own_model(several_devices(given, protocol), protocol)
     common = _fill(given, protocol, dataset, data, registry.kind_of(protocol))
     method_class = registry.method(method)
     plugins = registry.plugins_of(method=method, protocol=protocol, dataset=dataset) + models

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -38,6 +39,8 @@ class Recipe:
     label_smoothing: float = 0.1
     lr: float = 1e-2
     batch_size: int = 64
+    #: that train it together, each a part of every batch
+    devices: int = 1
 
     @property
     def backbone_factor(self) -> float:
@@ -108,17 +111,40 @@ def fit_supervised(
     for epoch in range(recipe.epochs):
         for batch in batches:
             logits = net(views.weak(batch.images.to(device), flip=flip))
-            loss = F.cross_entropy(
-                logits, labels[batch.index].to(device), label_smoothing=recipe.label_smoothing
-            )
-            if not torch.isfinite(loss):
-                raise TrainingError(f"{title}: loss is {loss.item()} in epoch {epoch}")
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
+            truth = labels[batch.index].to(device)
+            learn(logits, truth, optimiser, recipe.label_smoothing, f"{title}, epoch {epoch}")
             bar.update()
     bar.close()
     net.eval()
+
+
+def learn(
+    logits: Tensor,
+    labels: Tensor,
+    optimiser: DecayingSGD,
+    label_smoothing: float,
+    where: str,
+    share: float = 1.0,
+) -> None:
+    """Make one step of supervised training.
+
+    Args:
+        logits: (B, K).
+        labels: (B,) classes.
+        optimiser: of all that learns.
+        label_smoothing: of the cross-entropy.
+        where: for the message.
+        share: factor of the loss.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    if not torch.isfinite(loss):
+        raise TrainingError(f"{where}: the loss is {loss.item()}")
+    optimiser.zero_grad()
+    torch.autograd.backward(loss * share if share != 1.0 else loss)
+    optimiser.step()
 
 
 def supervised_accuracy(net: Network, data: Labelled, rows: IntArray) -> float:

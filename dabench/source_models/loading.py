@@ -30,6 +30,7 @@ from dabench.source_models.classifier import (
     training_rows,
 )
 from dabench.source_models.segmenter import DenseRecipe
+from dabench.source_models.several_devices import fit_on_devices
 
 AnyPlan = Plan | StreamPlan | DensePlan
 
@@ -84,7 +85,10 @@ def _key(recipe: Recipe, plan: AnyPlan, base_seed: int) -> str:
     task, val = plan.task, plan.source_val.digest if plan.source_val else "-"
     if recipe.weights not in NAMED:  # what a file holds counts, and not where it lies
         recipe = replace(recipe, weights=file_digest(weight_file(recipe.weights)))
-    parts = ["2", asdict(recipe), plan.source.digest, val, task.classes, task.flip, base_seed]
+    own = asdict(recipe)
+    if recipe.devices == 1:  # models that were trained before there was a choice keep their keys
+        del own["devices"]
+    parts = ["2", own, plan.source.digest, val, task.classes, task.flip, base_seed]
     if isinstance(plan, DensePlan):
         parts[:2] = ["dense-1", asdict(_dense(recipe))]
         parts.append(task.shape)
@@ -130,9 +134,12 @@ def _train(
     net = _build(recipe, plan.task, recipe.weights).to(device)
     net.freeze_trunk(recipe.freeze)
     start = time.perf_counter()
-    fit_supervised(
-        net, plan.source, train, recipe, plan.task.flip, base_seed, progress, "source training"
-    )
+    if recipe.devices > 1:
+        fit_on_devices(net, plan.source, train, recipe, plan.task, base_seed, progress)
+    else:
+        fit_supervised(
+            net, plan.source, train, recipe, plan.task.flip, base_seed, progress, "source training"
+        )
     accuracy = (
         supervised_accuracy(net, plan.source, hold_out(plan.source)[1])
         if val is None

@@ -26,6 +26,7 @@ def source_recipe(spec: RunSpec, *, black_box: bool) -> Recipe:
         spec.source_epochs,
         0 if own else spec.freeze,
         plain=black_box,
+        devices=spec.devices or 1,
     )
 
 

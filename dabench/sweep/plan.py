@@ -22,7 +22,7 @@ from dabench.sweep.resources import USUAL, Resources
 Key = tuple[Any, ...]
 _SOURCE = (
     *("dataset", "source", "image_size", "backbone", "weights", "source_backbone"),
-    *("source_weights", "source_epochs", "freeze"),
+    *("source_weights", "source_epochs", "freeze", "devices"),
 )
 #: coarser and coarser: runs whose seconds stand in for those of a run that was never made
 _SIMILAR: tuple[tuple[str, ...], ...] = (

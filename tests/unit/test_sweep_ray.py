@@ -197,22 +197,29 @@ def test_bad_words(
 def test_the_table_is_that_of_the_processes_here_and_the_source_model_is_trained_once(
     cluster: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from dabench.sweep.executors.handouts import Handouts
     from dabench.sweep.executors.shelf import Shelf
 
-    added: list[int] = []
-    add = Shelf.add
+    added, held = list[int](), list[int]()
+    add, over = Shelf.add, Handouts.over
 
     def spy(shelf: Shelf, job: Any, files: Any) -> None:
         added.append(len(files))
         add(shelf, job, files)
 
+    def count(handouts: Handouts, job: Any) -> None:
+        over(handouts, job)
+        held.append(len(handouts))
+
     monkeypatch.setattr(Shelf, "add", spy)
+    monkeypatch.setattr(Handouts, "over", count)
     words = ["sweep", "--methods", "source,shot,usd", "--protocols", "sf-osda", "--epochs", "1"]
     words += ["--source-epochs", "1", "--threads", "1", "--device", "cpu"]
     there, here = home / "there", home / "here"
     ray = ["--executor", "ray", "--address", cluster.address]
     assert main([*words, *ray, "--results", str(there), "--cache-dir", str(home / "a")]) == 0
     assert sorted(added) == [0, 0, 1]
+    assert held == [1, 1, 0]  # no object is left when the last run is over
     assert main([*words, "--results", str(here), "--cache-dir", str(home / "b")]) == 0
     tables = []
     for folder in (here, there):

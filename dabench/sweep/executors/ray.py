@@ -16,6 +16,7 @@ from dabench.contract.signals import postponed
 from dabench.errors import ConfigError, StoreError, one_line
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Stage
+from dabench.sweep.executors.handouts import Handouts
 from dabench.sweep.executors.local import EXECUTE, elsewhere
 from dabench.sweep.executors.node import Made, run_on_node
 from dabench.sweep.executors.ray_cluster import check_versions, connect, room_for
@@ -73,7 +74,7 @@ class RayExecutor:
         self._function = function
         self._store, self._shelf = Store(self._settings.results), Shelf(self._settings.cache_dir)
         self._tasks: dict[Any, _Task] = {}
-        self._put: dict[tuple[str, ...], Any] = {}
+        self._handouts = Handouts(self._shelf, ray.put)
         self._begun: list[Stage | Ended] = []
         self._rooms = {self._needs(USUAL): 0}
         self._looked = float("-inf")
@@ -99,6 +100,7 @@ class RayExecutor:
         Raises:
             ConfigError: no node has room for a run.
         """
+        self._handouts.expect(jobs)
         first = {self._needs(job.resources): job for job in reversed(jobs)}
         self._rooms = {needs: room_for(needs) for needs in first}
         for needs, room in self._rooms.items():
@@ -150,7 +152,7 @@ class RayExecutor:
                 left = ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=_GRACE)[1]
                 self._tasks = {ref: self._tasks[ref] for ref in left}
         self._tasks.clear()
-        self._put.clear()
+        self._handouts.clear()
         ray.shutdown()
 
     def _needs(self, own: Resources) -> Resources:
@@ -159,17 +161,22 @@ class RayExecutor:
         return Resources(own.cpus or request.cpus, gpus, own.memory)
 
     def _start(self, task: _Task) -> None:
-        names = tuple(self._shelf.names(task.job))
-        if names not in self._put:
-            self._put[names] = ray.put(self._shelf.files(task.job))
         settings, spec = self._settings, task.job.spec
         needs = self._needs(task.job.resources)
         remote = self._task.options(
             num_cpus=needs.cpus, num_gpus=needs.gpus, memory=needs.memory, max_retries=0
         )
-        self._tasks[remote.remote(self._function, spec, settings, self._put[names])] = task
+        files = self._handouts.of(task.job)
+        self._tasks[remote.remote(self._function, spec, settings, files)] = task
 
     def _end(self, ref: Any) -> list[Stage | Ended]:
+        job = self._tasks[ref].job
+        events = self._settle(ref)
+        if events:  # else it has begun again
+            self._handouts.over(job)
+        return events
+
+    def _settle(self, ref: Any) -> list[Stage | Ended]:
         task = self._tasks.pop(ref)
         job, seconds = task.job, time.monotonic() - task.start
         try:
