@@ -42,6 +42,7 @@ nb_execution_in_temp = True
 nb_execution_timeout = -1  # a slow machine is no error; who builds may set a limit
 nb_execution_raise_on_error = True
 nb_output_stderr = "error"
+nb_merge_streams = True  # what a cell prints is one block
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
