@@ -97,6 +97,24 @@ def test_too_few_tasks_say_so() -> None:
     assert ranking(TaskGrid("p", {}, {})).note == "too few tasks (0 of 6)"
 
 
+def test_rows_with_few_tasks_give_way_to_six_in_common() -> None:
+    places = [f"p/d/{i}/x" for i in range(13)]
+    own = {"many": range(13), "first": range(6), "last": range(6, 13), "most": range(3, 13)}
+    values = {
+        name: {places[i]: i / 20 + row / 100 for i in where}
+        for row, (name, where) in enumerate(own.items())
+    }
+    found = ranking(TaskGrid("p", values, {}))
+    assert found.tasks == tuple(sorted(places[6:]))
+    assert set(found.rows) == {"many", "last", "most"}
+    assert found.left_out == {"first": "shares too few of its 6 tasks with the others"}
+    # their scores have no part in it
+    values["first"] = {place: 1.0 for place in values["first"]}
+    assert ranking(TaskGrid("p", values, {})).tasks == found.tasks
+    apart = {name: values[name] for name in ("first", "last")}
+    assert ranking(TaskGrid("p", apart, {})).note == "too few tasks (0 of 6) with all rows"
+
+
 def test_ranks_agree_with_scikit_posthocs() -> None:
     found = ranking(grid(SCORES))
     assert found.rows == ("c", "b", "a", "d")

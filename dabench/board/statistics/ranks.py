@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -44,6 +44,9 @@ class Ranking:
 def ranking(grid: TaskGrid) -> Ranking:
     """Rank the rows that have at least ``MIN_TASKS`` tasks, on the tasks that all of them have.
 
+    Where so many are not common to all, rows give way one at a time, whatever their scores: the one
+    with the fewest tasks, of several the one without which most tasks are common.
+
     Source: Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006.
     """
     left_out = dict(grid.left_out)
@@ -54,7 +57,9 @@ def ranking(grid: TaskGrid) -> Ranking:
         return Ranking(grid.protocol, left_out=left_out, note=too_few_tasks(most))
     if len(kept) < 2:
         return Ranking(grid.protocol, left_out=left_out, note="one row alone has enough tasks")
-    tasks = sorted(set.intersection(*(set(own) for own in kept.values())))
+    while len(tasks := _common(kept)) < MIN_TASKS and len(kept) > 2:
+        name = min(kept, key=lambda row: (len(kept[row]), -len(_common(kept, row)), row))
+        left_out[name] = f"shares too few of its {len(kept.pop(name))} tasks with the others"
     if len(tasks) < MIN_TASKS:
         return Ranking(
             grid.protocol, left_out=left_out, note=f"{too_few_tasks(len(tasks))} with all rows"
@@ -74,6 +79,11 @@ def ranking(grid: TaskGrid) -> Ranking:
         float(stats.friedmanchisquare(*scores).pvalue) if len(kept) > 2 else None,
         left_out,
     )
+
+
+def _common(rows: Mapping[str, Mapping[str, float]], without: str | None = None) -> list[str]:
+    """Return the tasks that all rows have, or all but one."""
+    return sorted(set.intersection(*(set(own) for name, own in rows.items() if name != without)))
 
 
 def describe_tasks(tasks: Sequence[str]) -> str:
