@@ -11,6 +11,7 @@ import torch
 
 from dabench import registry
 from dabench.contract.access import Unlabelled
+from dabench.contract.confined import Confined
 from dabench.contract.data import DomainData, Labelled
 from dabench.contract.method import OfflineMethod
 from dabench.contract.types import Prediction
@@ -166,7 +167,8 @@ def test_the_digest_covers_the_split(tiny: DomainData, name: str) -> None:
 
 def test_a_target_set_shows_images_and_positions_only(tiny: DomainData) -> None:
     target = registry.protocol("sf-osda")().plan(tiny, 32, 0).parts["adapt"]
-    assert set(vars(target)) == {"_pictures", "_count"}
+    assert set(vars(target)) == {"_pictures", "_floats", "_count"}
+    assert all(isinstance(vars(target)[name], Confined) for name in ("_pictures", "_floats"))
     batch = target[3]
     assert set(vars(batch)) == {"images", "index"}
     assert batch.index.tolist() == [3]
