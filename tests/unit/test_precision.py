@@ -146,7 +146,8 @@ def test_a_run_in_bf16_starts_from_the_same_source_model(
 ) -> None:
     given: dict[str, Any] = {"protocol": protocol, "source_epochs": 1, "threads": 1}
     given |= {"results": tmp_path, "cache_dir": tmp_path / "cache", "device": "cpu"}
-    given |= {"epochs": 1} if protocol != "online-tta" else {}
+    short = {"protocol_options": {"shifts": "fog:3"}}
+    given |= {"epochs": 1} if protocol != "online-tta" else short
     usual = dabench.run(method, **given)
     found = dabench.run(method, precision="bf16", **given)
     assert found.record["ids"]["source"] == usual.record["ids"]["source"]
