@@ -25,7 +25,11 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 def add_options(leaderboard: argparse.ArgumentParser) -> None:
     """Add what the command knows."""
     add = leaderboard.add_argument
-    add("--csv", metavar="FILE", help="default RESULTS/leaderboard/leaderboard.csv")
+    add(
+        "--csv",
+        metavar="FILE",
+        help="default RESULTS/leaderboard/leaderboard.csv; compressed where the name ends in .gz",
+    )
     add(
         "--against",
         metavar="ROW",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +185,12 @@ def test_the_command_writes_them(
     assert "not ranked: target-supervised: upper bound" in printed
     tidy = (store.root / "leaderboard" / "leaderboard.csv").read_text()
     assert tidy.splitlines()[0].endswith("boot_low,boot_high,boot_label")
+    packed = [tmp_path / "a.csv.gz", tmp_path / "b.csv.gz"]
+    for file in packed:
+        words = ["leaderboard", "--results", str(store.root), "--bootstrap", "--csv", str(file)]
+        assert main(words) == 0
+    assert gzip.decompress(packed[0].read_bytes()).decode() == tidy
+    assert packed[0].read_bytes() == packed[1].read_bytes()
 
 
 def test_rules_of_selection_from_the_command_line(

@@ -7,6 +7,7 @@ quicker for tables whose lines share most of their fields.
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ class _Coded:
 
 @collector_paused()
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table atomically (UTF-8).
+    """Write a table atomically (UTF-8); where the name ends in ``.gz``, compressed.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -57,6 +58,12 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     columns = {name: values.to_numpy() for name, values in frame.items()}
 
     def fill(file: BinaryIO) -> None:
+        if path.suffix != ".gz":
+            return write(file)
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:  # no time: the same bytes
+            write(packed)
+
+    def write(file: BinaryIO | gzip.GzipFile) -> None:
         file.write(_bytes([",".join(map(_cell, columns))]))
         for start in range(0, len(frame), _PART):
             part = {name: values[start : start + _PART] for name, values in columns.items()}
