@@ -1,11 +1,14 @@
-"""Ctrl-C and SIGTERM: one way to end, which can wait for the end of a step."""
+"""Ctrl-C, SIGTERM and a lost parent: one way to end, which can wait for the end of a step."""
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from types import FrameType
 
 
@@ -18,6 +21,21 @@ def end_of(stop: KeyboardInterrupt) -> tuple[str, int]:
     if isinstance(stop, Terminated):
         return "terminated", 128 + signal.SIGTERM
     return "interrupted", 128 + signal.SIGINT
+
+
+def end_with_parent() -> None:
+    """End this process of ``multiprocessing`` as soon as the one that started it has ended.
+
+    In the middle of anything: files are published whole or not at all.
+    """
+
+    def watch() -> None:
+        if parent is not None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

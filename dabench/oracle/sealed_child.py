@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from dabench import registry
 from dabench.contract.data import DataRequest, DomainData
 from dabench.contract.protocol import Plan
+from dabench.contract.signals import end_with_parent
 from dabench.errors import DataError, OracleError
 from dabench.oracle.answer_forms import BATCH_SIZE, AnswerForm
 from dabench.oracle.in_process import InProcess
@@ -88,7 +88,7 @@ def run_child(request: SealedRequest, pipe: Connection) -> None:
     """Run the child: make the source model, then answer until the pipe closes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they are the parent's, who ends this process
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     # tqdm's own lock is a semaphore between processes, reported as leaked when this one is ended
     tqdm.set_lock(threading.RLock())
     # with --json the parent's stdout is for its JSON alone
@@ -97,13 +97,6 @@ def run_child(request: SealedRequest, pipe: Connection) -> None:
     # the parent went away: nothing is left to do
     with contextlib.suppress(EOFError, OSError):
         _serve(request, pipe)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(0)  # in the middle of training too; files are published whole or not at all
 
 
 def _serve(request: SealedRequest, pipe: Connection) -> None:

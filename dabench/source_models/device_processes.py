@@ -7,11 +7,9 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 
 import torch
@@ -20,6 +18,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from dabench.contract.signals import end_with_parent
 from dabench.errors import ConfigError, DabenchError, TrainingError
 
 #: what says in the environment where processes meet, which other programs set, too
@@ -92,15 +91,8 @@ class _Spawned(DDPStrategy):
             logging.getLogger(name).setLevel(logging.WARNING)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        threading.Thread(target=_die_with_parent, daemon=True).start()
+        end_with_parent()
         super().setup_environment()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _fabric(kind: str, devices: int) -> Fabric:

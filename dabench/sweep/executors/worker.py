@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
-from dabench.contract.signals import end_of, terminable
+from dabench.contract.signals import end_of, end_with_parent, terminable
 from dabench.errors import TrainingError, explain
 from dabench.registry import primary_metric
 from dabench.store.records import score_map
@@ -92,11 +91,4 @@ def _detach(log: Path) -> None:
 
     # tqdm's own lock is a semaphore between processes, reported as leaked when this one is killed
     tqdm.set_lock(threading.RLock())
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)  # in the middle of anything: files are published whole or not at all
+    end_with_parent()
