@@ -30,8 +30,11 @@ from dabench.engine.environment import keep_freed_memory
 from dabench.engine.stream import Progress, run_stream
 from dabench.methods.functional.consistency import consistency
 from dabench.methods.functional.losses import entropy
-from dabench.methods.functional.normalisation import train_only_norms
-from dabench.methods.functional.shift_norm import adapt_by_shift
+from dabench.methods.functional.normalisation import (
+    adapt_normalisation,
+    train_only_norms,
+)
+from dabench.methods.functional.shift_norm import ImageShift
 from dabench.methods.functional.transfer import transfer_logits
 from dabench.networks.dense import DenseNetwork, build_segmenter, upsample
 from dabench.views.photometric import Photometric
@@ -74,7 +77,8 @@ def bare_transadapt(net: DenseNetwork, shape: tuple[int, int]) -> Step:
     method = registry.method("transadapt")()
     parts = method.source_parts(net, task_of(shape)).eval().requires_grad_(False)
     net.classifier = parts.head.requires_grad_(True)
-    adapt_by_shift(net, method.rho, method.margin * parts.usual)
+    shift = ImageShift(net, method.margin * parts.usual, method.rho)
+    adapt_normalisation(net)
     own = [*train_only_norms(net), *(p.requires_grad_(True) for p in net.classifier.parameters())]
     optimiser = torch.optim.SGD(own, lr=method.lr, momentum=method.momentum)
     anchor = copy.deepcopy(net).requires_grad_(False)
@@ -84,6 +88,7 @@ def bare_transadapt(net: DenseNetwork, shape: tuple[int, int]) -> Step:
         return out
 
     def step(images: Tensor) -> Tensor:
+        shift.weigh(images, net, anchor)
         with torch.no_grad():
             target = scores(images, anchor).softmax(1)
         loss = method.unsup_weight * entropy(scores(images).softmax(1)).mean()

@@ -185,3 +185,10 @@ def choose_trained(net: nn.Module, head: nn.Module, trained: Trained) -> list[Te
     if trained == "norms+head":
         chosen += [p.requires_grad_(True) for p in of_head]
     return chosen
+
+
+def weigh_batch(net: nn.Module, rho: float) -> None:
+    """Give the batch's statistics the weight ``rho`` in every :class:`BlendedNorm` of ``net``."""
+    for layer in net.modules():
+        if isinstance(layer, BlendedNorm):
+            layer.rho = rho

@@ -1,4 +1,4 @@
-"""Normalisation that trusts an image's statistics by how far they are from the source's."""
+"""How far an image's statistics are from the source's, by what is usual among source images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dabench.methods.functional.blended_norm import per_channel
-from dabench.methods.functional.normalisation import BlendedNorm, exchange_batch_norms
+from dabench.methods.functional.normalisation import weigh_batch
 
 EPS = 1e-12
 
@@ -36,43 +36,6 @@ def statistics_distance(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Ten
     return 0.5 * (away + ratio - 1 - ratio.log()).mean()
 
 
-class ShiftNorm(BlendedNorm):
-    """A BatchNorm layer that blends in the image's statistics as far as they are out of the usual.
-
-    The weight of the batch is rho * max(0, 1 - usual / D), D the distance of its statistics to the
-    source's (:func:`statistics_distance`) and ``usual`` its mean over single source images: what
-    the source model was trained to bear is left to the source's statistics, and a foreign light
-    is normalised away. The form is that of positive-part shrinkage (James and Stein, 1961), where
-    the noise of an estimate stands to its distance as ``usual`` to D; that it weighs statistics
-    here is ours.
-
-    Args:
-        layer: the source model's layer, with running statistics.
-        rho: largest weight of the batch, in [0, 1].
-        usual: of this layer, at least 0.
-    """
-
-    def __init__(self, layer: _BatchNorm, rho: float, usual: float) -> None:
-        super().__init__(layer, rho)
-        self.usual, self.last = usual, 0.0
-
-    def weight_of_batch(self, x: Tensor) -> float:
-        """Return the weight of the batch's statistics; no gradient passes it."""
-        distance = float(statistics_distance(x, self.running_mean, self.running_var, self.eps))
-        self.last = max(0.0, 1.0 - self.usual / (distance + EPS))
-        return self.rho * self.last
-
-
-def last_shift(net: nn.Module) -> float:
-    """Return the shift of what last passed ``net``: the largest 1 - usual / D of its layers.
-
-    The largest, since a layer whose statistics were corrected leaves less for those behind it.
-    0 where nothing is out of the usual, below 1; 1 for a network without a :class:`ShiftNorm`.
-    """
-    found = [layer.last for layer in net.modules() if isinstance(layer, ShiftNorm)]
-    return max(found, default=1.0)
-
-
 def tracked_layers(net: nn.Module) -> list[_BatchNorm]:
     """Return the BatchNorm layers of ``net`` with running statistics, in order."""
     return [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
@@ -89,36 +52,67 @@ def usual_distances(net: nn.Module, images: Iterable[Tensor]) -> Tensor:
         images: (B, 3, H, W) batches of source images; each image passes alone.
     """
     twin = copy.deepcopy(net)
-    layers = tracked_layers(twin)
-    total = torch.zeros(len(layers))
+    found = _watch(twin)
+    total = torch.zeros(len(found))
     count = 0
+    for batch in images:
+        for image in batch:
+            twin(image[None])
+            total += torch.tensor([float(distance) for distance in found])
+            count += 1
+    return total / max(1, count)
+
+
+class ImageShift:
+    """How far an image's statistics are out of what is usual among source images, from 0 to 1.
+
+    s = mean over layers of max(0, 1 - usual / D), D the distance of its statistics to the source's
+    (:func:`statistics_distance`) in the source model as it was trained, where no layer hides from
+    the next what is foreign. The form is that of positive-part shrinkage (James and Stein, 1961),
+    where the noise of an estimate stands to its distance as ``usual`` to D; that it weighs
+    statistics here is ours.
+
+    Args:
+        net: the source model; it is copied.
+        usual: (L,) of its layers, in the order of :func:`tracked_layers`, at least 0.
+        rho: weight of a batch's statistics where its shift is 1, in [0, 1].
+    """
+
+    def __init__(self, net: nn.Module, usual: Tensor, rho: float = 1.0) -> None:
+        self._net, self._usual, self._rho = copy.deepcopy(net).eval(), usual, rho
+        self._found = _watch(self._net)
+
+    @torch.no_grad()
+    def measure(self, images: Tensor) -> float:
+        """Return the shift of a (B, 3, H, W) batch; 1 for a network without tracked statistics."""
+        if not self._found:
+            return 1.0
+        self._net(images)
+        distance = torch.stack(self._found)
+        return float((1 - self._usual.to(distance) / (distance + EPS)).clamp_min(0).mean())
+
+    def weigh(self, images: Tensor, *nets: nn.Module) -> float:
+        """Let all layers of ``nets`` trust the batch's statistics by its shift, and return it."""
+        shift = self.measure(images)
+        for net in nets:
+            weigh_batch(net, self._rho * shift)
+        return shift
+
+
+def _watch(net: nn.Module) -> list[Tensor]:
+    """Return what holds, after each pass, the distance at every tracked layer, in order."""
+    layers = tracked_layers(net)
+    found = [torch.zeros(()) for _ in layers]
 
     def watch(number: int) -> Any:
         def hook(layer: Any, inputs: tuple[Tensor, ...]) -> None:
             (x,) = inputs
             if x.numel() > x.shape[1]:
                 mean, var = layer.running_mean, layer.running_var
-                total[number] += statistics_distance(x, mean, var, layer.eps).cpu()
+                found[number] = statistics_distance(x, mean, var, layer.eps)
 
         return hook
 
     for number, layer in enumerate(layers):
         layer.register_forward_pre_hook(watch(number))
-    for batch in images:
-        for image in batch:
-            twin(image[None])
-            count += 1
-    return total / max(1, count)
-
-
-def adapt_by_shift(net: nn.Module, rho: float, usual: Tensor) -> None:
-    """Let every BatchNorm layer inside ``net`` answer as a :class:`ShiftNorm`.
-
-    Args:
-        net: changed in place; names in its ``state_dict`` stay.
-        rho: largest weight of the batch.
-        usual: (L,) of the layers in the order of :func:`tracked_layers`.
-    """
-    pairs = zip(tracked_layers(net), usual.tolist(), strict=True)
-    value_of = {id(layer): value for layer, value in pairs}
-    exchange_batch_norms(net, lambda layer: ShiftNorm(layer, rho, value_of[id(layer)]))
+    return found

@@ -19,8 +19,7 @@ from dabench.api import (
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.gradient_step import GradientStep, GradNorm
 from dabench.methods.functional.normalisation import Trained, choose_trained
-from dabench.methods.functional.online import flatten_all, restore_values, uncount_backward
-from dabench.methods.functional.shift_norm import last_shift
+from dabench.methods.functional.online import flatten_all, restore_values
 from dabench.methods.online.transfer_source import Natural
 from dabench.methods.online.transfer_views import TransferViews
 
@@ -31,8 +30,8 @@ class TransAdapt(TransferViews):
     On source images, before the stream, a copy of the classifier is fine-tuned by an unsupervised
     loss alone, and a transformer module learns to turn its logits into the labels by a matrix that
     it predicts from the image's feature map (the extra ``source-parts``). On the stream the module
-    is frozen. BatchNorm takes an image's statistics as far as they are out of what is usual among
-    source images, and an image with none such teaches nothing. Others move the network by an
+    is frozen. BatchNorm takes an image's statistics as far as the image is out of what is usual
+    among source images, and one that is hardly so teaches nothing. Others move the network by an
     unsupervised loss on that head's output, by invariance to a photometric view and equivariance
     to a geometric one, both towards the source weights' answer; then the module's matrix on the
     head's new logits answers. Losses are taken at the places of the feature map; answers have the
@@ -50,21 +49,21 @@ class TransAdapt(TransferViews):
         adapt: what learns: norms (weight and bias of the normalisation layers), the head with them,
             or all of the network.
         episodic: go back to the source model after every image.
-        gate: least shift of an image that is learned from (1 - usual distance / its distance, of
-            the layer where it is largest); 0 = all images are.
+        gate: least shift of an image that is learned from (:class:`ImageShift`, 0 to 1); 0 = all
+            images are.
         anchored: both views learn the answer of the source weights (under the image's statistics);
             else that of the network as it stands, which drifts.
         grad_norm: normalisation of the gradient before the optimiser.
         max_norm: norm c of ``grad_norm``.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     reconstruction: ClassVar[bool] = True
     answers: ClassVar[Literal["before", "after"]] = "after"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"segmentation"})
     start: Tensor
 
-    lr: Positive = 3e-4
+    lr: Positive = 1e-3
     momentum: BelowOne = 0.9
     weight_decay: NonNegative = 0.0
     steps: Natural = 1
@@ -73,7 +72,7 @@ class TransAdapt(TransferViews):
     equivariance_weight: NonNegative = 1.0
     adapt: Trained = "norms+head"
     episodic: bool = False
-    gate: Share = 0.4
+    gate: Share = 0.2
     anchored: bool = True
     grad_norm: GradNorm = "none"
     max_norm: Positive = 1.0
@@ -116,7 +115,9 @@ class TransAdapt(TransferViews):
 
     def step(self, batch: TargetBatch) -> Tensor:
         """Learn from the image, and answer."""
-        for _ in range(self.steps):
+        nets = (self.net, self.anchor) if self.steps and self.anchored else (self.net,)
+        shift = self.shift.weigh(batch.images, *nets) if self.shift else 1.0
+        for _ in range(self.steps if shift >= self.gate else 0):
             self._learn(batch.images)
         with torch.no_grad():
             answer = self.transferred_logits(batch.images)
@@ -128,14 +129,11 @@ class TransAdapt(TransferViews):
         return answer
 
     def _learn(self, images: Tensor) -> None:
-        """Make one update, but none where the image's statistics are close to the usual."""
+        """Make one update."""
         teacher = self.anchor if self.anchored else self.net
         own = bool(self.unsup_weight) and not self.anchored
         with torch.set_grad_enabled(own):
             p = self.head_logits(images, teacher).softmax(1)
-        if last_shift(teacher) < self.gate:
-            uncount_backward(self.net.cost, len(images) * own)
-            return
         target = p.detach()
         losses: dict[str, Tensor] = {}
         if self.unsup_weight:
@@ -152,4 +150,6 @@ class TransAdapt(TransferViews):
 
     def predict(self, images: Tensor) -> Prediction:
         """Answer as the network stands, by the statistics of these images."""
+        if self.shift:
+            self.shift.weigh(images, self.net)
         return Prediction(self.transferred_logits(images))

@@ -24,7 +24,7 @@ from dabench.api import (
 from dabench.methods.functional.bounds import NonNegative, Positive, Share
 from dabench.methods.functional.losses import entropy, max_squares
 from dabench.methods.functional.normalisation import adapt_normalisation
-from dabench.methods.functional.shift_norm import adapt_by_shift, tracked_layers, usual_distances
+from dabench.methods.functional.shift_norm import ImageShift, tracked_layers, usual_distances
 from dabench.methods.functional.transfer import (
     SourceParts,
     TransferModule,
@@ -57,8 +57,8 @@ class TransferSource(OnlineMethod):
         heads: of its attention; they divide the width.
         layers: of attention and feed-forward network.
         rho: (largest) weight of the image in BatchNorm statistics; 0 = the source's alone.
-        by_shift: the weight grows from 0 to ``rho`` with how far the image's statistics are from
-            the source's, by what is usual among source images; else it is ``rho`` for all images.
+        by_shift: the weight is ``rho`` times how far the image's statistics are from the source's,
+            by what is usual among source images; else it is ``rho`` for all images.
         margin: times the usual distance that still count as usual.
     """
 
@@ -83,7 +83,7 @@ class TransferSource(OnlineMethod):
     layers: Count = 1
     rho: Share = 1.0
     by_shift: bool = True
-    margin: NonNegative = 1.5
+    margin: NonNegative = 1.0
 
     def check_options(self) -> None:
         """Refuse heads that do not divide the width, and say what follows from the options."""
@@ -125,6 +125,7 @@ class TransferSource(OnlineMethod):
     def take_source_parts(self, access: Online) -> None:
         """Adapt the statistics; copy head and module out of the grant, where there is one."""
         self.transfer: TransferModule | None = None
+        self.shift: ImageShift | None = None
         if not self.extras:
             adapt_normalisation(self.net, self.rho)
             return
@@ -141,9 +142,8 @@ class TransferSource(OnlineMethod):
         if self.module:
             self.transfer = frozen_copy(parts.module)
         if self.by_shift:
-            adapt_by_shift(self.net, self.rho, self.margin * parts.usual)
-        else:
-            adapt_normalisation(self.net, self.rho)
+            self.shift = ImageShift(self.net, self.margin * parts.usual, self.rho)
+        adapt_normalisation(self.net, self.rho)
 
     def head_logits(self, images: Tensor, net: Network | None = None) -> Tensor:
         """Return the (B, K, h, w) logits Y_u at the feature map's size, where losses are taken."""

@@ -1,4 +1,4 @@
-"""Statistics of an image that weigh as much as they are out of the usual, and what waits for it."""
+"""How far an image is out of the usual, and what depends on it: statistics and learning."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from torch.distributions import Normal, kl_divergence
 from dabench import registry
 from dabench.contract.access import Online, Recorder, TargetBatch
 from dabench.contract.types import Task
-from dabench.methods.functional.normalisation import BlendedNorm
+from dabench.methods.functional.normalisation import (
+    BlendedNorm,
+    adapt_normalisation,
+    weigh_batch,
+)
 from dabench.methods.functional.shift_norm import (
-    ShiftNorm,
-    adapt_by_shift,
-    last_shift,
+    ImageShift,
     statistics_distance,
     tracked_layers,
     usual_distances,
@@ -40,6 +42,10 @@ def maps(seed: int = 0, channels: int = 3) -> Tensor:
     return 2 * torch.randn(1, channels, 6, 8, generator=torch.Generator().manual_seed(seed)) + 1
 
 
+def weights(net: nn.Module) -> set[float]:
+    return {part.rho for part in net.modules() if isinstance(part, BlendedNorm)}
+
+
 def test_distance_is_the_divergence_of_two_gaussians() -> None:
     x, norm = maps(), layer()
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
@@ -49,18 +55,16 @@ def test_distance_is_the_divergence_of_two_gaussians() -> None:
     assert float(statistics_distance(x, mean, var, 1e-5)) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("gradient", [False, True])
-def test_weight_between_source_and_image(gradient: bool) -> None:
-    x, norm = maps(), layer()
-    distance = float(statistics_distance(x, norm.running_mean, norm.running_var, norm.eps))
-    with torch.set_grad_enabled(gradient):
-        assert torch.equal(ShiftNorm(norm, 0.8, 2 * distance)(x), norm(x))
-        half = ShiftNorm(norm, 0.8, distance / 2)
-        torch.testing.assert_close(half(x), BlendedNorm(norm, 0.8 * half.last)(x))
-        torch.testing.assert_close(ShiftNorm(norm, 0.8, 0.0)(x), BlendedNorm(norm, 0.8)(x))
-    assert 0 < half.last < 1
-    one = torch.ones(1, 3, 1, 1)  # no variance to be had: the source's statistics
-    assert torch.equal(half(one), norm(one))
+def test_one_weight_for_all_layers() -> None:
+    x, net = maps(), nn.Sequential(layer(), nn.Conv2d(3, 3, 1), layer())
+    found = copy.deepcopy(net)
+    adapt_normalisation(found, 0.8)
+    weigh_batch(found, 0.3)
+    first, conv, last = net
+    by_hand = BlendedNorm(last, 0.3)(conv(BlendedNorm(first, 0.3)(x)))
+    assert torch.equal(found(x), by_hand)
+    weigh_batch(found, 0.0)
+    torch.testing.assert_close(found(x), net(x))
 
 
 class Nested(nn.Module):
@@ -91,10 +95,27 @@ def test_every_layer_has_its_own_usual_distance() -> None:
                 by_hand[i] += statistics_distance(part, norm.running_mean, norm.running_var, 1e-5)
     torch.testing.assert_close(usual, by_hand / 3)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    adapt_by_shift(net, 0.5, usual)
-    found: list[Any] = [net.first[1], net.second]
-    assert [norm.usual for norm in found] == usual.tolist()
-    assert net.state_dict().keys() == before.keys()
+
+
+def test_shift_is_a_mean_over_layers_of_the_source_model() -> None:
+    torch.manual_seed(0)
+    net = Nested().eval()
+    x = maps(4)
+    norms = (net.first[1], net.second)
+    with torch.no_grad():
+        seen = (net.first[0](x), net.first(x) * 3)
+    found = [
+        float(statistics_distance(part, norm.running_mean, norm.running_var, norm.eps))
+        for part, norm in zip(seen, norms, strict=True)
+    ]
+    usual = torch.tensor([found[0] / 4, found[1] * 2])  # .75 out of the usual; nothing is
+    shift = ImageShift(net, usual, 0.8)
+    adapt_normalisation(net)  # of a copy: what is adapted later hides nothing
+    assert shift.weigh(x, net) == pytest.approx(0.375, abs=1e-5)
+    assert weights(net) == {0.8 * shift.measure(x)}
+    assert ImageShift(nn.Conv2d(3, 3, 1), torch.zeros(0)).measure(x) == 1
+    one = torch.ones(1, 3, 1, 1)  # no variance to be had
+    assert ImageShift(layer(), torch.tensor([0.1])).measure(one) == 0
 
 
 def begun(usual: float, **options: Any) -> Any:
@@ -119,14 +140,15 @@ def test_no_step_where_nothing_is_out_of_the_usual() -> None:
     before, cost = copy.deepcopy(method.net.state_dict()), method.access.cost
     start = (cost.forward, cost.backward)
     answer = push(method)
-    assert (cost.forward - start[0], cost.backward - start[1]) == (2, 0)
+    assert (cost.forward - start[0], cost.backward - start[1]) == (2, 0)  # measured, answered
     assert all(torch.equal(v, before[k]) for k, v in method.net.state_dict().items())
     assert torch.equal(answer, push(begun(1e9, steps=0)))
-    assert last_shift(method.net) == 0
+    assert weights(method.net) == {0.0}
     far = begun(0.0, lr=0.1)
     push(far)
     assert any(not torch.equal(v, before[k]) for k, v in far.net.state_dict().items())
-    assert last_shift(far.net) == pytest.approx(1)
+    (weight,) = weights(far.net) | weights(far.anchor)  # one for all layers, learner and teacher
+    assert weight == pytest.approx(1)
 
 
 def test_tracked_layers_are_those_with_running_statistics() -> None:
