@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import wait
 from types import FrameType
 
 
@@ -28,14 +26,16 @@ def end_with_parent() -> None:
 
     In the middle of anything: files are published whole or not at all.
     """
+    import multiprocessing  # here: the command line starts much sooner without
+    from multiprocessing.connection import wait
 
-    def watch() -> None:
-        if parent is not None:
-            wait([parent.sentinel])
-            os._exit(1)
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
 
     parent = multiprocessing.parent_process()
-    threading.Thread(target=watch, daemon=True).start()
+    if parent is not None:
+        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
 @contextlib.contextmanager

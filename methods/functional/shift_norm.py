@@ -13,8 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dabench.methods.functional.blended_norm import per_channel
 from dabench.methods.functional.normalisation import weigh_batch
 
-EPS = 1e-12
-
 
 @torch.no_grad()
 def statistics_distance(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
@@ -30,6 +28,7 @@ def statistics_distance(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Ten
         eps: added to variances.
     """
     axes = [0, *range(2, x.ndim)]
+    x = x if x.dtype.itemsize >= 4 else x.float()  # float16 has no squares beyond 256
     own = x.mean(axes)
     ratio = ((x - per_channel(own, x)).square().mean(axes) + eps) / (var + eps)
     away = (own - mean).square() / (var + eps)
@@ -51,14 +50,11 @@ def usual_distances(net: nn.Module, images: Iterable[Tensor]) -> Tensor:
         net: in evaluation mode; left as it is.
         images: (B, 3, H, W) batches of source images; each image passes alone.
     """
-    twin = copy.deepcopy(net)
-    found = _watch(twin)
-    total = torch.zeros(len(found))
+    total = torch.zeros(len(tracked_layers(net)))
     count = 0
     for batch in images:
-        for image in batch:
-            twin(image[None])
-            total += torch.tensor([float(distance) for distance in found])
+        for image in batch if len(total) else ():
+            total += _distances(net, image[None]).cpu()
             count += 1
     return total / max(1, count)
 
@@ -73,23 +69,23 @@ class ImageShift:
     statistics here is ours.
 
     Args:
-        net: the source model; it is copied.
+        net: the source model, on its device. It is copied; the copy is no part of the method's
+            state, and its parameters are not counted.
         usual: (L,) of its layers, in the order of :func:`tracked_layers`, at least 0.
         rho: weight of a batch's statistics where its shift is 1, in [0, 1].
     """
 
     def __init__(self, net: nn.Module, usual: Tensor, rho: float = 1.0) -> None:
         self._net, self._usual, self._rho = copy.deepcopy(net).eval(), usual, rho
-        self._found = _watch(self._net)
 
     @torch.no_grad()
     def measure(self, images: Tensor) -> float:
         """Return the shift of a (B, 3, H, W) batch; 1 for a network without tracked statistics."""
-        if not self._found:
+        if not len(self._usual):
             return 1.0
-        self._net(images)
-        distance = torch.stack(self._found)
-        return float((1 - self._usual.to(distance) / (distance + EPS)).clamp_min(0).mean())
+        distance = _distances(self._net, images)
+        usual = self._usual.to(distance)
+        return float(torch.where(distance > usual, 1 - usual / distance, 0.0).mean())
 
     def weigh(self, images: Tensor, *nets: nn.Module) -> float:
         """Let all layers of ``nets`` trust the batch's statistics by its shift, and return it."""
@@ -99,20 +95,21 @@ class ImageShift:
         return shift
 
 
-def _watch(net: nn.Module) -> list[Tensor]:
-    """Return what holds, after each pass, the distance at every tracked layer, in order."""
+def _distances(net: nn.Module, images: Tensor) -> Tensor:
+    """Return (L,) distances at the tracked layers as images pass; 0 where a layer has none."""
     layers = tracked_layers(net)
-    found = [torch.zeros(()) for _ in layers]
+    found = {layer: images.new_zeros(()) for layer in layers}
 
-    def watch(number: int) -> Any:
-        def hook(layer: Any, inputs: tuple[Tensor, ...]) -> None:
-            (x,) = inputs
-            if x.numel() > x.shape[1]:
-                mean, var = layer.running_mean, layer.running_var
-                found[number] = statistics_distance(x, mean, var, layer.eps)
+    def note(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        (x,) = inputs
+        if x.numel() > x.shape[1]:
+            mean, var = layer.running_mean, layer.running_var
+            found[layer] = statistics_distance(x, mean, var, layer.eps)
 
-        return hook
-
-    for number, layer in enumerate(layers):
-        layer.register_forward_pre_hook(watch(number))
-    return found
+    handles = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        net(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack([found[layer] for layer in layers])

@@ -151,5 +151,5 @@ class TransAdapt(TransferViews):
     def predict(self, images: Tensor) -> Prediction:
         """Answer as the network stands, by the statistics of these images."""
         if self.shift:
-            self.shift.weigh(images, self.net)
+            self.shift.weigh(images, self.net)  # no state: every pass of a batch sets it anew
         return Prediction(self.transferred_logits(images))

@@ -114,8 +114,42 @@ def test_shift_is_a_mean_over_layers_of_the_source_model() -> None:
     assert shift.weigh(x, net) == pytest.approx(0.375, abs=1e-5)
     assert weights(net) == {0.8 * shift.measure(x)}
     assert ImageShift(nn.Conv2d(3, 3, 1), torch.zeros(0)).measure(x) == 1
-    one = torch.ones(1, 3, 1, 1)  # no variance to be had
-    assert ImageShift(layer(), torch.tensor([0.1])).measure(one) == 0
+
+
+def test_a_layer_without_a_distance_is_not_out_of_the_usual() -> None:
+    """It sees one value per channel, which has no variance; or the network goes without it."""
+    pooled = nn.Sequential(layer(), nn.AdaptiveAvgPool2d(1), layer()).eval()
+    usual = usual_distances(pooled, [maps(1)])
+    assert usual[0] > 0
+    assert usual[1] == 0
+    assert ImageShift(pooled, usual).measure(maps(1)) == 0
+    assert ImageShift(pooled, torch.tensor([0.0, 0.0])).measure(maps(1)) == 0.5
+    spare = Nested().eval()
+    spare.forward = lambda x: x + spare.second.running_mean[0]  # type: ignore[method-assign]
+    assert ImageShift(spare, usual_distances(spare, [maps(1)])).measure(maps(2)) == 0
+    # nor has it that of an earlier batch
+    shift = ImageShift(pooled, torch.tensor([1e9, 0.0]))
+    assert shift.measure(torch.cat([maps(1), maps(2)])) == 0.5
+    assert shift.measure(maps(1)) == 0
+
+
+def test_half_precision_has_room_for_squares() -> None:
+    x = 100 * maps(5)
+    found = statistics_distance(x.half(), torch.zeros(3), torch.full((3,), 4e4), 1e-5)
+    torch.testing.assert_close(
+        found,
+        statistics_distance(x, torch.zeros(3), torch.full((3,), 4e4), 1e-5),
+        rtol=1e-3,
+        atol=0,
+    )
+
+
+def test_a_copy_measures_for_itself() -> None:
+    net = Nested().eval()
+    shift = ImageShift(net, usual_distances(net, [maps(1)]))
+    twin = copy.deepcopy(shift)
+    shift.measure(maps(1))
+    assert twin.measure(5 * maps(2)) == shift.measure(5 * maps(2)) > 0
 
 
 def begun(usual: float, **options: Any) -> Any:
@@ -147,8 +181,23 @@ def test_no_step_where_nothing_is_out_of_the_usual() -> None:
     far = begun(0.0, lr=0.1)
     push(far)
     assert any(not torch.equal(v, before[k]) for k, v in far.net.state_dict().items())
-    (weight,) = weights(far.net) | weights(far.anchor)  # one for all layers, learner and teacher
-    assert weight == pytest.approx(1)
+
+
+def test_learner_and_teacher_have_one_weight() -> None:
+    some = begun(2.0, gate=0.0)
+    push(some)
+    (weight,) = weights(some.net) | weights(some.anchor)
+    assert 0 < weight < 1
+
+
+@pytest.mark.parametrize(
+    ("shift", "gate", "learns"), [(0.19, 0.2, False), (0.2, 0.2, True), (0.0, 0.0, True)]
+)
+def test_the_gate(shift: float, gate: float, learns: bool) -> None:
+    method = begun(0.0, gate=gate)
+    method.shift.measure = lambda images: shift
+    push(method)
+    assert (method.update.steps > 0) == learns
 
 
 def test_tracked_layers_are_those_with_running_statistics() -> None:

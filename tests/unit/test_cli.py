@@ -36,6 +36,7 @@ HEAVY = (
     "cv2",
     "pydantic",
     "scipy",
+    "multiprocessing",
 )
 Run = Callable[..., tuple[int, str, str]]
 

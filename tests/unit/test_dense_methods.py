@@ -86,6 +86,7 @@ def parts_of(name: str, options: dict[str, Any], net: Network) -> nn.Module:
         torch.manual_seed(5)
         parts = registry.method(name)(**options).source_parts(net, TASK)
         nn.init.normal_(parts.module.predict.weight, std=0.05)
+        parts.usual.fill_(1.0)  # of these layers some are out of the usual, and none wholly
         if parts.head is not None:
             with torch.no_grad():
                 parts.head.weight.add_(0.3 * torch.randn_like(parts.head.weight))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +23,8 @@ from dabench.contract.signals import Terminated, postponed, terminable
 from dabench.protocols.gradual_weather import GradualWeather
 from dabench.protocols.online_seg import OnlineSegmentation
 from dabench.protocols.streams.class_runner import ClassStreamRunner
+
+ROOT = Path(__file__).parents[2]
 
 # -- what waits for the end of a step
 
@@ -177,3 +182,31 @@ def test_an_interrupted_probe_is_made_again(
     resumed = run(Resume(path, "a", 1000, True))
     assert resumed.scores == whole.scores
     assert resumed.curves == whole.curves
+
+
+_CHILD = """
+import multiprocessing, os, time
+from dabench.contract.signals import end_with_parent
+
+def child():
+    end_with_parent()
+    print(os.getpid(), flush=True)
+    time.sleep(30)
+
+multiprocessing.get_context("fork").Process(target=child).start()
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_child_ends_with_its_parent() -> None:
+    words = [sys.executable, "-c", _CHILD]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        os.kill(child, 0)  # it lives
+        start = time.monotonic()
+        parent.kill()
+        # the pipe ends when nobody is left who could write
+        assert parent.stdout.read() == ""
+    assert time.monotonic() - start < 20

@@ -58,7 +58,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     columns = {name: values.to_numpy() for name, values in frame.items()}
 
     def fill(file: BinaryIO) -> None:
-        if path.suffix != ".gz":
+        if path.suffix.lower() != ".gz":  # as pandas reads it
             return write(file)
         with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:  # no time: the same bytes
             write(packed)
