@@ -2,8 +2,9 @@
 
 ``<run_id>.npz`` is what ``np.load`` reads. Three things make it small. What is equal in all runs
 of a stream, and not the method's, lies once in ``records/shared/<digest>.npz``; the file names it.
-Confidences are kept in half precision: they are for looking at, and no score is made of them. And
-each array is packed by that of two methods which makes it smaller.
+Confidences are kept as multiples of 1/512: they are for looking at, and no score is made of them.
+And each array is packed by that of two methods which makes it smaller; of counts by frame, those
+before an update are kept as what they are more than those after it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from dabench.store.records import Record, without_nan
 SHARED = "shared"
 #: last parts of names: which samples, in which order, and what the source model said of them
 _OF_ALL = frozenset({"row", "truth", "step", "segment", "source"})
+#: counts by frame before an update, after it, and the former less the latter
+_BEFORE, _AFTER, _CHANGE = "stream.before", "stream.after", "stream.before-less-after"
+_CONFIDENCE_STEPS = 512
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -62,6 +66,8 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], records: Pa
     """
     shared = {name: a for name, a in arrays.items() if name.rpartition(".")[2] in _OF_ALL}
     own = {name: as_kept(name, a) for name, a in arrays.items() if name not in shared}
+    if {_BEFORE, _AFTER} <= own.keys():
+        own[_CHANGE] = own.pop(_BEFORE).astype(np.int32) - own[_AFTER].astype(np.int32)
     if shared:
         digest = _digest_of(shared)
         own[SHARED] = np.array(digest)
@@ -75,8 +81,9 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], records: Pa
 
 def as_kept(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return an array in the precision in which it is kept."""
-    if name.endswith(".confidence") and array.dtype in (np.float32, np.float64):
-        return array.astype(np.float16)
+    if name.endswith(".confidence") and array.dtype.kind == "f":
+        steps = np.round(array.astype(np.float32) * _CONFIDENCE_STEPS)
+        return (steps / _CONFIDENCE_STEPS).astype(np.float16)
     return array
 
 
@@ -93,6 +100,9 @@ def read_arrays(path: Path) -> Arrays:
         if _digest_of(shared) != file.stem:
             raise StoreError(f"{file}: is not what it was when it was written; restore it")
         found |= shared
+    if _CHANGE in found:
+        before = found[_AFTER].astype(np.int32) + found.pop(_CHANGE)
+        found[_BEFORE] = before.astype(found[_AFTER].dtype)
     wide = {k: a.astype(np.float32) if a.dtype == np.float16 else a for k, a in found.items()}
     return {k: np.asarray(a, order="C") for k, a in wide.items()}
 

@@ -39,7 +39,7 @@ def pack(root: Path, *, dry_run: bool = False) -> Packed:
     """Rewrite a folder's old records in today's form, and put superseded ones into one archive.
 
     Scores, curves and predictions stay what they are, but for the confidences, which are rounded
-    to half precision (:mod:`dabench.store.arrays`).
+    (:mod:`dabench.store.arrays`).
 
     Args:
         root: the results folder.
