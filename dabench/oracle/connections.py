@@ -31,13 +31,17 @@ class Connection(H11Protocol):
     """
 
     seconds: ClassVar[dict[Phase, float]] = {"head": 20.0, "body": 120.0}
+    #: whether its server has told those that it knew to end
+    ending: ClassVar[bool] = False
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock, and make room if there are too many."""
         super().connection_made(transport)
         self._enter("head")
-        if len(self.connections) > _most_connections():
+        if self.ending:  # it was on its way in, and nobody will tell it
+            transport.abort()
+        elif len(self.connections) > _most_connections():
             others = [c for c in self.connections if isinstance(c, Connection)]
             idle = [c for c in others if c._phase == "head" and not c.transport.is_closing()]
             min(idle, key=lambda c: c._since, default=self).transport.abort()
@@ -91,11 +95,15 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI) -> None:
+        class Own(Connection):
+            """The connections of this server alone."""
+
+        self.kind = Own
         super().__init__(
             uvicorn.Config(
                 app,
                 log_level="warning",
-                http=Connection,
+                http=self.kind,
                 ws="none",
                 backlog=_AT_A_TIME,
                 timeout_graceful_shutdown=_GRACE,
@@ -107,6 +115,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(_WAITING)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let questions that are here in full be answered, and nobody in any more."""
+        self.kind.ending = True
+        await super().shutdown(sockets)
 
 
 def _most_connections() -> int:

@@ -27,6 +27,10 @@ PAIRS = [(name, protocol) for name, protocols in SERVED for protocol in protocol
 PAIRS = [(name, protocol) for name, protocol in PAIRS if protocol in OFFLINE]
 SEEING = [(n, p) for n, p in PAIRS if registry.method(n) is TargetSupervised]
 BLIND = [pair for pair in PAIRS if pair not in SEEING]
+#: fast, each method under the first protocol that it serves; the others are slow
+ONCE = [
+    pytest.param(n, p, marks=[pytest.mark.slow] * (p != METHODS[n].protocols[0])) for n, p in PAIRS
+]
 Fitted = Callable[[str, str], tuple[Any, Any]]
 
 
@@ -47,7 +51,7 @@ OFFLINE_PROMISES = [title for title, (_, on_streams) in PROMISES.items() if not 
     "promise",
     [pytest.param(t, marks=[pytest.mark.slow] * t.startswith(LONGER)) for t in OFFLINE_PROMISES],
 )
-@pytest.mark.parametrize(("name", "protocol"), PAIRS)
+@pytest.mark.parametrize(("name", "protocol"), ONCE)
 def test_promises(cases: Callable[..., Case], promise: str, name: str, protocol: str) -> None:
     case = cases(name, protocol)
     if promise == SEES_LABELS and (name, protocol) in SEEING:

@@ -119,7 +119,7 @@ def test_a_run_keeps_the_model_that_was_scored(place: Any, method: str, protocol
     assert found.tolist() == said.tolist()
     if protocol != "sf-osda":
         top = torch.from_numpy(kept["adapt.confidence"]).sort().values
-        torch.testing.assert_close(p.amax(1).sort().values, top, atol=2**-11, rtol=0)
+        torch.testing.assert_close(p.amax(1).sort().values, top, atol=2**-10, rtol=0)
     assert p.shape[1] == (4 if protocol == "sf-osda" else 3)
 
 

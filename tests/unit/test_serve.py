@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import gzip
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -26,7 +28,9 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
 import torch
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from uvicorn.lifespan.off import LifespanOff
 
 from dabench.cli.main import main
 from dabench.contract.cost import Cost
@@ -396,6 +400,22 @@ def test_more_clients_than_file_descriptors() -> None:
         for client in clients:
             client.close()
         assert server.stderr.read() == ""
+
+
+def test_who_comes_in_while_the_server_ends_is_closed() -> None:
+    async def closed() -> list[bool]:
+        server, transport = Server(FastAPI()), mock.Mock(spec=asyncio.Transport)
+        server.config.load()
+        server.lifespan, server.servers = LifespanOff(server.config), []
+        found = []
+        for _ in range(2):
+            server.kind(server.config, server.server_state, {}).connection_made(transport)
+            found.append(transport.abort.called)
+            server.server_state.connections.clear()
+            await server.shutdown([])
+        return found
+
+    assert asyncio.run(closed()) == [False, True]
 
 
 # --- the client and servers that are none
