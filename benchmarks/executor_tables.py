@@ -1,7 +1,7 @@
 """Whether a sweep's table depends on who makes the runs, and on what disturbs them.
 
     OMP_NUM_THREADS=1 python benchmarks/executor_tables.py [--runs 200] [--times 5]
-        [--only local,ray,slurm] [--grid grids/quick.yaml]
+        [--only local,ray,slurm] [--grid grids/quick.yaml] [--protocols online-tta]
 
 First the same thinned grid by two processes here, by Ray on two nodes of one CPU, and by two tasks
 of submitit's local engine (no Slurm is needed): records are equal but for what they cost, and the
@@ -165,13 +165,16 @@ def compare(one: dict[str, Any], two: dict[str, Any], what: str) -> None:
     check(not differ, f"the first that differs: {differ[:1]}")
 
 
-def thinned(grid: Path, runs: int) -> tuple[list[str], int]:
+def thinned(grid: Path, runs: int, protocols: str | None) -> tuple[list[str], int]:
     """Return the words of a sweep over about so many runs of a grid, and how many they are."""
-    from dabench.sweep.grid import expand, read, shard
+    from dabench.sweep.grid import choose, expand, read, shard
 
     whole = expand(read(grid), grid.name, {"threads": 1}, {})
+    if protocols:
+        whole = choose(whole, {"protocol": protocols.split(",")})
     parts = max(1, len(whole.specs) // runs)
     words = [str(grid.absolute()), "--shard", f"1/{parts}", "--threads", "1", "--device", "cpu"]
+    words += ["--protocols", protocols] if protocols else []
     return words, len(shard(whole, f"1/{parts}").specs)
 
 
@@ -182,9 +185,10 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5, help="of each disturbance; 0 = none")
     parser.add_argument("--only", default=",".join(KINDS))
     parser.add_argument("--grid", type=Path, default=ROOT / "grids" / "quick.yaml")
+    parser.add_argument("--protocols", help="of the grid, with commas between")
     asked = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)
-    words, runs = thinned(asked.grid, asked.runs)
+    words, runs = thinned(asked.grid, asked.runs, asked.protocols)
     kinds = asked.only.split(",")
     calm: dict[str, Any] | None = None
     usual: float | None = None
