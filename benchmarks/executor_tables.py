@@ -188,6 +188,8 @@ def main() -> None:
     parser.add_argument("--protocols", help="of the grid, with commas between")
     asked = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)
+    # a shell starts what it puts behind '&' deaf to Ctrl-C, and sweeps would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     words, runs = thinned(asked.grid, asked.runs, asked.protocols)
     kinds = asked.only.split(",")
     calm: dict[str, Any] | None = None
