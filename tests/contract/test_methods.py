@@ -27,9 +27,10 @@ PAIRS = [(name, protocol) for name, protocols in SERVED for protocol in protocol
 PAIRS = [(name, protocol) for name, protocol in PAIRS if protocol in OFFLINE]
 SEEING = [(n, p) for n, p in PAIRS if registry.method(n) is TargetSupervised]
 BLIND = [pair for pair in PAIRS if pair not in SEEING]
-#: fast, each method under the first protocol that it serves; the others are slow
+#: fast, each method under the first protocol that it serves, and one under all of them
 ONCE = [
-    pytest.param(n, p, marks=[pytest.mark.slow] * (p != METHODS[n].protocols[0])) for n, p in PAIRS
+    pytest.param(n, p, marks=[pytest.mark.slow] * (n != "source" and p != METHODS[n].protocols[0]))
+    for n, p in PAIRS
 ]
 Fitted = Callable[[str, str], tuple[Any, Any]]
 
