@@ -120,7 +120,8 @@ class Sweeps:
             code = process.wait()
             # a shell says 130 too where Python was still loading, and ends by the signal itself
             ends = (-signal.SIGKILL,) if how == "driver" else (130, -signal.SIGINT)
-            check(code in ends, f"{how}: exit code {code}; see {folder / 'log'}")
+            said = (folder / "log").read_text()[-3000:]  # the folder goes with this process
+            check(code in ends, f"{said}\n{how}, {number + 1}: exit code {code}")
             process = self.start(folder)
         check(process.wait() == 0, f"the sweep failed; see {folder / 'log'}")
 
