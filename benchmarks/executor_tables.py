@@ -118,7 +118,8 @@ class Sweeps:
                 continue
             process.send_signal(signal.SIGKILL if how == "driver" else signal.SIGINT)
             code = process.wait()
-            # a shell says 130 too where Python was still loading, and ends by the signal itself
+            # Python ends by the signal itself, which is 130 to a shell, where it came in the middle
+            # of an import that executes text, although the command line caught it
             ends = (-signal.SIGKILL,) if how == "driver" else (130, -signal.SIGINT)
             said = (folder / "log").read_text()[-3000:]  # the folder goes with this process
             check(code in ends, f"{said}\n{how}, {number + 1}: exit code {code}")
@@ -196,7 +197,7 @@ def main() -> None:
     # a shell starts what it puts behind '&' deaf to Ctrl-C, and sweeps would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     words, runs = thinned(asked.grid, asked.runs, asked.protocols)
-    kinds = asked.only.split(",")
+    kinds, wanted = asked.only.split(","), asked.how.split(",")
     calm: dict[str, Any] | None = None
     usual: float | None = None
     print(f"{runs} runs; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
@@ -208,7 +209,7 @@ def main() -> None:
             usual = usual or seconds
             more = f", {(seconds - usual) / runs:+.2f} s a run" if seconds != usual else ""
             compare(calm, found(folder), f"{kind}, {seconds:.0f} s{more}")
-            for how in [how for how in DISTURBED[kind] if asked.times and how in asked.how]:
+            for how in [h for h in DISTURBED[kind] if asked.times and h in wanted]:
                 place = Path(name) / f"{kind}-{how}"
                 sweeps.disturbed(place, how, asked.times)
                 compare(calm, found(place), f"{kind}, {how} x {asked.times}")
