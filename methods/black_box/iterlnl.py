@@ -26,13 +26,13 @@ class IterLNL(Student):
     Deviations: the loops share the epochs of the budget (there: 10 x 30 or 30 x 1 of them), and
     none begins with an epoch of all images; the share kept never falls below ``least`` (an
     underconfident oracle would otherwise keep next to nothing); scores are remembered for half of
-    the images at most; the rate is the suite's, from the start in every loop (there: 3e-3 and
-    nearly constant); where fewer than two images of a batch are kept, the two likeliest learn
-    (there: none); views are the suite's weak ones; the diversity term, of weight 0 in the authors'
-    settings for Office-31, is left out.
+    the images at most; rate and weight decay are the suite's, the rate from the start in every loop
+    (there: 3e-3 and nearly constant); where fewer than two images of a batch are kept, the two
+    likeliest learn (there: none); views are the suite's weak ones; the diversity term, of weight 0
+    in the authors' settings for Office-31, is left out.
 
     Args:
-        loops: fresh starts; at most one an epoch.
+        loops: fresh starts, of two epochs at least; fewer where the run is shorter.
         confidence: from which the labels' model is sure of an image.
         rescale: power by which the share of such images is pushed away from a half; 1 = not.
         least: smallest share of images that is kept.
@@ -47,7 +47,7 @@ class IterLNL(Student):
     ramp: Annotated[float, Field(gt=0, le=1)] = 0.5
     scores: Annotated[int, Field(ge=2)] = 100
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def begin(self, access: BlackBox) -> None:
         """Ask once; what a network from nothing is, is known from here on."""
@@ -59,7 +59,7 @@ class IterLNL(Student):
     def starts(self) -> list[int]:
         """The epochs before which loops begin, and the end."""
         epochs = self.trainer.max_epochs or 1
-        loops = min(self.loops, epochs)
+        loops = min(self.loops, max(1, epochs // 2))
         return [round(m * epochs / loops) for m in range(loops + 1)]
 
     def within_loop(self, progress: float) -> float:

@@ -26,11 +26,12 @@ class RFC(MemoryStudent):
     every epoch, the classes that are predicted seldom and with doubt are reviewed: their images
     with the smallest losses learn their labels, by cross-entropy both ways, and their rows of the
     memory follow.
-    Deviations: the stages share the budget's epochs; reviewed images join the batches (there: a
-    pass of their own); one class and one image a class at least are reviewed, and a class without
-    any image never (there: it counts as the one most in doubt, and takes a place); neighbours and
-    dispersion as ``aad`` has them, in a bank filled from plain images (there: from random numbers);
-    the use of classes is an average over batches; mixed images move no running statistics.
+    Deviations: the stages share the budget's epochs; reviewed images join the batches, and each
+    weighs as much as an image of the batch (there: a pass of their own); one class and one image a
+    class at least are reviewed, and a class without any image never (there: it counts as the one
+    most in doubt, and takes a place); neighbours and dispersion as ``aad`` has them, in a bank
+    filled from plain images (there: from random numbers); the use of classes is an average over
+    batches; mixed images move no running statistics.
 
     Args:
         distil: share of the epochs, the first ones, that distill.
@@ -44,7 +45,7 @@ class RFC(MemoryStudent):
         review_images: of a class, by the root of its size times the median one (VisDA-C: .05).
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     distil: Annotated[float, Field(gt=0, le=1)] = 0.1
     im_weight: NonNegative = 1.0
@@ -106,6 +107,7 @@ class RFC(MemoryStudent):
             loss, parts = self._neighbours(batch.index, features[: len(weak)], own.softmax(1))
         if again is not None:
             review = self._review(again.index, *logits[len(weak) :].chunk(2))
+            review = review * len(again.images) / len(weak)
             loss, parts["review"] = loss + review, review
         return self.record_losses(loss, parts)
 

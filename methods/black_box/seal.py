@@ -35,8 +35,7 @@ class SEAL(MemoryStudent):
     the nearest prototypes, and the prototypes' answer; a contrast runs along a graph of labels.
     Deviations: distillation and alignment are one step on one batch (there: two passes an epoch),
     so that mixed images come once; contrast and prototypes use the bottleneck's features (there: a
-    head of 128 numbers); the key network answers in eval mode and keeps .99 of itself (there: train
-    mode, .999); the queue starts empty and holds half of the images at most; a group
+    head of 128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty and holds half of the images at most; a group
     without an image adds 0 (there: nan); classes without a prototype get no answer of it; the use
     of classes is an average over batches; mixed and strong images move no running statistics.
 
@@ -90,6 +89,7 @@ class SEAL(MemoryStudent):
         if not self.warm:
             self.separate(set_probabilities(self.net, self.access.target))
         self.net.train()
+        self.keys.train()  # keys of a batch and its queries are normalised alike
 
     def separate(self, p: Tensor) -> None:
         """Split the images by (N, K) answers; thresholds that follow from them count next time."""

@@ -255,8 +255,11 @@ def test_iterlnl_starts_anew_in_every_loop(monkeypatch: pytest.MonkeyPatch) -> N
     assert not steps.optimiser.state
     for name, value in network(seed=1).state_dict().items():
         assert torch.equal(steps.net.state_dict()[name], value)
-    few = Steps(monkeypatch, "iterlnl", epochs=2, loops=9).method
-    assert few.starts == [0, 1, 2]
+    # no loop of one epoch, whose keep would have fallen after half of it
+    assert Steps(monkeypatch, "iterlnl", epochs=4).method.starts == [0, 2, 4]
+    assert Steps(monkeypatch, "iterlnl", epochs=1).method.starts == [0, 1]
+    few = Steps(monkeypatch, "iterlnl", epochs=4, loops=9).method
+    assert few.starts == [0, 2, 4]
     assert few.length * CLASSES == IMAGES // 2  # not 100 a class
 
 
@@ -359,6 +362,29 @@ def test_rfc_reviews_every_chosen_image_once_an_epoch(monkeypatch: pytest.Monkey
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(method.bank[again.index], 0.6 * before[again.index] + 0.4 * p)
     assert torch.equal(method.bank[others], before[others])
+
+
+def test_a_reviewed_image_of_rfc_weighs_as_one_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = Steps(monkeypatch, "rfc", distil=0.5, review_classes=0.7)
+    steps.to_epoch(1)
+    method, index = steps.method, BATCHES[0]
+    again = len(method.to_review(0).images)
+    assert again != len(index)
+    monkeypatch.setattr(method, "_review", lambda index, weak, strong: torch.tensor(60.0))
+    reviewed = steps.step(index)
+    method.rows = method.rows[:0]
+    difference = (reviewed - steps.step(index)).item()
+    assert difference == pytest.approx(60 * again / len(index), abs=1e-3)
+
+
+def test_seals_keys_are_normalised_as_its_queries_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = Steps(monkeypatch, "seal").method
+    method.eval()
+    method.on_train_epoch_start()
+    assert method.net.training
+    assert method.keys.training
 
 
 def test_seal_separates_by_the_oracles_class(monkeypatch: pytest.MonkeyPatch) -> None:

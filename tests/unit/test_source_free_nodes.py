@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dabench import registry
 from dabench.errors import ConfigError
+from dabench.networks.network import ClassifierNetwork
 
 
 def squeezed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +170,25 @@ def test_c_sfda_looks_at_the_image_itself_first(monkeypatch: pytest.MonkeyPatch)
     images = steps.images[:4]
     expected = [steps.net(v) for v in (images, 0.9 * images, 0.6 * images + 0.2)]
     torch.testing.assert_close(steps.method._answers(images), torch.stack(expected))
+
+
+def test_c_sfdas_teacher_answers_by_the_statistics_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    squeezed(monkeypatch)
+    trunk = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 8))
+    net = ClassifierNetwork(trunk, 8, CLASSES, bottleneck=0, weight_norm=False)
+    method: Any = registry.method("c-sfda")(views=2)
+    access = grant(net, pictures())
+    method.begin(access)
+    method.on_train_epoch_start()
+    images = access.target.__getitems__([0, 5, 9]).images
+    before = copy.deepcopy(method.teacher.state_dict())
+    theirs = copy.deepcopy(net).train()
+    expected = torch.stack([theirs(images), theirs(0.9 * images)])
+    torch.testing.assert_close(method._answers(images), expected)
+    for name, value in method.teacher.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 def test_sfda2(monkeypatch: pytest.MonkeyPatch) -> None:
