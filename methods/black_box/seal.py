@@ -35,9 +35,10 @@ class SEAL(MemoryStudent):
     the nearest prototypes, and the prototypes' answer; a contrast runs along a graph of labels.
     Deviations: distillation and alignment are one step on one batch (there: two passes an epoch),
     so that mixed images come once; contrast and prototypes use the bottleneck's features (there: a
-    head of 128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty and holds half of the images at most; a group
-    without an image adds 0 (there: nan); classes without a prototype get no answer of it; the use
-    of classes is an average over batches; mixed and strong images move no running statistics.
+    head of 128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty
+    and holds half of the images at most; a group without an image adds 0 (there: nan); classes
+    without a prototype get no answer of it; the use of classes is an average over batches; mixed
+    and strong images move no running statistics.
 
     Args:
         warmup: share of the epochs, the first ones, that warm up.
