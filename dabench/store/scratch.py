@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ _NAME = re.compile(r"dabench-(?:sweep|reproduce)-(\d+)-\w+")
 
 
 def scratch_folder(kind: str) -> tempfile.TemporaryDirectory[str]:
-    """Make ``dabench-KIND-PID-…``, and remove those whose process is dead.
+    """Make ``dabench-KIND-PID-…``; the first call of a process removes those of dead ones.
 
     Args:
         kind: ``sweep`` or ``reproduce``.
@@ -25,6 +26,7 @@ def scratch_folder(kind: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=f"dabench-{kind}-{os.getpid()}-")
 
 
+@functools.cache
 def _sweep(parent: Path) -> None:
     if os.name != "posix":  # elsewhere to ask whether a process lives is to kill it
         return

@@ -24,7 +24,8 @@ def keep_results(store: Store, made: Made) -> None:
     records = {name for name in made.results if name.startswith("records/")}
     others = {name: content for name, content in made.results.items() if name not in records}
     failed = {name: made.results[name] for name in records if name.endswith(".failed.json")}
-    write_files(store.root, others | failed)
+    for name, content in (others | failed).items():
+        write_bytes_atomically(store.root / name, content)
     with scratch_folder("sweep") as scratch:
         write_files(Path(scratch), {name: made.results[name] for name in records - failed.keys()})
         came = Store(Path(scratch))
@@ -61,7 +62,8 @@ class Shelf:
     def add(self, job: Job, files: Files) -> None:
         """Keep what a run has made; who came first stays, so that all use the same weights."""
         new = {k: v for k, v in files.items() if not (self._cache / "sources" / k).is_file()}
-        write_files(self._cache / "sources", new)
+        for name, content in new.items():
+            write_bytes_atomically(self._cache / "sources" / name, content)
         names = sorted({*self.names(job), *files})
         if files and names != self._names[_key(job)]:
             self._names[_key(job)] = names
