@@ -20,8 +20,7 @@ from dabench.api import (
     views,
 )
 from dabench.methods.functional import distillation, losses
-
-NonNegative = Annotated[float, Field(ge=0)]
+from dabench.methods.functional.bounds import BelowOne, NonNegative
 
 
 class DINE(OfflineMethod):
@@ -45,9 +44,12 @@ class DINE(OfflineMethod):
         alpha: of mixup's Beta distribution.
         mix_weight: weight of the mixup consistency.
         im_weight: weight of information maximisation.
+        marginal: share of the past kept in the averaged use of classes; 0 = that of the batch, as
+            there, which does not see classes that a small batch has no room for.
         fine_tune: share of the epochs, the last ones, that are stage 2; 0 = no fine-tuning.
     """
 
+    later_options: ClassVar[frozenset[str]] = frozenset({"marginal"})
     grant: ClassVar[type | tuple[type, ...]] = BlackBox
     needs_probabilities: ClassVar[bool] = True
     access: BlackBox
@@ -59,6 +61,7 @@ class DINE(OfflineMethod):
     alpha: Annotated[float, Field(gt=0)] = 0.3
     mix_weight: NonNegative = 1.0
     im_weight: NonNegative = 1.0
+    marginal: BelowOne = 0.0
     fine_tune: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def begin(self, access: BlackBox) -> None:
@@ -66,6 +69,7 @@ class DINE(OfflineMethod):
         super().begin(access)
         self.bank = distillation.adaptive_smoothing(access.oracle.ask_all(access.target))
         self.net = access.new_network(0)
+        self.use = losses.AveragedMarginal(self.marginal)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD; each stage decays by itself."""
@@ -94,7 +98,10 @@ class DINE(OfflineMethod):
         """Distillation, mixup consistency and information maximisation; or the last alone."""
         images = views.weak(batch.images, flip=self.access.task.flip)
         logits = self.net(images)
-        entropy, diversity = losses.information_maximisation(logits.softmax(1))
+        p = logits.softmax(1)
+        entropy, diversity = losses.information_maximisation(p)
+        if self.marginal:
+            diversity = self.use.surprise(p)
         loss = self.im_weight * (entropy - diversity)
         parts = {"entropy": entropy, "diversity": diversity}
         if self.distilling:

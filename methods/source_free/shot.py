@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dabench.api import DecayingSGD, SourceFree, TargetBatch, set_features, views
+from dabench.methods.functional.bounds import BelowOne
 from dabench.methods.functional.centroids import centroid_labels
-from dabench.methods.functional.losses import information_maximisation, mean_over
+from dabench.methods.functional.losses import AveragedMarginal, information_maximisation, mean_over
 from dabench.methods.source_free.entropy_split import EntropySplit
 
 #: predictions that a class needs more of to be a label, where the target may lack classes
@@ -37,18 +38,23 @@ class Shot(EntropySplit):
         backbone_factor: learning-rate factor of the backbone.
         pseudo_weight: weight of the pseudo-label cross-entropy.
         im_weight: weight of information maximisation.
+        marginal: share of the past kept in the averaged use of classes; 0 = that of the batch, as
+            there, which does not see classes that a small batch has no room for.
     """
 
+    later_options: ClassVar[frozenset[str]] = frozenset({"marginal"})
     version: ClassVar[str] = "2"
     lr: Annotated[float, Field(gt=0)] = 1e-2
     backbone_factor: Annotated[float, Field(ge=0)] = 0.1
     pseudo_weight: Annotated[float, Field(ge=0)] = 0.3
     im_weight: Annotated[float, Field(ge=0)] = 1.0
+    marginal: BelowOne = 0.0
 
     def begin(self, access: SourceFree) -> None:
         """Take the source model and freeze its classifier."""
         super().begin(access)
         self.net.classifier.requires_grad_(False)
+        self.use = AveragedMarginal(self.marginal)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with SHOT's decay on backbone and bottleneck."""
@@ -70,6 +76,8 @@ class Shot(EntropySplit):
         pseudo = mean_over(ce, known, known)
         p = logits.softmax(1)
         entropy, diversity = information_maximisation(p, torch.ones_like(known), known)
+        if self.marginal:
+            diversity = self.use.surprise(p)
         if self.access.task.partial:  # classes are not in equal use
             diversity = torch.zeros_like(diversity)
         loss = self.pseudo_weight * pseudo + self.im_weight * (entropy - diversity)

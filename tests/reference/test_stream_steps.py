@@ -133,12 +133,13 @@ def generalised(logits):
     return torch.stack([(1 - row[row.argmax()] ** 0.8) / 0.8 for row in p])
 
 
-def eta(loss_of=entropy, reset_every=None, margin=None, share=0.4):
+def eta(loss_of=entropy, reset_every=None, margin=None, share=0.4, adam=False):
     """As RDumb's and COME's code."""
 
     def reference(images):
         net, average = Plain(), None
         sgd = torch.optim.SGD(net.trained(), lr=2.5e-4, momentum=0.9)
+        sgd = torch.optim.Adam(net.trained(), lr=1e-3) if adam else sgd
         limit, most = share * math.log(K), margin or min(1.0, 0.05 * math.sqrt(1000 / K))
         for number, x in enumerate(images):
             if reset_every and number % reset_every == 0:
@@ -188,6 +189,32 @@ def sar_come(images):
             if second.any():
                 sgd.step()
         yield logits, net
+
+
+def cotta():
+    """CoTTA's code for small images: its views are those below, its masks are drawn alike."""
+
+    def reference(images):
+        student, teacher, anchor = Plain(), Plain(), Plain()
+        names = [n for n in student.w if "running" not in n and "tracked" not in n]
+        for net in (student, teacher, anchor):
+            net.every = [*(net.w[n].requires_grad_(net is student) for n in names)]
+            net.every += [part.requires_grad_(net is student) for part in (net.head, net.bias)]
+        adam = torch.optim.Adam(student.every, lr=1e-3, betas=(0.9, 0.999))
+        for x in images:
+            assert float(anchor(x).softmax(1).amax(1).mean()) < 0.92  # so that it looks at views
+            answer = (teacher(view(x, flip=False)) + teacher(view(x, flip=False))) / 2
+            learn(adam, -(answer.softmax(1) * student(x).log_softmax(1)).sum(1).mean())
+            with torch.no_grad():
+                for mine, theirs, first in zip(
+                    student.every, teacher.every, anchor.every, strict=True
+                ):
+                    theirs.copy_(0.999 * theirs + 0.001 * mine)
+                    gone = torch.rand(mine.shape, dtype=mine.dtype) < 0.01
+                    mine[gone] = first[gone]
+            yield answer, student
+
+    return reference
 
 
 def view(images, *, flip):
@@ -376,7 +403,9 @@ CASES = [
     ("cofa", {}, cofa),
     ("eta", {}, eta()),
     ("eta", {"margin": 0.9, "limit": 0.8}, eta(margin=0.9, share=0.8)),
+    ("eta", {"optimiser": "adam", "lr": 1e-3}, eta(adam=True)),
     ("rdumb", {"reset_every": 2}, eta(reset_every=2)),
+    ("cotta", {"views": 2}, cotta()),
     ("pl", {}, by_loss(hard_labels)),
     ("rpl", {}, by_loss(generalised)),
     ("tent", {}, by_loss(entropy)),
@@ -407,6 +436,7 @@ IDS = ["-".join((name, *(f"{k}={v}" for k, v in options.items()))) for name, opt
 @pytest.mark.parametrize(("name", "options", "reference"), CASES, ids=IDS)
 def test_a_step_is_the_published_one(name, options, reference, monkeypatch):
     monkeypatch.setattr("dabench.methods.online.roid.jitter", view)
+    monkeypatch.setattr("dabench.methods.online.cotta.augment", view)
     images = batches()
     torch.manual_seed(3)
     expected = []

@@ -341,6 +341,28 @@ def test_the_first_stage_is_dines_distillation(monkeypatch: pytest.MonkeyPatch, 
     steps.check(reference)
 
 
+@pytest.mark.parametrize("memory", [0.0, 0.5])
+def test_dine(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:
+    steps = Steps(monkeypatch, "dine", fine_tune=0.5, marginal=memory)
+    used: list[Tensor] = []
+
+    def calm(index: Tensor) -> Tensor:
+        p = steps.net(steps.images[index]).softmax(1)
+        now = p.mean(0)
+        past = memory * used[-1] + (1 - memory) * now.detach() if used else now.detach()
+        used.append(past)
+        return entropy(p) + (now * (past if memory else now).log()).sum()
+
+    def reference(index: Tensor) -> Tensor:
+        logits = steps.net(steps.images[index])
+        loss = divergence(smoothed()[index], logits) + calm(index)
+        return loss + mixed_answers(steps, index, logits)
+
+    steps.check(reference)
+    steps.to_epoch(1)  # fine-tuning: information maximisation alone
+    steps.check(calm)
+
+
 def test_rfc_reviews_every_chosen_image_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps(monkeypatch, "rfc", epochs=2, distil=0.5, review_classes=0.7)
     method = steps.method

@@ -373,6 +373,20 @@ def test_eatas_penalty_holds_the_weights_back() -> None:
     assert far[1] < far[0]
 
 
+def test_sar_resets_where_the_average_loss_falls_below() -> None:
+    """The first loss is the average; then it keeps .9 of itself, which is not .1."""
+    method, _ = begun("sar", {})
+    method.reset_limit = 0.5
+    for loss, average in ((1.0, 1.0), (0.2, 0.92), (0.2, 0.848), (0.0, 0.7632)):
+        method._watch(torch.tensor(loss))
+        assert float(method.average) == pytest.approx(average, abs=1e-6)
+        assert int(method.resets) == 0
+    method.reset_limit = 0.7
+    method._watch(torch.tensor(0.0))
+    assert int(method.resets) == 1
+    assert math.isnan(float(method.average))
+
+
 def test_sar_resets_to_the_source() -> None:
     method, notes = begun("sar", {"limit": 1.0, "lr": 1e-2, "reset_below": 0.0})
     start = copy.deepcopy(method.net.state_dict())

@@ -36,6 +36,28 @@ from dabench.methods.source_free import shot_plus
 from dabench.networks.network import build_classifier
 
 
+@pytest.mark.parametrize("memory", [0.0, 0.5])
+@pytest.mark.parametrize("open_set", [False, True])
+def test_shot(monkeypatch: pytest.MonkeyPatch, open_set: bool, memory: float) -> None:
+    steps = Steps(monkeypatch, "shot", open_set=open_set, marginal=memory)
+    known, labels = steps.method.known, steps.method.labels
+    assert bool(known.all()) == (not open_set)
+    assert not steps.net.classifier.weight.requires_grad
+    used: list[Tensor] = []
+
+    def reference(index: Tensor) -> Tensor:
+        p = steps.features(index)[1].softmax(1)
+        sure = [n for n, i in enumerate(index.tolist()) if known[i]]
+        ce = sum(-p[n, labels[index[n]]].log() for n in sure) / max(1, len(sure))
+        entropy = sum(-(p[n] * p[n].log()).sum() for n in sure) / max(1, len(sure))
+        use = p.mean(0)  # of unknown images too
+        past = memory * used[-1] + (1 - memory) * use.detach() if used else use.detach()
+        used.append(past)
+        return 0.3 * ce + entropy + (use * (past if memory else use).log()).sum()
+
+    steps.check(reference)
+
+
 @pytest.mark.parametrize("open_set", [False, True])
 def test_aad(monkeypatch: pytest.MonkeyPatch, open_set: bool) -> None:
     steps = Steps(monkeypatch, "aad", open_set=open_set, neighbours=3, disperse_decay=2.0)
