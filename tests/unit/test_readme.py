@@ -82,6 +82,7 @@ def test_the_best_table_has_a_line_a_protocol_with_records() -> None:
     assert found == [name for name in registry.PROTOCOLS if name in there]
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn_again(tables: ModuleType, tmp_path: Path) -> None:
     """Its shapes are those of the committed one; fonts and weather may differ in a grey level."""
     (mark,) = re.findall(r"<!-- figure: front .*? -->", README)

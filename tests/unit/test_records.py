@@ -284,6 +284,7 @@ def test_eight_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {"", ".json", ".npz"}
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_run_keeps_its_place_wherever_a_second_write_is_killed(tmp_path: Path) -> None:
     """The table has one of the two, beside its own predictions, and the next write works."""

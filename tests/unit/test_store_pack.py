@@ -169,6 +169,7 @@ def test_a_damaged_archive_is_named(store: Store) -> None:
     assert len(list(store.all())) == SEEDS + 1
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.timeout(300)
 def test_wherever_it_is_killed_each_record_is_there_and_the_next_call_ends_it(

@@ -98,6 +98,7 @@ def test_chunks_are_made_and_a_crash_stays_in_its_run(
     assert not any(b"secret" in path.read_bytes() for path in files)
 
 
+@pytest.mark.slow
 def test_who_waits_behind_a_lost_task_is_queued_again(
     executor_of: Any, settings: Settings, tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ run_jobs(jobs_of("0,1,9", settings.results), executor, Store(settings.results), 
 """
 
 
+@pytest.mark.slow
 def test_when_the_driver_is_killed_the_next_one_takes_over(
     executor_of: Any, settings: Settings, tmp_path: Path
 ) -> None:
