@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from stream_checkpoints import Still, TinyNetwork
-from torch import Tensor, nn
+from torch import Tensor
 
 from dabench.contract.access import Budget, Recorder, TargetBatch
 from dabench.contract.data import Labelled
@@ -36,11 +36,11 @@ SIDE, BATCH, IMAGES = 224, 64, 128
 
 
 class Shrinking(TinyNetwork):
-    """A linear layer over pixels that were made few."""
+    """A linear layer over a few pixels, which costs nothing beside the loop."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, K) logits."""
-        return super().forward(nn.functional.adaptive_avg_pool2d(images, 8))
+        return super().forward(images[..., ::28, ::28])
 
 
 class Sleeping(Still):
