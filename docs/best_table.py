@@ -4,8 +4,9 @@ Kind ``best``, without parameters. A line is the row with the best mean differen
 
 - A method stands at its usual start and its defaults, else at the only options that it has; its
   other rows are ablations. Upper bounds are left out.
-- A task is a column of the leaderboard, seeds averaged first. Only methods count that were run on
-  at least half of the tasks that ``source`` has: the best of one easy task is not the best.
+- A task is a column of the leaderboard, seeds averaged first, and columns that differ in the source
+  model's seed alone are one. Only methods count that were run in at least half of the columns that
+  ``source`` has: the best of one easy task is not the best.
 - The interval is Student's t over tasks; with one task alone it is that over seeds.
 """
 
@@ -21,7 +22,7 @@ from table_cells import Params, markdown, number
 
 from dabench import registry
 from dabench.board.statistics.seeds import better_sign, summarise
-from dabench.board.statistics.tasks import primary_lines
+from dabench.board.statistics.tasks import by_task, primary_lines
 from dabench.config.spec import usual_init
 from dabench.registry.method_info import registered_info
 
@@ -51,7 +52,7 @@ def best(tables: RecordTables, params: Params) -> str:
 def best_method(frame: pd.DataFrame) -> tuple[str, list[Line]] | None:
     """Return the best method of one protocol's lines, and its line in every task."""
     rows = _rows(frame)
-    tasks = len(rows.pop((_REFERENCE, ""), {}))
+    columns = len(rows.pop((_REFERENCE, ""), {}))
     known = defaultdict(list)
     for method, variant in rows:
         known[method].append(variant)
@@ -60,7 +61,7 @@ def best_method(frame: pd.DataFrame) -> tuple[str, list[Line]] | None:
         if "" in variants or len(variants) == 1:
             variant = "" if "" in variants else variants[0]
             lines = [li for li in rows[method, variant].values() if not math.isnan(li["diff_mean"])]
-            if lines and 2 * len(lines) >= tasks:
+            if lines and 2 * len(lines) >= columns:
                 candidates[f"{method} {variant}".strip()] = lines
     if not candidates:
         return None
@@ -89,9 +90,15 @@ def _age(line: Line) -> list[int]:
     return [int(part) for part in line["version"].split("/")]
 
 
+def _by_task(lines: list[Line], field: str) -> list[float]:
+    """Return a field's means over the columns of each task."""
+    return list(by_task({line["column"]: line[field] for line in lines}).values())
+
+
 def _gains(lines: list[Line]) -> list[float]:
     """Return the differences by task, turned so that more is better."""
-    return [better_sign(line["metric"]) * line["diff_mean"] for line in lines]
+    turned = {line["column"]: better_sign(line["metric"]) * line["diff_mean"] for line in lines}
+    return list(by_task(turned).values())
 
 
 def _mean_gain(lines: list[Line]) -> float:
@@ -101,8 +108,9 @@ def _mean_gain(lines: list[Line]) -> float:
 
 def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
     metrics = ", ".join(dict.fromkeys(line["metric"] for line in lines))
-    mean = math.fsum(line["mean"] for line in lines) / len(lines)
-    gap = summarise([line["diff_mean"] for line in lines])
+    means = _by_task(lines, "mean")
+    mean = math.fsum(means) / len(means)
+    gap = summarise(_by_task(lines, "diff_mean"))
     low, high = (gap.low, gap.high) if gap.n > 1 else (lines[0]["diff_low"], lines[0]["diff_high"])
     below = sum(gain < 0 for gain in _gains(lines))
     return [

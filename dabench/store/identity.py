@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,12 +43,19 @@ def versions_of(spec: RunSpec) -> dict[str, str]:
 def column_key(spec: Mapping[str, Any]) -> str:
     """Return the key of a table's column: the protocol's side of a spec, without the seed.
 
-    Runs whose source model has a seed of its own are a column of their own.
+    Runs whose source model has a seed of its own are a column of their own, of the same task.
     """
     part = {name: spec[name] for name in COLUMN_FIELDS}
-    part |= {name: spec[name] for name in OPTIONAL_FIELDS if spec.get(name) is not None}
+    kept = [name for name in OPTIONAL_FIELDS if name != "source_seed"]
+    part |= {name: spec[name] for name in kept if spec.get(name) is not None}
     digest = hashlib.sha256(_SORTED.encode(part).encode()).hexdigest()[:12]
-    return f"{spec['protocol']}/{spec['dataset']}/{spec['source']}-{spec['target']}/{digest}"
+    own = "" if spec.get("source_seed") is None else f"-s{spec['source_seed']}"
+    return f"{spec['protocol']}/{spec['dataset']}/{spec['source']}-{spec['target']}/{digest}{own}"
+
+
+def task_of(column: str) -> str:
+    """Return a column's task: columns that differ in the source model's seed alone are one."""
+    return re.sub(r"-s\d+$", "", column)
 
 
 def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mapping[str, Any]) -> str:

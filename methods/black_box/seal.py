@@ -33,12 +33,11 @@ class SEAL(MemoryStudent):
     never changes; *confident* those of the rest whose answer passes their class's threshold; the
     others are *under-adapted*. They learn the oracle's class, their own answer mixed with that of
     the nearest prototypes, and the prototypes' answer; a contrast runs along a graph of labels.
-    Deviations: distillation and alignment are one step on one batch (there: two passes an epoch),
-    so that mixed images come once; contrast and prototypes use the bottleneck's features (there: a
-    head of 128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty
-    and holds half of the images at most; a group without an image adds 0 (there: nan); classes
-    without a prototype get no answer of it; the use of classes is an average over batches; mixed
-    and strong images move no running statistics.
+    Deviations: distillation and alignment are one step on one batch (there: two passes); contrast
+    and prototypes use the bottleneck's features (there: a head of 128 numbers); the key network
+    keeps .99 of itself (there: .999); the queue starts empty and holds half of the images at most;
+    a group without an image adds 0 (there: nan); classes without a prototype get no answer of it;
+    the use of classes is averaged over batches; mixed, strong images move no running statistics.
 
     Args:
         warmup: share of the epochs, the first ones, that warm up.
@@ -90,7 +89,7 @@ class SEAL(MemoryStudent):
         if not self.warm:
             self.separate(set_probabilities(self.net, self.access.target))
         self.net.train()
-        self.keys.train()  # keys of a batch and its queries are normalised alike
+        self.keys.train()  # as there
 
     def separate(self, p: Tensor) -> None:
         """Split the images by (N, K) answers; thresholds that follow from them count next time."""
@@ -101,8 +100,8 @@ class SEAL(MemoryStudent):
         self.is_sure = ~self.is_easy & (sure > self.threshold[label])
         threshold = selection.class_thresholds(p, self.confidence, self.scale)
         self.threshold = self.threshold if threshold is None else threshold
-        share = float(self.is_sure.float().mean())
-        self.access.recorder.put("separation/confident", self.current_epoch, share)
+        put, share = self.access.recorder.put, float(self.is_sure.float().mean())
+        put("separation/confident", self.current_epoch, share)
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Distillation, contrast and, after the warm-up, alignment."""

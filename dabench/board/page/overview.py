@@ -15,8 +15,15 @@ from dabench.board.page.lines import Line, mean_of_known
 from dabench.board.statistics.rank_figure import rank_svg
 from dabench.board.statistics.ranks import Ranking, describe_tasks, ranking
 from dabench.board.statistics.seeds import EQUAL, better_sign
-from dabench.board.statistics.tasks import TaskTest, task_grid, task_tests, version_order
+from dabench.board.statistics.tasks import (
+    TaskTest,
+    by_task,
+    task_grid,
+    task_tests,
+    version_order,
+)
 from dabench.registry.method_info import MethodInfo
+from dabench.store.identity import task_of
 
 #: a row and its line in each block; None = it has no run there
 RowLines = tuple[Line, list[Line | None]]
@@ -65,7 +72,7 @@ class Overview:
         ranked: what the ranks go over, in words.
         left_out: rows that are not ranked, with the reason.
         standings: the ranked rows from the best on, then all others.
-        tasks: number of columns.
+        tasks: number of tasks.
     """
 
     protocol: str
@@ -117,7 +124,7 @@ def overview(
         ranked=describe_tasks(ranks.tasks),
         left_out=_left_out(ranks),
         standings=sorted(standings, key=lambda s: math.inf if s.rank is None else s.rank),
-        tasks=len(found),
+        tasks=_count_tasks(found),
     )
 
 
@@ -135,6 +142,10 @@ def rows_by_task(found: Sequence[Block]) -> list[RowLines]:
         for lines in by_name.values()
     ]
     return sorted(rows, key=lambda row: (_KINDS[row[0].kind], row[0].name))
+
+
+def _count_tasks(blocks: Sequence[Block]) -> int:
+    return len({task_of(block.key) for block in blocks})
 
 
 def _left_out(ranks: Ranking) -> tuple[str, ...]:
@@ -155,12 +166,16 @@ def _standing(
         for line, block in shown
         if line.diff.mean is not None
     ]
-    differences = [value for value, _, _ in away]
-    judged = Counter(verdict if verdict in ("win", "loss", "tie") else "" for *_, verdict in away)
+    differences = list(by_task({block.key: value for value, block, _ in away}).values())
+    verdicts: dict[str, set[str]] = defaultdict(set)
+    for _, block, verdict in away:
+        verdicts[task_of(block.key)].add(verdict if verdict in ("win", "loss", "tie") else "")
+    # source models of one task that disagree make a tie
+    judged = Counter(min(own) if len(own) == 1 else "tie" for own in verdicts.values())
     least = min(away, key=lambda one: one[0], default=None)
     return Standing(
         line=first,
-        tasks=len(shown),
+        tasks=_count_tasks([block for _, block in shown]),
         rank=rank,
         verdicts=judged,
         mean=mean_of_known(differences),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 from scipy import stats
 
-from dabench.board.statistics.tasks import MIN_TASKS, TaskGrid, too_few_tasks
+from dabench.board.statistics.tasks import MIN_TASKS, TaskGrid, by_task, too_few_tasks
+from dabench.store.identity import task_of
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Ranking:
     """Rows from the best mean rank to the worst.
 
     Attributes:
-        protocol: whose columns are the tasks.
-        tasks: keys of the columns in which every row has a score.
+        protocol: whose columns hold the tasks.
+        tasks: keys of the tasks of the columns in which every row has a score.
         rows: names, best first; empty where there is no ranking.
         ranks: their mean ranks, 1 = best everywhere.
         difference: mean ranks that differ by less are not told apart (Nemenyi, 5 %).
@@ -50,21 +51,24 @@ def ranking(grid: TaskGrid) -> Ranking:
     Source: Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006.
     """
     left_out = dict(grid.left_out)
-    kept = {name: own for name, own in grid.values.items() if len(own) >= MIN_TASKS}
-    most = max((len(own) for own in grid.values.values()), default=0)
-    left_out |= {n: too_few_tasks(len(own)) for n, own in grid.values.items() if n not in kept}
+    counts = {name: len(by_task(own)) for name, own in grid.values.items()}
+    kept = {name: own for name, own in grid.values.items() if counts[name] >= MIN_TASKS}
+    most = max(counts.values(), default=0)
+    left_out |= {name: too_few_tasks(n) for name, n in counts.items() if name not in kept}
     if most < MIN_TASKS:
         return Ranking(grid.protocol, left_out=left_out, note=too_few_tasks(most))
     if len(kept) < 2:
         return Ranking(grid.protocol, left_out=left_out, note="one row alone has enough tasks")
-    while len(tasks := _common(kept)) < MIN_TASKS and len(kept) > 2:
-        name = min(kept, key=lambda row: (len(kept[row]), -len(_common(kept, row)), row))
-        left_out[name] = f"shares too few of its {len(kept.pop(name))} tasks with the others"
+    while len(tasks := _tasks(columns := _common(kept))) < MIN_TASKS and len(kept) > 2:
+        name = min(kept, key=lambda row: (counts[row], -len(_tasks(_common(kept, row))), row))
+        left_out[name] = f"shares too few of its {counts[name]} tasks with the others"
+        del kept[name]
     if len(tasks) < MIN_TASKS:
         return Ranking(
             grid.protocol, left_out=left_out, note=f"{too_few_tasks(len(tasks))} with all rows"
         )
-    scores = np.round([[own[task] for task in tasks] for own in kept.values()], 12)
+    rows = [by_task({column: own[column] for column in columns}) for own in kept.values()]
+    scores = np.round([[own[task] for task in tasks] for own in rows], 12)
     means = stats.rankdata(-scores, axis=0).mean(axis=1)
     order = sorted(range(len(kept)), key=lambda i: (means[i], list(kept)[i]))
     ranks = tuple(float(means[i]) for i in order)
@@ -81,16 +85,20 @@ def ranking(grid: TaskGrid) -> Ranking:
     )
 
 
-def _common(rows: Mapping[str, Mapping[str, float]], without: str | None = None) -> list[str]:
-    """Return the tasks that all rows have, or all but one."""
-    return sorted(set.intersection(*(set(own) for name, own in rows.items() if name != without)))
+def _common(rows: Mapping[str, Mapping[str, float]], without: str | None = None) -> set[str]:
+    """Return the columns that all rows have, or all but one."""
+    return set.intersection(*(set(own) for name, own in rows.items() if name != without))
+
+
+def _tasks(columns: Iterable[str]) -> list[str]:
+    return sorted({task_of(column) for column in columns})
 
 
 def describe_tasks(tasks: Sequence[str]) -> str:
     """Return how many tasks there are, and which of them share their images.
 
     Args:
-        tasks: keys of columns, ``protocol/dataset/source-target/digest``.
+        tasks: their keys, ``protocol/dataset/source-target/digest``.
     """
     data = Counter("/".join(key.split("/")[1:3]) for key in tasks)
     shared = [f"{n} of {name}" for name, n in data.most_common() if n > 1]

@@ -1,9 +1,9 @@
-"""Comparisons over tasks: a task = a column, seeds averaged first, by the metric that ranks."""
+"""Comparisons over tasks, seeds and source models averaged first, by the metric that ranks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy import stats
 from dabench.board.statistics.seeds import better_sign
 from dabench.errors import ConfigError, did_you_mean
 from dabench.registry.method_info import MethodInfo
+from dabench.store.identity import task_of
 
 #: fewest tasks for a test or a rank
 MIN_TASKS = 6
@@ -22,11 +23,11 @@ _EQUAL = 12
 
 @dataclass(frozen=True)
 class TaskGrid:
-    """One row a method, by task, of one protocol.
+    """One row a method, by column, of one protocol.
 
     Attributes:
         protocol: its name.
-        values: row -> task (a column's key) -> mean over seeds, turned so that more is better.
+        values: row -> a column's key -> mean over seeds, turned so that more is better.
         left_out: row or method -> why it is not among them.
     """
 
@@ -72,15 +73,15 @@ def task_grid(
     rows: Sequence[str] | None = None,
     metric: str | None = None,
 ) -> TaskGrid:
-    """Return the scores by row and task.
+    """Return the scores by row and column.
 
-    One row a method stands in it: the one without changed options, else the only one it has. The
-    upper bound is left out.
+    One row a method and start stands in it: the one without changed options, else the only one it
+    has. The upper bound is left out.
 
     Args:
         frame: the leaderboard.
         info: baselines, the upper bound and the metrics that rank.
-        protocol: whose columns are the tasks.
+        protocol: whose columns hold the tasks.
         rows: these rows and no others (``tent``, ``tent lr=0.001``).
         metric: what to compare by; leave out for the metric that ranks.
 
@@ -108,7 +109,7 @@ def task_grid(
 def _by_row(
     lines: pd.DataFrame,
 ) -> tuple[dict[str, dict[str, float]], set[str]]:
-    """Return the scores by row and task, and the rows of the upper bound.
+    """Return the scores by row and column, and the rows of the upper bound.
 
     Of several versions of a row in one column the last counts.
     """
@@ -151,8 +152,18 @@ def _one_a_method(names: set[str]) -> tuple[list[str], dict[str, str]]:
     return chosen, left_out
 
 
+def by_task(columns: Mapping[str, float]) -> dict[str, float]:
+    """Return task -> mean over its columns, which are source models; tasks in order."""
+    found: dict[str, list[float]] = {}
+    for column in sorted(columns):
+        found.setdefault(task_of(column), []).append(columns[column])
+    return {task: math.fsum(own) / len(own) for task, own in found.items()}
+
+
 def task_tests(grid: TaskGrid, against: str) -> list[TaskTest]:
     """Hold every row against one: Wilcoxon's signed-rank test over tasks, Holm's correction.
+
+    Differences are taken by column, so that both rows had the same source model.
 
     Source: Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006.
     """
@@ -160,8 +171,8 @@ def task_tests(grid: TaskGrid, against: str) -> list[TaskTest]:
     found = []
     for name in sorted(set(grid.values) - {against}):
         ours = grid.values[name]
-        shared = sorted(set(ours) & set(base))
-        found.append((name, [ours[task] - base[task] for task in shared]))
+        shared = by_task({column: ours[column] - base[column] for column in {*ours} & {*base}})
+        found.append((name, list(shared.values())))
     enough = [(name, differences) for name, differences in found if len(differences) >= MIN_TASKS]
     raw = {name: signed_rank(differences)[1] for name, differences in enough}
     corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
