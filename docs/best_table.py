@@ -1,6 +1,7 @@
-"""The table of the front page: the best method of every protocol, held against ``source``.
+"""The table of the front page: the best method of every protocol, held against the source model.
 
-Kind ``best``, without parameters. A line is the row with the best mean difference to ``source``:
+Kind ``best``, without parameters. A line is the row with the best mean difference to ``source``,
+or to ``source+bn`` where it starts from that:
 
 - A method stands at its usual start and its defaults, else at the only options that it has; its
   other rows are ablations. Upper bounds are left out.
@@ -40,7 +41,11 @@ class RecordTables(Protocol):
 
 def best(tables: RecordTables, params: Params) -> str:
     """Return a line a protocol that has records."""
-    frame = primary_lines(tables.lines(_REFERENCE), registered_info())
+    info, lines = registered_info(), []
+    for start in ("", "+bn"):  # like against like
+        against = primary_lines(tables.lines(_REFERENCE + start), info)
+        lines.append(against[against["method"].str.endswith("+bn") == bool(start)])
+    frame = pd.concat(lines)
     found = [
         _line(protocol, *chosen)
         for protocol in registry.PROTOCOLS

@@ -164,12 +164,12 @@ class Tables:
         return markdown(lines)
 
     def _last(self, key: str, row: str, variant: str, metric: str) -> str:
-        """Mean over runs of a curve's last value."""
+        """Mean over runs, and over branches where there are several, of a curve's last value."""
         found = []
         for record in self.records:
             if row_of(record) == (row, variant) and column_key(record["spec"]) == key:
-                values = [line["value"] for line in record["curves"] if line["metric"] == metric]
-                found += values[-1:]
+                lines = [line for line in record["curves"] if line["metric"] == metric]
+                found += {line["segment"]: line["value"] for line in lines}.values()
         return number(statistics.fmean(found)) if found and None not in found else "–"
 
 

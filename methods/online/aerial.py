@@ -23,12 +23,12 @@ class Aerial(OnlineMethod):
 
     From its abstract: buffer-fed adaptation under weather that degrades, and normalised gradients
     against its instability. What is done with the buffer is ours. It holds a uniform choice of the
-    images of every predicted class, each with what the model answered when it came. Every batch is
-    joined by some of them, and SHOT's centroids label the union. The network, but for its frozen
-    classifier, learns to maximise information and the labels of the batch, and to answer stored
-    images as it did then: what it knew in better weather is rehearsed while it learns worse.
-    Logits of the source model are added to its own: on clear images, where it is sure, it still
-    has a say, and under weather that it does not know it has little. Answers come from before the
+    images of every class that centroids gave, each with what the model answered when it came. Every
+    batch is joined by some of them, and SHOT's centroids label the union. The network, but for its
+    frozen classifier, learns to maximise information and the labels of the batch, and to answer
+    stored images as it did then: what it knew in better weather is rehearsed while it learns worse.
+    Logits of the source model are added to its own: on clear images, where it is sure, it still has
+    a say, and under weather that it does not know it has little. Answers come from before the
     update. BatchNorm normalises the batch by itself and the stored images by themselves.
     Where each choice comes from: docs/methods.md.
 

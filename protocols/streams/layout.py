@@ -26,8 +26,9 @@ class SegmentSteps:
 def batches_of(stream: Stream) -> tuple[list[tuple[Segment, IntArray]], tuple[SegmentSteps, ...]]:
     """Return every step's segment and positions, and every segment's steps.
 
-    Batches of a segment are of equal size: a small one at its end has poor statistics, and betrays
-    it.
+    Batches of a segment are of equal size, or differ by one image, the larger ones first: a small
+    one at its end has poor statistics, and betrays it. Where they differ, the first of a segment
+    can be one larger than the last before it.
     """
     batches: list[tuple[Segment, IntArray]] = []
     steps: list[SegmentSteps] = []

@@ -99,6 +99,7 @@
   // --- tables
   const HOLE = Number.NEGATIVE_INFINITY;
   function figure(cell) {
+    if (cell && cell.dataset.value) return parseFloat(cell.dataset.value);
     const found = cell && cell.textContent.replace(/−/g, "-").match(/[-+]?\d*\.?\d+/);
     return found ? parseFloat(found[0]) : HOLE;
   }
