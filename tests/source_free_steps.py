@@ -72,19 +72,42 @@ class Steps:
 
     def check(self, reference: Callable[[Tensor], Tensor]) -> None:
         """Compare losses, and gradients by all weights that learn, on three batches."""
+        batches = [self.access.target.__getitems__(index.tolist()) for index in BATCHES]
         weights = [w for w in self.net.parameters() if w.requires_grad]
-        for index in BATCHES:
-            expected = reference(index)
-            theirs = torch.autograd.grad(expected, weights, allow_unused=True)
-            batch = self.access.target.__getitems__(index.tolist())
-            loss = self.method.training_step(batch, 0)
-            torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
-            self.optimiser.zero_grad()
-            loss.backward()
-            for weight, gradient in zip(weights, theirs, strict=True):
-                torch.testing.assert_close(weight.grad, gradient, rtol=1e-5, atol=1e-6)
-            self.optimiser.step()
-            self.trainer.global_step += 1
+        compare_steps(self, weights, batches, reference, atol=1e-6)
+
+
+def compare_steps(
+    driven: Any,
+    weights: list[Any],
+    batches: list[Any],
+    reference: Callable[[Tensor], Tensor],
+    *,
+    atol: float,
+) -> None:
+    """Compare losses and gradients batch by batch, each from the same draws, and step.
+
+    ``driven`` has a method, its optimiser and its trainer.
+    """
+    for number, batch in enumerate(batches):
+        state = torch.get_rng_state()
+        expected = reference(batch.index)
+        theirs = torch.autograd.grad(expected, weights, allow_unused=True)
+        torch.set_rng_state(state)
+        loss = driven.method.training_step(batch, number)
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=atol)
+        driven.optimiser.zero_grad()
+        loss.backward()
+        for weight, gradient in zip(weights, theirs, strict=True):
+            torch.testing.assert_close(weight.grad, gradient, rtol=1e-5, atol=atol)
+        driven.optimiser.step()
+        driven.trainer.global_step += 1
+
+
+def squeezed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weak and strong views differ from the image and from each other, without chance."""
+    monkeypatch.setattr("dabench.views.weak", lambda images, flip: 0.9 * images)
+    monkeypatch.setattr("dabench.views.strong", lambda images, flip: 0.6 * images + 0.2)
 
 
 def unit(x: Tensor) -> Tensor:

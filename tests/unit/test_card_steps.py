@@ -10,19 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from source_free_steps import BATCHES, CLASSES, IMAGES, SIDE, Steps, mean, network, pictures
+from source_free_steps import (
+    BATCHES,
+    CLASSES,
+    IMAGES,
+    SIDE,
+    Steps,
+    compare_steps,
+    mean,
+    network,
+    pictures,
+    squeezed,
+)
 from torch import Tensor
 
 from dabench import registry
 from dabench.contract.access import BlackBox, Budget, Recorder, Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.types import Task
-
-
-def squeezed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weak and strong views differ from the image and from each other, without chance."""
-    monkeypatch.setattr("dabench.views.weak", lambda images, flip: 0.9 * images)
-    monkeypatch.setattr("dabench.views.strong", lambda images, flip: 0.6 * images + 0.2)
 
 
 def ce(target: Tensor, logits: Tensor) -> Tensor:
@@ -109,20 +114,9 @@ class Answered:
 
     def check(self, reference: Callable[[Tensor], Tensor]) -> None:
         """Compare losses and gradients of both networks on three batches."""
+        batches = [self.target.__getitems__(index.tolist()) for index in BATCHES]
         weights = list(self.nets.parameters())
-        for index in BATCHES:
-            state = torch.get_rng_state()
-            expected = reference(index)
-            theirs = torch.autograd.grad(expected, weights)
-            torch.set_rng_state(state)
-            loss = self.method.training_step(self.target.__getitems__(index.tolist()), 0)
-            torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
-            self.optimiser.zero_grad()
-            loss.backward()
-            for weight, gradient in zip(weights, theirs, strict=True):
-                torch.testing.assert_close(weight.grad, gradient, rtol=1e-5, atol=1e-5)
-            self.optimiser.step()
-            self.trainer.global_step += 1
+        compare_steps(self, weights, batches, reference, atol=1e-5)
 
 
 def drawn(count: int, alpha: float) -> tuple[Tensor, float]:

@@ -19,6 +19,7 @@ from source_free_steps import (
     mean,
     network,
     pictures,
+    squeezed,
     unit,
 )
 from torch import Tensor, nn
@@ -26,12 +27,6 @@ from torch import Tensor, nn
 from dabench import registry
 from dabench.errors import ConfigError
 from dabench.networks.network import ClassifierNetwork
-
-
-def squeezed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weak and strong views differ from the image and from each other, without chance."""
-    monkeypatch.setattr("dabench.views.weak", lambda images, flip: 0.9 * images)
-    monkeypatch.setattr("dabench.views.strong", lambda images, flip: 0.6 * images + 0.2)
 
 
 def surprise(logits: Tensor) -> Tensor:
