@@ -169,6 +169,19 @@ def test_a_node_of_another_version_is_refused_by_name(
 
 
 @pytest.mark.slow
+def test_a_node_lost_between_the_list_and_the_question_is_no_ones_fault(
+    executor_of: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dabench.sweep.executors import ray_cluster
+
+    executor_of(home / "lost")  # connects
+    listed = ray_cluster.nodes
+    ghost = {"NodeID": "ab" * 28, "NodeManagerHostname": "ghost", "NodeName": "192.0.2.9"}
+    monkeypatch.setattr(ray_cluster, "nodes", lambda: [ghost, *listed()])
+    ray_cluster.check_versions()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import dabench
@@ -85,15 +85,17 @@ def check_versions() -> None:
 
     here = (platform.python_version(), dabench.__version__)
     wrong = []
-    asked = {}
+    asked = []
     for node in nodes():
         one = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(probe).options(num_cpus=0, scheduling_strategy=one)
-        asked[f"{node['NodeManagerHostname']} ({node['NodeName']})"] = task.remote()
-    for name, ref in asked.items():
+        asked.append((f"{node['NodeManagerHostname']} ({node['NodeName']})", task.remote()))
+    for name, ref in asked:
         try:
             found = ray.get(ref, timeout=_PROBE)
-        except GetTimeoutError:
+        except (NodeDiedError, TaskUnschedulableError):
+            continue  # lost since it was listed: no run will be there
+        except RayError:  # the time is over, its workers do not start ...
             wrong.append(f"{name} does not answer")
             continue
         if found[0].rpartition(".")[0] != here[0].rpartition(".")[0] or found[1] != here[1]:
