@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.api import BlackBox, TargetBatch, set_features, views
+from dabench.api import BlackBox, Network, TargetBatch, set_features, views
 from dabench.methods.black_box.branches import Branches
 from dabench.methods.functional import clean_noisy, distillation, divergence, losses
 from dabench.methods.functional import label_refinement as refinement
@@ -88,21 +88,25 @@ class CABB(Branches):
 
     def on_train_epoch_start(self) -> None:
         """Refresh each branch's labels, and split the adapt set for it."""
-        surveys = [set_features(net, self.access.target) for net in self.networks]
-        spaces = [refinement.centred_unit(features) for features, _ in surveys]
-        found = [self._labels(b, spaces[b], p) for b, (_, p) in enumerate(surveys)]
+        surveys = [self._survey(net) for net in self.networks]
+        found = [self._labels(b, z, p) for b, (z, p) in enumerate(surveys)]
         partners = list(range(len(self.nets)))[:: -1 if self.co_training else 1]
         kept = self.memory if self.current_epoch else 0.0
         for b, partner in enumerate(partners):
             self.banks[b] = kept * self.banks[b] + (1 - kept) * found[partner]
             witness = surveys[b][1] if self.current_epoch else self.answers
             if self.neighbours:
-                z, bank = spaces[partner], self.banks[b]
+                z, bank = surveys[partner][0], self.banks[b]
                 witness = refinement.neighbours_answer(z, bank, self.neighbours)
             if self.criterion != "none":
                 side = divergence.onehot(self.banks[b].argmax(1), self.k).to(witness)
                 self._split(b, clean_noisy.label_disagreement(side, witness, self.criterion))
         self.train()
+
+    def _survey(self, net: Network) -> tuple[Tensor, Tensor]:
+        """Return a branch's centred (N, D) features of unit length, and (N, K) probabilities."""
+        features, p = set_features(net, self.access.target)
+        return refinement.centred_unit(features), p
 
     def _labels(self, b: int, z: Tensor, p: Tensor) -> Tensor:
         """Return what a branch makes of the labels; at first its head is random and has no say."""

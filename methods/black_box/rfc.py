@@ -9,7 +9,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.api import BlackBox, TargetBatch, fixed_statistics, inverse_decay, set_features, views
+from dabench.api import (
+    BlackBox,
+    TargetBatch,
+    fixed_statistics,
+    inverse_decay,
+    set_features,
+    set_probabilities,
+    views,
+)
 from dabench.methods.black_box.student import MemoryStudent
 from dabench.methods.functional import distillation, divergence, losses
 from dabench.methods.functional.attraction import attraction, dispersion
@@ -71,10 +79,11 @@ class RFC(MemoryStudent):
         if self.refresh_bank():
             self.labels = self.bank.argmax(1)
         p = self.bank
-        if epoch:
-            features, p = set_features(self.net, self.access.target)
-            if epoch == first:
-                self.near = FeatureBank(features, p)
+        if epoch == first:
+            self.near = FeatureBank(*set_features(self.net, self.access.target))
+            p = self.near.p
+        elif epoch:
+            p = set_probabilities(self.net, self.access.target)
         loss = divergence.cross_entropy_to_label(p, self.labels)
         kept = self.memory if epoch else 0.0
         self.loss = kept * self.loss + (1 - kept) * loss

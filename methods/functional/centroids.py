@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 def unit_features(features: Tensor) -> Tensor:
     """Return normalise([f_i, 1]) of (N, D) features: (N, D + 1)."""
-    return F.normalize(torch.cat((features, features.new_ones(len(features), 1)), 1), dim=1)
+    longer = torch.cat((features, features.new_ones(len(features), 1)), 1)
+    # in place where nothing looks back: a large set is not held once more
+    return F.normalize(longer, dim=1, out=None if longer.requires_grad else longer)
 
 
 def centroid_labels(
@@ -38,12 +40,16 @@ def centroid_labels(
     use = torch.ones(len(p), dtype=torch.bool, device=p.device) if rows is None else rows
     if not bool(use.any()):
         return p.argmax(1)
+    places = use.nonzero().flatten()
     labels, weight = p.argmax(1), p[use]
     counts = torch.bincount(labels[use], minlength=p.shape[1])
     allowed = counts > (least if bool((counts > least).any()) else 0)
     for _ in range(2):
         candidates = allowed & (torch.bincount(labels[use], minlength=p.shape[1]) > 0)
-        centroids = F.normalize(weight.T @ z[use] / (weight.sum(0)[:, None] + 1e-8), dim=1)
+        # by parts: a large set is not held once more
+        parts = zip(weight.split(8192), places.split(8192), strict=True)
+        sums = torch.stack([share.T @ z[part] for share, part in parts]).sum(0)
+        centroids = F.normalize(sums / (weight.sum(0)[:, None] + 1e-8), dim=1)
         similarity = (z @ centroids.T).masked_fill(~candidates, -2.0)
         labels = similarity.argmax(1)
         weight = F.one_hot(labels[use], p.shape[1]).to(p)

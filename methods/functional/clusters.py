@@ -49,7 +49,9 @@ def spherical_kmeans(
             if torch.equal(new, labels):
                 break
             labels = new
-        fit = float((z * centres[labels]).sum(1).mean())
+        # by parts: two more copies of a large set are not made
+        parts = zip(z.split(8192), labels.split(8192), strict=True)
+        fit = float(torch.cat([(rows * centres[own]).sum(1) for rows, own in parts]).mean())
         if best is None or fit > best[0]:
             best = (fit, centres, labels)
     assert best is not None

@@ -27,7 +27,10 @@ def space_norms(z: Tensor, basis: Tensor) -> Tensor:
         basis: (K, D) orthonormal rows.
     """
     within = z @ basis.T
-    return torch.stack((within.norm(dim=1), (z - within @ basis).norm(dim=1)), 1)
+    # by parts: a large set is not held twice more
+    parts = zip(z.split(8192), within.split(8192), strict=True)
+    rest = torch.cat([(rows - seen @ basis).norm(dim=1) for rows, seen in parts])
+    return torch.stack((within.norm(dim=1), rest), 1)
 
 
 def upper_mean(values: Tensor, seed: int) -> float | None:

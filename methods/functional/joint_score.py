@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+#: rows that are computed in double precision at a time
+ROWS = 4096
+
 
 def gaussian_log_posterior(
     z: Tensor, mass: Tensor, means: Tensor, weight: Tensor, ridge: float = 1e-6
@@ -26,19 +29,25 @@ def gaussian_log_posterior(
 
     Source: CoWA-JMDS (Lee et al., ICML 2022), authors' code; the shrinkage is ours.
     """
-    z, means, weight = z.double(), means.double(), weight.double()
+    means, weight = means.double(), weight.double()
     n, width = weight.sum(0).clamp_min(1e-12), z.shape[1]
-    spread = torch.stack(
-        [(z - m).T @ ((z - m) * w[:, None]) / s for m, w, s in zip(means, weight.T, n, strict=True)]
-    )
+    spread = means.new_zeros(len(means), width, width)
+    for rows, shares in zip(z.split(ROWS), weight.split(ROWS), strict=True):
+        for c, m in enumerate(means):
+            away = rows.double() - m
+            spread[c] += away.T @ (away * shares[:, c, None]) / n[c]
     pooled = torch.einsum("k,kde->de", n / n.sum(), spread)
     shrink = (width / (width + n))[:, None, None]
     spread = (1 - shrink) * spread + shrink * pooled
-    spread = spread + ridge * torch.eye(width, dtype=z.dtype, device=z.device)
+    spread = spread + ridge * torch.eye(width, dtype=means.dtype, device=z.device)
     found = []
     for m, s, share in zip(means, spread, mass.double().clamp_min(1e-12), strict=True):
         root = torch.linalg.cholesky(s)
-        away = torch.linalg.solve_triangular(root, (z - m).T, upper=False).square().sum(0)
+        solved = (
+            torch.linalg.solve_triangular(root, (rows.double() - m).T, upper=False)
+            for rows in z.split(ROWS)
+        )
+        away = torch.cat([x.square().sum(0) for x in solved])
         volume = 2 * root.diagonal().log().sum() + width * math.log(2 * math.pi)
         found.append(share.log() - (away + volume) / 2)
     return torch.stack(found, 1).log_softmax(1)
@@ -58,7 +67,9 @@ def data_log_posterior(z: Tensor, p: Tensor) -> Tensor:
     weight, spread = p.double(), torch.full_like(p, 1 / p.shape[1]).double()
     for _ in range(2):
         mass = weight.sum(0)
-        means = weight.T @ z.double() / mass.clamp_min(1e-12)[:, None]
+        parts = zip(z.split(ROWS), weight.split(ROWS), strict=True)
+        sums = torch.stack([shares.T @ rows.double() for rows, shares in parts]).sum(0)
+        means = sums / mass.clamp_min(1e-12)[:, None]
         log_gamma = gaussian_log_posterior(z, mass, means, spread)
         weight = spread = log_gamma.exp()
     return log_gamma

@@ -32,6 +32,7 @@ def bank_neighbours(
         rows = torch.arange(len(similarity), device=z.device)
         similarity[rows, own[start : start + chunk]] = -torch.inf
         found.append(similarity.topk(count, dim=1).indices)
+        del similarity  # before the next one is made
     return torch.cat(found)
 
 
@@ -45,20 +46,27 @@ def neighbourhood_mean(p: Tensor, places: Tensor) -> Tensor:
     return (p + p[places].sum(1)) / (places.shape[1] + 1)
 
 
-def bank_probabilities(z: Tensor, bank: Tensor, p: Tensor, count: int) -> Tensor:
+def bank_probabilities(
+    z: Tensor, bank: Tensor, p: Tensor, count: int, *, chunk: int = 256
+) -> Tensor:
     """Return the (B, K) mean probabilities of the nearest rows of a bank, by cosine.
+
+    Works on ``chunk`` rows at a time, so that no B x N matrix is held.
 
     Args:
         z: (B, D) features of any length.
-        bank: (N, D) stored features of any length, N >= 1.
+        bank: (N, D) stored features of unit length, N >= 1.
         p: (N, K) their probabilities.
         count: neighbours a row; all, where the bank has fewer.
+        chunk: rows compared at a time.
 
     Source: AdaContrast (Chen et al., CVPR 2022), Eq. 2.
     """
-    similarity = F.normalize(z, dim=1) @ F.normalize(bank, dim=1).T
-    places = similarity.topk(min(count, len(bank)), dim=1).indices
-    return p[places].mean(1)
+    count, found = min(count, len(bank)), []
+    for rows in z.split(chunk):
+        places = (F.normalize(rows, dim=1) @ bank.T).topk(count, dim=1).indices
+        found.append(p[places].mean(1))
+    return torch.cat(found)
 
 
 def within_class(count: int, images: int, classes: int) -> int:

@@ -35,9 +35,9 @@ def count_clusters(
     Source: GLC (Qu et al., CVPR 2023), whose code has t-SNE in two dimensions in place of the
     components; components are ours: they are repeatable, and cheap.
     """
+    if len(z) > most:
+        z = z[torch.from_numpy(np.random.default_rng(seed).permutation(len(z))[:most]).to(z.device)]
     x = z.detach().cpu().double().numpy()
-    if len(x) > most:
-        x = x[np.random.default_rng(seed).permutation(len(x))[:most]]
     u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
     x = u[:, :dims] * s[:dims]
     best, chosen = 0.0, fallback
@@ -66,7 +66,7 @@ def likeliest_rows(p: Tensor, count: int) -> Tensor:
 
 def class_prototypes(z: Tensor, rows: Tensor) -> Tensor:
     """Return (K, D) unit means of the (N, D) rows of z at the (K, n) places of each class."""
-    return F.normalize(z[rows].mean(1), dim=1)
+    return F.normalize(torch.stack([z[own].mean(0) for own in rows]), dim=1)
 
 
 def one_vs_all_targets(

@@ -120,7 +120,9 @@ class AdaContrastOnline(OnlineMethod):
         if int(self.bank.arrived) < self.warm_up:
             own: Tensor = self.net.classifier(features).argmax(1)
             return own
-        return bank_probabilities(features, *self.bank.stored(), self.neighbours).argmax(1)
+        stored, p = self.bank.stored()
+        stored = F.normalize(stored, dim=1)
+        return bank_probabilities(features, stored, p, self.neighbours).argmax(1)
 
     def _loss(self, features: Tensor, key: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of (B, D) features of one view, with (B, D) keys of the other."""

@@ -9,7 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.api import DecayingSGD, SourceFree, TargetBatch, inverse_decay, set_features, views
+from dabench.api import (
+    DecayingSGD,
+    SourceFree,
+    TargetBatch,
+    inverse_decay,
+    set_features,
+    set_probabilities,
+    views,
+)
 from dabench.methods.functional.attraction import attraction, dispersion
 from dabench.methods.functional.bounds import NonNegative, Positive
 from dabench.methods.functional.losses import mean_over
@@ -67,12 +75,11 @@ class AaD(EntropySplit):
 
     def on_train_epoch_start(self) -> None:
         """Fill the bank at the start; in open sets, renew the known set."""
-        first = self.current_epoch == 0
-        if first or self.access.task.open_set:
-            features, p = set_features(self.net, self.access.target)
-            self.known = self.known_rows(p)
-            if first:
-                self.bank = FeatureBank(features, p)
+        if self.current_epoch == 0:
+            self.bank = FeatureBank(*set_features(self.net, self.access.target))
+            self.known = self.known_rows(self.bank.p)
+        elif self.access.task.open_set:
+            self.known = self.known_rows(set_probabilities(self.net, self.access.target))
         self.net.train()
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:

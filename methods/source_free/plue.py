@@ -110,6 +110,7 @@ class PLUE(OfflineMethod):
         self.encoder.train()
 
     def _fill(self) -> None:
+        vars(self).pop("bank", None)  # first: no more than two copies of the features are held
         self.bank = FeatureBank(*set_features(self.net, self.access.target))
 
     def _named(self, features: Tensor) -> Tensor:

@@ -77,8 +77,9 @@ class PrototypeLabels(OfflineMethod):
 
     def on_train_epoch_start(self) -> None:
         """Fill the bank anew, count the target's classes, and label every image."""
+        vars(self).pop("bank", None)  # first: no more than two copies of the features are held
         self.bank = FeatureBank(*set_features(self.net, self.access.target))
-        z, p = self.bank.z.clone(), self.bank.p.clone()
+        z, p = self.bank.z, self.bank.p
         if self.counts_again():
             self.clusters = self._classes(z)
         rows = likeliest_rows(p, max(LEAST, len(z) // self.clusters))

@@ -19,6 +19,8 @@ from dabench.methods.source_free.unknown_nodes import NodesForUnknown
 
 #: smoothing of labels while the head is made, and while the network learns
 HEAD_SMOOTHING, SMOOTHING = 0.1, 0.3
+#: target features that points start from, at most, unless more points a class are asked for
+MOST = 4000
 
 
 class RRDA(NodesForUnknown):
@@ -29,9 +31,10 @@ class RRDA(NodesForUnknown):
     beside the K classes learns these points. Refine: that head is frozen, and the rest learns by
     SHOT's losses over all K + K' nodes. Unknown is what one of the K' later nodes is first for.
     Deviations: 100 steps of Adam ten times as long (there: 1,000), all points pass the head at
-    once; where fewer than three points qualify, the three best do; the use of classes is averaged
-    over batches (``marginal`` 0 is the published form); batches are not dropped. The form on AaD is
-    left out.
+    once; of more than 4,000 features (or ``points``, where that is more) so many are drawn to start
+    from, because every point has a gradient and two moments beside it; where fewer than three
+    points qualify, the three best do; the use of classes is averaged over batches (``marginal`` 0
+    is the published form); batches are not dropped. The form on AaD is left out.
 
     Args:
         lr: learning rate of backbone and bottleneck (VisDA-C: 1e-4).
@@ -68,12 +71,21 @@ class RRDA(NodesForUnknown):
         """
         super().begin(access)
         linear_head(self.net.classifier, "rrda", "its nodes are further rows", "shot")
-        features, _ = set_features(self.net, access.target)
+        features = self._drawn(set_features(self.net, access.target)[0])
         points, labels = self._recall(features)
         self.append_nodes(int(labels.max()) + 1 - self.k)
         self._train_head(points, labels)
         self.net.classifier.requires_grad_(False)
         self.use = AveragedMarginal(self.marginal)
+
+    def _drawn(self, features: Tensor) -> Tensor:
+        """Return the features that points start from: of many, as many as are drawn."""
+        most = max(MOST, self.points)
+        if len(features) <= most:
+            return features
+        generator = torch.Generator().manual_seed(self.access.seed)
+        rows = torch.randperm(len(features), generator=generator)[:most]
+        return features[rows.to(features.device)]
 
     def _recall(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return (M, D) made-up features and their (M,) nodes."""

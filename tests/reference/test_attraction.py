@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from allocation import Largest
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dabench.methods.functional.attraction import attraction, dispersion
 from dabench.methods.functional.neighbours import (
     FeatureBank,
     bank_neighbours,
+    bank_probabilities,
     reciprocal_weights,
     within_class,
 )
@@ -144,19 +143,6 @@ def test_no_more_neighbours_than_a_class_has(
     assert within_class(count, images, classes) == expected
 
 
-class Largest(TorchDispatchMode):
-    """Notes the size of the largest tensor that is made inside."""
-
-    most = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for each in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(each, Tensor):
-                self.most = max(self.most, each.numel())
-        return out
-
-
 def test_a_batch_looks_into_a_large_bank_without_a_square_matrix() -> None:
     bank = FeatureBank(torch.randn(20_000, 256), torch.ones(20_000, 10))
     index = torch.arange(64)
@@ -166,3 +152,14 @@ def test_a_batch_looks_into_a_large_bank_without_a_square_matrix() -> None:
     assert second.shape == (192, 3)
     # the square matrix has 400 million
     assert seen.most <= 20_000 * 256
+
+
+def test_a_whole_bank_looks_into_itself_without_a_square_matrix() -> None:
+    z, p = F.normalize(torch.randn(20_000, 16), dim=1), torch.rand(20_000, 10)
+    with Largest() as seen:
+        found = bank_probabilities(z, z, p, 5)
+    assert found.shape == (20_000, 10)
+    assert seen.most <= 256 * 20_000
+    some = torch.randperm(20_000)[:300]
+    near = (z[some] @ z.T).topk(5, dim=1).indices
+    torch.testing.assert_close(found[some], p[near].mean(1))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import resource
 
 import numpy as np
 import pytest
 import torch
+from allocation import Largest
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -101,8 +101,9 @@ def test_neighbours_against_sorting() -> None:
 @pytest.mark.slow
 def test_large_sets_need_no_square_matrix() -> None:
     z = F.normalize(torch.randn(20_000, 256), dim=1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    nearest_neighbours(z, 15)
-    spherical_kmeans(z, 130, seed=0, restarts=1, rounds=3)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
-    assert grown < 800  # MiB; the square matrix alone has 1,526
+    with Largest() as seen:
+        nearest_neighbours(z, 15)
+    assert seen.most <= 1024 * 20_000  # the square matrix has 400 million
+    with Largest() as seen:
+        spherical_kmeans(z, 130, seed=0, restarts=1, rounds=3)
+    assert seen.most <= 130 * 20_000

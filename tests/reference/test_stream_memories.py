@@ -480,7 +480,8 @@ def test_bank_probabilities():
     from dabench.methods.functional.neighbours import bank_probabilities
 
     z, bank, p = normal(0, 4, 6), normal(1, 9, 6), normal(2, 9, 3).softmax(1)
-    found = bank_probabilities(z, bank, p, 3)
+    bank = bank / bank.norm(dim=1, keepdim=True)
+    found = bank_probabilities(z, bank, p, 3, chunk=3)
     for row, answer in zip(z, found, strict=True):
         cosine = [float(row @ b / row.norm() / b.norm()) for b in bank]
         nearest = sorted(range(9), key=lambda i: -cosine[i])[:3]

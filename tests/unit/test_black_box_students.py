@@ -120,6 +120,21 @@ def use(p: Tensor) -> Tensor:
     return -(mean * (mean.detach() * p.shape[1]).log()).sum()
 
 
+def test_pseudo_label_learns_the_smoothed_class_of_the_first_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = Steps(monkeypatch, "pseudo-label", smoothing=0.3)
+    labels = 0.7 * torch.eye(CLASSES)[steps.answers.argmax(1)] + 0.3 / CLASSES
+
+    def loss(index: Tensor) -> Tensor:
+        logits = steps.net(steps.images[index])
+        return -(labels[index] * logits.log_softmax(1)).sum(1).mean()
+
+    steps.check(loss)
+    steps.to_epoch(1)  # and never another one, whatever the network says by then
+    steps.check(loss)
+
+
 @pytest.mark.parametrize("name", ["kd", "ls-kd"])
 def test_plain_distillation(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     steps = Steps(monkeypatch, name)
