@@ -37,10 +37,15 @@ def network(classes: int = CLASSES, width: int = 8, seed: int = 0) -> Classifier
 
 
 def grant(
-    net: Any, images: np.ndarray, classes: int = CLASSES, *, open_set: bool = False
+    net: Any,
+    images: np.ndarray,
+    classes: int = CLASSES,
+    *,
+    open_set: bool = False,
+    partial: bool = False,
 ) -> SourceFree:
     names = tuple("abcdefghij"[:classes])
-    task = Task("classification", names, images.shape[1], open_set)
+    task = Task("classification", names, images.shape[1], open_set, partial=partial)
     target = Unlabelled(images, np.arange(len(images)))
     return SourceFree(task, target, net, Budget(2, 4), 0, Recorder())
 

@@ -148,7 +148,8 @@ class Recorder:
         """Record a value under ``name`` at ``step``.
 
         Args:
-            name: groups have a "/" behind them.
+            name: groups have a "/" behind them. Scalars of the group ``noted`` become curves of an
+                offline run's record, of the metric ``noted``; all others are for TensorBoard alone.
             step: of the horizontal axis.
             value: a scalar; a separation, shown as a histogram; (K,) counts, shown as a histogram
                 with one bucket a class; or (B, H, W, 3) uint8 pictures.

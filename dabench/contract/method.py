@@ -76,6 +76,14 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
         total = max(1, int(self.trainer.estimated_stepping_batches))
         return min(1.0, self.trainer.global_step / total)
 
+    def note(self, name: str, value: float = 1.0) -> None:
+        """Keep a figure that decides what this run is in its record, as curve ``noted/name``.
+
+        A fallback, above all: another number than the one that was asked for, a rule that gave
+        nothing.
+        """
+        self.access.recorder.put(f"noted/{name}", self.current_epoch, float(value))
+
     def record_losses(self, total: Tensor, parts: Mapping[str, Tensor], every: int = 10) -> Tensor:
         """Check the loss, record it every few steps, and return it.
 

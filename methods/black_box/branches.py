@@ -93,6 +93,8 @@ class Branches(OfflineMethod):
         """Record how branch ``b`` splits the adapt set into right and doubtful labels."""
         found = Separation(split.values, right, split.weights, split.means, split.variances, labels)
         self.access.recorder.put(f"separation/branch-{b + 1}", self.current_epoch, found)
+        if split.degenerate:
+            self.note(f"degenerate-mixture-{b + 1}")
 
     def calibrate(self) -> None:
         """Name the branch that is sure and diverse on the adapt set, for ``also``."""

@@ -71,6 +71,7 @@ class RFC(MemoryStudent):
         self.labels = self.bank.argmax(1)
         self.loss = torch.zeros_like(self.bank[:, 0])
         self.count = within_class(self.neighbours, len(access.target), access.task.num_classes)
+        self.note("neighbours", self.count)
 
     def on_train_epoch_start(self) -> None:
         """Refresh memory, losses and the rows to review; fill the bank when AaD begins."""

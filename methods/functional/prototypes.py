@@ -18,16 +18,17 @@ from dabench.methods.functional.divergence import onehot
 
 
 def count_clusters(
-    z: Tensor, counts: Iterable[int], fallback: int, *, seed: int, dims: int = 32, most: int = 4000
-) -> int:
+    z: Tensor, counts: Iterable[int], *, seed: int, dims: int = 32, most: int = 4000
+) -> int | None:
     """Return the number of clusters with the best silhouette, among ``counts``.
+
+    None where no candidate has a silhouette above 0 (all rows equal, say).
 
     k-means and silhouette on the ``dims`` largest principal components of at most ``most`` rows.
 
     Args:
         z: (N, D) features.
         counts: candidates; those below 2 or not below the number of rows are left out.
-        fallback: answer where no candidate has a silhouette above 0 (all rows equal, say).
         seed: of the starts and of the choice of rows.
         dims: components.
         most: rows; of more, so many are drawn.
@@ -40,7 +41,8 @@ def count_clusters(
     x = z.detach().cpu().double().numpy()
     u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
     x = u[:, :dims] * s[:dims]
-    best, chosen = 0.0, fallback
+    best: float = 0.0
+    chosen: int | None = None
     for count in sorted({count for count in counts if 2 <= count < len(x)}):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters

@@ -61,6 +61,7 @@ class AaD(EntropySplit):
         super().begin(access)
         self.net.classifier.requires_grad_(not access.task.open_set)
         self.count = within_class(self.neighbours, len(access.target), access.task.num_classes)
+        self.note("neighbours", self.count)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD, with the settings that the authors have for closed and for open sets."""

@@ -85,7 +85,9 @@ class KnownUnknownSplit(TeacherStudent):
         """Separate the adapt set; a degenerate mixture keeps the previous split."""
         statistic, self.pseudo = self._evidence()
         split = fit_two_component(statistic.cpu().double().numpy(), seed=self.access.seed)
-        if not split.degenerate:
+        if split.degenerate:
+            self.note("degenerate-mixture")
+        else:
             self.posterior = torch.from_numpy(split.posterior)
         self.omega = self.posterior.to(self.device, torch.float32)
         self.known = self.omega >= self.tau_known

@@ -61,6 +61,8 @@ class LEAD(PrototypeLabels):
         self.anchors, self.basis = self.anchors.to(z), self.basis.to(z)
         rest = feature_spaces.space_norms(z, self.basis)[:, 1]
         found = feature_spaces.upper_mean(rest, self.access.seed)
+        if found is None:
+            self.note("degenerate-mixture")
         self.upper = self.upper if found is None else found
         score = feature_spaces.common_score(z, class_prototypes(z, rows), self.anchors)
         label, bounds = feature_spaces.instance_boundary(score, rest[rows].mean(1), self.upper)

@@ -70,6 +70,8 @@ class NRC(OfflineMethod):
         size = len(access.target), access.task.num_classes
         self.count = within_class(self.neighbours, *size)
         self.second = within_class(self.expanded, *size)
+        self.note("neighbours", self.count)
+        self.note("expanded", self.second)
         self.use = AveragedMarginal(self.marginal)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -79,6 +79,7 @@ class OneRing(NodesForUnknown):
         set_row(self.net.classifier, self.k, *node)
         self.net.classifier.requires_grad_(False)
         self.count = within_class(self.neighbours, len(access.target), self.k)
+        self.note("neighbours", self.count)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD on backbone and bottleneck."""

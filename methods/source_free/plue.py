@@ -91,6 +91,7 @@ class PLUE(OfflineMethod):
         self.net = access.source_model
         self.encoder = frozen_copy(self.net)
         self.count = within_class(self.neighbours, size, self.k)
+        self.note("neighbours", self.count)
         self.uses = AveragedMarginal(self.marginal), AveragedMarginal(self.marginal)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -110,7 +111,7 @@ class PLUE(OfflineMethod):
         self.encoder.train()
 
     def _fill(self) -> None:
-        vars(self).pop("bank", None)  # first: no more than two copies of the features are held
+        vars(self).pop("bank", None)  # first, or features would be held thrice
         self.bank = FeatureBank(*set_features(self.net, self.access.target))
 
     def _named(self, features: Tensor) -> Tensor:

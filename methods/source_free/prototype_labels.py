@@ -36,7 +36,7 @@ class PrototypeLabels(OfflineMethod):
         neighbours: images whose mean stored answer is learned beside the label.
         label_weight: weight of the labels' cross-entropy.
         target_clusters: number of classes in the target: by the silhouette of its clusters, as in
-            the source, or a number of 2 and more.
+            the source, or a number of 2 and more. Without a silhouette above 0: as in the source.
         cut: normalised entropy above which an image is unknown.
     """
 
@@ -57,6 +57,7 @@ class PrototypeLabels(OfflineMethod):
         self.net.classifier.requires_grad_(False)
         self.k = access.task.num_classes
         self.count = within_class(self.neighbours, len(access.target), self.k)
+        self.note("neighbours", self.count)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with SHOT's decay on backbone and bottleneck."""
@@ -73,7 +74,10 @@ class PrototypeLabels(OfflineMethod):
         if self.target_clusters == "source":
             return max(2, self.k)
         tried = [max(2, int(self.k * times)) for times in self.multiples]
-        return count_clusters(z, tried, max(2, self.k), seed=self.access.seed)
+        found = count_clusters(z, tried, seed=self.access.seed)
+        if found is None:
+            self.note("silhouette-fallback")
+        return max(2, self.k) if found is None else found
 
     def on_train_epoch_start(self) -> None:
         """Fill the bank anew, count the target's classes, and label every image."""
@@ -86,7 +90,7 @@ class PrototypeLabels(OfflineMethod):
         self.targets, self.known = self.label(z, p, rows)
         put, epoch = self.access.recorder.put, self.current_epoch
         put("split/unknown_share", epoch, float((~self.known).float().mean()))
-        put("split/target_classes", epoch, float(self.clusters))
+        self.note("target-classes", self.clusters)
         self.net.train()
 
     @abstractmethod

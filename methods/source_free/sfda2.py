@@ -75,6 +75,7 @@ class SFDA2(OfflineMethod):
         head = linear_head(self.net.classifier, "sfda2", "the augmentation needs the rows", "aad")
         self.covariances = RunningCovariance(k, head.in_features, head.weight.detach())
         self.count = within_class(self.neighbours, len(access.target), k)
+        self.note("neighbours", self.count)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with SHOT's decay on all layers."""

@@ -1,4 +1,4 @@
-"""What the protocol makes of the separations that a method recorded, when the run is over."""
+"""What the protocol keeps of what a method recorded: its separations, and figures it noted."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from dabench.metrics.open_set import UnknownScoreMetrics
 
 
 class SeparationRecorder(Recorder):
-    """Pass everything on to another recorder, and keep the separations by name and epoch."""
+    """Pass everything on to another recorder; keep separations and ``noted/`` scalars by epoch."""
 
     def __init__(self, inner: Recorder) -> None:
         self._inner = inner
         self._found: dict[str, dict[int, Separation]] = {}
+        self._noted: dict[tuple[str, int], float] = {}
 
     def put(self, name: str, step: int, value: float | Separation | Tensor) -> None:
-        """Record, and remember separations."""
+        """Record, and remember separations and what is noted."""
+        group, _, rest = name.partition("/")
         if isinstance(value, Separation):
             self._found.setdefault(name, {})[step] = value
+        elif group == "noted" and not isinstance(value, Tensor):
+            self._noted[rest, step] = float(value)
         self._inner.put(name, step, value)
 
     def scores(self, truth: IntArray, num_classes: int) -> list[Score]:
@@ -37,9 +41,13 @@ class SeparationRecorder(Recorder):
             Per separation: AUROC of the statistic, precision and recall of the positive side and
             its share. Positive means: not private, or where the separation has pseudo-labels,
             that the pseudo-label is right. With several names also their agreement: the share of
-            images that two separations put on the same side.
+            images that two separations put on the same side. Before them what was noted, as it is,
+            under ``noted`` with its name as the segment.
         """
-        rows: list[Score] = []
+        rows = [
+            Score("noted", value, len(truth), name, step)
+            for (name, step), value in self._noted.items()
+        ]
         for name, by_epoch in self._found.items():
             segment = name.partition("/")[2] or "all"
             for epoch, found in by_epoch.items():

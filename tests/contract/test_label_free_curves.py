@@ -13,6 +13,7 @@ from dabench import registry
 from dabench.contract.protocol import Outcome
 from dabench.engine import fit as loops
 from dabench.metrics import label_free
+from dabench.registry.protocols import OFFLINE
 
 LABEL_FREE = {"im", "entropy", "snd"}
 
@@ -22,9 +23,17 @@ def judged(outcome: Outcome) -> dict[tuple[str, int], float | None]:
     return {(s.metric, s.at): s.value for s in outcome.curves if s.metric in LABEL_FREE}
 
 
-@pytest.mark.parametrize("protocol", ["sf-osda", "sf-uda", "bb-uda"])
+#: a method of each offline protocol, one that trains
+TRAINED = {"bb-uda": "dine", "bb-osda": "kd", "sf-unida": "glc"}
+LATER = {"bb-osda", "sf-unida", "sf-pda", "sf-msda"}
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LATER)) for name in sorted(OFFLINE)],
+)
 def test_every_scored_epoch_has_them(bench: Any, protocol: str) -> None:
-    name = "dine" if protocol == "bb-uda" else "shot"
+    name = TRAINED.get(protocol, "shot")
     outcome = bench(protocol).run(registry.method(name))
     ranked = bench(protocol).protocol.primary
     epochs = {s.at for s in outcome.curves if s.metric == ranked}

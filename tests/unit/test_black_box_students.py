@@ -28,6 +28,7 @@ BATCHES = [torch.tensor(rows) for rows in ([0, 5, 9, 14, 20, 3], [7, 5, 11, 1], 
 NAMES = (
     *("kd", "ls-kd", "hd-shot", "sd-shot", "nll-kl", "nll-ot"),
     *("iterlnl", "rfc", "seal", "rain"),
+    *("pseudo-label", "dine", "beta", "cabb"),
 )
 
 

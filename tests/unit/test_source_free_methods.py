@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +35,7 @@ from dabench.engine.fit import fit, predict_all
 from dabench.errors import ConfigError
 from dabench.methods.source_free import shot_plus
 from dabench.networks.network import build_classifier
+from dabench.protocols.offline.separations import SeparationRecorder
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.5])
@@ -318,8 +320,10 @@ def test_the_second_stage_begins_with_a_new_classifier(monkeypatch: pytest.Monke
         assert not steps.optimiser.state
 
 
+#: they serve open sets, too
+BOTH = ("shot", "aad")
 CLOSED = ("nrc", "cowa", "shot++", "plue", "c-sfda", "sfda2")
-OPEN = ("glc", "lead", "onering", "rrda")
+OPEN = ("glc", "lead", "onering", "rrda", "usd")
 #: they count or cluster the target's classes
 COUNTING = ("glc", "lead")
 #: options that make them quick
@@ -347,25 +351,47 @@ LATER = {"plue", "c-sfda", "sfda2", "onering", "rrda"}
     ("name", "kind"),
     [
         pytest.param(name, kind, marks=[pytest.mark.slow] * (name in LATER and kind in EXTREME))
-        for name in ("aad", *CLOSED, *OPEN)
+        for name in (*BOTH, *CLOSED, *OPEN, "onering/universal")
         for kind in SETS
     ],
 )
 def test_sets_that_are_hardly_any(name: str, kind: str) -> None:
     """Losses stay finite (they are checked at every step), and so do the answers."""
+    name, _, universal = name.partition("/")
     images, classes = SETS[kind]
     net = network(classes)
     if kind.startswith("a class"):
         with torch.no_grad():
             net.classifier.bias[0] -= 50
     method = registry.method(name)(**BRIEF.get(name, {}))
-    access = grant(net, images, classes, open_set=name in OPEN)
+    access = grant(net, images, classes, open_set=name in OPEN, partial=bool(universal))
     method.begin(access)
     run = Run("source", Budget(2, 4), 0, "cpu", Recorder(), False)
     fit(method, access.target, Cost(), run)
     method.calibrate()
     found = predict_all(method, access.target, "cpu", Cost())
     assert bool(np.isfinite(found.confidence).all())
+
+
+def test_what_a_method_falls_back_to_reaches_the_record() -> None:
+    """Fewer neighbours than asked for, no silhouette to count classes by, nothing to separate."""
+    images = np.full((9, SIDE, SIDE, 3), 128, dtype=np.uint8)
+    kept = SeparationRecorder(Recorder())
+    method = registry.method("lead")(neighbours=4)
+    access = dataclasses.replace(grant(network(), images, open_set=True), recorder=kept)
+    method.begin(access)
+    fit(method, access.target, Cost(), Run("source", Budget(2, 4), 0, "cpu", kept, False))
+    found = {
+        (score.key, score.at): score.value
+        for score in kept.scores(np.zeros(len(images), dtype=np.int64), 3)
+    }
+    assert found.pop(("noted/neighbours", 0)) == 2  # of 3 images a class, one is the image itself
+    every = ("degenerate-mixture", "silhouette-fallback", "target-classes")
+    assert found == {
+        (f"noted/{name}", epoch): 3.0 if name == "target-classes" else 1.0
+        for name in every
+        for epoch in range(2)
+    }
 
 
 def test_one_cluster_is_refused_and_so_is_a_head_that_sees_everything() -> None:
