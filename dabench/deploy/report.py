@@ -20,6 +20,7 @@ SHOWN, MOST = 24, 40
 _MEANINGS = {
     "im": "higher is better: sure answers that use the classes evenly",
     "entropy": "lower is surer; lowest for a model that calls everything by one name",
+    "entropy-classes": "as entropy, every class that is answered counting alike",
     "snd": "higher is better: pictures have many neighbours with like answers",
 }
 _ROW, _NAME, _WIDTH, _NUMBER = 22, 130, 560, 110

@@ -36,6 +36,20 @@ def mean_entropy(p: Tensor, weight: Tensor) -> float | None:
     return _number(_mean(_entropy(p), weight))
 
 
+def class_entropy(p: Tensor, weight: Tensor) -> float | None:
+    """Return the mean over predicted classes of :func:`mean_entropy`, in [0, log K].
+
+    Classes that no sample of positive weight is called are left out. Lower = surer, small classes
+    counting as large ones.
+
+    Source: SHOT++ (Liang et al., TPAMI 2021), the rule of its second stage on VisDA-C.
+    """
+    label, doubt = p.argmax(1), _entropy(p)
+    found = [_mean(doubt[rows], weight[rows]) for rows in (label == c for c in label.unique())]
+    defined = [value for value in found if math.isfinite(float(value))]
+    return _number(torch.stack(defined).mean()) if defined else None
+
+
 def information_maximisation(p: Tensor, weight: Tensor) -> float | None:
     """Return H(mean_i p_i) - mean_i H(p_i), both means weighted, in [0, log K]: higher = better.
 
@@ -78,7 +92,7 @@ def soft_neighbourhood_density(
 
 
 def scores(answers: list[Prediction]) -> tuple[Score, ...]:
-    """Return ``im``, ``entropy`` and ``snd`` of a part's answers in position order, ``at`` 0.
+    """Return ``im``, both entropies and ``snd`` of a part's answers in position order, ``at`` 0.
 
     The last looks at ``SND_SAMPLES`` positions at most, drawn from the number of samples alone:
     the same ones at every epoch, for every method and seed. Where a method has a score of being
@@ -91,6 +105,7 @@ def scores(answers: list[Prediction]) -> tuple[Score, ...]:
     return (
         Score("im", information_maximisation(p, weight), len(p)),
         Score("entropy", mean_entropy(p, weight), len(p)),
+        Score("entropy-classes", class_entropy(p, weight), len(p)),
         Score("snd", density, len(drawn)),
     )
 

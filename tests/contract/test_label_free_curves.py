@@ -15,7 +15,7 @@ from dabench.engine import fit as loops
 from dabench.metrics import label_free
 from dabench.registry.protocols import OFFLINE
 
-LABEL_FREE = {"im", "entropy", "snd"}
+LABEL_FREE = {"im", "entropy", "entropy-classes", "snd"}
 
 
 def judged(outcome: Outcome) -> dict[tuple[str, int], float | None]:
@@ -24,7 +24,7 @@ def judged(outcome: Outcome) -> dict[tuple[str, int], float | None]:
 
 
 #: a method of each offline protocol, one that trains
-TRAINED = {"bb-uda": "dine", "bb-osda": "kd", "sf-unida": "glc"}
+TRAINED = {"bb-uda": "dine", "bb-osda": "sd-shot", "sf-unida": "glc"}
 LATER = {"bb-osda", "sf-unida", "sf-pda", "sf-msda"}
 
 

@@ -47,6 +47,21 @@ def test_against_numpy(seed: int) -> None:
     assert got == pytest.approx(snd_slowly(p, weight), abs=1e-10)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_entropy_by_predicted_class_against_numpy(seed: int) -> None:
+    logits, weight = example(seed)
+    p = softmax(logits, axis=1)
+    label = p.argmax(1)
+    weight[label == 2] = 0  # a class that nobody counts as is left out
+    found = label_free.class_entropy(torch.from_numpy(p), torch.from_numpy(weight))
+    each = [
+        np.average([entropy(row) for row in p[label == c]], weights=weight[label == c])
+        for c in (0, 1, 3)
+    ]
+    assert found == pytest.approx(np.mean(each), abs=1e-12)
+    assert label_free.class_entropy(torch.from_numpy(p), torch.zeros(N).double()) is None
+
+
 def test_blocks_of_rows_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, weight = example(5)
     tensors = torch.from_numpy(softmax(logits, axis=1)), torch.from_numpy(weight)
@@ -97,7 +112,7 @@ def test_scores_of_answers() -> None:
     found = {s.metric: s for s in label_free.scores(answers(logits, 1 - weight))}
     expected = label_free.information_maximisation(p, torch.from_numpy(weight))
     assert found["im"].value == pytest.approx(expected, abs=1e-12)
-    assert set(found) == {"im", "entropy", "snd"}
+    assert set(found) == {"im", "entropy", "entropy-classes", "snd"}
     assert {s.n for s in found.values()} == {N}
     closed = {s.metric: s.value for s in label_free.scores(answers(logits, None))}
     assert closed["entropy"] == pytest.approx(np.mean([entropy(row) for row in p.numpy()]))
@@ -112,7 +127,7 @@ def test_a_large_part_is_thinned_out_for_the_density() -> None:
     logits = np.random.default_rng(0).normal(size=(count, 3))
     before = torch.random.get_rng_state()
     first, again = (label_free.scores(answers(logits, None)) for _ in range(2))
-    assert [s.n for s in first] == [count, count, label_free.SND_SAMPLES]
+    assert [s.n for s in first] == [count, count, count, label_free.SND_SAMPLES]
     assert first == again
     assert bool((torch.random.get_rng_state() == before).all())
 
@@ -123,10 +138,10 @@ def test_a_large_part_is_thinned_out_for_the_density() -> None:
     ids=["a diverged network", "everything unknown"],
 )
 def test_holes(logits: np.ndarray, unknown: np.ndarray | None) -> None:
-    assert [s.value for s in label_free.scores(answers(logits, unknown))] == [None] * 3
+    assert [s.value for s in label_free.scores(answers(logits, unknown))] == [None] * 4
 
 
 def test_one_sample_has_no_neighbours() -> None:
     found = label_free.scores([Prediction(torch.zeros(1, 3))])
-    assert [s.value for s in found[:2]] == pytest.approx([0.0, math.log(3)], abs=1e-12)
-    assert found[2].value is None
+    assert [s.value for s in found[:3]] == pytest.approx([0.0, *[math.log(3)] * 2], abs=1e-12)
+    assert found[3].value is None

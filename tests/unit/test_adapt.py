@@ -201,7 +201,7 @@ def test_the_report_says_what_changed(place: Place) -> None:
     assert "Nothing here is measured against labels." in page
     assert "<b>bold" not in page
     assert "answers changed" in page
-    for score in ("im", "entropy", "snd"):
+    for score in ("im", "entropy", "entropy-classes", "snd"):
         assert f'<th scope="row">{score}</th>' in page
     assert "http" not in page.replace("http-equiv", "")
 

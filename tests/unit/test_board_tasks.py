@@ -88,6 +88,27 @@ def test_rows_against_one_over_tasks() -> None:
     assert turned["a"].verdict == "loss"
 
 
+def test_tasks_that_can_never_tell_so_many_rows_apart_say_so() -> None:
+    """The least p of 6 tasks is 1 / 32, and the correction makes it .0625 with two rows."""
+
+    def verdicts(rows: int, tasks: int) -> set[str]:
+        better = {f"m{row}": [row + t / 100 for t in range(tasks)] for row in range(1, rows)}
+        return {test.verdict for test in task_tests(grid({"a": [0.0] * tasks, **better}), "a")}
+
+    assert verdicts(2, 6) == {"win"}
+    assert verdicts(3, 6) == {"6 tasks cannot tell 3 rows apart"}
+    assert verdicts(4, 7) == {"win"}  # 3 / 64
+    assert verdicts(5, 7) == {"7 tasks cannot tell 5 rows apart"}
+    # of rows with other numbers of tasks, those that can be told apart are
+    mixed = grid({"a": [0.0] * 12, "b": [1.0] * 12, "c": [1.0] * 6})
+    found = {test.row: test.verdict for test in task_tests(mixed, "a")}
+    assert found == {"b": "win", "c": "win"}  # once b is decided, c is alone
+    mixed = grid({"a": [0.0] * 12, "b": [1.0] * 12, "c": [1.0] * 6, "d": [1.0] * 6})
+    found = {test.row: test.verdict for test in task_tests(mixed, "a")}
+    told = "6 tasks cannot tell 4 rows apart"
+    assert found == {"b": "win", "c": told, "d": told}
+
+
 def test_too_few_tasks_say_so() -> None:
     few = grid({name: own[:5] for name, own in SCORES.items()})
     assert {test.verdict for test in task_tests(few, "a")} == {"too few tasks (5 of 6)"}

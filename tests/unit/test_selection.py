@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from dabench.board.tables.selection import RULES, choose_epoch, side_by_side, with_chosen_epoch
+from dabench.board.tables.selection import (
+    LABEL_FREE,
+    RULES,
+    choose_epoch,
+    side_by_side,
+    with_chosen_epoch,
+)
 from dabench.board.tables.variants import choose_variants, chosen_runs
 from dabench.errors import ConfigError
 from dabench.registry.method_info import registered_info
@@ -40,6 +46,7 @@ CURVES = {
     "OS*": [0.9, 0.6, 0.2],
     "im": [0.5, 1.5, 0.0],
     "entropy": [0.9, 0.4, 0.1],
+    "entropy-classes": [0.9, 0.3, 0.6],
     "snd": [2.0, 2.0, 1.0],
 }
 
@@ -59,7 +66,7 @@ def record(
         for name, values in found.items()
         for epoch, value in enumerate(values)
     ]
-    final = [r for r in rows if r["at"] == 3 and r["metric"] not in ("im", "entropy", "snd")]
+    final = [r for r in rows if r["at"] == 3 and r["metric"] not in LABEL_FREE]
     held_out = {"metric": "HOS", "value": 0.05, "n": 4, "segment": "held-out", "at": 3}
     return {
         "run_id": f"{method}-{variant}-{seed}",
@@ -74,7 +81,10 @@ def record(
 
 @pytest.mark.parametrize(
     ("rule", "at", "hos"),
-    [("last", 3, 0.1), ("im", 2, 0.7), ("entropy", 3, 0.1), ("snd", 2, 0.7), ("oracle", 1, 0.8)],
+    [
+        *(("last", 3, 0.1), ("im", 2, 0.7), ("entropy", 3, 0.1), ("entropy-classes", 2, 0.7)),
+        *(("snd", 2, 0.7), ("oracle", 1, 0.8)),
+    ],
 )
 def test_each_rule_chooses_its_epoch(rule: str, at: int, hos: float) -> None:
     found = choose_epoch(record(), rule, NAMES)
@@ -131,6 +141,7 @@ def test_rules_stand_side_by_side() -> None:
     shown = frame[(frame["metric"] == "HOS") & (frame["method"] == "usd")].set_index("selection")
     assert shown["mean"].to_dict() == pytest.approx(
         {"last": 0.32, "im": 0.77, "entropy": 0.32, "snd": 0.77, "oracle": 0.9}
+        | {"entropy-classes": 0.77}
     )
     assert shown.loc["im", "diff_mean"] == pytest.approx(0.07)
     assert shown.loc["im", "verdict"] == "win"
@@ -163,6 +174,7 @@ def test_hyper_parameters_are_chosen_within_a_column() -> None:
         "last": "",
         "im": "lr=1.0",
         "entropy": "",
+        "entropy-classes": "",
         "snd": "",  # equal scores: the defaults
         "oracle": "",
     }

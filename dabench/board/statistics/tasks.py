@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,8 @@ from dabench.store.identity import task_of
 
 #: fewest tasks for a test or a rank
 MIN_TASKS = 6
+#: chance of at least one wrong verdict
+LEVEL = 0.05
 #: digits after which two scores count as equal
 _EQUAL = 12
 
@@ -46,7 +48,8 @@ class TaskTest:
         mean: mean difference; None without a shared task.
         p: two-sided, exact; None where there are too few tasks.
         p_holm: corrected for all rows that were held against the same one.
-        verdict: win, tie, loss, or "too few tasks (n of 6)".
+        verdict: win, tie, loss, "too few tasks (n of 6)", or where nothing could have been a win or
+            a loss "n tasks cannot tell m rows apart".
     """
 
     row: str
@@ -176,7 +179,12 @@ def task_tests(grid: TaskGrid, against: str) -> list[TaskTest]:
     enough = [(name, differences) for name, differences in found if len(differences) >= MIN_TASKS]
     raw = {name: signed_rank(differences)[1] for name, differences in enough}
     corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
-    return [_tested(name, diff, raw.get(name), corrected.get(name)) for name, diff in found]
+    # 2^(1 - n), all differences being of one sign, is the least p that there can be
+    least = holm([2.0 ** (1 - len(differences)) for _, differences in enough])
+    blind = {name for name, p in zip(raw, least, strict=True) if p >= LEVEL}
+    tests = [_tested(name, diff, raw.get(name), corrected.get(name)) for name, diff in found]
+    told = f"tasks cannot tell {len(raw) + 1} rows apart"
+    return [replace(t, verdict=f"{t.tasks} {told}") if t.row in blind else t for t in tests]
 
 
 def _tested(
@@ -187,7 +195,7 @@ def _tested(
     if p_holm is None or mean is None:
         return TaskTest(name, n, mean, None, None, too_few_tasks(n))
     plus = signed_rank(differences)[0]
-    verdict = "tie" if p_holm >= 0.05 else ("win" if plus > _rank_sum(differences) / 2 else "loss")
+    verdict = "tie" if p_holm >= LEVEL else ("win" if plus > _rank_sum(differences) / 2 else "loss")
     return TaskTest(name, n, mean, p, p_holm, verdict)
 
 

@@ -1,9 +1,9 @@
 """Which epoch a run is judged by: rules of model selection side by side (no torch).
 
-``last`` ranks. ``im``, ``entropy`` and ``snd`` choose by a score that needs no label (the curves of
-that name in a record, see ``docs/comparability.md``); entropy alone is a diagnostic, because it can
-choose collapse. ``oracle`` chooses by the target's labels: an optimistic bound without interval
-and rank. A record without the curve that a rule needs is a hole.
+``last`` ranks. ``im``, ``entropy``, ``entropy-classes`` and ``snd`` choose by a score that needs no
+label (the curves of that name in a record, see ``docs/comparability.md``); entropy alone is a
+diagnostic, because it can choose collapse. ``oracle`` chooses by the target's labels: an optimistic
+bound without interval and rank. A record without the curve that a rule needs is a hole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dabench.store.records import Record, score_map
 from dabench.store.rows import row_of
 
 #: label-free scores, and whether more is better (1) or less (-1)
-LABEL_FREE = {"im": 1.0, "entropy": -1.0, "snd": 1.0}
+LABEL_FREE = {"im": 1.0, "entropy": -1.0, "entropy-classes": -1.0, "snd": 1.0}
 RULES = ("last", *LABEL_FREE, "oracle")
 
 
