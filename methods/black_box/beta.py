@@ -10,15 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dabench.api import (
-    BlackBox,
-    TargetBatch,
-    fixed_statistics,
-    views,
-)
+from dabench.api import BlackBox, TargetBatch, fixed_statistics, views
 from dabench.methods.black_box.branches import Branches
 from dabench.methods.functional import distillation, divergence, losses
-from dabench.methods.functional.bounds import NonNegative, Share
+from dabench.methods.functional.bounds import BelowOne, NonNegative, Share
+from dabench.methods.functional.class_use import held_to
+from dabench.methods.functional.memory import blend
 from dabench.methods.functional.mixture import fit_two_component
 
 
@@ -44,10 +41,13 @@ class BETA(Branches):
         power: of the distillation's learning-rate decay.
         memory: share of the old label kept at a refresh.
         im_weight: weight of information maximisation in the distillation.
-        prior_weight: weight of the uniform-prior penalty.
+        prior_weight: weight of the uniform-prior penalty, which ``diversity_prior`` uniform has.
+        marginal: share of the past kept in the averaged use of classes; 0 = that of the batch, as
+            there, which does not see classes that a small batch has no room for.
         fine_tune: share of the epochs, the last ones, with information maximisation alone.
     """
 
+    later_options: ClassVar[frozenset[str]] = frozenset({"marginal", "diversity_prior"})
     version: ClassVar[str] = "2"
     needs_probabilities: ClassVar[bool] = True
     averaged: ClassVar[Literal["logits", "probabilities"]] = "logits"
@@ -61,6 +61,7 @@ class BETA(Branches):
     memory: Share = 0.6
     im_weight: NonNegative = 1.0
     prior_weight: NonNegative = 1.0
+    marginal: BelowOne = 0.0
     fine_tune: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def begin(self, access: BlackBox) -> None:
@@ -69,6 +70,8 @@ class BETA(Branches):
         answers = access.oracle.ask_all(access.target)
         self.bank, self.named = distillation.adaptive_smoothing(answers), answers.argmax(1)
         self.build_networks(access, 2, len(self.bank))
+        answers = answers.to(self.networks[0].mean.device)
+        self.uses = [held_to(self.diversity_prior, answers, self.marginal) for _ in self.nets]
 
     def decay(self) -> Callable[[float], float]:
         """DINE's two-stage factor; fine-tuning begins at the full rate again."""
@@ -90,7 +93,7 @@ class BETA(Branches):
             found = self.survey_branches()
             if epoch in distillation.refresh_epochs(self.distillation_epochs):
                 mean = distillation.mean_of_logits(found)
-                self.bank = self.memory * self.bank + (1 - self.memory) * mean
+                self.bank = blend(self.bank, mean, self.memory)
             if epoch >= self.warmup_epochs:
                 for b, p in enumerate(found):
                     self._divide(b, p)
@@ -118,7 +121,10 @@ class BETA(Branches):
         images = [views.weak(batch.images, flip=flip) for _ in self.nets]
         logits = [net(x) for net, x in zip(self.nets, images, strict=True)]
         for b, net in enumerate(self.networks):
-            entropy, diversity = losses.information_maximisation(logits[b].softmax(1))
+            p, use = logits[b].softmax(1), self.uses[b]
+            entropy, diversity = losses.information_maximisation(p)
+            if use is not None:
+                diversity = use.surprise(p)
             total = total + self.im_weight * (entropy - diversity)
             if self.distilling:
                 distil = losses.kl_divergence(self.bank[index], logits[b]).mean()
@@ -148,4 +154,5 @@ class BETA(Branches):
         if not easy.any():
             return ce.sum() * 0.0
         penalty = distillation.prior_penalty(mixed.softmax(1)[easy > 0])
-        return (ce * easy).sum() / easy.sum() + self.prior_weight * penalty
+        weight = self.prior_weight if self.diversity_prior == "uniform" else 0.0
+        return (ce * easy).sum() / easy.sum() + weight * penalty

@@ -25,6 +25,7 @@ from dabench.api import (
     views,
 )
 from dabench.methods.functional.bounds import NonNegative, Positive
+from dabench.methods.functional.class_use import ClassPrior
 from dabench.methods.functional.distillation import branch_quality, mix, mixup_weight
 from dabench.methods.functional.mixture import Split
 
@@ -36,6 +37,8 @@ class Branches(OfflineMethod):
         lr: learning rate of bottleneck and classifier.
         backbone_factor: learning-rate factor of the backbone; leave out for .1 where it is
             pretrained and 1 where it starts from nothing.
+        diversity_prior: how classes are expected to occur: all alike (uniform), as in the mean of
+            the oracle's answers (oracle-mean), or no such term (none), for partial targets.
     """
 
     grant: ClassVar[type | tuple[type, ...]] = BlackBox
@@ -47,6 +50,7 @@ class Branches(OfflineMethod):
 
     lr: Positive = 1e-2
     backbone_factor: NonNegative | None = None
+    diversity_prior: ClassPrior = "uniform"
 
     def build_networks(self, access: BlackBox, count: int, images: int) -> None:
         """Build ``count`` networks; all ``images`` labels count as right until they are split."""

@@ -13,6 +13,8 @@ from dabench.methods.black_box.branches import Branches
 from dabench.methods.functional import clean_noisy, distillation, divergence, losses
 from dabench.methods.functional import label_refinement as refinement
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
+from dabench.methods.functional.class_use import averaged_use
+from dabench.methods.functional.memory import blend
 from dabench.methods.functional.mixture import fit_two_component, per_class_posterior
 
 
@@ -49,6 +51,7 @@ class CABB(Branches):
         marginal: share of the past kept in the averaged class marginal.
     """
 
+    later_options: ClassVar[frozenset[str]] = frozenset({"diversity_prior"})
     version: ClassVar[str] = "3"
     reconstruction: ClassVar[bool] = True
     averaged: ClassVar[Literal["logits", "probabilities"]] = "probabilities"
@@ -82,7 +85,8 @@ class CABB(Branches):
             answers = distillation.adaptive_smoothing(answers, 0.9)
         self.answers = answers.to(self.networks[0].mean.device)
         self.banks = [self.answers for _ in self.nets]
-        self.average = [torch.full_like(self.answers[0], 1 / self.k) for _ in self.nets]
+        prior = self.diversity_prior, self.answers, self.marginal
+        self.uses = [averaged_use(*prior) for _ in self.nets]
 
     # -- labels and separation ------------------------------------------------------------------
 
@@ -93,7 +97,7 @@ class CABB(Branches):
         partners = list(range(len(self.nets)))[:: -1 if self.co_training else 1]
         kept = self.memory if self.current_epoch else 0.0
         for b, partner in enumerate(partners):
-            self.banks[b] = kept * self.banks[b] + (1 - kept) * found[partner]
+            self.banks[b] = blend(self.banks[b], found[partner], kept)
             witness = surveys[b][1] if self.current_epoch else self.answers
             if self.neighbours:
                 z, bank = surveys[partner][0], self.banks[b]
@@ -114,9 +118,8 @@ class CABB(Branches):
         p = self.banks[b] if first else (p + self.banks[b]) / 2
         if not self.refine or (first and not (self.untrained or self.networks[b].pretrained)):
             return p
-        rounds = 3 if first else 2
         return refinement.centroid_posterior(
-            z, p, self.answers, rounds, self.temperature, self.prior
+            z, p, self.answers, 3 if first else 2, self.temperature, self.prior
         )
 
     def _split(self, b: int, statistic: Tensor) -> None:
@@ -147,11 +150,8 @@ class CABB(Branches):
             logits = net(views.weak(batch.images, flip=flip))
             label = (weight * losses.soft_cross_entropy(logits, target)).mean()
             p = logits.softmax(1)
-            m = p.detach().mean(0)
-            self.average[b] = self.marginal * self.average[b] + (1 - self.marginal) * m
             entropy = (omega * losses.entropy(p)).mean()
-            diversity = losses.marginal_surprise(p, self.average[b])
-            total = total + label + self.im_weight * (entropy - diversity)
+            total = total + label + self.im_weight * (entropy - self.uses[b].surprise(p))
             if self.mix_weight:
                 rows = weight[:, None] * target
                 mixed, rows = self.mixup_of_strong_views(net, batch.images, rows, alpha=1.0)

@@ -21,6 +21,8 @@ from dabench.api import (
 )
 from dabench.methods.functional import distillation, losses
 from dabench.methods.functional.bounds import BelowOne, NonNegative
+from dabench.methods.functional.class_use import ClassPrior, held_to
+from dabench.methods.functional.memory import blend
 
 
 class DINE(OfflineMethod):
@@ -46,10 +48,12 @@ class DINE(OfflineMethod):
         im_weight: weight of information maximisation.
         marginal: share of the past kept in the averaged use of classes; 0 = that of the batch, as
             there, which does not see classes that a small batch has no room for.
+        diversity_prior: how classes are expected to occur: all alike (uniform), as in the mean of
+            the oracle's answers (oracle-mean), or no such term (none), for partial targets.
         fine_tune: share of the epochs, the last ones, that are stage 2; 0 = no fine-tuning.
     """
 
-    later_options: ClassVar[frozenset[str]] = frozenset({"marginal"})
+    later_options: ClassVar[frozenset[str]] = frozenset({"marginal", "diversity_prior"})
     grant: ClassVar[type | tuple[type, ...]] = BlackBox
     needs_probabilities: ClassVar[bool] = True
     access: BlackBox
@@ -62,14 +66,16 @@ class DINE(OfflineMethod):
     mix_weight: NonNegative = 1.0
     im_weight: NonNegative = 1.0
     marginal: BelowOne = 0.0
+    diversity_prior: ClassPrior = "uniform"
     fine_tune: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def begin(self, access: BlackBox) -> None:
         """Ask once, and build the target network."""
         super().begin(access)
-        self.bank = distillation.adaptive_smoothing(access.oracle.ask_all(access.target))
+        answers = access.oracle.ask_all(access.target)
+        self.bank = distillation.adaptive_smoothing(answers)
         self.net = access.new_network(0)
-        self.use = losses.AveragedMarginal(self.marginal)
+        self.use = held_to(self.diversity_prior, answers.to(self.net.mean.device), self.marginal)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD; each stage decays by itself."""
@@ -91,7 +97,7 @@ class DINE(OfflineMethod):
         self.distilling = epoch < self.distillation_epochs
         if self.distilling and epoch in distillation.refresh_epochs(self.distillation_epochs):
             found = set_probabilities(self.net, self.access.target)
-            self.bank = self.memory * self.bank + (1 - self.memory) * found
+            self.bank = blend(self.bank, found, self.memory)
         self.net.train()
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
@@ -100,7 +106,7 @@ class DINE(OfflineMethod):
         logits = self.net(images)
         p = logits.softmax(1)
         entropy, diversity = losses.information_maximisation(p)
-        if self.marginal:
+        if self.use is not None:
             diversity = self.use.surprise(p)
         loss = self.im_weight * (entropy - diversity)
         parts = {"entropy": entropy, "diversity": diversity}

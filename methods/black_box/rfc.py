@@ -22,6 +22,7 @@ from dabench.methods.black_box.student import MemoryStudent
 from dabench.methods.functional import distillation, divergence, losses
 from dabench.methods.functional.attraction import attraction, dispersion
 from dabench.methods.functional.bounds import NonNegative, Positive, Share
+from dabench.methods.functional.memory import blend
 from dabench.methods.functional.neighbours import FeatureBank, within_class
 from dabench.methods.functional.noise import reverse_cross_entropy
 from dabench.methods.functional.selection import review_rows, weak_classes
@@ -87,7 +88,7 @@ class RFC(MemoryStudent):
             p = set_probabilities(self.net, self.access.target)
         loss = divergence.cross_entropy_to_label(p, self.labels)
         kept = self.memory if epoch else 0.0
-        self.loss = kept * self.loss + (1 - kept) * loss
+        self.loss = blend(self.loss, loss, kept)
         self.rows = self.labels.new_zeros(0)
         if self.review_classes:
             classes = weak_classes(p, self.labels, self.review_classes)
@@ -149,5 +150,5 @@ class RFC(MemoryStudent):
         p = (weak.softmax(1) + strong.softmax(1)) / 2
         hard = divergence.onehot(labels, p.shape[1]).to(p)
         back = reverse_cross_entropy(p, hard).mean()
-        self.bank[index] = self.memory * self.bank[index] + (1 - self.memory) * p.detach()
+        self.bank[index] = blend(self.bank[index], p.detach(), self.memory)
         return F.cross_entropy(weak, labels) + F.cross_entropy(strong, labels) + back

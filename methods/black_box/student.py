@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,8 +17,10 @@ from dabench.api import (
     inverse_decay,
     set_probabilities,
 )
-from dabench.methods.functional import distillation, losses
+from dabench.methods.functional import distillation
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
+from dabench.methods.functional.class_use import ClassPrior, ClassUse
+from dabench.methods.functional.memory import blend
 
 
 class Student(OfflineMethod):
@@ -76,25 +78,17 @@ class DiverseStudent(Student):
         marginal: share of the past kept in the averaged use of classes; 0 = that of the batch.
     """
 
-    diversity_prior: Literal["uniform", "oracle-mean", "none"] = "uniform"
+    diversity_prior: ClassPrior = "uniform"
     marginal: BelowOne = 0.9
 
     def begin(self, access: BlackBox) -> None:
         """As a student; the average starts where it is to be."""
         super().begin(access)
-        k = access.task.num_classes
-        self.expected = self.answers.mean(0).clamp_min(1e-6)
-        if self.diversity_prior == "uniform":
-            self.expected = torch.full_like(self.expected, 1 / k)
-        self.average = self.expected.clone()
+        self.use = ClassUse(self.diversity_prior, self.answers, self.marginal)
 
     def diversity(self, p: Tensor) -> Tensor:
         """Return how far (B, K) answers go towards classes that are used too little; a scalar."""
-        if self.diversity_prior == "none":
-            return p.sum() * 0.0
-        used = p.detach().mean(0)
-        self.average = self.marginal * self.average + (1 - self.marginal) * used
-        return losses.marginal_surprise(p, self.average / self.expected)
+        return self.use.surprise(p)
 
 
 class MemoryStudent(DiverseStudent):
@@ -119,5 +113,5 @@ class MemoryStudent(DiverseStudent):
         due = self.current_epoch in distillation.refresh_epochs(self.trainer.max_epochs or 1)
         if due:
             found = set_probabilities(self.net, self.access.target)
-            self.bank = self.memory * self.bank + (1 - self.memory) * found
+            self.bank = blend(self.bank, found, self.memory)
         return due

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dabench.methods.functional.memory import blend
+
 
 def label_graph(
     similarity: Tensor,
@@ -87,7 +89,7 @@ def moved_prototypes(prototypes: Tensor, z: Tensor, labels: Tensor, momentum: fl
     count = torch.bincount(labels, minlength=len(prototypes)).to(z)[:, None]
     mean = torch.zeros_like(prototypes).index_add_(0, labels, z) / count.clamp_min(1)
     kept = momentum**count
-    return F.normalize(kept * prototypes + (1 - kept) * mean, dim=1)
+    return F.normalize(blend(prototypes, mean, kept), dim=1)
 
 
 def prototype_answer(z: Tensor, prototypes: Tensor, temperature: float) -> Tensor:

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dabench.methods.functional.memory import blend
+
 EPS = 1e-10
 
 
@@ -169,21 +171,24 @@ class AveragedMarginal:
     Args:
         memory: share of the past that is kept, in [0, 1); with 0 the term is H(mean_i p_i) of the
             batch, but for a constant in its gradient.
+        start: (K,) average before the first batch; None = that batch's own.
 
     Attributes:
         average: (K,) so far; None before the first batch.
     """
 
-    def __init__(self, memory: float) -> None:
-        self.memory = memory
-        self.average: Tensor | None = None
+    def __init__(self, memory: float, start: Tensor | None = None) -> None:
+        self.memory, self.average = memory, start
+
+    def moved(self, p: Tensor) -> Tensor:
+        """Take in (N, K) probabilities, and return the average."""
+        mean = p.detach().mean(0)
+        self.average = blend(mean if self.average is None else self.average, mean, self.memory)
+        return self.average
 
     def surprise(self, p: Tensor) -> Tensor:
         """Take in (N, K) probabilities, and return their surprise; the gradient passes p alone."""
-        mean = p.detach().mean(0)
-        past = mean if self.average is None else self.average
-        self.average = self.memory * past + (1 - self.memory) * mean
-        return marginal_surprise(p, self.average)
+        return marginal_surprise(p, self.moved(p))
 
 
 def sharpen(p: Tensor, temperature: float) -> Tensor:

@@ -13,6 +13,7 @@ from dabench.api import Separation, SourceFree, set_features
 from dabench.methods.functional import divergence
 from dabench.methods.functional.bounds import BelowOne, Share
 from dabench.methods.functional.clusters import cluster_posterior
+from dabench.methods.functional.memory import blend
 from dabench.methods.functional.mixture import fit_two_component
 from dabench.methods.functional.neighbours import nearest_neighbours, neighbourhood_mean
 from dabench.methods.source_free.teacher_student import TeacherStudent
@@ -69,7 +70,7 @@ class KnownUnknownSplit(TeacherStudent):
         counts = [round(self.k * times) for times in CLUSTERS[self.clusters]]
         q = cluster_posterior(z, p, counts, seed=self.access.seed + self.current_epoch)
         if self.remembered is not None:
-            q = self.bank * self.remembered.to(q) + (1 - self.bank) * q
+            q = blend(self.remembered.to(q), q, self.bank)
         self.remembered = q
         labels = (q[:, : self.k] + p).argmax(1) if self.co_training == "refine" else p.argmax(1)
         if self.criterion == "cluster":

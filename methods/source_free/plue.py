@@ -88,8 +88,7 @@ class PLUE(OfflineMethod):
         self.k, size = access.task.num_classes, len(access.target)
         if self.k < 2:
             raise ConfigError("plue learns what an image is not, and there is one class: use aad")
-        self.net = access.source_model
-        self.encoder = frozen_copy(self.net)
+        self.net, self.encoder = access.source_model, frozen_copy(access.source_model)
         self.count = within_class(self.neighbours, size, self.k)
         self.note("neighbours", self.count)
         self.uses = AveragedMarginal(self.marginal), AveragedMarginal(self.marginal)

@@ -7,6 +7,15 @@ from torch import nn
 from torch.autograd import gradcheck
 
 from dabench.methods.functional import label_graph, noise, phase_mix, selection
+from dabench.methods.functional.class_use import (
+    ClassPrior,
+    ClassUse,
+    averaged_use,
+    expected_use,
+    held_to,
+)
+from dabench.methods.functional.losses import AveragedMarginal
+from dabench.methods.functional.memory import blend
 
 torch.set_num_threads(1)
 
@@ -275,3 +284,50 @@ def test_the_gradients_that_disagree_are_autograds():
         )
 
     assert gradcheck(by_features, (z,))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.6, torch.tensor([[0.2], [1.0]])])
+def test_blend_is_one_step_of_a_moving_average(kept: float | torch.Tensor) -> None:
+    old, new = torch.rand(2, 3).double(), torch.rand(2, 3).double()
+    found, share = blend(old, new, kept), np.broadcast_to(np.asarray(kept), (2, 3))
+    for i in range(2):
+        for j in range(3):
+            by_hand = share[i, j] * float(old[i, j]) + (1 - share[i, j]) * float(new[i, j])
+            assert float(found[i, j]) == pytest.approx(by_hand, abs=1e-7)
+
+
+@pytest.mark.parametrize("prior", ["uniform", "oracle-mean", "none"])
+@pytest.mark.parametrize("memory", [0.0, 0.7])
+def test_use_of_classes_against_a_prior(prior: ClassPrior, memory: float) -> None:
+    """-sum m log (a / e), a = the average so far, and its gradient, in NumPy."""
+    answers = torch.rand(9, 4).double().softmax(1)
+    answers[:, 3] = 0
+    expected = np.full(4, 0.25)
+    if prior == "oracle-mean":
+        expected = np.maximum(answers.numpy().mean(0), 1e-6)
+    np.testing.assert_allclose(expected_use(prior, answers).numpy(), expected)
+    use, average = ClassUse(prior, answers, memory), expected
+    for seed in range(3):
+        draws = torch.Generator().manual_seed(seed)
+        p = torch.randn(5, 4, generator=draws).double().softmax(1).requires_grad_()
+        m = p.detach().numpy().mean(0)
+        average = memory * average + (1 - memory) * m
+        found = use.surprise(p)
+        (gradient,) = torch.autograd.grad(found, p)
+        weight = np.zeros(4) if prior == "none" else -np.log(average / expected)
+        assert float(found.detach()) == pytest.approx(float(m @ weight), abs=1e-12)
+        np.testing.assert_allclose(gradient.numpy(), np.tile(weight / 5, (5, 1)), atol=1e-12)
+
+
+def test_uniform_use_is_information_maximisations_term_or_its_average() -> None:
+    answers = torch.rand(9, 4).softmax(1)
+    assert held_to("uniform", answers, 0.0) is None
+    averaged = held_to("uniform", answers, 0.5)
+    assert type(averaged) is AveragedMarginal
+    assert averaged.average is None
+    assert type(held_to("none", answers, 0.0)) is ClassUse
+    started = averaged_use("uniform", answers, 0.5)
+    p = torch.rand(5, 4).softmax(1)
+    above = float(started.surprise(p) - ClassUse("uniform", answers, 0.5).surprise(p))
+    assert above == pytest.approx(np.log(4), abs=1e-5)
+    assert type(averaged_use("oracle-mean", answers, 0.5)) is ClassUse

@@ -82,7 +82,7 @@ class Steps:
         )
         self.method._trainer = self.trainer
         self.method.begin(self.access)
-        self.net: Any = self.method.net
+        self.net: Any = getattr(self.method, "net", None) or self.method.networks[0]
         self.optimiser = self.method.configure_optimizers()
         self.trainer.optimizers = [self.optimiser]
         self.images = self.access.target.__getitems__(list(range(IMAGES))).images
@@ -213,7 +213,27 @@ def test_the_use_of_classes_is_averaged_over_batches(monkeypatch: pytest.MonkeyP
         with torch.no_grad():
             average = 0.5 * average + 0.5 * steps.p()[index].mean(0)
             steps.step(index)
-    torch.testing.assert_close(steps.method.average, average)
+    torch.testing.assert_close(steps.method.use.average, average)
+
+
+@pytest.mark.parametrize("name", ["dine", "beta", "cabb"])
+def test_every_method_with_diversity_takes_a_prior(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Defaults are what they were; without the term, it has no say in any gradient."""
+    pulls = {}
+    for prior in (None, "uniform", "oracle-mean", "none"):
+        torch.manual_seed(3)
+        given = {} if prior is None else {"diversity_prior": prior}
+        steps = Steps(monkeypatch, name, im_weight=1.0, **given)
+        steps.step(BATCHES[0]).backward()
+        pulls[prior] = steps.net.classifier.bias.grad.clone()
+    assert torch.equal(pulls["uniform"], pulls[None])
+    for prior in ("uniform", "oracle-mean"):
+        assert not torch.equal(pulls[prior], pulls["none"])
+    later = type(steps.method).later_options
+    assert "diversity_prior" in later
+    assert ("marginal" in later) == (name != "cabb")
 
 
 def test_where_classes_are_used_as_expected_nothing_pulls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,10 +242,10 @@ def test_where_classes_are_used_as_expected_nothing_pulls(monkeypatch: pytest.Mo
     for prior in ("uniform", "oracle-mean", "none"):
         steps = Steps(monkeypatch, "nll-kl", diversity_prior=prior, marginal=0.0)
         if prior == "oracle-mean":
-            torch.testing.assert_close(steps.method.expected, steps.answers.mean(0))
-        steps.method.expected = torch.tensor([0.7, 0.29, 0.01])
+            torch.testing.assert_close(steps.method.use.expected, steps.answers.mean(0))
+        steps.method.use.expected = torch.tensor([0.7, 0.29, 0.01])
         if prior == "uniform":
-            steps.method.expected = torch.full((3,), 1 / 3)
+            steps.method.use.expected = torch.full((3,), 1 / 3)
         logits = torch.tensor([[0.7, 0.29, 0.01]]).log().requires_grad_()
         steps.method.diversity(logits.softmax(1)).backward()
         pulls[prior] = float(logits.grad[0, 2])
