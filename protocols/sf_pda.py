@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from dabench.contract.data import ClassSplit, DomainData
 from dabench.protocols.offline.source_free import SourceFreeProtocol
-from dabench.protocols.offline.splits import find_split, written_split
+from dabench.protocols.offline.splits import partial_split, why_not_partial, written_split
 
 SIDES = ("known",)
 
@@ -48,25 +47,11 @@ class SourceFreePartialSet(SourceFreeProtocol):
 
     def class_split(self, data: DomainData) -> ClassSplit:
         """Shared is what the split calls known and the target shows; the source has the rest."""
-        shown = {data.classes[i] for i in np.unique(data.target_all.labels)}
-        named: tuple[str, ...] = data.classes
-        if self.split != "default" or "default" in data.splits:
-            named = find_split(data, self.split, SIDES).known
-        known = tuple(name for name in named if name in shown)
-        seen = (name for name in data.classes if name not in data.unseen)
-        return ClassSplit(known, source_private=tuple(name for name in seen if name not in known))
+        return partial_split(data, self.split)
 
     def is_valid(self, data: DomainData) -> str | None:
         """Refuse a target that shows all of the source's classes, or none."""
         reason = super().is_valid(data)
         if reason is not None:
             return reason
-        split = self.class_split(data)
-        if not split.known:
-            return f"no image of the shared classes of split '{self.split}' in '{data.target}'"
-        if not split.source_private:
-            return (
-                f"'{data.target}' shows every class of the source, so that nothing is partial; "
-                "name fewer by --protocol.known, or use --protocol sf-uda"
-            )
-        return None
+        return why_not_partial(data, self.split, self.class_split(data))

@@ -32,7 +32,7 @@ METHODS: dict[str, MethodEntry] = {
     "shot++": MethodEntry(
         "dabench.methods.source_free.shot_plus:ShotPlusPlus",
         "shot beside a task of rotations, then MixMatch from its own sure answers",
-        ("sf-uda", "sf-msda"),
+        ("sf-uda", "sf-pda", "sf-msda"),
     ),
     "aad": MethodEntry(
         "dabench.methods.source_free.aad:AaD",
@@ -47,7 +47,7 @@ METHODS: dict[str, MethodEntry] = {
     "cowa": MethodEntry(
         "dabench.methods.source_free.cowa:CoWA",
         "labels from a Gaussian mixture of the target, weighed by data and model, with mixup",
-        ("sf-uda", "sf-msda"),
+        ("sf-uda", "sf-pda", "sf-msda"),
     ),
     "plue": MethodEntry(
         "dabench.methods.source_free.plue:PLUE",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from dabench.contract.data import ClassSplit, DomainData
 from dabench.errors import ConfigError, did_you_mean
 
@@ -58,6 +60,38 @@ def find_split(data: DomainData, name: str, sides: tuple[str, ...]) -> ClassSpli
         if both:
             raise ConfigError(f"--protocol.{one} and --protocol.{two} both have {both[0]}")
     return ClassSplit(*(found.get(side, ()) for side in ("known", "unknown", "source_private")))
+
+
+def partial_split(data: DomainData, name: str) -> ClassSplit:
+    """Return the classes that a partial target shows as known, the source's others as private.
+
+    Args:
+        data: the two domains.
+        name: of a split, whose known classes the target shows, or these written out (``a,b,c``);
+            ``default`` of a set without splits: the classes that are there.
+
+    Raises:
+        ConfigError: no such split or class.
+    """
+    shown = {data.classes[i] for i in np.unique(data.target_all.labels)}
+    named: tuple[str, ...] = data.classes
+    if name != "default" or "default" in data.splits:
+        named = find_split(data, name, ("known",)).known
+    known = tuple(one for one in named if one in shown)
+    seen = (one for one in data.classes if one not in data.unseen)
+    return ClassSplit(known, source_private=tuple(one for one in seen if one not in known))
+
+
+def why_not_partial(data: DomainData, name: str, split: ClassSplit) -> str | None:
+    """Return why a split by :func:`partial_split` makes no partial target, or None."""
+    if not split.known:
+        return f"no image of the shared classes of split '{name}' in '{data.target}'"
+    if not split.source_private:
+        return (
+            f"'{data.target}' shows every class of the source, so that nothing is partial; "
+            "name fewer by --protocol.known, or use a closed set (sf-uda; bb-uda without a split)"
+        )
+    return None
 
 
 def _classes(data: DomainData, text: str, which: str) -> tuple[str, ...]:

@@ -91,6 +91,19 @@ def test_a_black_box_has_the_same_partial_sets(digits: DomainData) -> None:
     assert plan.task.classes == DIGITS
     assert plan.task.partial
     assert not BlackBoxClosedSet().plan(digits, 8, 0).task.partial
+    given = BlackBoxClosedSet.written_options({"known": "7,3"})
+    ours, theirs = (kind(**given) for kind in (BlackBoxClosedSet, SourceFreePartialSet))
+    plan = ours.plan(digits, 8, 0)
+    assert shown(digits, plan) == {"3", "7"}
+    assert plan.task.partial
+    assert ours.class_split(digits) == theirs.class_split(digits)
+    reason = BlackBoxClosedSet(split=",".join(DIGITS)).is_valid(digits)
+    assert reason is not None
+    assert "nothing is partial" in reason
+    reason = BlackBoxClosedSet(partial=3, split="default").is_valid(digits)
+    assert reason is not None
+    assert "--protocol.partial 3 and a split both say" in reason
+    assert "split" in BlackBoxClosedSet.later_options  # ids of earlier runs stay
 
 
 def test_a_universal_set_has_three_sides(digits: DomainData) -> None:
