@@ -45,7 +45,7 @@ def class_entropy(p: Tensor, weight: Tensor) -> float | None:
     Source: SHOT++ (Liang et al., TPAMI 2021), the rule of its second stage on VisDA-C.
     """
     label, doubt = p.argmax(1), _entropy(p)
-    found = [_mean(doubt[rows], weight[rows]) for rows in (label == c for c in label.unique())]
+    found = [_mean(doubt[rows], weight[rows]) for rows in (label == c for c in torch.unique(label))]
     defined = [value for value in found if math.isfinite(float(value))]
     return _number(torch.stack(defined).mean()) if defined else None
 

@@ -47,7 +47,7 @@ def centroid_labels(
     for _ in range(2):
         candidates = allowed & (torch.bincount(labels[use], minlength=p.shape[1]) > 0)
         # by parts: a large set is not held once more
-        parts = zip(weight.split(8192), places.split(8192), strict=True)
+        parts = zip(torch.split(weight, 8192), torch.split(places, 8192), strict=True)
         sums = torch.stack([share.T @ z[part] for share, part in parts]).sum(0)
         centroids = F.normalize(sums / (weight.sum(0)[:, None] + 1e-8), dim=1)
         similarity = (z @ centroids.T).masked_fill(~candidates, -2.0)

@@ -50,7 +50,7 @@ def spherical_kmeans(
                 break
             labels = new
         # by parts: two more copies of a large set are not made
-        parts = zip(z.split(8192), labels.split(8192), strict=True)
+        parts = zip(torch.split(z, 8192), torch.split(labels, 8192), strict=True)
         fit = float(torch.cat([(rows * centres[own]).sum(1) for rows, own in parts]).mean())
         if best is None or fit > best[0]:
             best = (fit, centres, labels)

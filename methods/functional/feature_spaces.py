@@ -28,7 +28,7 @@ def space_norms(z: Tensor, basis: Tensor) -> Tensor:
     """
     within = z @ basis.T
     # by parts: a large set is not held twice more
-    parts = zip(z.split(8192), within.split(8192), strict=True)
+    parts = zip(torch.split(z, 8192), torch.split(within, 8192), strict=True)
     rest = torch.cat([(rows - seen @ basis).norm(dim=1) for rows, seen in parts])
     return torch.stack((within.norm(dim=1), rest), 1)
 

@@ -32,7 +32,7 @@ def gaussian_log_posterior(
     means, weight = means.double(), weight.double()
     n, width = weight.sum(0).clamp_min(1e-12), z.shape[1]
     spread = means.new_zeros(len(means), width, width)
-    for rows, shares in zip(z.split(ROWS), weight.split(ROWS), strict=True):
+    for rows, shares in zip(torch.split(z, ROWS), torch.split(weight, ROWS), strict=True):
         for c, m in enumerate(means):
             away = rows.double() - m
             spread[c] += away.T @ (away * shares[:, c, None]) / n[c]
@@ -45,7 +45,7 @@ def gaussian_log_posterior(
         root = torch.linalg.cholesky(s)
         solved = (
             torch.linalg.solve_triangular(root, (rows.double() - m).T, upper=False)
-            for rows in z.split(ROWS)
+            for rows in torch.split(z, ROWS)
         )
         away = torch.cat([x.square().sum(0) for x in solved])
         volume = 2 * root.diagonal().log().sum() + width * math.log(2 * math.pi)
@@ -67,7 +67,7 @@ def data_log_posterior(z: Tensor, p: Tensor) -> Tensor:
     weight, spread = p.double(), torch.full_like(p, 1 / p.shape[1]).double()
     for _ in range(2):
         mass = weight.sum(0)
-        parts = zip(z.split(ROWS), weight.split(ROWS), strict=True)
+        parts = zip(torch.split(z, ROWS), torch.split(weight, ROWS), strict=True)
         sums = torch.stack([shares.T @ rows.double() for rows, shares in parts]).sum(0)
         means = sums / mass.clamp_min(1e-12)[:, None]
         log_gamma = gaussian_log_posterior(z, mass, means, spread)

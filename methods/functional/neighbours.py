@@ -63,7 +63,7 @@ def bank_probabilities(
     Source: AdaContrast (Chen et al., CVPR 2022), Eq. 2.
     """
     count, found = min(count, len(bank)), []
-    for rows in z.split(chunk):
+    for rows in torch.split(z, chunk):
         places = (F.normalize(rows, dim=1) @ bank.T).topk(count, dim=1).indices
         found.append(p[places].mean(1))
     return torch.cat(found)
