@@ -31,8 +31,8 @@ def cards(args: argparse.Namespace) -> int:
         ConfigError: a card that is not sound, or no card of that name.
         StoreError: the page cannot be written.
     """
-    from dabench.board.tables.card_figures import described, lines_of, markdown
-    from dabench.board.tables.cards import read_cards
+    from dabench.board.tables.card_figures import described, lines_of, markdown, said_of_others
+    from dabench.board.tables.cards import methods_without, read_cards
     from dabench.store.files import write_bytes_atomically
 
     results = Path(args.results)
@@ -41,7 +41,7 @@ def cards(args: argparse.Namespace) -> int:
     if not chosen:
         names = [card.name for card in known]
         raise ConfigError(f"no card '{args.card}'{did_you_mean(args.card, names)}")
-    pairs = measured(chosen, results)
+    pairs, others = measured(chosen, results), methods_without(known)
     if args.card is not None:
         ((card, ours),) = pairs
         print_columns([[name, text] for name, text in described(card, ours)])
@@ -49,8 +49,10 @@ def cards(args: argparse.Namespace) -> int:
             say(line)
     elif args.markdown is None:
         print_columns(lines_of(pairs))
+        if others:
+            say(said_of_others(others))
     if args.markdown is not None:
-        write_bytes_atomically(Path(args.markdown), markdown(pairs).encode())
+        write_bytes_atomically(Path(args.markdown), markdown(pairs, others).encode())
         say(f"written: {args.markdown}")
     return 0
 

@@ -14,7 +14,7 @@ import yaml
 
 from dabench import registry
 from dabench.board.tables.card_figures import _specs, figure_of, markdown, state_of
-from dabench.board.tables.cards import Card, read_card, read_cards
+from dabench.board.tables.cards import Card, methods_without, read_card, read_cards
 from dabench.cli.main import main
 from dabench.errors import ConfigError
 from dabench.store.store import Store
@@ -47,6 +47,22 @@ def test_the_committed_cards_are_sound() -> None:
     assert {("shot", "Office-31"), ("dine", "Office-31")} <= covered
 
 
+def test_methods_without_a_card_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = read_cards(CARDS)
+    others = methods_without(cards)
+    assert others
+    assert not {card.method for card in cards} & set(others)
+    assert not {"source", "linear-probe", "target-supervised"} & set(others)
+    assert methods_without([card for card in cards if card.method != "tent"]) == [
+        name for name in registry.METHODS if name == "tent" or name in others
+    ]
+    plugin = dataclasses.replace(registry.METHODS["tent"], target="mine:Method")
+    monkeypatch.setitem(registry.METHODS, "mine", plugin)
+    assert methods_without(cards) == others
+    assert f"No published figure read: `{'`, `'.join(others)}`.\n" in markdown([], others)
+    assert "No published figure read" not in markdown([])
+
+
 def test_options_of_cards_are_options() -> None:
     """As far as dabench knows method and data set."""
     tried = 0
@@ -62,12 +78,14 @@ def test_options_of_cards_are_options() -> None:
 
 
 def test_the_page_is_that_of_cards_and_records(records: Records) -> None:
+    cards = read_cards(CARDS)
     pairs = [
         (card, figure_of(card, records(card.run["protocol"], card.run["dataset"])))
-        for card in read_cards(CARDS)
+        for card in cards
     ]
     page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
-    assert page == markdown(pairs), "run dabench cards --markdown docs/reproduction.md"
+    written = markdown(pairs, methods_without(cards))
+    assert page == written, "run dabench cards --markdown docs/reproduction.md"
     for card, ours in pairs:
         assert ours or card.missing(), f"{card.name} has neither a run nor a need"
     assert sum(ours is not None for _, ours in pairs) >= 4
@@ -194,6 +212,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["cards", "--results", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert re.search(r"tent +CIFAR-10-C +error +20\.0 +- +- +not run: needs", out)
+    assert re.search(r"No published figure read: shot, .*, aerial\.\n$", out)
     page = tmp_path / "page.md"
     assert main(["cards", "tent", "--results", str(tmp_path), "--markdown", str(page)]) == 0
     out = capsys.readouterr().out

@@ -253,7 +253,11 @@ def test_the_board_has_every_method_six_tasks_a_protocol_and_five_seeds() -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["quick.yaml", "full.yaml", "reference-sf.yaml", "reference.yaml", "ablations.yaml"]
+    "name",
+    [
+        *("quick.yaml", "full.yaml", "reference-sf.yaml", "reference.yaml", "ablations.yaml"),
+        "unitta.yaml",
+    ],
 )
 def test_words_give_the_runs_that_typed_values_give(name: str) -> None:
     typed = yaml.safe_load((ROOT / "grids" / name).read_text())

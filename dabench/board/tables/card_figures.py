@@ -92,8 +92,13 @@ def state_of(card: Card, ours: Figure | None) -> str:
     return f"not run: needs {'; '.join(needs)}" if needs else "not run"
 
 
-def markdown(pairs: Sequence[tuple[Card, Figure | None]]) -> str:
-    """Return the page of all cards, ``docs/reproduction.md``."""
+def said_of_others(names: Sequence[str]) -> str:
+    """Say which methods have no card."""
+    return f"No published figure read: {', '.join(names)}."
+
+
+def markdown(pairs: Sequence[tuple[Card, Figure | None]], others: Sequence[str] = ()) -> str:
+    """Return the page of all cards, ``docs/reproduction.md``; ``others``: methods without one."""
     run = sum(ours is not None for _, ours in pairs)
     head = [
         "# Reproduction cards",
@@ -107,6 +112,7 @@ def markdown(pairs: Sequence[tuple[Card, Figure | None]]) -> str:
         "ones, `dabench verify` tells ([comparability.md](comparability.md)). Cards take "
         "published figures as their sources print them, selection included "
         "([peeking.md](peeking.md)).",
+        *([said_of_others([f"`{name}`" for name in others])] if others else []),
         "\n".join(_rows(lines_of([(card, ours) for card, ours in pairs]))),
     ]
     return "\n\n".join([*head, *(_section(card, ours) for card, ours in pairs)]) + "\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from dabench import registry
 from dabench.config.options import OPTIONS
 from dabench.config.yaml_file import read_mapping
 from dabench.errors import ConfigError, did_you_mean, one_line
+from dabench.registry.method_info import NO_INFO
 
 #: metric of a card -> the score of a record, and whether it counts what is wrong
 METRICS = {
@@ -116,6 +117,20 @@ def read_cards(folder: Path) -> list[Card]:
     if not paths:
         raise ConfigError(f"{folder}: no cards there (*.yaml); give --results, the folder above")
     return [read_card(path) for path in paths]
+
+
+def methods_without(cards: Iterable[Card]) -> list[str]:
+    """Return the suite's methods of which none of the cards is; baselines and the bound need none.
+
+    Args:
+        cards: all that there are, in whatever order.
+    """
+    there = {card.method for card in cards} | {NO_INFO.upper_bound}
+    return [
+        name
+        for name, entry in registry.METHODS.items()
+        if name not in there and not entry.baseline and entry.target.startswith("dabench.")
+    ]
 
 
 def read_card(path: Path) -> Card:
