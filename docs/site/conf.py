@@ -112,7 +112,7 @@ def read_page(app: Any, name: str, source: list[str]) -> None:
 
 
 def write_board(app: Any, failed: Exception | None) -> None:
-    """Put the leaderboard page beside the others: it is a page of its own, and no part of theirs."""
+    """Put the leaderboard page beside the others; it is a page of its own kind."""
     if failed is None and app.builder.format == "html":
         board_page.write(Path(app.outdir), Path(app.doctreedir))
 
