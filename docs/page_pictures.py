@@ -1,4 +1,4 @@
-"""Draw the pictures of ``docs/page.md`` from the committed records: ``python docs/page_pictures.py``.
+"""Draw the pictures of ``docs/page.md`` from the committed records (run without arguments).
 
 They are taken in the Chromium that ``tests/browser`` uses. Fonts differ from machine to machine, so
 no test compares them: draw them again when the page has changed.
