@@ -2,7 +2,7 @@
 
     python benchmarks/page.py [--runs 1000,10000,100000] [--keep FOLDER]
 
-Fake records of all seven protocols: columns of 20 rows with 5 seeds, real in shape and size (the
+Fake records of every protocol: columns of 20 rows with 5 seeds, real in shape and size (the
 scores and costs of a record, curves of streams). Times are CPU seconds of one process, and the
 wall clock beside them; writing the fake records is not counted.
 """
@@ -24,22 +24,20 @@ from dabench.board.page.blocks import group_runs
 from dabench.board.page.build import leaderboard_page
 from dabench.board.page.page_records import read_page_records
 from dabench.board.tables.leaderboard import table
+from dabench.registry.lookup import primary_metric
 from dabench.registry.method_info import registered_info
 from dabench.store.garbage import collector_paused
 from dabench.store.identity import run_digest
 from dabench.store.records import SCHEMA
 
 SEEDS, VARIANTS = 5, ("", "lr=0.1", "temperature=0.5")
-#: protocol -> (metrics of the whole set, kind of task)
-METRICS = {
-    "sf-osda": ("OS*", "UNK", "HOS", "OS", "AUROC", "FPR95", "OSCR", "AUROC-maxprob"),
-    "sf-uda": ("accuracy", "mean_class_accuracy", "ECE"),
-    "bb-uda": ("accuracy", "mean_class_accuracy", "ECE"),
-    "gradual-weather": ("accuracy", "below_source", "collapsed", "forgetting", "short"),
-    "online-tta": ("accuracy", "below_source", "collapsed", "short"),
-    "continual-tta": ("accuracy", "below_source", "collapsed", "short"),
-    "online-seg": ("mIoU", "pixel_accuracy", "below_source", "unlabelled"),
+#: metric that ranks -> metrics of the whole set; streams have others
+KINDS = {
+    "HOS": ("OS*", "UNK", "HOS", "OS", "AUROC", "FPR95", "OSCR", "AUROC-maxprob"),
+    "accuracy": ("accuracy", "mean_class_accuracy", "ECE"),
+    "mIoU": ("mIoU", "pixel_accuracy", "below_source", "unlabelled"),
 }
+STREAM = ("accuracy", "below_source", "collapsed", "forgetting", "short")
 METHODS = ("source", "target-supervised", "alpha", "beta", "gamma", "delta", "epsilon", "zeta")
 STEPS, LEVELS, CLASSES = 48, 6, 10
 
@@ -51,8 +49,8 @@ def records(runs: int) -> Iterator[dict[str, Any]]:
     rows += [(method, variant) for method in METHODS[2:] for variant in VARIANTS]
     made = column = 0
     while True:
-        protocol = list(METRICS)[column % len(METRICS)]
-        task = column // len(METRICS)
+        protocol = list(registry.PROTOCOLS)[column % len(registry.PROTOCOLS)]
+        task = column // len(registry.PROTOCOLS)
         names = (f"set-{task // 12:02d}", f"domain-{task % 4}", f"domain-{(task // 4) % 3 + 4}")
         for place, (method, variant) in enumerate(rows[:20]):
             level = 0.45 + 0.02 * place + draw.uniform(-0.05, 0.05)
@@ -103,13 +101,14 @@ def record(
 
 def scores(protocol: str, value: float, stream: bool) -> Iterator[dict[str, Any]]:
     """Yield the scores of a record: whole, of parts, of classes."""
-    found = [(name, "all") for name in METRICS[protocol]]
-    kind = "mIoU" if protocol == "online-seg" else "accuracy"
+    kind = primary_metric(protocol, "").partition("/")[0]
+    metrics = STREAM if stream and kind == "accuracy" else KINDS[kind]
+    found = [(name, "all") for name in metrics]
     if stream:
         found += [(kind, f"level-{level}") for level in range(LEVELS)]
         found += [(kind, end) for end in ("final", "worst-window", "mean-conditions")]
     else:
-        found += [(name, "held-out") for name in METRICS[protocol]]
+        found += [(name, "held-out") for name in metrics]
     found += [("class_accuracy", str(number)) for number in range(CLASSES)]
     for place, (metric, segment) in enumerate(found):
         images = 64 * STEPS // (LEVELS if segment.startswith("level") else 1)

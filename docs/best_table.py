@@ -8,7 +8,9 @@ or to ``source+bn`` where it starts from that:
 - A task is a column of the leaderboard, seeds averaged first, and columns that differ in the source
   model's seed alone are one. Only methods count that were run in at least half of the columns that
   ``source`` has: the best of one easy task is not the best.
-- The interval is Student's t over tasks; with one task alone it is that over seeds.
+- The interval is Student's t over tasks; with one task alone it is that over seeds. A line whose
+  interval holds 0 says so.
+- What a method was granted beyond its protocol stands behind its name, as on the page: ``+buffer``.
 """
 
 from __future__ import annotations
@@ -118,12 +120,17 @@ def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
     gap = summarise(_by_task(lines, "diff_mean"))
     low, high = (gap.low, gap.high) if gap.n > 1 else (lines[0]["diff_low"], lines[0]["diff_high"])
     below = sum(gain < 0 for gain in _gains(lines))
+    notes = f", below `source` in {below}" if below else ""
+    # without an interval, or with 0 within it, nothing is told apart
+    notes += "" if low > 0 or high < 0 else ", not told apart"
+    extras = sorted({extra for line in lines for extra in line["extras"].split()})
+    marks = ["(reconstruction)"] if any(line["reconstruction"] for line in lines) else []
     return [
         f"`{protocol}`",
-        f"`{name}`" + (" (reconstruction)" if any(li["reconstruction"] for li in lines) else ""),
+        " ".join([f"`{name}`", *(f"`+{extra}`" for extra in extras), *marks]),
         metrics,
         number(mean - gap.mean),
         number(mean),
         f"{number(gap.mean, '+')} [{number(low, '+')}, {number(high, '+')}]",
-        str(gap.n) + (f", below `source` in {below}" if below else ""),
+        f"{gap.n}{notes}",
     ]

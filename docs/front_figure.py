@@ -2,7 +2,7 @@
 
 Kind ``front``, drawn from committed records and embedded data alone:
     a stream   running accuracy of ``rows=`` on ``overhead`` under rain, a scene above each level
-    a board    ``board=`` rows of ``sf-osda`` on the digits, against ``source``
+    a board    ``board=`` rows of ``sf-osda`` on the digits, against ``source`` at the same start
     frames     a drawn street in fog, its truth, and two answers
 
 No record keeps the answers of a segmentation model: ``front-frames.png`` holds them, cut from a
@@ -50,9 +50,7 @@ def front(tables: Any, params: Params, path: Path) -> None:
     chosen = [rows[name] for name in listed(params, "rows")]
     levels = _stream(figure.add_axes((0.055, 0.435, 0.53, 0.36)), chosen)
     _scenes(figure, levels, (0.055, 0.81, 0.53, 0.11))
-    lines = tables.frame(BOARD)
-    lines = lines[(lines["metric"] == METRIC) & (lines["variant"] == "")].set_index("method")
-    found = [(name, lines.loc[name]) for name in listed(params, "board")]
+    found = [_board_line(tables, name) for name in listed(params, "board")]
     _board(figure.add_axes((0.625, 0.42, 0.365, 0.5)), found)
     _frames(figure, (0.012, 0.012, 0.982, 0.315))
     seeds = f"mean of {len(chosen[0].runs)} seeds"
@@ -123,11 +121,20 @@ def _scenes(
         _picture(figure, seen, (left + width * first / whole, bottom, span * 0.94, height))
 
 
+def _board_line(tables: Any, name: str) -> tuple[str, Any]:
+    """Return a row's name and line, with its difference to the source model at the same start."""
+    lines = tables.frame(BOARD, "source+bn" if name.endswith("+bn") else "source")
+    lines = lines[(lines["metric"] == METRIC) & (lines["variant"] == "")]
+    return name, lines.set_index("method").loc[name]
+
+
 def _board(axis: Any, lines: list[tuple[str, Any]]) -> None:
-    """Draw a bar a row with its spread over seeds, its mean, and its difference to ``source``."""
+    """Draw a bar a row with its spread over seeds, its mean, and its difference by ``against``."""
+    small: dict[str, Any] = {"fontsize": _SMALL, "va": "bottom", "color": "#444444"}
     for place, (method, line) in enumerate(lines):
         bound = method == UPPER_BOUND
-        shade = "#BBBBBB" if bound or method == "source" else COLOURS[0]
+        learns = not bound and method.removesuffix("+bn") != "source"
+        shade = COLOURS[0] if learns else "#BBBBBB"
         axis.barh(place, line["mean"], height=0.46, color=shade)
         axis.errorbar(line["mean"], place, xerr=line["sd"], color=INK, linewidth=1, capsize=2)
         name = f"{method} (upper bound)" if bound else method
@@ -137,8 +144,8 @@ def _board(axis: Any, lines: list[tuple[str, Any]]) -> None:
             text = f"{line['diff_mean']:+.3f} {line['verdict']}".replace("-", "−")
             colour = _VERDICTS.get(line["verdict"], "#555555")
             axis.text(1.4, place, text, fontsize=9, va="center", color=colour)
-    for left, text in ((1.08, "mean"), (1.4, "− source")):
-        axis.text(left, -0.62, text, fontsize=_SMALL, color="#444444")
+            axis.text(1.4, place - 0.3, f"− {line['against']}", **small)
+    axis.text(1.08, -0.3, "mean", **small)
     axis.set(xlim=(0, 1.86), ylim=(len(lines) - 0.6, -0.85))
     axis.axis("off")
 

@@ -2,7 +2,8 @@
 
 The pages are those of ``docs/`` as a code host shows them. At the start of a build
 ``reference.py`` writes ``docs/reference/`` from registry and docstrings, and ``notebook_pages.py``
-writes ``docs/notebooks/``, which are run; git ignores both folders.
+writes ``docs/notebooks/``, which are run; git ignores both folders. At its end ``board_page.py``
+writes the leaderboard page of the committed records into the site.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import notebook_pages  # noqa: E402 - it lies beside this file
+import board_page  # noqa: E402 - it lies beside this file
+import notebook_pages  # noqa: E402
 import reference  # noqa: E402
 from docstrings import escape  # noqa: E402
 from groups import with_toctrees  # noqa: E402
@@ -103,10 +105,16 @@ def name_aliases(
 
 
 def read_page(app: Any, name: str, source: list[str]) -> None:
-    """Lead links to notebooks, and make the navigation of the lists on the start page."""
-    source[0] = notebook_pages.linked(source[0])
+    """Lead links to what is made here, and make the navigation of the lists on the start page."""
+    source[0] = board_page.linked(notebook_pages.linked(source[0]))
     if name == "index":
         source[0] = with_toctrees(source[0], {"Reference": reference.PAGES})
+
+
+def write_board(app: Any, failed: Exception | None) -> None:
+    """Put the leaderboard page beside the others; it is a page of its own kind."""
+    if failed is None and app.builder.format == "html":
+        board_page.write(Path(app.outdir), Path(app.doctreedir))
 
 
 def setup(app: Any) -> None:
@@ -116,3 +124,4 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", keep_colons, priority=600)
     app.connect("autodoc-process-signature", name_aliases)
     app.connect("source-read", read_page)
+    app.connect("build-finished", write_board)

@@ -1,42 +1,27 @@
 """A real Chromium for the tests of pages, and pages whose every complaint fails the test.
 
-Needs the ``playwright`` package and a Chromium: ``DABENCH_CHROMIUM=/path``, one of the usual names
-on the path, or playwright's own. Without either the tests skip.
+Where there is none (``tests/chromium.py`` says what is looked for) the tests skip.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
-
-NAMES = (
-    *("chromium-headless-shell", "chrome-headless-shell", "chromium", "chromium-browser"),
-    *("google-chrome", "google-chrome-stable"),
-)
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+from chromium import DESKTOP, PHONE, chromium
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A Chromium."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="pip install playwright for the tests in a browser"
-    )
-    named = os.environ.get("DABENCH_CHROMIUM")
-    found = named or next((path for path in map(shutil.which, NAMES) if path), None)
-    with playwright.sync_playwright() as driver:
-        if found is None and not Path(driver.chromium.executable_path).is_file():
-            pytest.skip("no Chromium: install one, or name it in DABENCH_CHROMIUM")
-        options = {"executable_path": found} if found else {}
-        # the sandbox needs rights that containers lack; the page is our own
-        made = driver.chromium.launch(args=["--no-sandbox"], **options)
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(chromium())
+        except LookupError as error:
+            pytest.skip(str(error))
         yield made
-        made.close()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from dabench.registry.method_info import registered_info
 Open = Callable[..., Any]
 HOSTILE = "<img src=x onerror=alert(2)>/#"
 LEVELS = {"source": 0.5, "usd": 0.6, "shot": 0.45, HOSTILE: 0.55}
+#: shown as 20 min and 50 s: their texts sort the other way
+SECONDS = {"usd": 1200.0, "shot": 50.0}
 TASKS, SEEDS = 9, 5
 
 
@@ -60,7 +62,10 @@ def record(
         "ids": {"data": "d", "stream": f"t{seed}", "source": f"s{seed}"},
         "versions": {"method": "1", "protocol": "1"},
         "environment": {"git_commit": "0123456789ab"},
-        "cost": {"images_forward": 640.0, "images_backward": 64.0, "adapt_seconds": 9.0},
+        "cost": {
+            **{"images_forward": 640.0, "images_backward": 64.0},
+            "adapt_seconds": SECONDS.get(method, 9.0),
+        },
         "scores": [{"metric": metric, "value": value, "n": 64, "segment": "all", "at": 1}],
         "curves": [],
     }
@@ -81,6 +86,10 @@ def heads(table: Any) -> list[str]:
     return [" ".join(text.split()) for text in table.locator("tbody th").all_inner_texts()]
 
 
+def heads_of(table: Any) -> list[str]:
+    return [text.strip("↕↑↓ ") for text in table.locator("thead th").all_inner_texts()]
+
+
 def test_the_overview_is_first_and_open(open_page: Open, address: str) -> None:
     page = open_page(address)
     assert page.locator("[role=tab]").first.inner_text() == "overview"
@@ -94,6 +103,26 @@ def test_the_overview_is_first_and_open(open_page: Open, address: str) -> None:
     page.keyboard.press("Enter")
     assert heads(tables.first)[-1] == "source"  # held against itself it has none
     assert page.locator("main img").count() == 0
+
+
+def test_times_are_sorted_by_seconds_and_not_by_their_text(open_page: Open, address: str) -> None:
+    table = open_page(address).locator(".standings").first
+    place = heads_of(table).index("time")
+    table.locator("thead button").nth(place).click()
+    times = table.locator(f"tbody td:nth-child({place + 1})").all_inner_texts()
+    assert times == ["20 min", "50 s", "9.0 s", "9.0 s"]
+    table.locator("thead button").nth(place).click()
+    again = table.locator(f"tbody td:nth-child({place + 1})").all_inner_texts()
+    assert again == times[::-1]
+
+
+def test_the_overview_fits_a_desktop(open_page: Open, address: str) -> None:
+    page = open_page(address)
+    assert page.locator("#p-overview .scroll.more").count() == 0
+    row = page.locator(".standings tbody tr", has=page.locator("th", has_text="shot")).first
+    worst = row.locator("td.worst")
+    assert worst.locator("i").inner_text() == f"digits · {worst.get_attribute('title')[-2:]}"
+    assert row.bounding_box()["height"] < 40  # one line
 
 
 def test_links_show_and_mark_a_row_and_go_back(open_page: Open, address: str) -> None:
@@ -236,6 +265,12 @@ def test_what_is_wider_than_a_phone_says_so(open_page: Open, address: str) -> No
     page.locator("#tab-1").press("Home")
     assert page.locator(".tab:visible").get_attribute("id") == "p-overview"
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    ranks = page.locator("figure .scroll", has=page.locator("svg")).first
+    hint = "box => getComputedStyle(box, '::before').content"
+    assert ranks.evaluate(hint) == '"scroll →"'
+    ranks.evaluate("box => { box.scrollLeft = box.scrollWidth }")
+    page.wait_for_function("box => !box.matches('.more')", arg=ranks.element_handle())
+    assert ranks.evaluate(hint) == "none"
 
 
 def test_what_fits_has_no_hint(open_page: Open, address: str) -> None:

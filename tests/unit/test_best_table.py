@@ -15,6 +15,7 @@ def line(method: str, task: str, gap: float, **changed: Any) -> dict[str, Any]:
     found = {"method": method, "variant": "", "column": task, "metric": "HOS", "version": "1/1"}
     found |= {"mean": 0.5 + gap, "diff_mean": gap, "diff_low": gap - 0.1, "diff_high": gap + 0.1}
     found |= {"oracle": False, "note": "", "weights": "pretrained", "reconstruction": False}
+    found["extras"] = ""
     if method.startswith("source"):
         found["diff_mean"] = NAN
     return found | changed
@@ -72,7 +73,17 @@ def test_what_is_shown(tables: ModuleType) -> None:
     )
     assert shown[3:5] == ["0.500", "0.550"]
     assert shown[5].startswith("+0.050 [-1.856, +1.956]")  # t = 12.706 with one degree of freedom
-    assert shown[6] == "2, below `source` in 1"
+    assert shown[6] == "2, below `source` in 1, not told apart"
+
+
+def test_what_was_granted_beyond_the_protocol_is_named(tables: ModuleType) -> None:
+    lines = [
+        line("aerial", task, 0.2 + at / 100, extras=extras, reconstruction=True)
+        for at, (task, extras) in enumerate({"a": "buffer", "b": "", "c": "answers-after"}.items())
+    ]
+    shown = tables.best_table._line("gradual-weather", *chosen(tables, *lines))
+    assert shown[1] == "`aerial` `+answers-after` `+buffer` (reconstruction)"
+    assert shown[6] == "3"  # the interval is above 0
 
 
 def test_one_task_has_the_interval_over_its_seeds(tables: ModuleType) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -73,6 +75,27 @@ def test_open_set(made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "<script" not in text
     assert str(int((arrays["adapt.truth"] == 3).sum())) in text  # private images, by their name
     assert "report: " in capsys.readouterr().out
+
+
+def test_reliability_of_a_closed_set_is_that_of_the_record(tmp_path: Path) -> None:
+    """On a committed run: the diagram's error is the ECE that the protocol scored."""
+    records = Path(__file__).parents[2] / "results" / "records"
+    path = min((records / "bb-uda" / "digits").glob("*.npz")).with_suffix(".json")
+    copied = tmp_path / "records" / "bb-uda" / "digits"
+    copied.mkdir(parents=True)
+    for name in (path, path.with_suffix(".npz")):
+        shutil.copy(name, copied)
+    shutil.copytree(records / "shared", tmp_path / "records" / "shared")  # the truth of all runs
+    text = report(tmp_path, path.stem)
+    scored = {
+        row["segment"]: row["value"]
+        for row in json.loads(path.read_text("utf-8"))["scores"]
+        if row["metric"] == "ECE"
+    }
+    for segment, said in (("all", "adapt images"), ("held-out", "held-out images")):
+        assert f'aria-label="reliability diagram, {said}"' in text
+        error = f"Share of right answers by confidence, {said}; expected calibration error"
+        assert f"{error} {scored[segment]:.3f}" in text
 
 
 def test_a_stream_with_its_levels_and_pictures(made_run: Make, tmp_path: Path) -> None:

@@ -21,11 +21,14 @@ def only_run(root: Path) -> str:
 
 
 @pytest.mark.slow
-def test_features_of_a_kept_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("how", [(), ("pca",), ("tsne",)], ids=["usual", "pca", "tsne"])
+def test_features_of_a_kept_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: tuple[str, ...]
+) -> None:
     words = ["run", "--method", "shot", "--epochs", "1", "--results", str(tmp_path), *SMALL]
     assert main([*words, "--save-model"]) == 0
     run = only_run(tmp_path)
-    assert main(["report", run, "--results", str(tmp_path), "--features"]) == 0
+    assert main(["report", run, "--results", str(tmp_path), "--features", *how]) == 0
     folder = tmp_path / "runs" / run / "report"
     first = np.asarray(Image.open(folder / "features.png"))
     assert first.shape[1] > 1.5 * first.shape[0]  # two panels

@@ -8,13 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote
 
 import pytest
+from chromium import chromium
 
 import dabench.api
 from dabench import registry
-from dabench.board.page.texts import METRICS
+from dabench.board.page.texts import METRICS, count
 from dabench.config.signature import signature_options
 from dabench.protocols.streams.named.catalogue import STREAMS
 
@@ -73,7 +75,9 @@ def test_every_page_is_in_the_navigation() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)  # it runs the notebooks, too
-def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
+def test_the_site_builds_without_a_warning_and_needs_no_network(
+    tables: ModuleType, tmp_path: Path
+) -> None:
     if missing := [n for n in ("sphinx", "myst_nb", "furo") if not importlib.util.find_spec(n)]:
         pytest.skip(f"no {', '.join(missing)}: pip install -e '.[docs]'")
     site = tmp_path / "site"
@@ -129,10 +133,29 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
     assert {name: found for name, text in pages.items() if (found := _FETCHED.findall(text))} == {}
     styles = [path for path in site.rglob("*.css") if _IMPORTED.search(path.read_text("utf-8"))]
     assert not styles
+    assert f"{count(len(tables.committed()))} runs in " in pages["board/index.html"]
+    for name in ("index", "page", "results"):
+        assert 'href="board/index.html"' in pages[f"{name}.html"]
     assert (site / "searchindex.js").stat().st_size > 0
+    _search_works_from_disk(site)
     made_here = ("docs/reference", "docs/notebooks")
     status = ["git", "-C", str(ROOT), "status", "--porcelain", "--", *made_here]
     assert subprocess.run(status, capture_output=True, text=True, check=False).stdout == ""
+
+
+def _search_works_from_disk(site: Path) -> None:
+    """Look for a word in a real browser; without one this much is not tested."""
+    try:
+        with chromium() as browser:
+            page = browser.new_page()
+            page.goto(f"{(site / 'search.html').as_uri()}?q=usd")
+            hits = page.locator("#search-results li a")
+            hits.first.wait_for()
+            found = [hit.get_attribute("href") for hit in hits.all()]
+    except LookupError:
+        return
+    pages = {str(target).partition("#")[0].partition("?")[0] for target in found}
+    assert "reference/methods/usd.html" in pages
 
 
 def _code(name: str) -> str:

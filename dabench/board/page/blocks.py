@@ -56,6 +56,11 @@ class Block:
         return "c-" + self.key.rpartition("/")[2]
 
     @property
+    def short(self) -> str:
+        """Data set and target, where the title has no room."""
+        return f"{self.spec['dataset']} · {self.spec['target']}"
+
+    @property
     def main(self) -> list[Line]:
         """The lines without ablations."""
         return [line for line in self.lines if line.main]
