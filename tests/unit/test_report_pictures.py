@@ -21,20 +21,21 @@ def only_run(root: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [(), ("pca",), ("tsne",)], ids=["usual", "pca", "tsne"])
-def test_features_of_a_kept_model(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: tuple[str, ...]
-) -> None:
+def test_features_of_a_kept_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "--method", "shot", "--epochs", "1", "--results", str(tmp_path), *SMALL]
     assert main([*words, "--save-model"]) == 0
     run = only_run(tmp_path)
-    assert main(["report", run, "--results", str(tmp_path), "--features", *how]) == 0
     folder = tmp_path / "runs" / run / "report"
-    first = np.asarray(Image.open(folder / "features.png"))
-    assert first.shape[1] > 1.5 * first.shape[0]  # two panels
-    assert len(np.unique(first.reshape(-1, first.shape[2]), axis=0)) > 10  # colours of classes
-    assert "features: " in capsys.readouterr().out
-    assert "data:image/png;base64," in (folder / "index.html").read_text("utf-8")
+    drawn = {}
+    for how in ((), ("tsne",), ("pca",)):
+        assert main(["report", run, "--results", str(tmp_path), "--features", *how]) == 0
+        found = np.asarray(Image.open(folder / "features.png"))
+        assert found.shape[1] > 1.5 * found.shape[0]  # two panels
+        assert len(np.unique(found.reshape(-1, found.shape[2]), axis=0)) > 10  # colours of classes
+        assert "features: " in capsys.readouterr().out
+        assert "data:image/png;base64," in (folder / "index.html").read_text("utf-8")
+        drawn[how] = found.tobytes()
+    assert drawn[()] == drawn["pca",] != drawn["tsne",]
 
     assert main(["report", run, "--results", str(tmp_path), "--animate"]) == 2
     assert "is no stream" in capsys.readouterr().err
