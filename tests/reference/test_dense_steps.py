@@ -89,6 +89,11 @@ class Plain:
     def trained(self):
         return [self.w[name] for name in AFFINE]
 
+    def set_back(self):
+        with torch.no_grad():
+            for name, value in self.source.items():
+                self.w[name].copy_(value)
+
 
 def weights_of(to, start):
     """Return (to, start) weights of linear interpolation, corners not aligned."""
@@ -120,13 +125,19 @@ def fisher_of(images):
     return total
 
 
-def eata(images, fisher_weight):
-    """EATA's equations with pixels for images: the penalty, and the average of chosen answers."""
+def eata(images, fisher_weight, reset_every=None):
+    """EATA's equations with pixels for images: the penalty, and the average of chosen answers.
+
+    RDumb's where all goes back to the start every so many frames.
+    """
     net, average = Plain(), None
     sgd = torch.optim.SGD(net.trained(), lr=2e-3, momentum=0.9)
     limit, margin = 0.8 * math.log(K), 0.9
     fisher = fisher_of(frames(2))
-    for x in images:
+    for number, x in enumerate(images):
+        if reset_every and number % reset_every == 0:
+            net.set_back()
+            sgd, average = torch.optim.SGD(net.trained(), lr=2e-3, momentum=0.9), None
         logits = net(x)
         terms, kept = [], []
         for z in pixels(logits):
@@ -156,9 +167,14 @@ def changed(images):
     return (images * 0.8 + 0.05) ** 1.2
 
 
-def roid(images):
-    """ROID's code with pixels for images, and without a prior; a coin says whether to mirror."""
+def roid(images, noise=None):
+    """ROID's code with pixels for images, and without a prior; a coin says whether to mirror.
+
+    With noise, CMF's filter over the weights takes the place of the way back.
+    """
     net, average = Plain(), torch.full((K,), 1 / K, dtype=torch.float64)
+    hidden, variance = {name: value.clone() for name, value in net.source.items()}, 0.0
+    more = (noise or 0) * sum(value.numel() for value in hidden.values()) / 38400
     adam = torch.optim.Adam(net.trained(), lr=1e-3)
     for x in images:
         logits = net(x)
@@ -187,9 +203,17 @@ def roid(images):
         torch.autograd.backward(loss / len(rows))
         adam.step()
         with torch.no_grad():
+            variance = 0.99**2 * variance + more
+            gain = max((1 - more) / (variance + 1 - more), 0.89)
+            gain = 1.0 if gain >= 0.9999 else gain
+            variance = gain * variance
             for name, source in net.source.items():
-                net.w[name].copy_(0.99 * net.w[name] + 0.01 * source)
-        yield logits, net, True
+                pull = source
+                if noise:
+                    back = 0.99 * hidden[name] + 0.01 * source
+                    pull = hidden[name] = gain * back + (1 - gain) * net.w[name]
+                net.w[name].copy_(0.99 * net.w[name] + 0.01 * pull)
+        yield logits, net, gain < 1
 
 
 def diga(images, sure=9.0):
@@ -279,27 +303,34 @@ def run(reference):
     ]
 
 
-@pytest.mark.parametrize(("name", "fisher_weight"), [("eata", 2000.0), ("eata", 0.0), ("eta", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "fisher_weight"), [("eata", 2000.0), ("eata", 0.0), ("eta", 0.0), ("rdumb", 0.0)]
+)
 def test_eata_takes_every_pixel_for_a_sample(name, fisher_weight):
     options = {"lr": 2e-3, "limit": 0.8, "margin": 0.9}
+    reset_every = None
+    if name == "rdumb":
+        options["reset_every"] = reset_every = 2
     if name == "eata":
         options["fisher_weight"] = fisher_weight
-    expected = run(eata(frames(), fisher_weight))
+    expected = run(eata(frames(), fisher_weight, reset_every))
     assert all(some for *_, some in expected)  # pixels are chosen, and others are not
     compare(begun(name, **options), frames(), expected)
     first, last = network().backbone.state_dict(), expected[-1][1]
     assert all(not torch.equal(first[key], last[key]) for key in AFFINE)
 
 
-def test_roid_takes_every_pixel_for_a_sample(monkeypatch):
+@pytest.mark.parametrize(("name", "noise"), [("roid", None), ("cmf", 0.005), ("cmf", 50.0)])
+def test_roid_takes_every_pixel_for_a_sample(name, noise, monkeypatch):
     monkeypatch.setattr("dabench.methods.online.roid.recolour", changed)
     torch.manual_seed(4)
-    expected = run(roid(frames()))
+    expected = run(roid(frames(), noise))
+    assert {some for *_, some in expected} == {noise == 50.0}  # the filter counts, or is ROID's
     torch.manual_seed(4)
     coins = [bool(torch.rand(()) < 0.5) for _ in range(4)]
     assert len(set(coins)) == 2
     torch.manual_seed(4)
-    compare(begun("roid"), frames(), expected)
+    compare(begun(name, **({"noise": noise} if noise else {})), frames(), expected)
 
 
 def test_memo_takes_a_pixels_mean_over_the_views_that_show_it():
