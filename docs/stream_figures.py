@@ -5,6 +5,8 @@ Kinds, with the parameters that select a column, ``methods=``, ``norms=``, ``wit
                ``reference=bn-adapt,tent``: the best of these is shown beside the source model
     streams    running accuracy of ``rows=``: ``tent`` is its best row, ``tent~lr=0.01`` that one;
                ``common=lr,replay`` are left out of names where a method has one value
+    visits     accuracy of ``rows=`` (as of streams) at every visit of a recurring stream, with the
+               seeds' sd as a band
 """
 
 from __future__ import annotations
@@ -75,6 +77,35 @@ def streams(tables: RecordTables, params: Params, path: Path) -> None:
     _save(figure, axis, path, columns=3)
 
 
+def visits(tables: RecordTables, params: Params, path: Path) -> None:
+    """Draw accuracy at every visit of a recurring stream: mean and sd over seeds."""
+    rows = _named_rows(
+        rows_of(tables, params)[0], listed(params, "rows", "source,tent,rdumb"), "visits"
+    )
+    names, _ = short_names(rows, listed(params, "common"))
+    figure, (axis,) = _figure(1, 4.2)
+    for number, row in enumerate(rows):
+        seeds = np.array([_by_visit(row, seed) for seed in sorted(row.runs)])
+        mean, sd = seeds.mean(axis=0), seeds.std(axis=0, ddof=1 if len(seeds) > 1 else 0)
+        look = {"color": GREY if row.label == "source" else COLOURS[number % len(COLOURS)]}
+        order = range(1, len(mean) + 1)
+        axis.fill_between(order, mean - sd, mean + sd, **look, alpha=0.15, linewidth=0)
+        axis.plot(order, mean, **look, marker=MARKERS[number % len(MARKERS)], label=names[row.name])
+    axis.set(xlabel="visit", ylabel="accuracy over the visit", xticks=order)
+    axis.grid(alpha=0.25)
+    _save(figure, axis, path, columns=4)
+
+
+def _by_visit(row: Row, seed: int) -> list[float]:
+    """Return a run's accuracy at every visit, the first one first."""
+    scores, found = score_map(row.runs[seed]), []
+    while (name := f"accuracy/round-{len(found) + 1}") in scores:
+        found.append(scores[name])
+    if not found:
+        raise ValueError(f"visits: seed {seed} of `{row.name}` is not of a recurring stream")
+    return found
+
+
 def _fixed_lines(tables: RecordTables, params: Params) -> dict[str, float]:
     """Return name -> mean final accuracy of source and of the best reference, where there."""
     kept = {name: value for name, value in params.items() if name not in {"methods", "norms"}}
@@ -86,14 +117,14 @@ def _fixed_lines(tables: RecordTables, params: Params) -> dict[str, float]:
     return {row.name: _mean(row) for row in shown}
 
 
-def _named_rows(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
+def _named_rows(rows: Sequence[Row], wanted: Sequence[str], kind: str = "streams") -> list[Row]:
     """Return the rows that are named exactly, or else a label's best one."""
     found = []
     for name in wanted:
         fitting = [row for row in rows if row.values(RANKED)]
         fitting = [row for row in fitting if name == (row.name if " " in name else row.label)]
         if not fitting:
-            raise ValueError(f"streams: no run of `{name}` ended; known: {[r.name for r in rows]}")
+            raise ValueError(f"{kind}: no run of `{name}` ended; known: {[r.name for r in rows]}")
         found.append(max(fitting, key=_mean))
     return found
 

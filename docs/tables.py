@@ -95,6 +95,7 @@ def draw(text: str, tables: Tables, folder: Path) -> list[str]:
     kinds = {
         "stability": stream_figures.stability,
         "streams": stream_figures.streams,
+        "visits": stream_figures.visits,
         "front": front_figure.front,
     }
     drawn = []

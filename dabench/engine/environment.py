@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import cv2
 import lightning
 import torch
 import torchvision
+
+from dabench.engine.step_memory import card_peak, process_peak
 
 # mallopt's parameters (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -53,10 +54,9 @@ def _device_name(device: str) -> str:
 
 def resource_usage(seconds: float, device: str) -> dict[str, float]:
     """Return what a record says of cost: ``seconds`` as given, and this process's peak memory."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-    used = {"seconds": seconds, "peak_memory_bytes": peak}
+    used = {"seconds": seconds, "peak_memory_bytes": process_peak()}
     if device.startswith("cuda"):
-        used["peak_gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))
+        used["peak_gpu_memory_bytes"] = card_peak(device)
     return used
 
 

@@ -130,7 +130,7 @@ ONLINE_METHODS: dict[str, MethodEntry] = {
     "memo": MethodEntry(
         "dabench.methods.online.memo:MEMO",
         "one sure answer to many views of an image, which is then forgotten; nothing is remembered",
-        ONLINE,
+        STREAMS,
     ),
     "cotta": MethodEntry(
         "dabench.methods.online.cotta:CoTTA",

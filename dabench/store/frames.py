@@ -26,7 +26,7 @@ _SPEC = (
 )
 _COST = (
     *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
-    "parameters",
+    *("parameters", "step_memory_bytes"),
 )
 _FIRST = ("run_id", "protocol", "dataset", "task", "method", "variant", "seed")
 _SCORE = ("metric", "segment", "value", "n", "at")

@@ -67,7 +67,7 @@ class Photometric:
         luma = out.new_tensor(LUMA).view(1, 3, 1, 1)
         mean = (out.mean((2, 3), keepdim=True) * luma).sum(1, keepdim=True)
         out = mean + (out - mean) * self.contrast.view(-1, 1, 1, 1)
-        out = (self.colours @ out.flatten(2)).view_as(out).clamp(0, 1)
+        out = (self.colours.to(out) @ out.flatten(2)).view_as(out).clamp(0, 1)
         return _blurred(out, self.sigma).clamp(0, 1)  # rounding
 
 

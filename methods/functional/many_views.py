@@ -1,4 +1,4 @@
-"""What MEMO makes of a single image: AugMix views, and the entropy of their mean answer."""
+"""What MEMO makes of a single image: AugMix views, and the entropy of the mean answer to views."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from dabench.methods.functional.consistency import masked_mean
+from dabench.methods.functional.losses import entropy
 
 #: AugMix's operations, in the order of their numbers
 OPERATIONS = ("contrast", "equalise", "turn", "solarise", "shear-x", "shear-y", "x", "y", "bits")
@@ -27,6 +30,25 @@ def marginal_entropy(logits: Tensor) -> Tensor:
     mean = logits.log_softmax(1).logsumexp(0) - math.log(len(logits))
     mean = mean.clamp_min(torch.finfo(mean.dtype).min)
     return -(mean.exp() * mean).sum()
+
+
+def pixel_marginal_entropy(p: Tensor, shown: Tensor) -> Tensor:
+    """Return the mean over pixels of the entropy of the mean prediction, in [0, log K].
+
+    A pixel's mean is over the views that show it; pixels that none shows do not count.
+
+    Args:
+        p: (V, K, H, W) probabilities of V views of one image, brought to the image's frame.
+        shown: (V, H, W) bool, the pixels that a view shows.
+
+    Returns:
+        A scalar; 0 if no view shows any pixel.
+
+    Source: a dense form, ours, of MEMO (Zhang et al., NeurIPS 2022), Eq. 3.
+    """
+    count = shown.sum(0)
+    mean = torch.where(shown[:, None], p, 0).sum(0) / count.clamp_min(1)
+    return masked_mean(entropy(mean[None]), count[None] > 0)
 
 
 def augmix_views(image: Tensor, count: int, *, flip: bool, generator: torch.Generator) -> Tensor:

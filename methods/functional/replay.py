@@ -179,7 +179,7 @@ class ReplayBuffer(nn.Module):
         self.labels[places] = labels[new]
         self.keys[places] = keys[new]
         if answers is not None:
-            self.answers[places] = answers[new]
+            self.answers[places] = answers[new].to(self.answers)
 
     def _new_keys(self, confidence: Tensor) -> Tensor:
         count = len(confidence)

@@ -23,6 +23,7 @@ from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.signals import postponed
 from dabench.contract.types import IntArray, Kind
 from dabench.engine.resume.checkpoints import Checkpoints
+from dabench.engine.step_memory import StepMemory
 from dabench.engine.stream import Progress, run_stream
 from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedRecorder
@@ -80,14 +81,13 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         run: Run,
         stream_log: LogT,
     ) -> None:
-        self.protocol, self.build, self.context = protocol, build, run
-        self.stream_log = stream_log
+        self.protocol, self.build, self.context, self.stream_log = protocol, build, run, stream_log
         self.plan: PlanT = plan
         self.start = source
         reference = source if run.reference is None else run.reference
         self.source = copy.deepcopy(reference).to(run.device).eval()
         self.source.cost = Cost(paused=True)
-        self.cost = Cost()
+        self.cost, self.memory = Cost(), StepMemory(run.device)
         self.recorder = StreamRecorder(run.recorder)
         self.batches, segments = batches_of(plan.stream)
         self.layout = self.make_layout(segments)
@@ -101,7 +101,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
             found = self.checkpoints.restore(self.method, self.stream_log)
             where = self.stream_log.steps
             log.info("going on at step %d%s", where, "" if found else ": no checkpoint")
-            self.recorder.begin(self.stream_log.steps)
+            self.recorder.begin(where)
 
     # -- what a kind of task adds ---------------------------------------------------------------
 
@@ -175,9 +175,9 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         """Go on from where the log stands to the end of the stream."""
         self.before_stream()
         begins = {episode.start for episode in self.layout.episodes} - {0}
-        done = self.stream_log.steps
         hidden = not self.context.progress or None  # None = shown on a terminal alone
-        bar = tqdm(total=len(self.batches), initial=done, disable=hidden)
+        self.memory.start()
+        bar = tqdm(total=len(self.batches), initial=self.stream_log.steps, disable=hidden)
         with contextlib.closing(self.ahead):
             for number, segment in enumerate(self.layout.segments, start=1):
                 if segment.last > self.stream_log.steps:
@@ -241,7 +241,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
 
     def costs(self) -> dict[str, float]:
         """Return what the run cost."""
-        return {
+        return self.memory.cost() | {
             "images_forward": float(self.cost.forward),
             "images_backward": float(self.cost.backward),
             "adapt_seconds": self.stream_log.seconds,

@@ -20,7 +20,7 @@ from dabench.protocols.online_seg import OnlineSegmentation
 NAMES = [name for name, entry in registry.METHODS.items() if "online-seg" in entry.protocols]
 BLIND = [name for name in NAMES if registry.method(name) is not TargetSupervised]
 #: constructor arguments that keep a test short
-SHORT: dict[str, dict[str, Any]] = {"cotta": {"views": 3}}
+SHORT: dict[str, dict[str, Any]] = {name: {"views": 3} for name in ("cotta", "memo")}
 
 
 def run(dense: Any, name: str, plan: Any) -> Outcome:

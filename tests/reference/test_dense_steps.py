@@ -15,9 +15,11 @@ from dabench import registry
 from dabench.contract.access import Online, Recorder, TargetBatch
 from dabench.contract.types import Task
 from dabench.errors import ConfigError
-from dabench.methods.functional import online, pixel_prototypes
+from dabench.methods.functional import many_views, online, pixel_prototypes
 from dabench.networks.dense import DenseNetwork
 from dabench.networks.dense_backbones import SegmenterParts
+from dabench.views.photometric import Photometric
+from dabench.views.warps import Warp
 
 K, D, SHAPE = 4, 6, (10, 14)
 TASK = Task("segmentation", tuple("abcd"), SHAPE[0], width=SHAPE[1])
@@ -64,7 +66,7 @@ class Plain:
         self.source = {name: self.w[name].detach().clone() for name in AFFINE}
 
     def norm(self, x, at):
-        n = x.shape[2] * x.shape[3]
+        n = x.numel() // x.shape[1]
         own = x.sum((0, 2, 3)) / n
         spread = ((x - own.view(1, -1, 1, 1)) ** 2).sum((0, 2, 3)) / n
         r = self.share
@@ -86,6 +88,11 @@ class Plain:
 
     def trained(self):
         return [self.w[name] for name in AFFINE]
+
+    def set_back(self):
+        with torch.no_grad():
+            for name, value in self.source.items():
+                self.w[name].copy_(value)
 
 
 def weights_of(to, start):
@@ -118,13 +125,19 @@ def fisher_of(images):
     return total
 
 
-def eata(images, fisher_weight):
-    """EATA's equations with pixels for images: the penalty, and the average of chosen answers."""
+def eata(images, fisher_weight, reset_every=None):
+    """EATA's equations with pixels for images: the penalty, and the average of chosen answers.
+
+    RDumb's where all goes back to the start every so many frames.
+    """
     net, average = Plain(), None
     sgd = torch.optim.SGD(net.trained(), lr=2e-3, momentum=0.9)
     limit, margin = 0.8 * math.log(K), 0.9
     fisher = fisher_of(frames(2))
-    for x in images:
+    for number, x in enumerate(images):
+        if reset_every and number % reset_every == 0:
+            net.set_back()
+            sgd, average = torch.optim.SGD(net.trained(), lr=2e-3, momentum=0.9), None
         logits = net(x)
         terms, kept = [], []
         for z in pixels(logits):
@@ -154,9 +167,14 @@ def changed(images):
     return (images * 0.8 + 0.05) ** 1.2
 
 
-def roid(images):
-    """ROID's code with pixels for images, and without a prior; a coin says whether to mirror."""
+def roid(images, noise=None):
+    """ROID's code with pixels for images, and without a prior; a coin says whether to mirror.
+
+    With noise, CMF's filter over the weights takes the place of the way back.
+    """
     net, average = Plain(), torch.full((K,), 1 / K, dtype=torch.float64)
+    hidden, variance = {name: value.clone() for name, value in net.source.items()}, 0.0
+    more = (noise or 0) * sum(value.numel() for value in hidden.values()) / 38400
     adam = torch.optim.Adam(net.trained(), lr=1e-3)
     for x in images:
         logits = net(x)
@@ -185,9 +203,17 @@ def roid(images):
         torch.autograd.backward(loss / len(rows))
         adam.step()
         with torch.no_grad():
+            variance = 0.99**2 * variance + more
+            gain = max((1 - more) / (variance + 1 - more), 0.89)
+            gain = 1.0 if gain >= 0.9999 else gain
+            variance = gain * variance
             for name, source in net.source.items():
-                net.w[name].copy_(0.99 * net.w[name] + 0.01 * source)
-        yield logits, net, True
+                pull = source
+                if noise:
+                    back = 0.99 * hidden[name] + 0.01 * source
+                    pull = hidden[name] = gain * back + (1 - gain) * net.w[name]
+                net.w[name].copy_(0.99 * net.w[name] + 0.01 * pull)
+        yield logits, net, gain < 1
 
 
 def diga(images, sure=9.0):
@@ -216,6 +242,34 @@ def diga(images, sure=9.0):
         yield torch.from_numpy(np.log(np.maximum(large, 1e-10)))[None], net, set(own)
 
 
+def memo(images, views=2, lr=0.02, decay=0.1):
+    """MEMO on all weights, a pixel's mean over what shows it; the views are the suite's."""
+    for x in images:
+        net, counts = Plain(1 / 17), set()
+        every = [v for k, v in net.w.items() if v.is_floating_point() and "running" not in k]
+        every += [net.head, net.bias]
+        draw = torch.Generator().manual_seed(2)
+        colours = Photometric.draw(views, generator=draw)
+        warp = Warp.draw(views, flip=TASK.flip, generator=draw)
+        back = warp.inverse()
+        for value in every:
+            value.requires_grad_(True)
+        made = warp.apply(colours.apply(x.expand(views, -1, -1, -1)))
+        p, shown, terms = back.apply(net(made).softmax(1)), back.valid(SHAPE), []
+        for i in range(SHAPE[0]):
+            for j in range(SHAPE[1]):
+                seen = [p[v, :, i, j] for v in range(views) if shown[v, i, j]]
+                counts.add(len(seen))
+                if seen:
+                    mean = sum(seen) / len(seen)
+                    terms.append(-(mean * mean.log()).sum())
+        gradients = torch.autograd.grad(sum(terms) / len(terms), every)
+        with torch.no_grad():
+            for value, gradient in zip(every, gradients, strict=True):
+                value -= lr * (gradient + decay * value)
+        yield net(x), Plain(1 / 17), counts
+
+
 def near(z, found):
     """Return the share of every class by e to the minus of its distance."""
     shares = np.array(
@@ -224,10 +278,10 @@ def near(z, found):
     return shares / shares.sum() if found else shares
 
 
-def begun(name, net=None, **options):
+def begun(name, net=None, seed=0, **options):
     method = registry.method(name)(**options)
     extras = {"fisher-images": torch.cat(frames(2))} if name == "eata" else {}
-    method.begin(Online(TASK, net or network(), 1, 0, Recorder(), extras))
+    method.begin(Online(TASK, net or network(), 1, seed, Recorder(), extras))
     return method
 
 
@@ -249,27 +303,46 @@ def run(reference):
     ]
 
 
-@pytest.mark.parametrize(("name", "fisher_weight"), [("eata", 2000.0), ("eata", 0.0), ("eta", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "fisher_weight"), [("eata", 2000.0), ("eata", 0.0), ("eta", 0.0), ("rdumb", 0.0)]
+)
 def test_eata_takes_every_pixel_for_a_sample(name, fisher_weight):
     options = {"lr": 2e-3, "limit": 0.8, "margin": 0.9}
+    reset_every = None
+    if name == "rdumb":
+        options["reset_every"] = reset_every = 2
     if name == "eata":
         options["fisher_weight"] = fisher_weight
-    expected = run(eata(frames(), fisher_weight))
+    expected = run(eata(frames(), fisher_weight, reset_every))
     assert all(some for *_, some in expected)  # pixels are chosen, and others are not
     compare(begun(name, **options), frames(), expected)
     first, last = network().backbone.state_dict(), expected[-1][1]
     assert all(not torch.equal(first[key], last[key]) for key in AFFINE)
 
 
-def test_roid_takes_every_pixel_for_a_sample(monkeypatch):
+@pytest.mark.parametrize(("name", "noise"), [("roid", None), ("cmf", 0.005), ("cmf", 50.0)])
+def test_roid_takes_every_pixel_for_a_sample(name, noise, monkeypatch):
     monkeypatch.setattr("dabench.methods.online.roid.recolour", changed)
     torch.manual_seed(4)
-    expected = run(roid(frames()))
+    expected = run(roid(frames(), noise))
+    assert {some for *_, some in expected} == {noise == 50.0}  # the filter counts, or is ROID's
     torch.manual_seed(4)
     coins = [bool(torch.rand(()) < 0.5) for _ in range(4)]
     assert len(set(coins)) == 2
     torch.manual_seed(4)
-    compare(begun("roid"), frames(), expected)
+    compare(begun(name, **({"noise": noise} if noise else {})), frames(), expected)
+
+
+def test_memo_takes_a_pixels_mean_over_the_views_that_show_it():
+    """One step an image, on all weights, and back: the network is the source's after each."""
+    images = frames(3)
+    expected = run(memo(images))
+    assert expected[0][2] == {0, 1, 2}  # views show a pixel, or not
+    for x, (logits, *_) in zip(images, expected, strict=True):
+        assert float((logits - Plain(1 / 17)(x).detach()).abs().max()) > 1e-2  # the step counts
+    method = begun("memo", seed=2, views=2, lr=0.02, weight_decay=0.1)
+    compare(method, images, expected)
+    torch.testing.assert_close(method.predict(images[0]).logits, expected[0][0])
 
 
 def test_no_prior_in_segmentation():
@@ -334,6 +407,27 @@ def test_pixels_as_samples():
     rows = [x[b, :, i, j] for b in range(2) for i in range(2) for j in range(2)]
     assert torch.equal(online.as_samples(x), torch.stack(rows))
     assert torch.equal(online.as_samples(x[:, :, 0, 0]), x[:, :, 0, 0])
+
+
+def test_entropy_of_a_pixels_mean():
+    """A pixel that one view shows has that view's entropy; none that shows it divides by 0."""
+    z = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z.requires_grad_(True)
+    shown = torch.zeros(2, 4, 6, dtype=torch.bool)
+    shown[0, :3], shown[1, 2:, 1:] = True, True
+    expected = []
+    for i in range(4):
+        for j in range(6):
+            of = [z[v, :, i, j].detach().softmax(0) for v in range(2) if shown[v, i, j]]
+            if of:
+                p = sum(of) / len(of)
+                expected.append(float(-(p @ p.log())))
+    assert len(expected) == 23
+    some = many_views.pixel_marginal_entropy(z.softmax(1), shown)
+    np.testing.assert_allclose(float(some.detach()), np.mean(expected))
+    none = many_views.pixel_marginal_entropy(z.softmax(1), torch.zeros_like(shown))
+    assert float(none.detach()) == 0
+    assert all(torch.isfinite(torch.autograd.grad(v, z)[0]).all() for v in (some, none))
 
 
 def test_sure_labels_and_class_means():

@@ -55,7 +55,7 @@ class Plain:
         net = network()
         self.w = {k: v.clone() for k, v in net.backbone.state_dict().items()}
         self.head, self.bias = (p.detach().clone() for p in net.classifier.parameters())
-        self.moving = None
+        self.moving, self.share = None, 1.0
         for name in AFFINE:
             self.w[name].requires_grad_(True)
         self.source = {name: self.w[name].detach().clone() for name in AFFINE}
@@ -65,6 +65,8 @@ class Plain:
         if by == "batch":
             mean = x.mean((0, 2, 3))
             var = ((x - mean.view(1, -1, 1, 1)) ** 2).mean((0, 2, 3))
+            mean = self.share * mean + (1 - self.share) * self.w[f"{at}.running_mean"]
+            var = self.share * var + (1 - self.share) * self.w[f"{at}.running_var"]
         if self.moving is not None:
             n = x.numel() // x.shape[1]
             m, unbiased = self.moving, var * n / (n - 1)
@@ -133,13 +135,24 @@ def generalised(logits):
     return torch.stack([(1 - row[row.argmax()] ** 0.8) / 0.8 for row in p])
 
 
-def eta(loss_of=entropy, reset_every=None, margin=None, share=0.4, adam=False):
-    """As RDumb's and COME's code."""
+def fisher_of(images):
+    """EATA: mean squared gradients of the cross-entropy with the model's own hard answers."""
+    net, total = Plain(), [0.0] * len(AFFINE)
+    for x in images:
+        loss = hard_labels(net(x)).mean()
+        squares = [g**2 for g in torch.autograd.grad(loss, net.trained())]
+        total = [a + b / len(images) for a, b in zip(total, squares, strict=True)]
+    return total
+
+
+def eta(loss_of=entropy, reset_every=None, margin=None, share=0.4, adam=False, fisher_weight=0.0):
+    """As RDumb's, COME's and, with a Fisher weight, EATA's code."""
 
     def reference(images):
         net, average = Plain(), None
         sgd = torch.optim.SGD(net.trained(), lr=2.5e-4, momentum=0.9)
         sgd = torch.optim.Adam(net.trained(), lr=1e-3) if adam else sgd
+        fisher = fisher_of(batches(2))
         limit, most = share * math.log(K), margin or min(1.0, 0.05 * math.sqrt(1000 / K))
         for number, x in enumerate(images):
             if reset_every and number % reset_every == 0:
@@ -155,6 +168,8 @@ def eta(loss_of=entropy, reset_every=None, margin=None, share=0.4, adam=False):
                     kept.append(i)
             if kept:
                 loss = sum(h[i] * math.exp(limit - float(h[i].detach())) for i in kept) / len(kept)
+                for f, name in zip(fisher, AFFINE, strict=True):
+                    loss = loss + fisher_weight * (f * (net.w[name] - net.source[name]) ** 2).sum()
                 learn(sgd, loss)
                 mean = p[kept].mean(0)
                 average = mean if average is None else 0.9 * average + 0.1 * mean
@@ -163,32 +178,42 @@ def eta(loss_of=entropy, reset_every=None, margin=None, share=0.4, adam=False):
     return reference
 
 
-def sar_come(images):
-    """As COME's code for SAR; the reset is far away."""
-    net, names = Plain(), ("1.weight", "1.bias")  # the last quarter is frozen
-    sgd, limit = torch.optim.SGD(net.trained(names), lr=2.5e-4, momentum=0.9), 0.4 * math.log(K)
-    for x in images:
-        logits = net(x)
-        h = opinion(logits)
-        first = h < limit
-        if first.any():
-            gradients = torch.autograd.grad(h[first].mean(), net.trained(names))
-            length = math.sqrt(sum(float((g**2).sum()) for g in gradients)) + 1e-12
-            origin = [p.detach().clone() for p in net.trained(names)]
-            with torch.no_grad():
-                for p, g in zip(net.trained(names), gradients, strict=True):
-                    p += 0.05 * g / length
-            h2 = opinion(net(x))
-            second = first & (h2 < limit)
-            sgd.zero_grad()
-            if second.any():
-                torch.autograd.backward(h2[second].mean())
-            with torch.no_grad():
-                for p, value in zip(net.trained(names), origin, strict=True):
-                    p.copy_(value)
-            if second.any():
-                sgd.step()
-        yield logits, net
+def sar(loss_of=entropy, reset_below=0.029):
+    """As SAR's and COME's code, but that the average starts anew after a reset."""
+
+    def reference(images):
+        net, names, average = Plain(), ("1.weight", "1.bias"), None  # the last quarter is frozen
+        sgd, limit = torch.optim.SGD(net.trained(names), lr=2.5e-4, momentum=0.9), 0.4 * math.log(K)
+        for x in images:
+            logits = net(x)
+            h = loss_of(logits)
+            first = h < limit
+            if first.any():
+                gradients = torch.autograd.grad(h[first].mean(), net.trained(names))
+                length = math.sqrt(sum(float((g**2).sum()) for g in gradients)) + 1e-12
+                origin = [p.detach().clone() for p in net.trained(names)]
+                with torch.no_grad():
+                    for p, g in zip(net.trained(names), gradients, strict=True):
+                        p += 0.05 * g / length
+                h2 = loss_of(net(x))
+                second = first & (h2 < limit)
+                sgd.zero_grad()
+                if second.any():
+                    torch.autograd.backward(h2[second].mean())
+                with torch.no_grad():
+                    for p, value in zip(net.trained(names), origin, strict=True):
+                        p.copy_(value)
+                if second.any():
+                    sgd.step()
+                    loss = float(h2[second].mean().detach())
+                    average = loss if average is None else 0.9 * average + 0.1 * loss
+                    if average < reset_below * math.log(K):
+                        net.set_back()
+                        sgd = torch.optim.SGD(net.trained(names), lr=2.5e-4, momentum=0.9)
+                        average = None
+            yield logits, net
+
+    return reference
 
 
 def cotta():
@@ -302,6 +327,18 @@ def deyo(images):
         yield logits, net
 
 
+def bn_adapt(share=1.0):
+    """Schneider et al.: (1 - share) source + share batch, of each batch by itself."""
+
+    def reference(images):
+        for x in images:
+            net = Plain()
+            net.share = share
+            yield net(x), net
+
+    return reference
+
+
 def bn_ema(images):
     net = Plain()
     for x in images:
@@ -411,7 +448,12 @@ CASES = [
     ("tent", {}, by_loss(entropy)),
     ("tent", {"loss": "come"}, by_loss(opinion)),
     ("eata", {"loss": "come", "fisher_weight": 0.0}, eta(opinion)),
-    ("sar", {"loss": "come"}, sar_come),
+    ("eata", {"limit": 0.8, "margin": 0.9}, eta(margin=0.9, share=0.8, fisher_weight=2000.0)),
+    ("sar", {}, sar()),
+    ("sar", {"loss": "come"}, sar(opinion)),
+    ("sar", {"reset_below": 0.15}, sar(reset_below=0.15)),
+    ("bn-adapt", {}, bn_adapt()),
+    ("bn-adapt", {"rho": 0.3}, bn_adapt(0.3)),
     ("roid", {}, roid()),
     ("cmf", {}, roid(0.005)),
     ("cmf", {"noise": 50.0}, roid(50.0)),
@@ -419,12 +461,12 @@ CASES = [
     ("bn-ema", {}, bn_ema),
     ("dua", {"views": 8}, dua),
 ]
-STILL = {"lame", "t3a", "cofa"}
+STILL = {"lame", "t3a", "cofa", "bn-adapt"}
 
 
 def begun(name, options, net=None, k=K):
     task = Task("classification", tuple(map(str, range(k))), SIDE)
-    extras = {"fisher-images": batches(1)[0]}
+    extras = {"fisher-images": torch.cat(batches(2))}
     method = registry.method(name)(**options)
     method.begin(Online(task, net or network(), BATCH, 0, Recorder(), extras))
     return method

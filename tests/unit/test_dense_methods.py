@@ -38,6 +38,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("roid", {}),
     ("cmf", {"noise": 5.0}),
     ("diga", {"confident": 0.25}),
+    ("memo", {"views": 3}),
     ("tta-aug", {"pairs": 2}),
     ("transadapt", {"lr": 1e-2}),
     ("transadapt", {"steps": 0}),
@@ -222,6 +223,7 @@ def test_a_step_and_predict_agree(name: str, options: dict[str, Any]) -> None:
         ("eata", {"limit": 0.0}, 1, 0),
         ("roid", {}, 2, 2),
         ("diga", {}, 1, 0),
+        ("memo", {"views": 3}, 4, 3),
         ("tta-aug", {}, 7, 0),
         ("transadapt", {}, 6, 3),
         ("transadapt", {"anchored": False}, 5, 3),
@@ -243,7 +245,7 @@ def test_every_image_that_passes_is_counted(
 
 def test_both_kinds_come_from_one_class() -> None:
     both = ("source", "bn-adapt", "tent", "cotta", "max-squares", "eata", "eta", "rdumb", "roid")
-    for name in (*both, "cmf"):
+    for name in (*both, "cmf", "memo"):
         assert registry.method(name).kinds == {"classification", "segmentation"}
     for name in ("transadapt", "tta-aug", "diga"):
         assert registry.method(name).kinds == {"segmentation"}

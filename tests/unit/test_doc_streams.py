@@ -249,3 +249,39 @@ def test_failed_runs_are_found_on_disk(
     assert [r["spec"]["method"] for r in tables.committed()] == ["source"]
     store.write(record("conda", 0, 0.0, lr=0.1))  # sets the failure aside
     assert tables.committed_failures() == []
+
+
+def recurring(method: str, seed: int, visits: list[float]) -> Any:
+    """Return a record of a stream whose domains come again."""
+    found = record(method, seed, visits[-1])
+    for number, value in enumerate(visits, start=1):
+        more = {"metric": "accuracy", "segment": f"round-{number}", "value": value}
+        found["scores"].append(more | {"n": 100, "at": 4})
+    return found
+
+
+def test_a_figure_of_visits(
+    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    records = [recurring("source", seed, [0.4, 0.4, 0.4]) for seed in range(2)]
+    records += [recurring("tent", seed, [0.6, 0.5 - seed / 10, 0.3]) for seed in range(2)]
+    found, drawn = tables.Tables(records), []
+    save = tables.stream_figures._save
+    monkeypatch.setattr(
+        tables.stream_figures, "_save", lambda *a, **k: (drawn.append(a[1]), save(*a, **k))
+    )
+    mark = "<!-- figure: visits file=c.png dataset=aid weather=fog rows=source,tent -->\n"
+    assert tables.draw(mark, found, tmp_path) == ["c.png"]
+    assert (tmp_path / "c.png").stat().st_size > 5000
+    (axis,) = drawn
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
+    assert list(lines) == ["source", "tent"]
+    np.testing.assert_allclose(lines["tent"], [(1, 0.6), (2, 0.45), (3, 0.3)])
+    band = axis.collections[1].get_paths()[0].vertices
+    half = 0.1 / 2**0.5  # sd of .5 and .4
+    at_two = sorted({round(float(y), 6) for x, y in band if x == 2})
+    np.testing.assert_allclose(at_two, [0.45 - half, 0.45 + half], atol=1e-6)
+    with pytest.raises(ValueError, match="seed 0 of `source` is not of a recurring stream"):
+        tables.draw(mark.replace("source,tent", "source"), tables.Tables(grid()), tmp_path)

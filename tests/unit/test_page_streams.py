@@ -2,33 +2,118 @@
 
 from __future__ import annotations
 
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dabench.board.page.lines import Difference, Line
-from dabench.store.rows import Row
+from dabench.board.page.blocks import Block, blocks, group_runs
+from dabench.board.page.lines import Difference
+from dabench.board.page.scatter import MEASURES, cost_scatter
+from dabench.board.tables.csv_file import write_csv
+from dabench.board.tables.leaderboard import table
+from dabench.board.tables.markup import to_latex, to_markdown
+from dabench.board.tables.wide import wide_tables
+from dabench.cli.main import main
+from dabench.registry.method_info import MethodInfo
+from dabench.store.store import Store
+
+Make = Callable[..., dict[str, Any]]
+ROSTER = MethodInfo(primary=lambda protocol, dataset: "HOS")
 
 
-def line(*below: float) -> Line:
-    """Return a row of a stream with a run for each mark."""
-    rows = [{"metric": "below_source", "segment": "all", "value": value} for value in below]
-    runs: list[Any] = [{"scores": [row], "extras": [], "reconstruction": False} for row in rows]
-    return Line(0, Row("tent", "source", "", "1"), runs, "method")
+def records(made_run: Make, *below: float | None) -> list[dict[str, Any]]:
+    """Return a row of a stream with a run for each mark, and the source model's."""
+    rows = [made_run("tent", seed, 0.6, scores={"below_source": v}) for seed, v in enumerate(below)]
+    return rows + [made_run("source", seed, 0.5) for seed in range(len(below))]
+
+
+def only_block(found: list[dict[str, Any]]) -> Block:
+    for record in found:
+        record.update(reconstruction=False, extras=[])
+    (block,) = blocks(table(found, info=ROSTER), group_runs(found), ROSTER, "source", compact=False)
+    for number, line in enumerate(block.lines):
+        line.number = number
+    return block
+
+
+def remark(found: list[dict[str, Any]], method: str = "tent") -> str:
+    frame = table(found, info=ROSTER)
+    own = frame[(frame["method"] == method) & (frame["metric"] == "HOS")]
+    return str(own["remark"].item())
 
 
 @pytest.mark.parametrize(
     ("below", "marked"),
-    [((1.0,), True), ((0.0,), False), ((1.0, 1.0, 0.0), True), ((1.0, 0.0), False)],
+    [
+        *(((1.0,), True), ((0.0,), False), ((None,), False)),
+        *(((1.0, 1.0, 0.0), True), ((1.0, 0.0), False)),
+    ],
 )
 def test_a_row_that_loses_to_the_source_model_is_marked(
-    below: tuple[float, ...], marked: bool
+    below: tuple[float | None, ...], marked: bool, made_run: Make
 ) -> None:
-    assert ("below source" in line(*below).marks) is marked
+    found = records(made_run, *below)
+    assert remark(found) == ("below source" if marked else "")
+    assert remark(found, "source") == ""
 
 
-def test_rows_without_the_score_are_not_marked() -> None:
-    assert line().marks == []
+def test_the_page_has_a_mark_of_its_own_for_it(made_run: Make) -> None:
+    found = records(made_run, 1.0, 1.0)
+    for record in found[:2]:
+        record["target_tuned"] = True
+    for seed in range(2):
+        found.append(made_run("pl", seed, 0.4, scores={"below_source": 0.0}))
+    lines = {line.name: line for line in only_block(found).lines}
+    assert "below source" in lines["tent"].marks
+    assert "below source" not in lines["pl"].marks
+    assert lines["tent"].remark == "target-tuned"  # what else is to be said stays
+
+
+def test_every_table_says_it(made_run: Make, tmp_path: Path) -> None:
+    frame = table(records(made_run, 1.0, 1.0), info=ROSTER)
+    (wide,) = wide_tables(frame, ROSTER)
+    assert "(1) below source" in to_markdown(wide)
+    assert "below source" in to_latex(wide)
+    write_csv(frame, tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        said = {row["method"]: row["remark"] for row in csv.DictReader(file)}
+    assert said == {"tent": "below source", "source": ""}
+
+
+def test_the_terminal_says_it(
+    made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for record in records(made_run, 1.0, 1.0):
+        Store(tmp_path).write(record, {})
+    assert main(["leaderboard", "--results", str(tmp_path)]) == 0
+    (tent,) = (line for line in capsys.readouterr().out.splitlines() if "tent" in line)
+    assert "below source" in tent
+
+
+def test_memory_of_the_steps_is_the_third_cost(made_run: Make) -> None:
+    """The largest over runs; records of before it was measured have no point."""
+    found = []
+    for place, method in enumerate(("source", "tent", "pl")):
+        for seed in range(2):
+            cost = {"seconds": 1.0, "step_memory_bytes": (place + seed + 1) * 2.0**20}
+            found.append(made_run(method, seed, 0.5, cost={} if method == "pl" else cost))
+    frame, block = table(found, info=ROSTER), only_block(found)
+    assert {line.name: line.memory for line in block.lines} == {
+        **{"source": 2.0, "tent": 3.0, "pl": None}
+    }
+    memory = MEASURES[2]
+    assert memory.said(3.0) == "3 MiB"
+    picture = cost_scatter(block, memory)
+    assert picture is not None
+    assert picture.markup.count("; 3 MiB") == 1
+    assert "peak memory of the steps, MiB" in picture.markup
+    shown = {row["method"]: row["step_memory_bytes"] for _, row in frame.iterrows()}
+    assert (shown["source"], shown["tent"]) == (2 * 2.0**20, 3 * 2.0**20)
+    assert math.isnan(shown["pl"])
 
 
 @pytest.mark.parametrize(

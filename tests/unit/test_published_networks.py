@@ -377,6 +377,37 @@ def test_vit_of_timm_is_fed_by_its_own_card(tmp_path: Path) -> None:
     assert (mean, std) == ((0.5,) * 3, (0.5,) * 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "crop"),
+    [
+        pytest.param("swin_tiny_patch4_window7_224.ms_in1k", 0.9, marks=pytest.mark.slow),
+        ("convnext_atto.d2_in1k", 0.875),
+    ],
+)
+def test_swin_and_convnext_of_timm_load_and_answer_as_there(
+    name: str, crop: float, tmp_path: Path
+) -> None:
+    """A filled file in timm's names: all of it is taken, and pictures are normalised as trained."""
+    import timm
+
+    torch.manual_seed(0)
+    own = timm.create_model(name.split(".")[0], num_classes=3).eval()
+    path = tmp_path / "weights.pt"
+    torch.save(own.state_dict(), path)
+    network, _ = ForeignModel(name, str(path)).wrap(3, (224, 224))
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(images), own((images - mean) / std))
+    how = published.preparation(name, loaded=True)
+    assert (how["interpolation"], how["crop"]) == ("bicubic", crop)
+    state = own.state_dict()
+    state["head.fc.more"] = state.pop("head.fc.bias")
+    torch.save(state, path)
+    with pytest.raises(CacheError, match=r"head\.fc\."):
+        ForeignModel(name, str(path)).build(3)
+
+
 def test_the_record_says_what_the_input_was(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

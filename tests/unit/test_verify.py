@@ -15,6 +15,7 @@ import yaml
 from scipy.stats import hypergeom
 
 from dabench import registry
+from dabench.board import published_rows
 from dabench.board import verify as board
 from dabench.board.published_rows import MEAN, Published, known_benchmarks, read_published
 from dabench.board.verify import Compared, compare, meaning, sampling_error
@@ -318,3 +319,23 @@ def test_a_run_without_the_parts_is_told() -> None:
     ):
         compare(published, published.rows[0], record)
     assert set(registry.DATASETS) >= {read_published(n).run["dataset"] for n in known_benchmarks()}
+
+
+@pytest.mark.slow
+def test_the_shipped_rows_of_cifar10_c_name_the_first_corruption_that_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a user runs it, but for the model and for few pictures, in the layout of the archive."""
+    published = dataclasses.replace(read_published("cifar10-c"), images=IMAGES)
+    monkeypatch.setattr(published_rows, "read_published", lambda name: published)
+    made.write_cifar10_c(tmp_path, IMAGES)
+    (tmp_path / "net.py").write_text(textwrap.dedent(MODEL))
+    words = ["verify", "cifar10-c", "--data-root", str(tmp_path), "--no-progress"]
+    words += ["--source-model", f"{tmp_path / 'net.py'}:published", "--threads", "1"]
+    words += ["--results", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache")]
+    assert main([*words, "--device", "cpu"]) == 1
+    out, _ = capsys.readouterr()
+    shown = [line.split()[0] for line in out.splitlines() if line.strip()]
+    assert [name for name in shown if name in published.parts] == list(published.parts)
+    assert out.splitlines()[-1].startswith("source, gaussian-noise: ")
+    assert "than the published 72.3" in out.splitlines()[-1]

@@ -12,6 +12,7 @@ import pandas as pd
 from dabench.board.page import texts
 from dabench.board.page.svg import clipped
 from dabench.board.statistics.seeds import MIN_PAIRS
+from dabench.board.tables.column import BELOW_SOURCE
 from dabench.registry.method_info import MethodInfo
 from dabench.store.records import Record
 from dabench.store.rows import Row
@@ -24,6 +25,7 @@ FIELDS = (
 )
 Cell = Mapping[str, Any]
 _REC = " (rec.)"
+MIB = 2**20
 #: differences from which a cell of the overview is shaded, and shaded more
 HEAT = (0.02, 0.05, 0.1)
 
@@ -93,6 +95,7 @@ class Line:
         gain: 0 = the source model, 1 = the upper bound.
         note: why the cell is refused ("" = it is not).
         remark: what is missing in it ("" = nothing).
+        loses: whether the source model did better on its stream, in most runs.
         selection: how its epoch or options were chosen.
         main: the method as it stands, or what is nearest to that: no ablation.
     """
@@ -108,6 +111,7 @@ class Line:
     gain: float | None = None
     note: str = ""
     remark: str = ""
+    loses: bool = False
     selection: str = "last"
     main: bool = True
 
@@ -137,15 +141,8 @@ class Line:
         found = ["upper bound"] if self.kind == "bound" else []
         found += ["reconstruction"] if self.reconstruction else []
         found += [f"selected: {self.selection}"] if self.selection != "last" else []
-        found += ["below source"] if self.loses else []
+        found += [BELOW_SOURCE] if self.loses else []
         return found + sorted({f"+{name}" for run in self.runs for name in run["extras"]})
-
-    @property
-    def loses(self) -> bool:
-        """Whether a stream's row did worse than the source model on it, in the mean over runs."""
-        rows = [row for run in self.runs for row in run["scores"] if row["segment"] == "all"]
-        below = [row["value"] for row in rows if row["metric"] == "below_source"]
-        return sum(value or 0.0 for value in below) * 2 > len(below)
 
     @property
     def passes(self) -> float | None:
@@ -156,6 +153,13 @@ class Line:
     def seconds(self) -> float | None:
         """Seconds of adaptation, in the mean over runs; None where unknown."""
         return mean_of_known([run["cost"].get("adapt_seconds") for run in self.runs])
+
+    @property
+    def memory(self) -> float | None:
+        """Peak memory of the steps in MiB, the largest over runs; None where unknown."""
+        found = [run["cost"].get("step_memory_bytes") for run in self.runs]
+        known = [value for value in found if value is not None]
+        return max(known) / MIB if known else None
 
 
 def make_line(
@@ -175,7 +179,10 @@ def make_line(
     found = cells.get(metric) or next(iter(cells.values()), None)
     if found is None:
         return line
-    line.note, line.remark = str(found["note"]), str(found["remark"])
+    remarks = str(found["remark"]).split("; ")
+    line.loses = BELOW_SOURCE in remarks  # a mark of its own
+    line.note = str(found["note"])
+    line.remark = "; ".join(said for said in remarks if said != BELOW_SOURCE)
     line.selection = str(found["selection"])
     if metric in cells:
         line.diff = _difference(found, "diff", found["verdict"])

@@ -24,7 +24,10 @@ DETAIL = 5_000
 #: metrics beside the one that ranks above that number
 FEW_METRICS = 2
 #: what of ``cost`` is shown
-COSTS = ("images_forward", "images_backward", "adapt_seconds", "seconds", "peak_memory_bytes")
+COSTS = (
+    *("images_forward", "images_backward", "adapt_seconds", "seconds", "peak_memory_bytes"),
+    "step_memory_bytes",
+)
 _RUNNING = ("running_accuracy", "running_mIoU")
 
 

@@ -19,7 +19,10 @@ from dabench.store.records import Record, score_map
 
 #: bytes of pictures that a page may hold
 MOST_PICTURES = 8 * 2**20
-_COSTS = {"seconds": texts.seconds, "adapt_seconds": texts.seconds, "peak_memory_bytes": texts.size}
+_COSTS = {
+    **dict.fromkeys(("seconds", "adapt_seconds"), texts.seconds),
+    **dict.fromkeys(("peak_memory_bytes", "step_memory_bytes"), texts.size),
+}
 
 
 @dataclass(frozen=True)

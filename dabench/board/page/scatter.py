@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dabench.board.page import texts
 from dabench.board.page.bars import WIDTH, tooltip
 from dabench.board.page.blocks import Block
-from dabench.board.page.lines import Line
+from dabench.board.page.lines import MIB, Line
 from dabench.board.page.svg import Axis, Picture, Point, scale, tick_label, ticks
 
 #: most names in the cloud
@@ -21,9 +21,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class CostMeasure:
-    """A cost of a line: what it is called, and how it is read and said."""
+    """A cost of a line: what it is called, in full and in short, and how it is read and said."""
 
     title: str
+    short: str
     of: Callable[[Line], float | None]
     said: Callable[[float], str]
 
@@ -32,10 +33,19 @@ class CostMeasure:
 MEASURES = (
     CostMeasure(
         "images forwarded + backwarded, for each image of the target",
+        "cost",
         lambda line: line.passes,
         lambda value: f"{tick_label(value)} passes an image",
     ),
-    CostMeasure("seconds of adaptation", lambda line: line.seconds, texts.seconds),
+    CostMeasure(
+        "seconds of adaptation", "time, as recorded", lambda line: line.seconds, texts.seconds
+    ),
+    CostMeasure(
+        "peak memory of the steps, MiB",
+        "memory of its steps",
+        lambda line: line.memory,
+        lambda value: texts.size(value * MIB),
+    ),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
@@ -50,12 +51,19 @@ class Tab:
         return sum(len(block.lines) - len(block.main) for block in self.blocks if not block.brief)
 
 
+class CostChart(NamedTuple):
+    """A chart of a metric against a cost, and what that is called."""
+
+    against: str
+    markup: Markup
+
+
 @dataclass
 class BlockCharts:
     """A block's charts, where there is room for them; ``strips`` by number of a line."""
 
     stream_chart: StreamChart | None
-    costs: list[Markup]
+    costs: list[CostChart]
     strips: dict[int, Markup]
 
 
@@ -84,10 +92,10 @@ def block_charts(block: Block) -> BlockCharts:
     known = [line for line in block.lines if block.metric in line.values]
     values = [line.values[block.metric] for line in known]
     end = axis_ceiling(max([v.mean if v.high is None else v.high for v in values], default=1.0))
-    scatters = (cost_scatter(block, measure) for measure in MEASURES)
+    scatters = ((measure, cost_scatter(block, measure)) for measure in MEASURES)
     return BlockCharts(
         stream_chart=stream_chart(block),
-        costs=[scatter.markup for scatter in scatters if scatter is not None],
+        costs=[CostChart(measure.short, found.markup) for measure, found in scatters if found],
         strips={
             line.number: interval_strip(line.values[block.metric], end).markup for line in known
         },

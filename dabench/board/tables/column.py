@@ -19,6 +19,8 @@ from dabench.store.lean import score_values
 from dabench.store.records import Record
 from dabench.store.rows import Row
 
+#: what a row is called that loses to the source model, and the score that says so
+BELOW_SOURCE, _BELOW = "below source", "below_source"
 Flags = npt.NDArray[np.bool_]
 
 
@@ -51,6 +53,13 @@ class RowResult:
         part = f", {len(marks)} of {len(self.runs)} runs" if len(marks) < len(self.runs) else ""
         return f"tuned ({names}{part})" if marks else ""
 
+    @cached_property
+    def loses(self) -> bool:
+        """Whether a stream's row did worse than the source model on it, in most of its runs."""
+        found = [dict(zip(*score_values(run), strict=True)) for run in self.runs]
+        below = [own[_BELOW] for own in found if _BELOW in own]
+        return 2 * sum(value > 0 for value in below) > len(below)
+
     def remark(self, holes: int) -> str:
         """Return what a reader must know of a cell that stands: what is missing, who chose.
 
@@ -62,6 +71,7 @@ class RowResult:
         said = [f"hole in {holes} of {len(self.runs)} runs"] if holes else []
         said += [self.missing] if self.missing else []
         said += [self.tuned] if self.tuned else []
+        said += [BELOW_SOURCE] if self.loses else []
         return "; ".join(said + ["target-tuned"] * self.target_tuned)
 
 

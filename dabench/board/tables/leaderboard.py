@@ -29,8 +29,10 @@ _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_
 #: fields that another machine, or another day, may change though nothing else does
 COSTS = (
     *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
-    *("parameters", "oracle_queries"),
+    *("parameters", "oracle_queries", "step_memory_bytes"),
 )
+#: of which the largest says what a run needs
+PEAKS = frozenset({"peak_memory_bytes", "step_memory_bytes"})
 #: fields that all lines of a row in a column share
 _HEAD = (
     *("protocol", "dataset", "task", "split", "method", "variant", "version"),
@@ -161,7 +163,7 @@ def _costs(runs: Sequence[Record]) -> list[float | None]:
         values = [cost[name] for cost in costs if cost.get(name) is not None]
         if len(values) < len(costs):
             found.append(None)
-        elif name == "peak_memory_bytes":
+        elif name in PEAKS:
             found.append(max(values))
         else:
             found.append(math.fsum(values) / len(values))

@@ -179,6 +179,7 @@
     ["adapt s", (v) => v.toFixed(1)],
     ["total s", (v) => v.toFixed(1)],
     ["peak MiB", (v) => Math.round(v / 2 ** 20).toLocaleString("en")],
+    ["steps' MiB", (v) => Math.round(v / 2 ** 20).toLocaleString("en")],
   ];
   function grid(head, rows) {
     const box = make("div", null, "scroll");
