@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 import dabench.api
+import dabench.views
 from dabench import registry
 from dabench.board.page.texts import METRICS
 from dabench.config.signature import signature_options
@@ -62,6 +63,32 @@ def test_so_is_every_member_of_its_classes(name: str) -> None:
         and not inspect.getdoc(member)
     ]
     assert not plain, f"dabench.api.{name}: no docstring of {', '.join(plain)}"
+
+
+def _handed_tensors() -> dict[str, str]:
+    """Return public functions, and methods of public classes, that take or give arrays."""
+    arrays = re.compile(r"\b(Tensor|FloatArray|IntArray|ndarray|Prediction)\b")
+    found: dict[str, str] = {}
+    for module in (dabench.api, dabench.views):
+        for name in module.__all__:
+            value = getattr(module, name)
+            inside = vars(value).items() if inspect.isclass(value) else [("", value)]
+            for key, member in inside:
+                function = getattr(member, "__func__", getattr(member, "fget", member))
+                if key.startswith("_") or not inspect.isfunction(function):
+                    continue
+                if arrays.search(" ".join(map(str, function.__annotations__.values()))):
+                    full = f"{module.__name__}.{name}.{key}".rstrip(".")
+                    found[full] = inspect.getdoc(function) or ""
+    return found
+
+
+def test_what_takes_or_gives_arrays_names_their_shapes() -> None:
+    said = _handed_tensors()
+    assert {"dabench.views.affine", "dabench.api.Oracle.ask", "dabench.api.upsample"} <= set(said)
+    shape = re.compile(r"\((?:[A-Z]\b[^()]*)?\)")
+    plain = [name for name, text in said.items() if not shape.search(text)]
+    assert not plain, "say what shape, such as (B, 3, H, W)"
 
 
 def test_every_page_is_in_the_navigation() -> None:
