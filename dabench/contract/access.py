@@ -165,10 +165,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class SourceFree:
-    """Grant of source-free protocols: unlabelled target images, a copy of the source model.
-
-    ``source_model`` answers (B, 3, H, W) images in [0, 1] by (B, K) logits, and may be changed.
-    """
+    """Unlabelled (B, 3, H, W) images in [0, 1], and a copy of the source model of (B, K) logits."""
 
     task: Task
     target: Unlabelled
