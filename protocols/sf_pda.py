@@ -10,9 +10,7 @@ from pydantic import Field
 
 from dabench.contract.data import ClassSplit, DomainData
 from dabench.protocols.offline.source_free import SourceFreeProtocol
-from dabench.protocols.offline.splits import find_split, written_split
-
-SIDES = ("known",)
+from dabench.protocols.offline.splits import SIDES, find_split, written_split
 
 
 class SourceFreePartialSet(SourceFreeProtocol):
@@ -30,6 +28,7 @@ class SourceFreePartialSet(SourceFreeProtocol):
 
     primary: ClassVar[str] = "accuracy"
     open_set: ClassVar[bool] = False
+    shorthands: ClassVar[Mapping[str, str]] = {"known": SIDES["known"]}
 
     def __init__(
         self, *, split: str = "default", held_out: Annotated[float, Field(ge=0, lt=0.9)] = 0.3
@@ -37,21 +36,21 @@ class SourceFreePartialSet(SourceFreeProtocol):
         super().__init__(held_out=held_out)
         self.split = split
 
-    @staticmethod
-    def written_options(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    @classmethod
+    def written_options(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Read ``known`` as the split that it stands for.
 
         Raises:
             ConfigError: beside ``split``.
         """
-        return written_split(given, SIDES)
+        return written_split(given, tuple(cls.shorthands))
 
     def class_split(self, data: DomainData) -> ClassSplit:
         """Shared is what the split calls known and the target shows; the source has the rest."""
         shown = {data.classes[i] for i in np.unique(data.target_all.labels)}
         named: tuple[str, ...] = data.classes
         if self.split != "default" or "default" in data.splits:
-            named = find_split(data, self.split, SIDES).known
+            named = find_split(data, self.split, tuple(self.shorthands)).known
         known = tuple(name for name in named if name in shown)
         seen = (name for name in data.classes if name not in data.unseen)
         return ClassSplit(known, source_private=tuple(name for name in seen if name not in known))

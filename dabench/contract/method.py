@@ -176,7 +176,7 @@ class OnlineMethod(HasOptions, lightning.LightningModule):
 
     @abstractmethod
     def predict(self, images: Tensor) -> Prediction:
-        """Answer (B, 3, H, W) images in [0, 1] as ``step`` normalises, without changing any state."""
+        """Answer (B, 3, H, W) images in [0, 1] as ``step`` does, without changing any state."""
 
     @property
     def updates_skipped(self) -> int:

@@ -38,7 +38,9 @@ def test_the_committed_leaderboard_is_that_of_the_records(
 
 def test_the_latex_that_is_shown_is_what_the_records_give(tables: ModuleType) -> None:
     page = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"^```latex\n( +\\begin\{tabular\}.*?)```", page, re.DOTALL | re.MULTILINE)
+    (shown,) = re.findall(
+        r"^```latex\n( +\\begin\{tabular\}.*?)```", page, re.DOTALL | re.MULTILINE
+    )
     records = [r for r in tables.committed() if r["spec"]["dataset"] == "office31"]
     made = wide_tables(table(records, "source", registered_info()), registered_info())
     assert any(shown in to_latex(one) for one in made), "run dabench leaderboard --latex DIR"
