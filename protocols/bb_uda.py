@@ -9,7 +9,12 @@ from pydantic import Field
 
 from dabench.contract.data import ClassSplit, DomainData
 from dabench.protocols.offline.black_box import BlackBoxProtocol
-from dabench.protocols.offline.splits import partial_split, why_not_partial, written_split
+from dabench.protocols.offline.splits import (
+    SIDES,
+    partial_split,
+    why_not_partial,
+    written_split,
+)
 
 
 class BlackBoxClosedSet(BlackBoxProtocol):
@@ -37,6 +42,7 @@ class BlackBoxClosedSet(BlackBoxProtocol):
     later_options: ClassVar[frozenset[str]] = frozenset({"split"})
     primary: ClassVar[str] = "accuracy"
     open_set: ClassVar[bool] = False
+    shorthands: ClassVar[Mapping[str, str]] = {"known": SIDES["known"]}
 
     def __init__(
         self,
@@ -55,14 +61,14 @@ class BlackBoxClosedSet(BlackBoxProtocol):
         self.top_k, self.decimals = top_k, decimals
         self.query_budget, self.partial, self.split = query_budget, partial, split
 
-    @staticmethod
-    def written_options(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    @classmethod
+    def written_options(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Read ``known`` as the split that it stands for.
 
         Raises:
             ConfigError: beside ``split``.
         """
-        return written_split(given, ("known",))
+        return written_split(given, tuple(cls.shorthands))
 
     def class_split(self, data: DomainData) -> ClassSplit:
         """All classes of the source; a partial target shows the first, or a split's known ones."""

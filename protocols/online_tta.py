@@ -49,6 +49,9 @@ class OnlineTTA(OnlineProtocol):
     usual_stream: ClassVar[str] = "reset-per-shift"
     #: they came later: at their defaults they are no part of a run's id
     later_options: ClassVar[frozenset[str]] = frozenset({"images", "stream", "stream_speed"})
+    shorthands: ClassVar[Mapping[str, str]] = {
+        "severity": "of every shift that names none, from 1; without shifts: of the usual ones."
+    }
     primary: ClassVar[str] = "accuracy"
     fresh_per_segment: ClassVar[bool] = True
 

@@ -9,9 +9,12 @@ from pydantic import Field
 
 from dabench.contract.data import ClassSplit, DomainData
 from dabench.protocols.offline.source_free import SourceFreeProtocol
-from dabench.protocols.offline.splits import partial_split, why_not_partial, written_split
-
-SIDES = ("known",)
+from dabench.protocols.offline.splits import (
+    SIDES,
+    partial_split,
+    why_not_partial,
+    written_split,
+)
 
 
 class SourceFreePartialSet(SourceFreeProtocol):
@@ -29,6 +32,7 @@ class SourceFreePartialSet(SourceFreeProtocol):
 
     primary: ClassVar[str] = "accuracy"
     open_set: ClassVar[bool] = False
+    shorthands: ClassVar[Mapping[str, str]] = {"known": SIDES["known"]}
 
     def __init__(
         self, *, split: str = "default", held_out: Annotated[float, Field(ge=0, lt=0.9)] = 0.3
@@ -36,14 +40,14 @@ class SourceFreePartialSet(SourceFreeProtocol):
         super().__init__(held_out=held_out)
         self.split = split
 
-    @staticmethod
-    def written_options(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    @classmethod
+    def written_options(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Read ``known`` as the split that it stands for.
 
         Raises:
             ConfigError: beside ``split``.
         """
-        return written_split(given, SIDES)
+        return written_split(given, tuple(cls.shorthands))
 
     def class_split(self, data: DomainData) -> ClassSplit:
         """Shared is what the split calls known and the target shows; the source has the rest."""

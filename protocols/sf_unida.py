@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -16,6 +17,7 @@ from dabench.networks.batchnorm import set_features
 from dabench.protocols.offline.open_set import OpenSetTarget
 from dabench.protocols.offline.protocol import SEGMENTS
 from dabench.protocols.offline.source_free import SourceFreeProtocol
+from dabench.protocols.offline.splits import SIDES
 
 
 class SourceFreeUniversal(OpenSetTarget, SourceFreeProtocol):
@@ -34,7 +36,8 @@ class SourceFreeUniversal(OpenSetTarget, SourceFreeProtocol):
             leave out to keep all.
     """
 
-    sides: ClassVar[tuple[str, ...]] = ("known", "source_private", "unknown")
+    sides: ClassVar[tuple[str, ...]] = tuple(SIDES)
+    shorthands: ClassVar[Mapping[str, str]] = SIDES
 
     def __init__(
         self,

@@ -24,10 +24,10 @@ def add_option_help(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -
 
 
 def _add_group(parser: argparse.ArgumentParser, title: str, prefix: str, cls: type[Any]) -> None:
-    from dabench.config.signature import signature_options
+    from dabench.config.signature import listed_options
 
-    group = parser.add_argument_group(title, None if signature_options(cls) else "none")
-    for option in signature_options(cls):
+    group = parser.add_argument_group(title, None if listed_options(cls) else "none")
+    for option in listed_options(cls):
         needed = option.default is inspect.Parameter.empty
         default = "needed" if needed else f"default {option.default}"
         text = f"{option.help} ({default}; {type_text(option.annotation)})".strip()

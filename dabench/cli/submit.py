@@ -76,7 +76,10 @@ def submit(args: argparse.Namespace) -> int:
     print_columns(
         [
             [f"  cp -r {out / 'records'} results/", "join the others"],
-            ["  dabench leaderboard && python docs/tables.py", "the tables with them"],
+            ["  git add results", "tables are made of the records that git tracks"],
+            ["  dabench leaderboard --csv results/leaderboard/leaderboard.csv.gz", "all rows"],
+            ["  python docs/tables.py", "the tables of README.md and docs"],
+            ["  dabench cards --markdown docs/reproduction.md", "what others published"],
             ["  git add results docs README.md", ""],
             ["", f"open a pull request with the text of {out / TEXT}"],
         ]

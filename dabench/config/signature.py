@@ -51,6 +51,13 @@ def signature_options(cls: type[Any]) -> tuple[Option, ...]:
     )
 
 
+def listed_options(cls: type[Any]) -> tuple[Option, ...]:
+    """Return what help lists: the options, and the ``shorthands`` that stand for one of them."""
+    short: Mapping[str, str] = getattr(cls, "shorthands", {})
+    given = (Option(name, str, None, text) for name, text in short.items())
+    return (*signature_options(cls), *given)
+
+
 def _argument_helps(cls: type[Any]) -> dict[str, str]:
     """Read the ``Args:`` sections of the class docstrings, base classes first."""
     helps: dict[str, str] = {}
@@ -82,7 +89,7 @@ def validate_options(cls: type[Any], given: Mapping[str, Any], prefix: str) -> d
         ConfigError: unknown name, wrong type or range.
     """
     options = {option.name: option for option in signature_options(cls)}
-    # a class may take other words for what it keeps as one option
+    # a class may take other words, its ``shorthands``, for what it keeps as one option
     given = getattr(cls, "written_options", dict)(given)
     for name in given:
         if name not in options:

@@ -166,7 +166,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class SourceFree:
-    """Grant of ``sf-uda`` and ``sf-osda``: unlabelled target images, a copy of the source model."""
+    """Unlabelled (B, 3, H, W) images in [0, 1], and a copy of the source model of (B, K) logits."""
 
     task: Task
     target: Unlabelled
@@ -212,10 +212,10 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class BlackBox:
-    """Grant of ``bb-uda``: unlabelled target images and answers of the source model.
+    """Grant of black-box protocols: unlabelled target images and answers of the source model.
 
-    ``new_network(seed)`` builds a fresh target network (backbone as the user chose it, bottleneck
-    and K-way head drawn from ``seed``); its images count in ``cost``.
+    ``new_network(seed)`` builds a fresh target network, (B, 3, H, W) images to (B, K) logits
+    (backbone as chosen, bottleneck and head drawn from ``seed``); its images count in ``cost``.
     """
 
     task: Task
@@ -232,9 +232,9 @@ class BlackBox:
 class Online:
     """Grant of online protocols: a copy of the source model; batches are pushed one by one.
 
-    A pushed batch's ``index`` counts the images that arrived so far: it says nothing about what
-    they show. ``extras`` holds what a method declared in its ``extras`` and the protocol granted,
-    by name; the record shows them.
+    A pushed batch's ``index`` counts the images that arrived so far, and says nothing of what they
+    show. ``source_model`` answers (B, 3, H, W) images in [0, 1] by (B, K) logits, in segmentation
+    (B, K, H, W). ``extras`` holds, by name, what a method declared and the protocol granted.
     """
 
     task: Task

@@ -53,7 +53,11 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
         """Answer (B, 3, H, W) images in [0, 1] without changing any state."""
 
     def also(self, images: Tensor) -> Mapping[str, Prediction]:
-        """Return further answers to report beside ``predict``, by name (one branch of two, say)."""
+        """Return further answers to report beside ``predict``, by name (one branch of two, say).
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+        """
         return {}
 
     def adapted_network(self) -> Any:
@@ -67,7 +71,11 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
         """Freeze set-level rules (a 2-means cut, say) on the adapt set; called before scoring."""
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
-        """Return the loss of one step."""
+        """Return the loss of one step on (B, 3, H, W) images, of shape ().
+
+        Raises:
+            TrainingError: the method has no training step.
+        """
         raise TrainingError(f"{type(self).__name__} has no training step")
 
     @property
@@ -86,6 +94,11 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
 
     def record_losses(self, total: Tensor, parts: Mapping[str, Tensor], every: int = 10) -> Tensor:
         """Check the loss, record it every few steps, and return it.
+
+        Args:
+            total: the loss, of shape ().
+            parts: its terms by name, each of shape ().
+            every: steps between two points of the record.
 
         Raises:
             TrainingError: the loss is not finite; names the step and every part.
@@ -160,11 +173,18 @@ class OnlineMethod(HasOptions, lightning.LightningModule):
 
     @abstractmethod
     def step(self, batch: TargetBatch) -> Tensor:
-        """Adapt on one batch and return its (B, K) logits; gradients are switched on."""
+        """Adapt on one batch and return its logits; gradients are switched on.
+
+        Args:
+            batch: (B, 3, H, W) images in [0, 1], and when they came.
+
+        Returns:
+            (B, K) logits of the K known classes, in segmentation (B, K, H, W).
+        """
 
     @abstractmethod
     def predict(self, images: Tensor) -> Prediction:
-        """Answer in the normalisation mode of ``step`` without changing any state."""
+        """Answer (B, 3, H, W) images in [0, 1] as ``step`` does, without changing any state."""
 
     @property
     def updates_skipped(self) -> int:
@@ -173,18 +193,33 @@ class OnlineMethod(HasOptions, lightning.LightningModule):
 
 
 def inverse_decay(progress: float, gain: float = 10.0, power: float = 0.75) -> float:
-    """Return the learning-rate factor (1 + gain * progress)^-power of SHOT and its descendants."""
+    """Return the learning-rate factor (1 + gain * progress)^-power.
+
+    It is DANN's (Ganin and Lempitsky, ICML 2015, mu_p = mu_0 (1 + alpha p)^-beta), and that of
+    SHOT (Liang et al., ICML 2020, eta_0 (1 + 10 p)^-0.75) and its descendants.
+
+    Args:
+        progress: p, the share of the training steps that are done, in [0, 1].
+        gain: 0 or more.
+        power: 0 or more; 0 = a constant rate.
+
+    Returns:
+        A factor in (0, 1], 1 at the beginning.
+    """
     return float((1.0 + gain * progress) ** -power)
 
 
 class DecayingSGD(torch.optim.SGD):
     """SGD with Nesterov momentum whose rate follows :func:`inverse_decay` step by step.
 
+    The optimiser of SHOT's code (Liang et al., ICML 2020). Its authors set the rate of the n-th of
+    T steps at p = n / T, here it is p = (n - 1) / T: the first step is made at the full rate.
+
     Args:
-        groups: parameter groups with ``params`` and ``lr``.
-        total_steps: length of the run.
-        factor: progress in [0, 1) -> factor of the rates.
-        momentum: momentum factor.
+        groups: parameter groups with ``params`` and ``lr``, the rate at the beginning.
+        total_steps: T, length of the run.
+        factor: progress p in [0, 1) -> factor of the rates.
+        momentum: momentum factor, above 0.
         weight_decay: L2 penalty.
     """
 

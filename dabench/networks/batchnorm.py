@@ -102,6 +102,7 @@ def _own_statistics(layer: Any, inputs: tuple[Tensor, ...]) -> None:
 def batch_statistics(net: nn.Module, images: Tensor, *, dense: bool = False) -> Iterator[None]:
     """Normalise by the batch's own statistics inside and leave every buffer alone.
 
+    ``images`` are the (B, 3, H, W) batch, of which B alone counts here.
     A batch of one image has no variance in the bottleneck: it is normalised as in eval mode. In a
     dense network (``dense``) that holds only for layers that see one value per channel.
     """

@@ -16,7 +16,18 @@ def _uniform(images: Tensor, low: float, high: float) -> Tensor:
 
 
 def affine(images: Tensor, *, rotate: float, scale: float, translate: float, flip: bool) -> Tensor:
-    """Rotate (+-``rotate`` radians), scale (1 +- ``scale``), shift (share of the side), flip."""
+    """Turn, scale, shift and mirror every image by an affine map of its own (bilinear).
+
+    Args:
+        images: (B, 3, S, S) in [0, 1].
+        rotate: largest angle to either side, in radians.
+        scale: sizes change by a factor of 1 / (1 +- this), below 1.
+        translate: largest shift to either side, as a share of the side, down and right alike.
+        flip: mirror every other image, on average.
+
+    Returns:
+        (B, 3, S, S) in [0, 1]; what comes from out of the frame repeats its border.
+    """
     angle = _uniform(images, -rotate, rotate)
     zoom = _uniform(images, 1 - scale, 1 + scale)
     mirror = torch.ones_like(angle)
@@ -35,7 +46,17 @@ def affine(images: Tensor, *, rotate: float, scale: float, translate: float, fli
 
 
 def colour(images: Tensor, *, brightness: float, contrast: float, saturation: float) -> Tensor:
-    """Scale brightness, contrast and saturation by factors of their own for every image."""
+    """Scale brightness, contrast and saturation by factors of their own for every image.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        brightness: factors of 1 +- this, from 0 to 1.
+        contrast: likewise, of the distance to the image's mean.
+        saturation: likewise, of the distance to each pixel's mean over the channels.
+
+    Returns:
+        (B, 3, H, W), cut to [0, 1].
+    """
 
     def factor(amount: float) -> Tensor:
         return _uniform(images, 1 - amount, 1 + amount).view(-1, 1, 1, 1)
@@ -49,7 +70,12 @@ def colour(images: Tensor, *, brightness: float, contrast: float, saturation: fl
 
 
 def erase(images: Tensor, *, share: float) -> Tensor:
-    """Paint one square (side = ``share`` of the image) of every image with its mean colour."""
+    """Paint one square of every (B, 3, S, S) image with its mean colour, at a place of its own.
+
+    Args:
+        images: (B, 3, S, S) in [0, 1].
+        share: side of the square as a share of S, in [0, 1]; one pixel at least.
+    """
     side = images.shape[-1]
     size = max(1, int(side * share))
     grid = torch.arange(side, device=images.device)
@@ -62,7 +88,15 @@ def erase(images: Tensor, *, share: float) -> Tensor:
 
 
 def blur(images: Tensor, *, most: float) -> Tensor:
-    """Blend every image with its 3 x 3 binomial blur by a share of its own in [0, ``most``]."""
+    """Blend every image with its 3 x 3 binomial blur by a share of its own.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        most: largest share of the blur, in [0, 1].
+
+    Returns:
+        (B, 3, H, W) in [0, 1].
+    """
     line = torch.tensor([0.25, 0.5, 0.25], device=images.device, dtype=images.dtype)
     kernel = (line[:, None] * line[None, :]).expand(3, 1, 3, 3)
     soft = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
@@ -71,12 +105,12 @@ def blur(images: Tensor, *, most: float) -> Tensor:
 
 
 def weak(images: Tensor, *, flip: bool) -> Tensor:
-    """Small shifts and zooms, and a mirror where the data allow it."""
+    """Shift (6 %) and zoom (10 %) (B, 3, S, S) images in [0, 1]; mirror where the data allow it."""
     return affine(images, rotate=0.0, scale=0.1, translate=0.06, flip=flip)
 
 
 def strong(images: Tensor, *, flip: bool) -> Tensor:
-    """The weak view's family with rotation, colour, blur and a hidden square.
+    """Turn, shift, zoom, colour and blur (B, 3, S, S) images in [0, 1], and hide a square.
 
     Stands in for the AutoAugment policy of the literature (docs/comparability.md says so).
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dabench.cli.option_help import type_text
-from dabench.config.signature import signature_options
+from dabench.config.signature import listed_options
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +37,7 @@ def code(value: Any) -> str:
 def options(cls: type[Any], prefix: str) -> str:
     """Return the table of a class's options, from its signature and its docstring."""
     rows = []
-    for option in signature_options(cls):
+    for option in listed_options(cls):
         needed = option.default is inspect.Parameter.empty
         default = "needed" if needed else code(shown(option.default))
         names = code(f"--{prefix}.{option.name}"), default, code(type_text(option.annotation))

@@ -12,7 +12,7 @@ from dabench.contract.data import ClassSplit, DomainData
 from dabench.contract.seeding import seed
 from dabench.contract.types import IntArray
 from dabench.protocols.offline.protocol import OfflineProtocol
-from dabench.protocols.offline.splits import find_split, written_split
+from dabench.protocols.offline.splits import SIDES, find_split, written_split
 
 
 class OpenSetTarget(OfflineProtocol):
@@ -22,6 +22,7 @@ class OpenSetTarget(OfflineProtocol):
     open_set: ClassVar[bool] = True
     #: sides of a split that is written out
     sides: ClassVar[tuple[str, ...]] = ("known", "unknown")
+    shorthands: ClassVar[Mapping[str, str]] = {side: SIDES[side] for side in sides}
 
     def __init__(self, *, split: str, held_out: float, unknown_share: float | None) -> None:
         super().__init__(held_out=held_out)

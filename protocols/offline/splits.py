@@ -11,7 +11,11 @@ from dabench.contract.data import ClassSplit, DomainData
 from dabench.errors import ConfigError, did_you_mean
 
 #: sides of a written split, in their order in its text; a closed one has the first alone
-SIDES = ("known", "source_private", "unknown")
+SIDES = {
+    "known": "classes that both domains have, a,b; in place of split.",
+    "source_private": "classes of the source alone, a,b; in place of split.",
+    "unknown": "classes of the target alone, a,b; in place of split.",
+}
 
 
 def written_split(given: Mapping[str, Any], sides: tuple[str, ...]) -> Mapping[str, Any]:

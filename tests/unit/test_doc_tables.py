@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,8 @@ import pytest
 
 from dabench.board.tables.csv_file import write_csv
 from dabench.board.tables.leaderboard import table
+from dabench.board.tables.markup import to_latex
+from dabench.board.tables.wide import wide_tables
 from dabench.registry.method_info import registered_info
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +34,16 @@ def test_the_committed_leaderboard_is_that_of_the_records(
     assert there.is_file(), f"run '{command}'"
     # stale: run it again where results/records holds the committed runs alone
     pd.testing.assert_frame_equal(pd.read_csv(there), pd.read_csv(fresh), rtol=1e-9)
+
+
+def test_the_latex_that_is_shown_is_what_the_records_give(tables: ModuleType) -> None:
+    page = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(
+        r"^```latex\n( +\\begin\{tabular\}.*?)```", page, re.DOTALL | re.MULTILINE
+    )
+    records = [r for r in tables.committed() if r["spec"]["dataset"] == "office31"]
+    made = wide_tables(table(records, "source", registered_info()), registered_info())
+    assert any(shown in to_latex(one) for one in made), "run dabench leaderboard --latex DIR"
 
 
 def test_a_changed_figure_is_noticed(tables: ModuleType, tmp_path: Path) -> None:

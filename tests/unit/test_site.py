@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -15,9 +16,13 @@ import pytest
 from chromium import chromium
 
 import dabench.api
+import dabench.views
 from dabench import registry
 from dabench.board.page.texts import METRICS, count
-from dabench.config.signature import signature_options
+from dabench.cli.main import main
+from dabench.cli.parser import COMMANDS
+from dabench.config.options import FLAGS, OPTIONS
+from dabench.config.signature import listed_options, validate_options
 from dabench.protocols.streams.named.catalogue import STREAMS
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +71,69 @@ def test_so_is_every_member_of_its_classes(name: str) -> None:
     assert not plain, f"dabench.api.{name}: no docstring of {', '.join(plain)}"
 
 
+def _handed_tensors() -> dict[str, str]:
+    """Return public functions, and methods of public classes, that take or give arrays."""
+    arrays = re.compile(r"\b(Tensor|FloatArray|IntArray|ndarray|Prediction)\b")
+    found: dict[str, str] = {}
+    for module in (dabench.api, dabench.views):
+        for name in module.__all__:
+            value = getattr(module, name)
+            inside = vars(value).items() if inspect.isclass(value) else [("", value)]
+            for key, member in inside:
+                function = getattr(member, "__func__", getattr(member, "fget", member))
+                if key.startswith("_") or not inspect.isfunction(function):
+                    continue
+                if arrays.search(" ".join(map(str, function.__annotations__.values()))):
+                    full = f"{module.__name__}.{name}.{key}".rstrip(".")
+                    found[full] = inspect.getdoc(function) or ""
+    return found
+
+
+def test_what_takes_or_gives_arrays_names_their_shapes() -> None:
+    said = _handed_tensors()
+    assert {"dabench.views.affine", "dabench.api.Oracle.ask", "dabench.api.upsample"} <= set(said)
+    shape = re.compile(r"\((?:[A-Z]\b[^()]*)?\)")
+    plain = [name for name, text in said.items() if not shape.search(text)]
+    assert not plain, "say what shape, such as (B, 3, H, W)"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "given"),
+    [
+        ("sf-osda", {"known": "a", "unknown": "b"}),
+        ("bb-osda", {"known": "a", "unknown": "b"}),
+        ("sf-unida", {"known": "a", "source_private": "b", "unknown": "c"}),
+        ("sf-pda", {"known": "a,b"}),
+        ("online-tta", {"severity": "3"}),
+        ("continual-tta", {"severity": "3"}),
+    ],
+)
+def test_what_stands_for_another_option_is_listed(
+    protocol: str, given: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cls = registry.protocol(protocol)
+    assert validate_options(cls, given, "protocol") != validate_options(cls, {}, "protocol")
+    listed = {option.name: option.help for option in listed_options(cls)}
+    assert given.keys() <= listed.keys()
+    assert all(listed.values())
+    assert main(["run", "--protocol", protocol, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [name for name in listed if f"--protocol.{name} " not in shown] == []
+
+
+def test_the_page_of_the_command_line_has_every_command() -> None:
+    """In a process of its own: docs/site/markdown.py has the name of a package."""
+    program = "import command_pages; print(command_pages.pages()['command-line'])"
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(DOCS / "site"), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=path, capture_output=True, text=True, check=True
+    )
+    assert re.findall(r"^## `dabench ([\w-]+)`$", done.stdout, re.MULTILINE) == list(COMMANDS)
+    for name in (name for name in COMMANDS if name != "run"):
+        assert f"usage: dabench {name} " in done.stdout
+    assert [n for n in (*OPTIONS, *FLAGS) if f"| `--{n}` |" not in done.stdout] == []
+
+
 def test_every_page_is_in_the_navigation() -> None:
     index = (DOCS / "index.md").read_text(encoding="utf-8")
     linked = re.findall(r"^- \[[^\]]+\]\(([\w-]+\.md)\)", index, re.MULTILINE)
@@ -97,7 +165,7 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(
         # others of this process's tests may have brought classes of their own
         for name in (name for name in table if ":" not in name):
             page = pages[f"reference/{kind}s/{name.replace('+', '-plus')}.html"]
-            options = [f"--{kind}.{option.name}<" for option in signature_options(load(name))]
+            options = [f"--{kind}.{option.name}<" for option in listed_options(load(name))]
             assert [option for option in options if option not in page] == []
     for name in registry.DATASETS:
         assert f"<h2>{_code(name)}" in pages["reference/data-sets.html"]

@@ -100,6 +100,27 @@ def test_sound_records_are_written_with_the_text_to_paste(
     assert "## Run again\n\n- nothing" in text
 
 
+def test_what_is_said_to_be_next_makes_the_tables_that_other_tests_ask_for(
+    submit: Submit, tmp_path: Path
+) -> None:
+    """Records have to be tracked first: docs/tables.py reads no others."""
+    _, said = submit()
+    shown = said.partition("next, in a clone of dabench:\n")[2].splitlines()
+    steps = [line.strip().split("  ")[0] for line in shown if line.startswith("  ")]
+    assert steps[:5] == [
+        f"cp -r {tmp_path / 'out' / 'records'} results/",
+        "git add results",
+        "dabench leaderboard --csv results/leaderboard/leaderboard.csv.gz",
+        "python docs/tables.py",
+        "dabench cards --markdown docs/reproduction.md",
+    ]
+    asked = "".join(
+        (Path(__file__).parent / f"test_{name}.py").read_text(encoding="utf-8")
+        for name in ("doc_tables", "cards")
+    )
+    assert [step for step in steps[2:5] if step not in asked] == []
+
+
 def test_it_finds_runs_by_id_and_by_file(submit: Submit, offered: Store, tmp_path: Path) -> None:
     path = first(offered)
     code, said = submit(str(path))
