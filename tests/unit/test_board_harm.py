@@ -59,7 +59,7 @@ def test_a_hole_stays_one(made_run: Make) -> None:
     found = shares(records, "source")
     assert found.loc["bn-adapt", "mean"] == 0.0
     assert pd.isna(found.loc["tent", "mean"])
-    assert found.loc["tent", "remark"] == "hole in 1 of 5 runs"
+    assert found.loc["tent", "remark"] == "hole in 1 of 5 runs; below source"
 
 
 def test_other_streams_have_no_such_figure(made_run: Make) -> None:
