@@ -111,9 +111,9 @@ class MEMO(OnlineMethod):
         if task.kind == "classification":
             made = augmix_views(image, self.views, flip=task.flip, generator=generator)
             return made, marginal_entropy
-        where = {"generator": generator, "device": image.device}
-        colours = Photometric.draw(self.views, **where)
-        warp = Warp.draw(self.views, flip=task.flip, **where)
+        count, device = self.views, image.device
+        colours = Photometric.draw(count, generator=generator, device=device)
+        warp = Warp.draw(count, flip=task.flip, generator=generator, device=device)
         made = warp.apply(colours.apply(image.expand(self.views, *image.shape)))
         back = warp.inverse()
         shown = back.valid((image.shape[-2], image.shape[-1]))

@@ -58,7 +58,7 @@ class RowResult:
         """Whether a stream's row did worse than the source model on it, in most of its runs."""
         found = [dict(zip(*score_values(run), strict=True)) for run in self.runs]
         below = [own[_BELOW] for own in found if _BELOW in own]
-        return 2 * sum(value > 0 for value in below) > len(below)
+        return bool(2 * sum(value > 0 for value in below) > len(below))
 
     def remark(self, holes: int) -> str:
         """Return what a reader must know of a cell that stands: what is missing, who chose.
