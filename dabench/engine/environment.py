@@ -14,7 +14,7 @@ import lightning
 import torch
 import torchvision
 
-from dabench.engine.step_memory import card_peak, process_peak
+from dabench.engine.stream import card_peak, process_peak
 
 # mallopt's parameters (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3

@@ -23,8 +23,7 @@ from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.signals import postponed
 from dabench.contract.types import IntArray, Kind
 from dabench.engine.resume.checkpoints import Checkpoints
-from dabench.engine.step_memory import StepMemory
-from dabench.engine.stream import Progress, run_stream
+from dabench.engine.stream import Progress, StepMemory, run_stream
 from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dabench.engine import step_memory
+from dabench.engine import stream
 from dabench.engine.environment import resource_usage
-from dabench.engine.step_memory import StepMemory
+from dabench.engine.stream import StepMemory
 
 MANY = 192 * 2**20
 
@@ -55,7 +55,7 @@ def test_nothing_is_said_where_nothing_is_known(
     other = StepMemory("mps")
     other.start()
     assert other.cost() == {}
-    monkeypatch.setattr(step_memory, "_CLEAR", tmp_path / "none" / "clear_refs")
+    monkeypatch.setattr(stream, "_CLEAR", tmp_path / "none" / "clear_refs")
     refused = StepMemory("cpu")
     refused.start()
     assert refused.cost() == {}
@@ -67,8 +67,8 @@ def test_a_reset_that_did_not_happen_is_noticed(
     """A system may take the number and do nothing: then the peak is not the steps'."""
     status = tmp_path / "status"
     status.write_text("Name:\tpython\nVmHWM:\t 900000 kB\nVmRSS:\t 300000 kB\n")
-    monkeypatch.setattr(step_memory, "_CLEAR", tmp_path / "clear_refs")
-    monkeypatch.setattr(step_memory, "_STATUS", status)
+    monkeypatch.setattr(stream, "_CLEAR", tmp_path / "clear_refs")
+    monkeypatch.setattr(stream, "_STATUS", status)
     found = StepMemory("cpu")
     found.start()
     assert found.cost() == {}
