@@ -71,7 +71,8 @@ def submit(args: argparse.Namespace) -> int:
     write_bytes_atomically(out / TEXT, pull_request(found, told).encode())
     for remark in found.remarks:
         say(f"note: {remark}", error=True)
-    say(f"{len(found.runs)} records are sound: {out / 'records'}")
+    count = len(found.runs)
+    say(f"{count} record{'s are' if count > 1 else ' is'} sound: {out / 'records'}")
     say("next, in a clone of dabench:")
     print_columns(
         [

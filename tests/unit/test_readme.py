@@ -210,7 +210,7 @@ def masked(line: str) -> str:
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(
     "DABENCH_INSTALL" not in os.environ,
-    reason="installs 6 GB of packages from an index: set DABENCH_INSTALL=1 to run it",
+    reason="installs some GB of packages from an index: set DABENCH_INSTALL=1 to run it",
 )
 def test_the_first_command_runs_on_a_fresh_machine(tmp_path: Path) -> None:
     """What is committed here stands for the repository; the environment has dabench's needs alone.

@@ -198,3 +198,24 @@ def test_one_is_run_again(
     text = (tmp_path / "out" / "PULL_REQUEST.md").read_text()
     assert ("identical bit for bit" in text) == (not change)
     assert ("not identical" in text) == bool(change)
+
+
+@pytest.mark.slow
+def test_a_real_run_is_made_again_and_an_invented_score_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    words = "run --method shot --protocol sf-uda --epochs 1 --source-epochs 1 --threads 1"
+    assert main([*words.split(), "--no-progress", "--results", str(mine)]) == 0
+    offer = ["submit", str(mine), "--reproduce", "--no-progress"]
+    offer += ["--results", str(tmp_path / "results"), "--out"]
+    assert main([*offer, str(tmp_path / "out")]) == 0, capsys.readouterr().err
+    assert "identical bit for bit" in (tmp_path / "out" / "PULL_REQUEST.md").read_text()
+    assert len(Store(tmp_path / "out").read()) == 1
+
+    path = first(Store(mine))
+    record = json.loads(path.read_text())
+    record["scores"][0]["value"] += 0.001
+    Store(mine).dump(path, record)  # its checksum is that of what it holds now
+    assert main([*offer, str(tmp_path / "again")]) == 1
+    assert "not identical, although" in (tmp_path / "again" / "PULL_REQUEST.md").read_text()
