@@ -85,11 +85,7 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
         return min(1.0, self.trainer.global_step / total)
 
     def note(self, name: str, value: float = 1.0) -> None:
-        """Keep a figure that decides what this run is in its record, as curve ``noted/name``.
-
-        A fallback, above all: another number than the one that was asked for, a rule that gave
-        nothing.
-        """
+        """Keep a figure in the record, as curve ``noted/name``: what a rule fell back to, say."""
         self.access.recorder.put(f"noted/{name}", self.current_epoch, float(value))
 
     def record_losses(self, total: Tensor, parts: Mapping[str, Tensor], every: int = 10) -> Tensor:
@@ -195,13 +191,11 @@ class OnlineMethod(HasOptions, lightning.LightningModule):
 def inverse_decay(progress: float, gain: float = 10.0, power: float = 0.75) -> float:
     """Return the learning-rate factor (1 + gain * progress)^-power.
 
-    It is DANN's (Ganin and Lempitsky, ICML 2015, mu_p = mu_0 (1 + alpha p)^-beta), and that of
-    SHOT (Liang et al., ICML 2020, eta_0 (1 + 10 p)^-0.75) and its descendants.
+    DANN's (Ganin and Lempitsky, ICML 2015), and SHOT's with 10 and .75 (Liang et al., ICML 2020).
 
     Args:
         progress: p, the share of the training steps that are done, in [0, 1].
-        gain: 0 or more.
-        power: 0 or more; 0 = a constant rate.
+        gain, power: 0 or more; a power of 0 = a constant rate.
 
     Returns:
         A factor in (0, 1], 1 at the beginning.
