@@ -22,7 +22,7 @@ from dabench.store.store import Store
 
 _CHECKS = (
     "- [ ] options were chosen without labels of these targets; how: ...",
-    "- [ ] `dabench leaderboard` and `python docs/tables.py` were run with the records in place",
+    "- [ ] leaderboard, tables and cards were made again, as `dabench submit` printed it",
 )
 _HEAD = ("protocol", "data", "row", "version", "seeds", "metric", "mean", "− `source`")
 
