@@ -21,7 +21,7 @@ from dabench.store.records import Record, score_from_row
 Change = tuple[str, Any, Any]
 _WORDS = {"source": "source model", "method": "version of the method"}
 _WORDS |= {"protocol": "version of the protocol", "git_commit": "code (git commit)"}
-_WORDS |= {"init": "version of the start"}
+_WORDS |= {"init": "version of the start", "instructions": "the CPU's vector instructions"}
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,10 @@ def _arrays(then_path: Path, then: Record, now_path: Path, now: Record) -> list[
 
 def _changes(then: Record, now: Record, part: str) -> list[Change]:
     left, right = then.get(part) or {}, now.get(part) or {}
+    # records of before say nothing of what an environment names since
+    names = left if part == "environment" else {**left, **right}
     return [
         (name, left.get(name), right.get(name))
-        for name in dict.fromkeys([*left, *right])
+        for name in names
         if left.get(name) != right.get(name)
     ]

@@ -142,10 +142,11 @@ def pull_request(found: Submission, reproduced: Sequence[str]) -> str:
     again = [f"- {one_line(text)}" for text in reproduced] or ["- nothing"]
     known = [f"- {one_line(text)}" for text in found.remarks] or ["- nothing"]
     made = _made_with([record for _, record in found.runs])
+    counted = "1 run," if len(found.runs) == 1 else f"{len(found.runs)} runs,"
     return "\n".join(
         [
             *(f"# Records: {one_line(', '.join(about))}", ""),
-            *(f"{len(found.runs)} runs, checked by `dabench submit`.", ""),
+            *(f"{counted} checked by `dabench submit`.", ""),
             *(head, "|" + " --- |" * len(_HEAD), *body, ""),
             *("## Made with", "", *made, ""),
             *("## Run again", "", *again, ""),
@@ -168,7 +169,8 @@ def _made_with(records: Sequence[Record]) -> list[str]:
 
 
 def _row(line: dict[Any, Any]) -> list[str]:
-    gap = f"{line['diff_mean']:+.3f} ({line['verdict']})" if line["diff_n"] else "–"
+    gap = "–" if pd.isna(line["diff_mean"]) else f"{line['diff_mean']:+.3f}"
+    gap += f" ({line['verdict']})" if isinstance(line["verdict"], str) and line["verdict"] else ""
     mean = "–" if pd.isna(line["mean"]) else f"{line['mean']:.3f}"
     data = f"{line['dataset']} {line['task']}" + (f" {line['split']}" if line["split"] else "")
     name = f"`{_name(line)}`"

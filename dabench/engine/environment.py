@@ -38,11 +38,12 @@ def package_versions() -> dict[str, str]:
 
 
 def process_environment(device: str, threads: int) -> dict[str, Any]:
-    """Return device, threads, platform and the code's commit."""
+    """Return device, threads, the CPU's vector instructions, platform and the code's commit."""
     return {
         "device": _device_name(device),
         "threads": threads,
         "workers": 0,
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # sums are rounded by their width
         "platform": platform.platform(terse=True),
         "git_commit": _git_commit(),
     }

@@ -37,7 +37,7 @@ def record_of(spec: RunSpec) -> Record:
         "spec": spec.to_dict(),
         "ids": ids,
         "versions": versions,
-        "environment": {"device": "cpu", "threads": spec.threads, "git_commit": "abc"},
+        "environment": {"instructions": "AVX2", "threads": spec.threads, "git_commit": "abc"},
         "scores": rows,
         "curves": [{**rows[0], "at": epoch} for epoch in (1, 2)],
     }
@@ -98,6 +98,12 @@ def test_another_commit_is_named_and_no_reason_to_fail(again: Any) -> None:
     code, out, _ = again(lambda record: record["environment"].update(git_commit="def+"))
     assert code == 0
     assert "differs: code (git commit) (abc then, def+ now)" in out
+
+
+def test_another_processor_is_named_and_what_a_record_did_not_say_is_not(again: Any) -> None:
+    _, out, _ = again(lambda r: r["environment"].update(instructions="AVX512", device="cpu"))
+    assert "differs: the CPU's vector instructions (AVX2 then, AVX512 now)" in out
+    assert "None then" not in out
 
 
 def test_the_last_bit_counts(again: Any) -> None:

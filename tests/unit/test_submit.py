@@ -219,3 +219,15 @@ def test_a_real_run_is_made_again_and_an_invented_score_is_found(
     Store(mine).dump(path, record)  # its checksum is that of what it holds now
     assert main([*offer, str(tmp_path / "again")]) == 1
     assert "not identical, although" in (tmp_path / "again" / "PULL_REQUEST.md").read_text()
+
+
+def test_one_run_without_a_source_row_has_no_difference(submit: Submit, tmp_path: Path) -> None:
+    alone = Store(tmp_path / "alone")
+    (spec,) = specs("shot", "0")
+    alone.write(record_of(spec), ARRAYS)
+    code, said = submit(str(alone.root))
+    assert code == 0, said
+    text = next((tmp_path / "out").glob("*.md")).read_text()
+    assert "1 run, checked" in text
+    row = next(line for line in text.splitlines() if "`shot`" in line)
+    assert row.endswith("| 0.500 | – |"), row
