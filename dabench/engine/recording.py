@@ -123,16 +123,17 @@ def separation_figure(found: Separation) -> Figure:
     """Draw the statistic's histogram with the two weighted Gaussian densities."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 3), layout="constrained")
-    axes = figure.add_subplot()
-    axes.hist(found.values, bins=50, density=True, color="0.8")
+    # one every epoch: a layout of fixed size and one outline take half the time
+    figure = Figure(figsize=(5, 3))
+    axes = figure.add_axes((0.13, 0.16, 0.84, 0.8))
+    axes.stairs(*np.histogram(found.values, bins=50, density=True), fill=True, color="0.8")
     x = np.linspace(float(found.values.min()), float(found.values.max()), 200)
     for w, m, v, name in zip(
         found.weights, found.means, found.variances, ("known", "unknown"), strict=True
     ):
         axes.plot(x, w * np.exp(-((x - m) ** 2) / (2 * v)) / np.sqrt(2 * np.pi * v), label=name)
     axes.set(xlabel="separation statistic (scaled)", ylabel="density")
-    axes.legend()
+    axes.legend(loc="upper center")
     return figure
 
 
