@@ -190,3 +190,16 @@ def test_less_is_better_turns_differences_round(made_run: Make) -> None:
     assert (dict(shot.verdicts), shot.below) == ({"win": 2}, 0)
     data = compare_data(shown, "source", ablations=True)
     assert [task["less"] for task in data["protocols"]["sf-osda"]["tasks"]] == [1, 1]
+
+
+def test_answers_after_the_update_have_no_rank_on_the_page(made_run: Make) -> None:
+    after = [
+        made_run("t3a", seed, 0.9, target=f"t{task}", extras=["answers-after"])
+        for task in range(6)
+        for seed in range(5)
+    ]
+    records = [*grid(made_run), *after]
+    assert {block.best.name for block in found_blocks(records) if block.best} == {"usd"}
+    found = found_overview(records)
+    assert standing(found, "t3a").rank is None
+    assert found.left_out == ("t3a (answers after its update)",)
