@@ -40,6 +40,11 @@ class Row:
         return self.named("source")
 
 
+def version_order(text: str) -> tuple[int, ...]:
+    """Return what sorts versions (method/protocol, and /start) from the oldest to the newest."""
+    return tuple(int(part) if part.isdigit() else -1 for part in text.split("/"))
+
+
 def varying_options(records: Sequence[Record]) -> dict[str, set[str]]:
     """Return, a method, the options with several values (for records that name no variant)."""
     if all(record.get("variant") is not None for record in records):

@@ -300,3 +300,14 @@ def test_answers_after_the_update_are_never_bold(made_run: Make) -> None:
     bold = {row.name: bool(row.cells[0] and row.cells[0].best) for row in found.rows}
     assert bold == {"source": False, "tent": True, "t3a": False}
     assert "| t3a (answers after its update) | 90.0" in to_markdown(found)
+
+
+def test_of_two_versions_the_newest_is_shown(made_run: Make) -> None:
+    values = {"9": 0.1, "10": 0.9}
+    runs = [
+        made_run("tent", 0, value, versions={"method": version, "protocol": "1"})
+        for version, value in values.items()
+    ]
+    (found,) = wide_tables(table(runs, info=ROSTER), ROSTER)
+    (row,) = found.rows
+    assert [cell and cell.mean for cell in row.cells] == [0.9]

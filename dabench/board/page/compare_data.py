@@ -25,8 +25,8 @@ from dabench.board.page.blocks import Block
 from dabench.board.page.lines import Line
 from dabench.board.page.tabs import Tab
 from dabench.board.statistics.seeds import better_sign, t_quantile
-from dabench.board.statistics.tasks import version_order
 from dabench.store.records import score_map
+from dabench.store.rows import version_order
 
 
 def compare_data(tabs: Sequence[Tab], against: str, *, ablations: bool) -> dict[str, Any]:

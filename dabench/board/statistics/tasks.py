@@ -14,6 +14,7 @@ from dabench.board.statistics.seeds import better_sign
 from dabench.errors import ConfigError, did_you_mean
 from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo
 from dabench.store.identity import task_of
+from dabench.store.rows import version_order
 
 #: fewest tasks for a test or a rank
 MIN_TASKS = 6
@@ -139,11 +140,6 @@ def _by_row(
         if not math.isnan(mean):
             found[column] = better_sign(metric) * mean
     return values, dict(sorted(left_out.items()))
-
-
-def version_order(text: str) -> tuple[int, ...]:
-    """Return what sorts versions (method/protocol, and /start) from the oldest to the newest."""
-    return tuple(int(part) if part.isdigit() else -1 for part in text.split("/"))
 
 
 def _one_a_method(names: set[str]) -> tuple[list[str], dict[str, str]]:

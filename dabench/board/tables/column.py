@@ -17,7 +17,7 @@ from dabench.board.tables.harm import MARK, harm_metrics
 from dabench.registry.method_info import NO_INFO, MethodInfo
 from dabench.store.lean import score_values
 from dabench.store.records import Record
-from dabench.store.rows import Row
+from dabench.store.rows import Row, version_order
 
 #: what a row is called that loses to the source model, and the score that says so
 BELOW_SOURCE, _BELOW = "below source", "below_source"
@@ -108,10 +108,11 @@ class Column:
 
     @cached_property
     def results(self) -> list[RowResult]:
-        """The rows by name."""
+        """The rows by name, of several versions the newest last."""
         notes, usual = refusals(self.runs), self._usual_seeds()
         found = []
-        for row in sorted(self.runs, key=lambda row: (row.label, row.variant, row.version)):
+        order = {r: (r.label, r.variant, version_order(r.version), r.version) for r in self.runs}
+        for row in sorted(self.runs, key=order.__getitem__):
             runs = sorted(self.runs[row], key=seed_of)
             there = len(usual.intersection(map(seed_of, runs)))
             missing = f"{there} of {len(usual)} seeds" if there < len(usual) else ""
