@@ -34,6 +34,17 @@ class Row:
         """Whether this is the row ``name``."""
         return self.name == name
 
+    def other_version(self, other: Row) -> str:
+        """Say why no difference is paired with another row: ``protocol``, ``start`` ("" = it is).
+
+        A protocol of another version poses another task. Versions of two different starts are not
+        told apart, for they are no versions of one thing.
+        """
+        ours, theirs = (row.version.split("/")[1:] for row in (self, other))
+        if ours[:1] != theirs[:1]:
+            return "protocol"
+        return "start" if self.init == other.init and ours != theirs else ""
+
     @property
     def is_baseline(self) -> bool:
         """Whether this is the plain source model, whose ids the others must have."""
@@ -43,6 +54,17 @@ class Row:
 def version_order(text: str) -> tuple[int, ...]:
     """Return what sorts versions (method/protocol, and /start) from the oldest to the newest."""
     return tuple(int(part) if part.isdigit() else -1 for part in text.split("/"))
+
+
+def reference_of(row: Row, standing: Iterable[Row]) -> Row | None:
+    """Return the newest of some rows that a row's differences may be paired with.
+
+    Args:
+        row: the one that is judged.
+        standing: versions of the row that it is held against; refused ones left out.
+    """
+    fitting = [other for other in standing if not row.other_version(other)]
+    return max(fitting, key=lambda other: version_order(other.version), default=None)
 
 
 def varying_options(records: Sequence[Record]) -> dict[str, set[str]]:

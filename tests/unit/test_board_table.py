@@ -141,6 +141,53 @@ def test_a_start_of_another_version_is_a_row_of_its_own(made_run: Make) -> None:
     assert set(found["note"]) == {""}
 
 
+def version(method: str, protocol: str, init: str = "") -> dict[str, Any]:
+    """Return the versions of a record."""
+    found = {"method": method, "protocol": protocol} | ({"init": init} if init else {})
+    return {"versions": found | {"dabench": "0.1.0"}}
+
+
+def spread(level: float) -> list[float | None]:
+    return [level + 0.01 * seed * level for seed in range(5)]
+
+
+def test_another_version_of_the_protocol_is_another_task(made_run: Make) -> None:
+    """Ids may be equal; what was done with the data is not."""
+    records = runs(made_run, "source", spread(0.5), **version("1", "2"))
+    records += runs(made_run, "tent", spread(0.6), **version("1", "1"))
+    records += runs(made_run, "usd", spread(0.7), **version("3", "2"))
+    records += runs(made_run, "target-supervised", spread(0.9), **version("1", "2"))
+    found = lines(records)
+    tent, usd = found.loc["tent"], found.loc["usd"]
+    assert tent["remark"] == "other protocol version than source"
+    pairs = ["diff_mean", "verdict", "best_baseline", "best_mean", "best_verdict", "gain"]
+    assert tent[pairs].isna().all()
+    assert (usd["verdict"], usd["best_verdict"], usd["remark"]) == ("win", "win", "")
+    assert usd["gain"] == pytest.approx(0.5)
+
+
+def test_another_version_of_a_start_is_not_paired_with_that_start(made_run: Make) -> None:
+    bn = {"init": "bn-target"}
+    records = runs(made_run, "source", spread(0.5)) + runs(made_run, "usd", spread(0.7), **bn)
+    records += runs(made_run, "source", spread(0.6), init="bn-target", **version("1", "1", "2"))
+    found = lines(records, against="source+bn").loc["usd+bn"]
+    assert pd.isna(found["diff_mean"])
+    assert found["remark"] == "other start version than source+bn"
+    assert lines(records).loc["usd+bn", "diff_mean"] == pytest.approx(0.204)
+
+
+def test_differences_go_to_the_newest_version_of_a_row_that_stands(made_run: Make) -> None:
+    records = runs(made_run, "source", spread(0.5), **version("9", "1"))
+    records += runs(made_run, "source", spread(0.55), **version("10", "1"))
+    records += runs(made_run, "source", spread(0.1), **version("11", "2"))
+    refused = made_run("source", 0, 0.2, **version("12", "1"))
+    refused["ids"] = refused["ids"] | {"data": "other"}
+    records += [refused, *runs(made_run, "usd", spread(0.6))]
+    usd = lines(records).loc["usd"]
+    assert usd["diff_mean"] == usd["best_mean"] == pytest.approx(0.05 * 1.02)
+    assert (usd["verdict"], usd["best_verdict"], usd["remark"]) == ("win", "win", "")
+
+
 def test_what_a_line_came_from(made_run: Make) -> None:
     records = runs(made_run, "usd", [0.7, 0.8])
     found = lines(records).loc["usd"]
