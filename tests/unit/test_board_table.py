@@ -116,6 +116,19 @@ def test_a_metric_that_some_runs_lack_is_a_hole(made_run: Make) -> None:
     assert pd.isna(found.loc["usd", "diff_mean"])
 
 
+def test_a_hole_of_the_reference_is_one_of_the_difference(made_run: Make) -> None:
+    """A seed without a run is none: the others are paired."""
+    holed, short = [0.5, 0.51, None, 0.52, 0.53, 0.54], [0.5, 0.51, 0.52, 0.53, 0.55]
+    ours = runs(made_run, "usd", [0.7, 0.72, 0.69, 0.7, 0.71, 0.73])
+    bound = runs(made_run, "target-supervised", spread(0.9))
+    usd = lines(runs(made_run, "source", holed) + ours + bound).loc["usd"]
+    assert usd["n"] == 6
+    assert usd[["diff_mean", "verdict", "best_mean", "gain"]].isna().all()
+    usd = lines(runs(made_run, "source", short) + ours + bound).loc["usd"]
+    assert (usd["diff_n"], usd["verdict"]) == (5, "win")
+    assert usd["gain"] > 0
+
+
 def test_nan_is_a_hole(made_run: Make) -> None:
     found = lines([made_run("usd", 0, math.nan), made_run("usd", 1, 0.7)])
     assert pd.isna(found.loc["usd", "mean"])

@@ -50,8 +50,8 @@ def lines_of(found: Column, against: str, first: int = 0) -> Lines:
     ours = np.where(count == runs, values, np.nan)  # a cell lacks no run of its row
     best = found.best_baselines(ours)
     cells = summaries(ours)
-    base = _rows(values, found.references(against))
-    others = np.stack([base, _best(values, best)], 1)
+    base = _rows(ours, found.references(against))
+    others = np.stack([base, _best(ours, best)], 1)
     pairs = comparisons(ours[:, None], others, signs)
     itself = np.array([result.row.named(against) for result in results])[:, None]
     number = np.arange(len(results))[:, None]
@@ -76,8 +76,7 @@ def lines_of(found: Column, against: str, first: int = 0) -> Lines:
 
 def _gains(found: Column, ours: Floats) -> Floats:
     """Return (R, M) of what a row gains of the way from the source model to the upper bound."""
-    values = found.scores.values
-    ends = (_rows(values, found.references(n)) for n in ("source", found.info.upper_bound))
+    ends = (_rows(ours, found.references(n)) for n in ("source", found.info.upper_bound))
     return gains(ours, *ends, found.scores.signs)
 
 

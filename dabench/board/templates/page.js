@@ -290,8 +290,8 @@
     return Array.from({ length: bytes.length / 8 }, (_, i) => view.getFloat64(8 * i, true));
   }
   function pair(ours, theirs, less) {
-    // a hole makes a mean a hole; seeds are paired where both rows have a run
-    if (ours.some(Number.isNaN)) return null;
+    // a hole in either makes a mean a hole; seeds are paired where both rows have a run
+    if ([...ours, ...theirs].some(Number.isNaN)) return null;
     const seeds = ours.map((_, i) => i).filter((i) => isFinite(ours[i]) && isFinite(theirs[i]));
     const away = seeds.map((i) => ours[i] - theirs[i]);
     const n = away.length;
