@@ -203,3 +203,21 @@ def test_answers_after_the_update_have_no_rank_on_the_page(made_run: Make) -> No
     found = found_overview(records)
     assert standing(found, "t3a").rank is None
     assert found.left_out == ("t3a (answers after its update)",)
+
+
+def test_a_comparison_knows_tasks_and_versions(made_run: Make) -> None:
+    records = []
+    for target, model in (("t0", 0), ("t0", 1), ("t1", 0)):
+        for name in ("source", "usd"):
+            records.append(made_run(name, 0, target=target))
+            records[-1]["spec"]["source_seed"] = model
+    old = made_run("tent", 0, target="t1", versions={"method": "1", "protocol": "0"})
+    old["spec"]["source_seed"] = 0
+    records.append(old)
+    info = registered_info()
+    shown = tabs(found_blocks(records), table(records, "source", info), info, "source")
+    mine = compare_data(shown, "source", ablations=True)["protocols"]["sf-osda"]
+    assert sorted(task["task"] for task in mine["tasks"]) == [0, 0, 1]
+    (apart,) = [task["apart"] for task in mine["tasks"] if "apart" in task]
+    names = {frozenset(mine["rows"][place] for place in two) for two in apart}
+    assert names == {frozenset({"source", "tent"}), frozenset({"usd", "tent"})}
