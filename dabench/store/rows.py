@@ -94,11 +94,15 @@ def row_of(record: Record, varying: Mapping[str, set[str]] | None = None) -> Row
     if shown is None:
         names = (varying or {}).get(spec["method"], set())
         shown = {k: v for k, v in spec["method_options"].items() if k in names}
+    return Row(spec["method"], spec["init"], options_text(shown), version_of(record))
+
+
+def version_of(record: Record) -> str:
+    """Return the versions of a record's method and protocol, and of its start where it has one."""
     versions = record.get("versions", {})
     parts = [versions.get("method", "?"), versions.get("protocol", "?")]
     parts += [versions["init"]] if "init" in versions else []
-    version = "/".join(map(str, parts))
-    return Row(spec["method"], spec["init"], options_text(shown), version)
+    return "/".join(map(str, parts))
 
 
 def options_text(options: Mapping[str, Any]) -> str:
