@@ -4,7 +4,7 @@ Kind ``best``, without parameters. A line is the row with the best mean differen
 or to ``source+bn`` where it starts from that:
 
 - A method stands at its usual start and its defaults, else at the only options that it has; its
-  other rows are ablations. Upper bounds are left out.
+  other rows are ablations. Upper bounds are left out, and rows that answer after their update.
 - A task is a column of the leaderboard, seeds averaged first, and columns that differ in the source
   model's seed alone are one. Only methods count that were run in at least half of the columns that
   ``source`` has: the best of one easy task is not the best.
@@ -27,7 +27,7 @@ from dabench import registry
 from dabench.board.statistics.seeds import better_sign, summarise
 from dabench.board.statistics.tasks import by_task, primary_lines
 from dabench.config.spec import usual_init
-from dabench.registry.method_info import registered_info
+from dabench.registry.method_info import ANSWERS_AFTER, registered_info
 
 HEAD = ("protocol", "best method", "metric", "`source`", "method", "difference", "tasks")
 _REFERENCE = "source"
@@ -85,7 +85,8 @@ def _rows(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, Line]]:
         usual = method in registry.METHODS and plus == (
             "+bn" if usual_init(registry.method(method), line["weights"]) == "bn-target" else ""
         )
-        if not usual or line["oracle"] or line["note"] or math.isnan(line["mean"]):
+        ranked = not line["oracle"] and ANSWERS_AFTER not in line["extras"].split()
+        if not usual or not ranked or line["note"] or math.isnan(line["mean"]):
             continue
         there = rows[method, line["variant"]].get(line["column"])
         if there is None or _age(line) > _age(there):

@@ -5,6 +5,7 @@ Kinds: ``rows``, ``pairs``, ``variants``, ``sweep``, ``seeds``.
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -155,11 +156,14 @@ class Tables:
             kinds = ["both"] if "source_seed" not in spec else [alone]
             kinds = [*pools] if set(seeds) == {FIXED_SEED} else kinds
             for kind in kinds:
-                pools[kind][seeds] = score_map(record)[metric] or 0.0
+                value = score_map(record)[metric]
+                pools[kind][seeds] = math.nan if value is None else value
         lines = [["seeds that vary", "n", f"mean {metric}", "sd"]]
         for kind, found in pools.items():
             values = list(found.values())
-            shown = [number(statistics.fmean(values)), number(statistics.stdev(values))]
+            holed = any(map(math.isnan, values))  # a mean never skips a seed
+            spread = math.nan if holed else statistics.stdev(values)
+            shown = [number(statistics.fmean(values)), number(spread)]
             lines.append([kind, str(len(values)), *shown])
         return markdown(lines)
 

@@ -12,6 +12,8 @@ from dabench.registry.protocols import PROTOCOLS
 
 #: among the extras of a record: the protocol handed labels of the target to the method
 TARGET_LABELS = "target-labels"
+#: the method answered a stream after its own update, which is a setting of its own
+ANSWERS_AFTER = "answers-after"
 
 
 def _accuracy(protocol: str, dataset: str) -> str:

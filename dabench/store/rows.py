@@ -34,10 +34,37 @@ class Row:
         """Whether this is the row ``name``."""
         return self.name == name
 
+    def other_version(self, other: Row) -> str:
+        """Say why no difference is paired with another row: ``protocol``, ``start`` ("" = it is).
+
+        A protocol of another version poses another task. Versions of two different starts are not
+        told apart, for they are no versions of one thing.
+        """
+        ours, theirs = (row.version.split("/")[1:] for row in (self, other))
+        if ours[:1] != theirs[:1]:
+            return "protocol"
+        return "start" if self.init == other.init and ours != theirs else ""
+
     @property
     def is_baseline(self) -> bool:
         """Whether this is the plain source model, whose ids the others must have."""
         return self.named("source")
+
+
+def version_order(text: str) -> tuple[int, ...]:
+    """Return what sorts versions (method/protocol, and /start) from the oldest to the newest."""
+    return tuple(int(part) if part.isdigit() else -1 for part in text.split("/"))
+
+
+def reference_of(row: Row, standing: Iterable[Row]) -> Row | None:
+    """Return the newest of some rows that a row's differences may be paired with.
+
+    Args:
+        row: the one that is judged.
+        standing: versions of the row that it is held against; refused ones left out.
+    """
+    fitting = [other for other in standing if not row.other_version(other)]
+    return max(fitting, key=lambda other: version_order(other.version), default=None)
 
 
 def varying_options(records: Sequence[Record]) -> dict[str, set[str]]:
@@ -67,11 +94,15 @@ def row_of(record: Record, varying: Mapping[str, set[str]] | None = None) -> Row
     if shown is None:
         names = (varying or {}).get(spec["method"], set())
         shown = {k: v for k, v in spec["method_options"].items() if k in names}
+    return Row(spec["method"], spec["init"], options_text(shown), version_of(record))
+
+
+def version_of(record: Record) -> str:
+    """Return the versions of a record's method and protocol, and of its start where it has one."""
     versions = record.get("versions", {})
     parts = [versions.get("method", "?"), versions.get("protocol", "?")]
     parts += [versions["init"]] if "init" in versions else []
-    version = "/".join(map(str, parts))
-    return Row(spec["method"], spec["init"], options_text(shown), version)
+    return "/".join(map(str, parts))
 
 
 def options_text(options: Mapping[str, Any]) -> str:

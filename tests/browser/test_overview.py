@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,6 +204,31 @@ def test_two_rows_are_compared_as_the_table_does(
     assert all(found[task][1] == wanted[task][1] for task in with_interval)
     assert " – " in found["t5"][1]  # three seeds: the range
     assert rows.count() == TASKS
+
+
+def test_source_models_of_one_task_are_one_task_of_a_comparison(
+    open_page: Open, tmp_path: Path
+) -> None:
+    """A win and a loss within one task are a tie; another version of the protocol is not paired."""
+    levels = {("t0", 0): 0.7, ("t0", 1): 0.4, ("t1", 0): 0.8, ("t2", 0): 0.9}
+    found = []
+    for (target, model), level in levels.items():
+        for seed in range(SEEDS):
+            for name, value in (("source", 0.5), ("usd", level + 0.01 * seed)):
+                one = record("sf-osda", target, name, seed, value)
+                one["spec"]["source_seed"] = model
+                if (target, name) == ("t2", "source"):
+                    one["versions"]["protocol"] = "2"
+                found.append(one)
+    reader = RecordReducer(registered_info())
+    kept = PageRecords([reader.reduced(one) for one in found])
+    path = tmp_path / "index.html"
+    path.write_bytes(leaderboard_page(kept, "source", registered_info()))
+    page = open_page(f"{path.as_uri()}#sf-osda/usd/source")
+    said = page.locator("#p-1 .compare .summary").inner_text()
+    assert "over 2 shared tasks: ▲ 1 win, = 1 tie, ▼ 0 losses; mean difference +0.195." in said
+    assert page.locator("#p-1 .pairs tbody tr").count() == 4
+    assert page.locator("#p-1 .pairs tbody td", has_text="other version").count() == 1
 
 
 def test_a_comparison_is_chosen_by_keyboard_and_has_a_link(open_page: Open, address: str) -> None:

@@ -48,6 +48,7 @@ def test_ablations_bounds_and_refused_rows_are_left_out(tables: ModuleType) -> N
         *(line("shot", task, 0.4, variant="epochs=2") for task in "abc"),
         *(line("target-supervised", task, 0.4, oracle=True) for task in "abc"),
         *(line("usd", task, 0.4, note="refused; data id differs") for task in "abc"),
+        *(line("t3a", task, 0.4, extras="answers-after") for task in "abc"),
     ]
     name, lines = chosen(tables, *rows)
     assert (name, gaps((name, lines))) == ("shot", [0.1] * 3)
@@ -79,10 +80,10 @@ def test_what_is_shown(tables: ModuleType) -> None:
 def test_what_was_granted_beyond_the_protocol_is_named(tables: ModuleType) -> None:
     lines = [
         line("aerial", task, 0.2 + at / 100, extras=extras, reconstruction=True)
-        for at, (task, extras) in enumerate({"a": "buffer", "b": "", "c": "answers-after"}.items())
+        for at, (task, extras) in enumerate({"a": "buffer", "b": "", "c": "source-parts"}.items())
     ]
     shown = tables.best_table._line("gradual-weather", *chosen(tables, *lines))
-    assert shown[1] == "`aerial` `+answers-after` `+buffer` (reconstruction)"
+    assert shown[1] == "`aerial` `+buffer` `+source-parts` (reconstruction)"
     assert shown[6] == "3"  # the interval is above 0
 
 

@@ -287,3 +287,27 @@ def test_one_record_is_judged_as_in_a_table(
     good.write_text(good.read_text().replace('"value": 0.5', '"value": "abc"'))
     assert main([command, str(good), *second, "--results", str(store.root)]) == 2
     assert "HOS is 'abc', not a number" in capsys.readouterr().err
+
+
+def test_answers_after_the_update_are_never_bold(made_run: Make) -> None:
+    levels = {"source": 0.5, "tent": 0.6, "t3a": 0.9}
+    runs = [
+        made_run(name, seed, level, extras=["answers-after"] * (name == "t3a"))
+        for name, level in levels.items()
+        for seed in range(3)
+    ]
+    (found,) = wide_tables(table(runs, info=ROSTER), ROSTER)
+    bold = {row.name: bool(row.cells[0] and row.cells[0].best) for row in found.rows}
+    assert bold == {"source": False, "tent": True, "t3a": False}
+    assert "| t3a (answers after its update) | 90.0" in to_markdown(found)
+
+
+def test_of_two_versions_the_newest_is_shown(made_run: Make) -> None:
+    values = {"9": 0.1, "10": 0.9}
+    runs = [
+        made_run("tent", 0, value, versions={"method": version, "protocol": "1"})
+        for version, value in values.items()
+    ]
+    (found,) = wide_tables(table(runs, info=ROSTER), ROSTER)
+    (row,) = found.rows
+    assert [cell and cell.mean for cell in row.cells] == [0.9]

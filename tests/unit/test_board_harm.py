@@ -32,6 +32,14 @@ def shares(records: list[dict[str, Any]], of: str) -> pd.DataFrame:
     return frame.assign(row=rows)[frame["metric"] == f"share_below/{of}"].set_index("row")
 
 
+def test_a_reference_is_of_the_same_version_of_the_protocol(made_run: Make) -> None:
+    old, new = ({"versions": {"method": "1", "protocol": version}} for version in ("1", "2"))
+    records = [run(made_run, "source", 0, 0.9, 0.9, **new), run(made_run, "tent", 0, 0, 0, **old)]
+    records += [run(made_run, "bn-adapt", 0, 0.9, 0.9, **old)]
+    assert list(shares(records, "source").index) == []
+    assert shares(records, "bn-adapt")["mean"].to_dict() == {"tent": 1.0}
+
+
 def test_share_of_conditions_below_each_reference(made_run: Make) -> None:
     records = [run(made_run, "source", s, 0.2, 0.4) for s in (0, 1)]
     records += [run(made_run, "bn-adapt", s, 0.3, 0.3) for s in (0, 1)]

@@ -160,11 +160,14 @@ def test_the_table_gets_intervals_where_predictions_are(made_run: Make, tmp_path
         for method, share in (("source", 0.5), ("usd", 0.9))
         for seed in range(2)
     ]
-    path = Store(tmp_path).write(closed(made_run, "bare"))
-    runs.append((path, load_record(path)))
+    older = {"versions": {"method": "0", "protocol": "1"}, "scores": {"accuracy": 0.1}}
+    for record in (closed(made_run, "bare"), made_run("source", 0, **older)):
+        path = Store(tmp_path).write(record)
+        runs.append((path, load_record(path)))
     by_id = {record["run_id"]: (path, record) for path, record in runs}
     frame = with_bootstrap(table([r for _, r in runs], info=info), by_id, info)
-    lines = frame[frame["metric"] == "accuracy"].set_index("method")
+    lines = frame[frame["metric"] == "accuracy"].drop_duplicates("method", keep="last")
+    lines = lines.set_index("method")
     assert 0.2 < lines.loc["usd", "boot_low"] < lines.loc["usd", "boot_high"] < 0.6
     assert lines.loc["usd", "boot_label"] == "fixed models, bootstrap over samples"
     assert lines.loc["source", "boot_label"] == ""

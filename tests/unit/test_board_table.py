@@ -116,6 +116,19 @@ def test_a_metric_that_some_runs_lack_is_a_hole(made_run: Make) -> None:
     assert pd.isna(found.loc["usd", "diff_mean"])
 
 
+def test_a_hole_of_the_reference_is_one_of_the_difference(made_run: Make) -> None:
+    """A seed without a run is none: the others are paired."""
+    holed, short = [0.5, 0.51, None, 0.52, 0.53, 0.54], [0.5, 0.51, 0.52, 0.53, 0.55]
+    ours = runs(made_run, "usd", [0.7, 0.72, 0.69, 0.7, 0.71, 0.73])
+    bound = runs(made_run, "target-supervised", spread(0.9))
+    usd = lines(runs(made_run, "source", holed) + ours + bound).loc["usd"]
+    assert usd["n"] == 6
+    assert usd[["diff_mean", "verdict", "best_mean", "gain"]].isna().all()
+    usd = lines(runs(made_run, "source", short) + ours + bound).loc["usd"]
+    assert (usd["diff_n"], usd["verdict"]) == (5, "win")
+    assert usd["gain"] > 0
+
+
 def test_nan_is_a_hole(made_run: Make) -> None:
     found = lines([made_run("usd", 0, math.nan), made_run("usd", 1, 0.7)])
     assert pd.isna(found.loc["usd", "mean"])
@@ -139,6 +152,53 @@ def test_a_start_of_another_version_is_a_row_of_its_own(made_run: Make) -> None:
     found = lines(records)
     assert found[["version", "mean"]].values.tolist() == [["1/1", 0.7], ["1/1/2", 0.8]]
     assert set(found["note"]) == {""}
+
+
+def version(method: str, protocol: str, init: str = "") -> dict[str, Any]:
+    """Return the versions of a record."""
+    found = {"method": method, "protocol": protocol} | ({"init": init} if init else {})
+    return {"versions": found | {"dabench": "0.1.0"}}
+
+
+def spread(level: float) -> list[float | None]:
+    return [level + 0.01 * seed * level for seed in range(5)]
+
+
+def test_another_version_of_the_protocol_is_another_task(made_run: Make) -> None:
+    """Ids may be equal; what was done with the data is not."""
+    records = runs(made_run, "source", spread(0.5), **version("1", "2"))
+    records += runs(made_run, "tent", spread(0.6), **version("1", "1"))
+    records += runs(made_run, "usd", spread(0.7), **version("3", "2"))
+    records += runs(made_run, "target-supervised", spread(0.9), **version("1", "2"))
+    found = lines(records)
+    tent, usd = found.loc["tent"], found.loc["usd"]
+    assert tent["remark"] == "other protocol version than source"
+    pairs = ["diff_mean", "verdict", "best_baseline", "best_mean", "best_verdict", "gain"]
+    assert tent[pairs].isna().all()
+    assert (usd["verdict"], usd["best_verdict"], usd["remark"]) == ("win", "win", "")
+    assert usd["gain"] == pytest.approx(0.5)
+
+
+def test_another_version_of_a_start_is_not_paired_with_that_start(made_run: Make) -> None:
+    bn = {"init": "bn-target"}
+    records = runs(made_run, "source", spread(0.5)) + runs(made_run, "usd", spread(0.7), **bn)
+    records += runs(made_run, "source", spread(0.6), init="bn-target", **version("1", "1", "2"))
+    found = lines(records, against="source+bn").loc["usd+bn"]
+    assert pd.isna(found["diff_mean"])
+    assert found["remark"] == "other start version than source+bn"
+    assert lines(records).loc["usd+bn", "diff_mean"] == pytest.approx(0.204)
+
+
+def test_differences_go_to_the_newest_version_of_a_row_that_stands(made_run: Make) -> None:
+    records = runs(made_run, "source", spread(0.5), **version("9", "1"))
+    records += runs(made_run, "source", spread(0.55), **version("10", "1"))
+    records += runs(made_run, "source", spread(0.1), **version("11", "2"))
+    refused = made_run("source", 0, 0.2, **version("12", "1"))
+    refused["ids"] = refused["ids"] | {"data": "other"}
+    records += [refused, *runs(made_run, "usd", spread(0.6))]
+    usd = lines(records).loc["usd"]
+    assert usd["diff_mean"] == usd["best_mean"] == pytest.approx(0.05 * 1.02)
+    assert (usd["verdict"], usd["best_verdict"], usd["remark"]) == ("win", "win", "")
 
 
 def test_what_a_line_came_from(made_run: Make) -> None:

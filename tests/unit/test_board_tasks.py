@@ -257,3 +257,15 @@ def test_source_models_of_one_task_are_one_task() -> None:
         name: {c: v for c, v in own.items() if "00005-" not in c} for name, own in values.items()
     }
     assert ranking(TaskGrid("p", five, {})).note == "too few tasks (5 of 6)"
+
+
+def test_answers_after_the_update_are_not_ranked_among_those_before(made_run: Make) -> None:
+    base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    records = runs(made_run, "source", base) + runs(made_run, "tent", [v + 0.1 for v in base])
+    records += runs(made_run, "t3a", [v + 0.2 for v in base], extras=["answers-after"])
+    frame = table(records, info=ROSTER)
+    found = ranking(task_grid(frame, ROSTER, "sf-osda"))
+    assert found.rows == ("tent", "source")
+    assert found.left_out == {"t3a": "answers after its update"}
+    named = task_grid(frame, ROSTER, "sf-osda", ["t3a", "tent"])
+    assert (set(named.values), set(named.left_out)) == ({"tent"}, {"t3a"})

@@ -150,6 +150,36 @@ def test_the_newest_version_of_a_method_counts(records: Records) -> None:
     assert ours.runs == ("f" * 16,)
 
 
+@pytest.mark.parametrize("part", ["protocol", "init"])
+def test_versions_are_not_averaged(records: Records, part: str) -> None:
+    found = records("bb-uda", "office31")
+    plain = figure_of(office(), found)
+    assert plain is not None
+    newer = [dict(record) for record in found if record["run_id"] in plain.runs[:1]]
+    newer[0] |= {"versions": newer[0]["versions"] | {part: "99"}, "run_id": "f" * 16}
+    ours = figure_of(office(), [*found, *newer])
+    assert ours is not None
+    assert (ours.runs, ours.seeds) == (("f" * 16,), 1)
+
+
+def test_two_records_of_a_seed_are_no_two_seeds(records: Records) -> None:
+    found = records("bb-uda", "office31")
+    plain = figure_of(office(), found)
+    assert plain is not None
+    again = [dict(record) for record in found if record["run_id"] in plain.runs[:1]]
+    again[0] |= {"spec": again[0]["spec"] | {"device": "cuda"}, "run_id": "f" * 16}
+    seed = again[0]["spec"]["seed"]
+    ours = figure_of(office(), [*found, *again])
+    assert (
+        state_of(office(), ours)
+        == f"refused: seed {seed} has 2 records, of other device: cpu, cuda; "
+        "name one under run.records"
+    )
+    assert markdown([(office(), ours)]).count("| - | - | refused: ") == 1
+    named = figure_of(office(records=", ".join(plain.runs)), [*found, *again])
+    assert named == plain
+
+
 def test_runs_can_be_named(records: Records) -> None:
     found = records("bb-uda", "office31")
     plain = figure_of(office(), found)

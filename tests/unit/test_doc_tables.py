@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -58,3 +60,24 @@ def test_an_ambiguous_selection_is_refused(tables: ModuleType) -> None:
     records = tables.committed()
     with pytest.raises(ValueError, match="columns fit, expected one"):
         tables.Tables(records).rows({"dataset": "digits", "metrics": "HOS"})
+
+
+def test_a_hole_is_no_zero_among_the_seeds(
+    tables: ModuleType, made_run: Callable[..., dict[str, Any]]
+) -> None:
+    def shown(hole: float | None) -> list[str]:
+        records = [made_run("usd", seed, 0.5) for seed in (4, 5)]
+        records += [made_run("usd", seed, 0.5) for seed in (5, 5)]
+        for record, seeds in zip(records[2:], ((4, 5), (5, 4)), strict=True):
+            record["spec"] |= {"seed": seeds[0], "source_seed": seeds[1]}
+        records[-1]["scores"][0]["value"] = hole
+        for record in records:
+            record["spec"]["protocol_options"]["unknown_share"] = 0.5
+        params = {"metrics": "HOS", "row": "usd", "dataset": "digits", "split": "default"}
+        return tables.Tables(records).seeds(params | {"unknown_share": "0.5"}).splitlines()[2:]
+
+    both, adaptation, source = shown(None)
+    assert both == "| both | 2 | 0.500 | 0.000 |"
+    assert adaptation == "| adaptation | 2 | 0.500 | 0.000 |"
+    assert source == "| source | 2 | – | – |"
+    assert shown(0.5)[2] == "| source | 2 | 0.500 | 0.000 |"

@@ -190,3 +190,34 @@ def test_less_is_better_turns_differences_round(made_run: Make) -> None:
     assert (dict(shot.verdicts), shot.below) == ({"win": 2}, 0)
     data = compare_data(shown, "source", ablations=True)
     assert [task["less"] for task in data["protocols"]["sf-osda"]["tasks"]] == [1, 1]
+
+
+def test_answers_after_the_update_have_no_rank_on_the_page(made_run: Make) -> None:
+    after = [
+        made_run("t3a", seed, 0.9, target=f"t{task}", extras=["answers-after"])
+        for task in range(6)
+        for seed in range(5)
+    ]
+    records = [*grid(made_run), *after]
+    assert {block.best.name for block in found_blocks(records) if block.best} == {"usd"}
+    found = found_overview(records)
+    assert standing(found, "t3a").rank is None
+    assert found.left_out == ("t3a (answers after its update)",)
+
+
+def test_a_comparison_knows_tasks_and_versions(made_run: Make) -> None:
+    records = []
+    for target, model in (("t0", 0), ("t0", 1), ("t1", 0)):
+        for name in ("source", "usd"):
+            records.append(made_run(name, 0, target=target))
+            records[-1]["spec"]["source_seed"] = model
+    old = made_run("tent", 0, target="t1", versions={"method": "1", "protocol": "0"})
+    old["spec"]["source_seed"] = 0
+    records.append(old)
+    info = registered_info()
+    shown = tabs(found_blocks(records), table(records, "source", info), info, "source")
+    mine = compare_data(shown, "source", ablations=True)["protocols"]["sf-osda"]
+    assert sorted(task["task"] for task in mine["tasks"]) == [0, 0, 1]
+    (apart,) = [task["apart"] for task in mine["tasks"] if "apart" in task]
+    names = {frozenset(mine["rows"][place] for place in two) for two in apart}
+    assert names == {frozenset({"source", "tent"}), frozenset({"usd", "tent"})}

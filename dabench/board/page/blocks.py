@@ -66,9 +66,14 @@ class Block:
         return [line for line in self.lines if line.main]
 
     @property
-    def ranked(self) -> list[Line]:
+    def scored(self) -> list[Line]:
         """The main lines that have a score; the upper bound is not among them."""
         return [ln for ln in self.main if ln.kind != "bound" and self.metric in ln.values]
+
+    @property
+    def ranked(self) -> list[Line]:
+        """Those of them that answer a stream before their update."""
+        return [line for line in self.scored if not line.after]
 
     @property
     def best(self) -> Line | None:

@@ -4,12 +4,15 @@
 
     {"t": [0, 12.706, …],
      "protocols": {NAME: {"rows": [name, …], "main": 9, "pair": [ours, theirs], "tasks": [
-         {"block": anchor, "rows": [number of a row, …], "values": "…", "less": 1}, …]}, …}}
+         {"block": anchor, "task": 0, "rows": [number of a row, …], "values": "…", "less": 1,
+          "apart": [[row, row], …]}, …]}, …}}
 
 ``t`` are quantiles of Student's t by the number of pairs − 1, ``main`` says how many rows are no
-ablations, ``pair`` which a comparison begins with; ``less`` stands where less is better. ``values``
-are 64-bit floats (rows, seeds) in base64, little-endian: every digit counts where an interval ends
-at zero. NaN is a hole, infinity a seed without a run.
+ablations, ``pair`` which a comparison begins with. ``task`` numbers tasks: blocks of one differ in
+the source model alone. ``less`` stands where less is better, and ``apart`` where two rows are of
+other versions of the protocol or of their start, and are not paired. ``values`` are 64-bit floats
+(rows, seeds) in base64, little-endian: every digit counts where an interval ends at zero. NaN is a
+hole, infinity a seed without a run.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -25,8 +29,9 @@ from dabench.board.page.blocks import Block
 from dabench.board.page.lines import Line
 from dabench.board.page.tabs import Tab
 from dabench.board.statistics.seeds import better_sign, t_quantile
-from dabench.board.statistics.tasks import version_order
+from dabench.store.identity import task_of
 from dabench.store.records import score_map
+from dabench.store.rows import version_order
 
 
 def compare_data(tabs: Sequence[Tab], against: str, *, ablations: bool) -> dict[str, Any]:
@@ -54,7 +59,12 @@ def _protocol(tab: Tab, against: str, ablations: bool) -> dict[str, Any]:
     theirs = numbers.get(against, 0)
     ours = next((numbers[n] for n in methods if numbers.get(n, theirs) != theirs), None)
     pair = [ours if ours is not None else int(theirs == 0 and len(names) > 1), theirs]
-    tasks = [_task(block, lines, numbers) for block, lines in kept if len(lines) > 1]
+    places = {key: n for n, key in enumerate(sorted({task_of(block.key) for block in tab.blocks}))}
+    tasks = [
+        {"task": places[task_of(block.key)], **_task(block, lines, numbers)}
+        for block, lines in kept
+        if len(lines) > 1
+    ]
     return {"rows": names, "main": main, "pair": pair, "tasks": tasks}
 
 
@@ -72,11 +82,17 @@ def _task(block: Block, lines: Mapping[str, Line], numbers: Mapping[str, int]) -
         for run in line.runs:
             value = score_map(run).get(block.metric)
             values[row, seeds[run["spec"]["seed"]]] = math.nan if value is None else value
+    apart = [
+        [numbers[a], numbers[b]]
+        for a, b in combinations(lines, 2)
+        if lines[a].row.other_version(lines[b].row)
+    ]
     return {
         "block": block.anchor,
         "rows": [numbers[name] for name in lines],
         "values": base64.b64encode(values.tobytes()).decode(),
         **({"less": 1} if better_sign(block.metric) < 0 else {}),
+        **({"apart": apart} if apart else {}),
     }
 
 

@@ -13,7 +13,7 @@ from dabench.board.page import texts
 from dabench.board.page.svg import clipped
 from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.board.tables.column import BELOW_SOURCE
-from dabench.registry.method_info import MethodInfo
+from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo
 from dabench.store.records import Record
 from dabench.store.rows import Row
 
@@ -124,6 +124,11 @@ class Line:
     def reconstruction(self) -> bool:
         """Whether the paper's own code or text was not at hand."""
         return any(run["reconstruction"] for run in self.runs)
+
+    @property
+    def after(self) -> bool:
+        """Whether it answered after its update: a setting of its own."""
+        return any(ANSWERS_AFTER in run["extras"] for run in self.runs)
 
     @property
     def label(self) -> str:

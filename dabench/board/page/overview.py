@@ -15,15 +15,10 @@ from dabench.board.page.lines import Line, mean_of_known
 from dabench.board.statistics.rank_figure import rank_svg
 from dabench.board.statistics.ranks import Ranking, describe_tasks, ranking
 from dabench.board.statistics.seeds import EQUAL, better_sign
-from dabench.board.statistics.tasks import (
-    TaskTest,
-    by_task,
-    task_grid,
-    task_tests,
-    version_order,
-)
+from dabench.board.statistics.tasks import TaskTest, by_task, task_grid, task_tests
 from dabench.registry.method_info import MethodInfo
 from dabench.store.identity import task_of
+from dabench.store.rows import version_order
 
 #: a row and its line in each block; None = it has no run there
 RowLines = tuple[Line, list[Line | None]]

@@ -103,7 +103,7 @@ def block_charts(block: Block) -> BlockCharts:
 
 
 def _tab(found: list[Block], over: Overview) -> Tab:
-    wide = [block for block in found if len(block.ranked) > 1 and not block.brief]
+    wide = [block for block in found if len(block.scored) > 1 and not block.brief]
     ranked = [block.key for block in sorted(wide, key=lambda block: -len(block.main))]
     drawn = [block for block in found if block.key in ranked[:PANELS]]
     columns = [block for block in found if block.key in ranked[:SIDE_BY_SIDE]]

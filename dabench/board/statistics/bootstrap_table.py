@@ -13,6 +13,7 @@ from dabench.board.statistics.bootstrap import bootstrap, mismatch
 from dabench.board.statistics.tasks import primary_lines
 from dabench.registry.method_info import MethodInfo
 from dabench.store.records import Record
+from dabench.store.rows import Row, reference_of, row_of
 from dabench.store.samples import SamplingUnits, sampling_units
 
 #: what is added to the leaderboard
@@ -39,13 +40,23 @@ def with_bootstrap(
         fields = ("method", "variant", "against", "metric", "runs", "note")
         rows = list(zip(lines.index, *(lines[name].tolist() for name in fields), strict=True))
         cache: dict[str, SamplingUnits | None] = {}
-        bases = [r[5] for r in rows if f"{r[1]} {r[2]}".strip() == r[3] and not r[6]]
-        for index, method, variant, against, metric, ids, note in rows:
-            if len(bases) == 1 and not note and f"{method} {variant}".strip() != against:
-                found[index] = _interval(ids, bases[0], metric, runs, cache, draws)
+        bases = {_row(r[5], runs): r[5] for r in rows if _name(r) == r[3] and not r[6]}
+        for line in rows:
+            index, _, _, against, metric, ids, note = line
+            base = reference_of(_row(ids, runs), bases)
+            if base is not None and not note and _name(line) != against:
+                found[index] = _interval(ids, bases[base], metric, runs, cache, draws)
     values = [found.get(index, (np.nan, np.nan, "")) for index in frame.index]
     added = dict(zip(FIELDS, zip(*values, strict=True), strict=True)) if values else {}
     return frame.assign(**{name: list(added.get(name, [])) for name in FIELDS})
+
+
+def _row(ids: str, runs: Runs) -> Row:
+    return row_of(runs[ids.partition(" ")[0]][1])
+
+
+def _name(line: tuple[Any, ...]) -> str:
+    return f"{line[1]} {line[2]}".strip()
 
 
 def _interval(

@@ -12,8 +12,9 @@ from scipy import stats
 
 from dabench.board.statistics.seeds import better_sign
 from dabench.errors import ConfigError, did_you_mean
-from dabench.registry.method_info import MethodInfo
+from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo
 from dabench.store.identity import task_of
+from dabench.store.rows import version_order
 
 #: fewest tasks for a test or a rank
 MIN_TASKS = 6
@@ -21,6 +22,8 @@ MIN_TASKS = 6
 LEVEL = 0.05
 #: digits after which two scores count as equal
 _EQUAL = 12
+#: why a row is not ranked among those that answer before their update
+ANSWERED_AFTER = "answers after its update"
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def task_grid(
     """Return the scores by row and column.
 
     One row a method and start stands in it: the one without changed options, else the only one it
-    has. The upper bound is left out.
+    has. The upper bound is left out, and so are rows that answer a stream after their update: that
+    is another setting.
 
     Args:
         frame: the leaderboard.
@@ -93,10 +97,9 @@ def task_grid(
     """
     mine = frame[frame["protocol"] == protocol]
     lines = mine[mine["metric"] == metric] if metric else primary_lines(mine, info)
-    values, bounds = _by_row(lines)
-    left_out = dict.fromkeys(sorted(bounds & set(values)), "upper bound")
+    values, left_out = _by_row(lines)
     if rows is None:
-        chosen, several = _one_a_method({name for name in values if name not in bounds})
+        chosen, several = _one_a_method({name for name in values if name not in left_out})
         left_out |= several
     else:
         unknown = sorted(set(rows) - set(values))
@@ -104,29 +107,31 @@ def task_grid(
             raise ConfigError(
                 f"{protocol} has no row '{unknown[0]}'{did_you_mean(unknown[0], values)}"
             )
-        chosen = [name for name in rows if name not in bounds]
+        chosen = list(rows)
     kept = {name: values[name] for name in chosen if name not in left_out}
     return TaskGrid(protocol, kept, left_out)
 
 
 def _by_row(
     lines: pd.DataFrame,
-) -> tuple[dict[str, dict[str, float]], set[str]]:
-    """Return the scores by row and column, and the rows of the upper bound.
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Return the scores by row and column, and why a row is not ranked, where it is not.
 
     Of several versions of a row in one column the last counts.
     """
     values: dict[str, dict[str, float]] = {}
-    bounds: set[str] = set()
+    left_out: dict[str, str] = {}
     latest: dict[tuple[str, str], tuple[int, ...]] = {}
-    fields = ("method", "variant", "column", "metric", "mean", "version", "oracle")
-    for method, variant, column, metric, mean, version, oracle in zip(
+    fields = ("method", "variant", "column", "metric", "mean", "version", "oracle", "extras")
+    for method, variant, column, metric, mean, version, oracle, extras in zip(
         *(lines[name].tolist() for name in fields), strict=True
     ):
         name = f"{method} {variant}".strip()
         found = values.setdefault(name, {})
         if oracle:
-            bounds.add(name)
+            left_out[name] = "upper bound"
+        elif ANSWERS_AFTER in extras.split():
+            left_out[name] = ANSWERED_AFTER
         age = version_order(version)
         if age < latest.get((name, column), ()):
             continue
@@ -134,12 +139,7 @@ def _by_row(
         found.pop(column, None)
         if not math.isnan(mean):
             found[column] = better_sign(metric) * mean
-    return values, bounds
-
-
-def version_order(text: str) -> tuple[int, ...]:
-    """Return what sorts versions (method/protocol, and /start) from the oldest to the newest."""
-    return tuple(int(part) if part.isdigit() else -1 for part in text.split("/"))
+    return values, dict(sorted(left_out.items()))
 
 
 def _one_a_method(names: set[str]) -> tuple[list[str], dict[str, str]]:

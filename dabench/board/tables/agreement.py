@@ -36,7 +36,7 @@ def refusals(rows: Mapping[Row, list[Record]]) -> dict[Row, str]:
         seeds = Counter(seed for seed, _ in found)
         twice = {seed for seed, count in seeds.items() if count > 1}
         strange = {seed for seed, ids in found if ids != wanted[seed]}
-        problems = [_repeated(seed, rows[row]) for seed in sorted(twice)]
+        problems = [repeated(seed, rows[row]) for seed in sorted(twice)]
         for seed, ids in sorted(found):
             if ids != wanted[seed]:
                 pairs = zip(IDS, ids, wanted[seed], strict=True)
@@ -49,7 +49,7 @@ def refusals(rows: Mapping[Row, list[Record]]) -> dict[Row, str]:
     return notes
 
 
-def _repeated(seed: int, runs: Sequence[Record]) -> str:
+def repeated(seed: int, runs: Sequence[Record]) -> str:
     """Name the records of one seed, and what of the machine tells them apart."""
     same = [run for run in runs if seed_of(run) == seed]
     machine = {name: {str(run["spec"].get(name)) for run in same} for name in ("device", "threads")}

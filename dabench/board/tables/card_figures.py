@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dabench.board.tables.agreement import repeated, seed_of
 from dabench.board.tables.cards import METRICS, SETUP, Card
 from dabench.config.spec import resolve
 from dabench.errors import ConfigError
 from dabench.store.records import Record, score_map
+from dabench.store.rows import version_of, version_order
 
 #: fields of a spec that do not tell a card's runs from others: those of the machine, and paths,
 #: whose files' content is in a record's ids
@@ -27,23 +29,26 @@ class Figure:
 
     Attributes:
         percent: in the card's metric, the mean over tasks of the means over seeds; NaN where the
-            metric is not defined in a run.
+            metric is not defined in a run, or the runs are refused.
         seeds: how many, of the task with the fewest.
         runs: ids of the runs.
         reconstruction: the method is one of a paper that could not be read whole.
+        note: why the runs are refused ("" = they are not).
     """
 
     percent: float
     seeds: int
     runs: tuple[str, ...]
     reconstruction: bool
+    note: str = ""
 
 
 def figure_of(card: Card, records: Iterable[Record]) -> Figure | None:
     """Return our figure for a card: of the runs that it names, else of those that fit its options.
 
-    Options that a card does not give have their defaults; of several versions of the method the
-    newest counts. None = a task has no run.
+    Options that a card does not give have their defaults; of several versions of method, protocol
+    and start the newest counts. Two records of a seed, as of two machines, are refused as in the
+    tables: they are no two seeds. None = a task has no run.
 
     Args:
         card: whose figure is wanted.
@@ -54,19 +59,32 @@ def figure_of(card: Card, records: Iterable[Record]) -> Figure | None:
     """
     metric, wrong = METRICS[card.metric]
     found = _runs_of(card, list(records))
-    values: dict[Any, list[float]] = defaultdict(list)
+    runs: dict[Any, list[Record]] = defaultdict(list)
     for record in found:
-        value = score_map(record).get(metric)
-        values[_task(record, card)].append(math.nan if value is None else value)
-    if set(values) != set(card.tasks):
+        runs[_task(record, card)].append(record)
+    if set(runs) != set(card.tasks):
         return None
-    mean = sum(sum(v) / len(v) for v in values.values()) / len(values)
+    note = next(filter(None, map(_twice, runs.values())), "")
+    mean = math.nan if note else sum(_mean(own, metric) for own in runs.values()) / len(runs)
     return Figure(
         100 * (1 - mean if wrong else mean),
-        min(map(len, values.values())),
+        min(map(len, runs.values())),
         tuple(str(record["run_id"]) for record in found),
         any(record.get("reconstruction") for record in found),
+        note,
     )
+
+
+def _mean(runs: Sequence[Record], metric: str) -> float:
+    values = [score_map(record).get(metric) for record in runs]
+    return sum(math.nan if value is None else value for value in values) / len(values)
+
+
+def _twice(runs: Sequence[Record]) -> str:
+    """Say which seed of a task has several records, and the way out ("" = none has)."""
+    seeds = [seed_of(run) for run in runs]
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    return f"refused: {repeated(twice[0], runs)}; name one under run.records" if twice else ""
 
 
 def lines_of(pairs: Sequence[tuple[Card, Figure | None]]) -> list[list[str]]:
@@ -84,6 +102,8 @@ def lines_of(pairs: Sequence[tuple[Card, Figure | None]]) -> list[list[str]]:
 def state_of(card: Card, ours: Figure | None) -> str:
     """Say how many seeds a card's figure has, or what a run needs."""
     if ours:
+        if ours.note:
+            return ours.note
         if math.isnan(ours.percent):
             return f"run, and {card.metric} is not defined there"
         seeds = f"{ours.seeds} seed{'s' if ours.seeds > 1 else ''}"
@@ -149,7 +169,7 @@ def _rows(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _runs_of(card: Card, records: list[Record]) -> list[Record]:
-    """Return the runs that a card means, of the newest version of its method."""
+    """Return the runs that a card means, of the newest version."""
     own = [record for record in records if record["spec"]["method"] == card.method]
     if card.records:
         found = [r for r in own if str(r["run_id"]).startswith(tuple(card.records))]
@@ -163,8 +183,8 @@ def _runs_of(card: Card, records: list[Record]) -> list[Record]:
     if not own:
         return []
     found = [r for wanted in _specs(card) for r in own if _same(r["spec"], wanted)]
-    newest = max((_version(record) for record in found), default=None)
-    return [record for record in found if _version(record) == newest]
+    newest = max(map(_age, found), default=None)
+    return [record for record in found if _age(record) == newest]
 
 
 def _specs(card: Card) -> list[dict[str, Any]]:
@@ -200,6 +220,5 @@ def _task(record: Record, card: Card) -> tuple[str, str]:
     return (spec["source"], spec["target"]) if card.tasks != [("", "")] else ("", "")
 
 
-def _version(record: Record) -> tuple[int, str]:
-    text = str(record.get("versions", {}).get("method", ""))
-    return len(text), text
+def _age(record: Record) -> tuple[int, ...]:
+    return version_order(version_of(record))

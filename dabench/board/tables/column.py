@@ -17,7 +17,7 @@ from dabench.board.tables.harm import MARK, harm_metrics
 from dabench.registry.method_info import NO_INFO, MethodInfo
 from dabench.store.lean import score_values
 from dabench.store.records import Record
-from dabench.store.rows import Row
+from dabench.store.rows import Row, reference_of, version_order
 
 #: what a row is called that loses to the source model, and the score that says so
 BELOW_SOURCE, _BELOW = "below source", "below_source"
@@ -60,16 +60,17 @@ class RowResult:
         below = [float(own[_BELOW]) for own in found if _BELOW in own]
         return sum(value > 0 for value in below) > len(below) / 2
 
-    def remark(self, holes: int) -> str:
+    def remark(self, holes: int, unpaired: str = "") -> str:
         """Return what a reader must know of a cell that stands: what is missing, who chose.
 
         Args:
             holes: how many runs lack its metric.
+            unpaired: why there is no difference, where there could be one.
         """
         if self.note:
             return ""
         said = [f"hole in {holes} of {len(self.runs)} runs"] if holes else []
-        said += [self.missing] if self.missing else []
+        said += [part for part in (self.missing, unpaired) if part]
         said += [self.tuned] if self.tuned else []
         said += [BELOW_SOURCE] if self.loses else []
         return "; ".join(said + ["target-tuned"] * self.target_tuned)
@@ -108,10 +109,11 @@ class Column:
 
     @cached_property
     def results(self) -> list[RowResult]:
-        """The rows by name."""
+        """The rows by name, of several versions the newest last."""
         notes, usual = refusals(self.runs), self._usual_seeds()
         found = []
-        for row in sorted(self.runs, key=lambda row: (row.label, row.variant, row.version)):
+        order = {r: (r.label, r.variant, version_order(r.version), r.version) for r in self.runs}
+        for row in sorted(self.runs, key=order.__getitem__):
             runs = sorted(self.runs[row], key=seed_of)
             there = len(usual.intersection(map(seed_of, runs)))
             missing = f"{there} of {len(usual)} seeds" if there < len(usual) else ""
@@ -163,13 +165,26 @@ class Column:
         values, there = np.concatenate([values, more], 2), np.concatenate([there, own], 1)
         return [names[m] for m in order], values[:, :, order], there[:, order]
 
-    def number_of(self, name: str) -> int | None:
-        """Return the number of the row of this name, if one alone (of one version) stands."""
-        found = [r for r, s in enumerate(self.results) if s.row.named(name) and not s.note]
-        return found[0] if len(found) == 1 else None
+    def references(self, name: str) -> Ints:
+        """Return, a row, the number of the row of this name that it is paired with; −1 = none."""
+        standing = self._standing(name)
+        found = (reference_of(result.row, standing) for result in self.results)
+        return np.array([-1 if row is None else standing[row] for row in found], np.intp)
+
+    def unpaired(self, name: str) -> list[str]:
+        """Return why a row is paired with none of this name, though one stands ("" = it is)."""
+        *_, newest = [None, *self._standing(name)]
+        if newest is None:
+            return [""] * len(self.results)
+        numbers = self.references(name).tolist()
+        kinds = [result.row.other_version(newest) for result in self.results]
+        return [
+            f"other {kind} version than {name}" if number < 0 else ""
+            for kind, number in zip(kinds, numbers, strict=True)
+        ]
 
     def best_baselines(self, ours: Floats) -> Ints:
-        """Return, a metric, the baseline row with most seeds, among these of the best mean.
+        """Return, a row and metric, the baseline with most seeds, among these of the best mean.
 
         A baseline is held against others with no option changed, and learns nothing.
 
@@ -177,9 +192,18 @@ class Column:
             ours: (S, R, M), NaN for cells that lack a seed.
 
         Returns:
-            (M,) numbers of rows; −1 = none.
+            (R, M) numbers of rows; −1 = none.
         """
-        rows = np.array([r for r, s in enumerate(self.results) if self._is_baseline(s)], np.intp)
+        names = dict.fromkeys(s.row.name for s in self.results if self._is_baseline(s))
+        best = np.full(ours.shape[1:], -1, np.intp)
+        if names:
+            offered = np.stack([self.references(name) for name in names], 1)
+            for rows in np.unique(offered, axis=0):
+                best[(offered == rows).all(1)] = self._best_of(rows[rows >= 0], ours)
+        return best
+
+    def _best_of(self, rows: Ints, ours: Floats) -> Ints:
+        """Return, a metric, which of some rows has most seeds, among these the best mean."""
         mine = ours[:, rows]
         n = (~np.isnan(mine)).sum(0)
         with np.errstate(invalid="ignore"):
@@ -187,6 +211,11 @@ class Column:
         mean[(n == 0) | (n < n.max(0, initial=0))] = -np.inf
         best = np.append(rows, -1)[mean.argmax(0) if len(rows) else [-1] * ours.shape[2]]
         return np.where(n.any(0), best, -1)
+
+    def _standing(self, name: str) -> dict[Row, int]:
+        """Return the rows of a name that are not refused, the newest last, with their numbers."""
+        named = [(r, s) for r, s in enumerate(self.results) if s.row.named(name)]
+        return {found.row: r for r, found in named if not found.note}
 
     def _usual_seeds(self) -> set[int]:
         """Return the seeds that at least half of the rows have."""

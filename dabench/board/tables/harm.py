@@ -64,10 +64,10 @@ def harm_metrics(rows: Mapping[Row, Values]) -> dict[Row, dict[str, dict[int, fl
     Args:
         rows: metric -> seed -> value of the rows of one column that stand; refused ones are empty.
     """
-    references = reference_rows(rows)
     found: dict[Row, dict[str, dict[int, float]]] = {row: {} for row in rows}
-    for name, reference in references.items():
-        for row, values in rows.items():
+    for row, values in rows.items():
+        fitting = {r: own for r, own in rows.items() if not row.other_version(r)}
+        for name, reference in reference_rows(fitting).items():
             shares = share_below(values, rows[reference]) if row != reference else {}
             if shares:
                 found[row][f"{SHARE_BELOW}/{name}"] = shares

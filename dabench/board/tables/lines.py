@@ -50,8 +50,8 @@ def lines_of(found: Column, against: str, first: int = 0) -> Lines:
     ours = np.where(count == runs, values, np.nan)  # a cell lacks no run of its row
     best = found.best_baselines(ours)
     cells = summaries(ours)
-    base = _row(values, found.number_of(against))
-    others = np.stack([base, _best(values, best)], 1)[:, :, None]
+    base = _rows(ours, found.references(against))
+    others = np.stack([base, _best(ours, best)], 1)
     pairs = comparisons(ours[:, None], others, signs)
     itself = np.array([result.row.named(against) for result in results])[:, None]
     number = np.arange(len(results))[:, None]
@@ -63,10 +63,10 @@ def lines_of(found: Column, against: str, first: int = 0) -> Lines:
     fields: dict[str, npt.NDArray[Any]] = {
         "metric": np.array(scores.metrics, dtype=object)[metric],
         "note": np.array([result.note for result in results], dtype=object)[row],
-        "remark": _remarks(found, runs - count)[row, metric],
+        "remark": _remarks(found, runs - count, found.unpaired(against))[row, metric],
         "n": cells.n[row, metric],
         "gain": _gains(found, ours)[row, metric],
-        "best_baseline": names[best][metric],
+        "best_baseline": names[best][row, metric],
     }
     fields |= {name: part[row, metric] for name, part in zip(MEANS, means, strict=True)}
     for kind, group in enumerate(((*DIFFERENCE, "verdict"), (*BEST, "best_verdict"))):
@@ -76,21 +76,18 @@ def lines_of(found: Column, against: str, first: int = 0) -> Lines:
 
 def _gains(found: Column, ours: Floats) -> Floats:
     """Return (R, M) of what a row gains of the way from the source model to the upper bound."""
-    source, bound = found.number_of("source"), found.number_of(found.info.upper_bound)
-    if source is None or bound is None:
-        return np.full(ours.shape[1:], np.nan)
-    values = found.scores.values
-    return gains(ours, values[:, source, None], values[:, bound, None], found.scores.signs)
+    ends = (_rows(ours, found.references(n)) for n in ("source", found.info.upper_bound))
+    return gains(ours, *ends, found.scores.signs)
 
 
-def _row(values: Floats, number: int | None) -> Floats:
-    """Return (S, M) of a row; holes where there is none."""
-    return np.full(values[:, 0].shape, np.nan) if number is None else values[:, number]
+def _rows(values: Floats, numbers: Ints) -> Floats:
+    """Return (S, R, M) of the rows that each is held against; holes where there is none."""
+    return np.where(numbers[:, None] < 0, np.nan, values[:, numbers])
 
 
 def _best(values: Floats, best: Ints) -> Floats:
-    """Return (S, M) of the best baselines; holes where there is none."""
-    return np.asarray(np.where(best < 0, np.nan, values[:, best, np.arange(values.shape[2])]))
+    """Return (S, R, M) of the best baselines; holes where there is none."""
+    return np.where(best < 0, np.nan, values[:, best, np.arange(values.shape[2])])
 
 
 def _drop(pairs: Comparisons, where: npt.NDArray[np.bool_]) -> None:
@@ -99,9 +96,11 @@ def _drop(pairs: Comparisons, where: npt.NDArray[np.bool_]) -> None:
         part[where] = None if part.dtype == object else np.nan
 
 
-def _remarks(found: Column, holes: npt.NDArray[np.int_]) -> npt.NDArray[np.object_]:
-    whole = [result.remark(0) for result in found.results]
+def _remarks(
+    found: Column, holes: npt.NDArray[np.int_], unpaired: list[str]
+) -> npt.NDArray[np.object_]:
+    whole = [result.remark(0, why) for result, why in zip(found.results, unpaired, strict=True)]
     remarks = np.repeat(np.array(whole, dtype=object)[:, None], holes.shape[1], axis=1)
     for row, metric in np.argwhere(holes > 0):
-        remarks[row, metric] = found.results[row].remark(int(holes[row, metric]))
+        remarks[row, metric] = found.results[row].remark(int(holes[row, metric]), unpaired[row])
     return remarks

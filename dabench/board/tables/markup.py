@@ -104,7 +104,7 @@ def _body(
 
 def _name(row: WideRow) -> str:
     marks = ["reconstruction"] * row.reconstruction + ["upper bound"] * row.oracle
-    marks += ["external"] * row.external
+    marks += ["external"] * row.external + ["answers after its update"] * row.after
     return row.name + (f" ({', '.join(marks)})" if marks else "")
 
 

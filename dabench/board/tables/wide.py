@@ -16,7 +16,7 @@ import pandas as pd
 
 from dabench.board.statistics.seeds import better_sign
 from dabench.board.statistics.tasks import primary_lines
-from dabench.registry.method_info import MethodInfo
+from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo
 from dabench.store.rows import least_changed_variants
 
 _BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
@@ -45,7 +45,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class WideRow:
-    """A line: name, a cell for each task (None = was never run), the average or None."""
+    """A line: name, a cell for each task (None = was never run), the average or None.
+
+    ``after``: it answers a stream after its update, and is never the best of those before.
+    """
 
     name: str
     reconstruction: bool
@@ -53,6 +56,7 @@ class WideRow:
     cells: tuple[Cell | None, ...]
     average: float | None
     external: bool = False
+    after: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,16 @@ class _Line(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.method} {self.variant}".strip()
+
+    @property
+    def after(self) -> bool:
+        """Whether it answered after its update: a setting of its own."""
+        return ANSWERS_AFTER in self.extras.split()
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it may be the best."""
+        return not (self.oracle or self.after or math.isnan(self.mean))
 
 
 def wide_tables(frame: pd.DataFrame, info: MethodInfo) -> list[WideTable]:
@@ -163,14 +177,14 @@ def _rows(
         first = next(iter(own.values()))
         marks = (first.reconstruction, first.oracle)
         external = "external" in first.extras.split()
-        rows.append(WideRow(name, *marks, cells, task_average(cells), external))
+        after = any(line.after for line in own.values())
+        rows.append(WideRow(name, *marks, cells, task_average(cells), external, after))
     return sorted(rows, key=lambda row: (_order(row, info), row.name))
 
 
 def _best(rows: Iterable[Mapping[str, _Line]], column: str, sign: float) -> float:
     there = [own[column] for own in rows if column in own]
-    means = [sign * line.mean for line in there if not line.oracle and not math.isnan(line.mean)]
-    return max(means, default=math.nan)
+    return max([sign * line.mean for line in there if line.ranked], default=math.nan)
 
 
 def _cell(line: _Line | None, best: float, sign: float) -> Cell | None:
@@ -178,7 +192,7 @@ def _cell(line: _Line | None, best: float, sign: float) -> Cell | None:
         return None
     if math.isnan(line.mean):
         return Cell(None, None, 0, False, line.note or line.remark)
-    leads = not line.oracle and math.isclose(sign * line.mean, best, rel_tol=0, abs_tol=1e-12)
+    leads = line.ranked and math.isclose(sign * line.mean, best, rel_tol=0, abs_tol=1e-12)
     return Cell(line.mean, None if math.isnan(line.sd) else line.sd, line.n, leads, line.remark)
 
 

@@ -290,8 +290,8 @@
     return Array.from({ length: bytes.length / 8 }, (_, i) => view.getFloat64(8 * i, true));
   }
   function pair(ours, theirs, less) {
-    // a hole makes a mean a hole; seeds are paired where both rows have a run
-    if (ours.some(Number.isNaN)) return null;
+    // a hole in either makes a mean a hole; seeds are paired where both rows have a run
+    if ([...ours, ...theirs].some(Number.isNaN)) return null;
     const seeds = ours.map((_, i) => i).filter((i) => isFinite(ours[i]) && isFinite(theirs[i]));
     const away = seeds.map((i) => ours[i] - theirs[i]);
     const n = away.length;
@@ -333,21 +333,29 @@
       const values = floats(task.values);
       const seeds = values.length / task.rows.length;
       const rows = [i, j].map((row) => values.slice(row * seeds, (row + 1) * seeds));
-      found.push({ task, rows, pair: pair(...rows, task.less) });
+      const apart = (task.apart || []).some(([x, y]) => (x === a && y === b) || (x === b && y === a));
+      found.push({ task, rows, apart, pair: apart ? null : pair(...rows, task.less) });
     }
-    const judged = found.filter((one) => one.pair);
+    // source models of one task are averaged, and make a tie where they disagree
+    const judged = new Map();
+    for (const { task, pair: p } of found.filter((one) => one.pair)) {
+      const own = judged.get(task.task) || { away: [], verdicts: new Set() };
+      own.away.push((task.less ? -1 : 1) * p.mean);
+      own.verdicts.add(p.verdict in SIGNS ? p.verdict : "");
+      judged.set(task.task, own);
+    }
+    const verdicts = Array.from(judged.values(), (own) => (own.verdicts.size > 1 ? "tie" : [...own.verdicts][0]));
     const words = panel.querySelector(".compare .summary");
     const box = panel.querySelector(".compare .scroll");
     box.hidden = !found.length;
     if (a === b) words.textContent = "Twice the same row.";
-    else if (!judged.length) words.textContent = "The two rows share no task.";
+    else if (!judged.size) words.textContent = "The two rows share no task.";
     else {
-      const count = (verdict) => judged.filter((one) => one.pair.verdict === verdict).length;
-      const [wins, ties, losses] = ["win", "tie", "loss"].map(count);
-      const open = judged.length - wins - ties - losses;
-      const over = mean(judged.map((one) => (one.task.less ? -1 : 1) * one.pair.mean));
+      const count = (verdict) => verdicts.filter((one) => one === verdict).length;
+      const [wins, ties, losses, open] = ["win", "tie", "loss", ""].map(count);
+      const over = mean(Array.from(judged.values(), (own) => mean(own.away)));
       words.textContent =
-        `${known.rows[a]} against ${known.rows[b]} over ${judged.length} shared task${judged.length > 1 ? "s" : ""}: ` +
+        `${known.rows[a]} against ${known.rows[b]} over ${judged.size} shared task${judged.size > 1 ? "s" : ""}: ` +
         `▲ ${wins} win${wins === 1 ? "" : "s"}, = ${ties} tie${ties === 1 ? "" : "s"}, ▼ ${losses} loss${losses === 1 ? "" : "es"}` +
         `${open ? `, ${open} without a verdict` : ""}; mean difference ${signed(over)}. Paired by seed.`;
     }
@@ -364,7 +372,7 @@
     const ends = found.flatMap(({ pair: p }) => (p ? [p.mean, p.low ?? 0, p.high ?? 0] : []));
     const end = Math.max(...ends.map(Math.abs), 0.01);
     const body = table.createTBody();
-    for (const { task, rows, pair: p } of found) {
+    for (const { task, rows, apart, pair: p } of found) {
       const row = body.insertRow();
       const name = row.appendChild(make("th"));
       const there = name.appendChild(make("a", document.getElementById(task.block).querySelector(".name").textContent));
@@ -374,7 +382,8 @@
         row.append(make("td", own.some(Number.isNaN) ? "–" : fixed(mean(own))));
       }
       if (!p) {
-        row.append(make("td", "–", "hole"), ...Array.from({ length: 4 }, () => make("td")));
+        row.append(make("td", "–", "hole"), ...Array.from({ length: 3 }, () => make("td")));
+        row.append(make("td", apart ? "other version" : "", "none"));
         continue;
       }
       const sign = SIGNS[p.verdict];
