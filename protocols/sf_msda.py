@@ -18,6 +18,8 @@ from dabench.contract.network import Network
 from dabench.contract.protocol import Build, Outcome, Plan, Run
 from dabench.contract.types import Prediction, Score
 from dabench.errors import ConfigError
+from dabench.metrics import label_free
+from dabench.metrics.predictions import gather
 from dabench.networks.ensemble import Ensemble
 from dabench.protocols.sf_uda import SourceFreeClosedSet
 
@@ -27,14 +29,14 @@ class SourceFreeMultiSource(SourceFreeClosedSet):
 
     ``--source a,b`` names the sources; each has a model, and no method sees more than one of them.
     A method adapts each by itself and for the whole budget, and the mean of their probabilities
-    answers, which papers call "-ens" (Ahmed et al., CVPR 2021). Scores of one model's answers stand
-    beside it as ``accuracy/from-a``. Costs are those of all together.
+    answers, which papers call "-ens" (Ahmed et al., CVPR 2021), at the end and at every scored
+    epoch. Scores of one model's answers stand beside it as ``accuracy/from-a``. Costs are those of
+    all together.
 
     Args:
         held_out: share of the target per class that is never adapted on.
     """
 
-    #: whether ``--source`` may name several domains
     several_sources: ClassVar[bool] = True
 
     @staticmethod
@@ -95,15 +97,23 @@ class SourceFreeMultiSource(SourceFreeClosedSet):
         members: list[OfflineMethod] = []
         found = Outcome(scores=[])
         spent: Counter[str] = Counter()
+        on_the_way: dict[int, Tensor] = {}
         plans = (plan, *plan.more)
         for (name, network), own in zip(source.items(), plans, strict=True):
             named = replace(run, recorder=_Named(run.recorder, name))
-            method, outcome = self.adapt(build, own, network, named)
+            method, outcome, curve = self.adapt(build, own, network, named)
             members.append(method)
+            for epoch, kept in curve.items():
+                if (p := kept.probabilities) is not None:
+                    on_the_way[epoch] = on_the_way[epoch] + p if epoch in on_the_way else p
             spent.update(outcome.cost)
             found.scores += _from(name, outcome.scores)
             found.curves += _from(name, outcome.curves)
             found.extras = outcome.extras
+        for epoch, total in on_the_way.items():
+            answer = _mean_answer(total / len(members))
+            together = replace(gather([answer]), judged=label_free.scores([answer]))
+            found.curves += self.points(plan, together, epoch)
         committee = _Committee(members)
         last = run.budget.epochs if members[0].trains else 0
         self.score(committee, plan, run, Cost(), last, found)
@@ -122,6 +132,11 @@ def _from(name: str, scores: list[Score]) -> list[Score]:
     """Return a member's scores over the adapt set under its name; no class's."""
     kept = (s for s in scores if s.segment == "all" and s.metric != "class_accuracy")
     return [replace(score, segment=f"from-{name}") for score in kept]
+
+
+def _mean_answer(p: Tensor) -> Prediction:
+    """Return the answer of (B, K) mean probabilities: their logarithm."""
+    return Prediction(p.clamp_min(1e-10).log())
 
 
 class _Named(Recorder):
@@ -146,7 +161,7 @@ class _Committee(OfflineMethod):
     def predict(self, images: Tensor) -> Prediction:
         """Return the logarithm of the mean probability."""
         answers = [member.predict(images).logits.softmax(1) for member in self.members]
-        return Prediction(torch.stack(answers).mean(0).clamp_min(1e-10).log())
+        return _mean_answer(torch.stack(answers).mean(0))
 
     def adapted_network(self) -> Ensemble | None:
         """Return the members' networks together, where each has one."""

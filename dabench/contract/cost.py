@@ -23,7 +23,7 @@ class Cost:
     queries: int = 0
     scoring_queries: int = 0
     paused: bool = False
-    #: images of the last pass that a backward pass was charged for
+    #: images of the last pass with gradients: it was charged for a backward pass
     _charged: int = field(default=0, repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Cost:
@@ -47,12 +47,16 @@ class Cost:
         if images < 0:
             raise AccessError(f"{images} images cannot have passed a network")
         if not self.paused:
-            self._charged = images if backward else 0
             self.forward += images
-            self.backward += self._charged
+            if backward:
+                self._charged = images
+                self.backward += images
 
     def uncount_backward(self, images: int) -> None:
-        """Take back what the last pass was charged for a backward pass that did not follow."""
+        """Take back what the last pass with gradients was charged for a backward pass.
+
+        None followed. Passes without gradients may lie between.
+        """
         if not self.paused:
             taken = min(max(images, 0), self._charged)
             self._charged -= taken
@@ -115,7 +119,7 @@ class GrantedCost:
         self._ask("count", images, backward)
 
     def uncount_backward(self, images: int) -> None:
-        """As in :class:`Cost`: never more than the last pass was charged."""
+        """As in :class:`Cost`: never more than the last pass with gradients was charged."""
         self._ask("uncount_backward", images)
 
 

@@ -49,12 +49,13 @@ def predict_all(
     *,
     bar: bool = False,
     judge: bool = False,
+    keep: bool = False,
 ) -> Predictions:
     """Collect predictions over a part in order, uncharged; ``judge``: score them without labels."""
     with _undisturbed(method, cost):
         batches = tqdm(part.survey(), desc="evaluation", disable=not bar or None, leave=False)
         answers = [_checked(method, batch.images.to(device)) for batch in batches]
-        found = gather(answers)
+        found = gather(answers, keep=keep)
         return replace(found, judged=label_free.scores(answers)) if judge else found
 
 
@@ -193,7 +194,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def fit(
-    method: OfflineMethod, target: Unlabelled, cost: Cost, run: Run
+    method: OfflineMethod, target: Unlabelled, cost: Cost, run: Run, *, keep: bool = False
 ) -> tuple[dict[int, Predictions], float]:
     """Train a method for its budget; return predictions per curve epoch and seconds spent.
 
@@ -202,6 +203,7 @@ def fit(
         target: what it adapts on, as it was granted.
         cost: paused while curves are made.
         run: budget, seed and device.
+        keep: whether the predictions come with all probabilities.
 
     Raises:
         TrainingError: it was made to train for longer than the budget allows.
@@ -228,7 +230,7 @@ def fit(
             start = time.perf_counter()
             with _undisturbed(method, cost):
                 method.calibrate()
-            taken[begun] = predict_all(method, target, run.device, cost, bar=False, judge=True)
+            taken[begun] = predict_all(method, target, run.device, cost, judge=True, keep=keep)
             outside += time.perf_counter() - start
 
     callbacks: list[Callback] = [_Curves(take_curves)]

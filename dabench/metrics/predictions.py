@@ -22,6 +22,7 @@ class Predictions:
         unknown_score: (N,) or None.
         is_unknown: (N,) bool or None.
         judged: scores that need no label (``metrics.label_free``), where they were asked for.
+        probabilities: (N, K) over the known classes, on the CPU, where they were asked for.
     """
 
     known: IntArray
@@ -29,6 +30,7 @@ class Predictions:
     unknown_score: FloatArray | None
     is_unknown: np.ndarray | None
     judged: tuple[Score, ...] = ()
+    probabilities: torch.Tensor | None = None
 
     def decided(self, num_known: int) -> IntArray:
         """Return (N,) decisions in 0..K, K = "unknown"."""
@@ -37,8 +39,8 @@ class Predictions:
         return np.where(self.is_unknown, num_known, self.known)
 
 
-def gather(answers: Sequence[Prediction]) -> Predictions:
-    """Put the answers to batches one after the other."""
+def gather(answers: Sequence[Prediction], *, keep: bool = False) -> Predictions:
+    """Put the answers to batches one after the other; ``keep``: with all probabilities."""
     found: list[tuple[Any, Any, Any, Any]] = []
     for answer in answers:
         top = answer.logits.softmax(1).max(1)
@@ -52,4 +54,5 @@ def gather(answers: Sequence[Prediction]) -> Predictions:
         np.asarray(confidence, dtype=np.float64),
         None if score is None else score.astype(np.float64),
         unknown,
+        probabilities=torch.cat([a.logits.softmax(1).cpu() for a in answers]) if keep else None,
     )

@@ -17,7 +17,7 @@ class Counter(Protocol):
     """The part of the engine's cost counter that a method may correct."""
 
     def uncount_backward(self, images: int) -> None:
-        """Take back what the last pass was charged."""
+        """Take back what the last pass with gradients was charged."""
         ...
 
 

@@ -30,7 +30,7 @@ class DeYO(NormAffine):
     Their entropy is weighted by both. Normalisation parameters are trained except those of the top.
     Deviations: the top is found as in ``sar``; limits are shares of log K, where the code has
     log 1000; the rate does not follow the batch size. A batch counts as backwarded in full; without
-    a sample of low entropy not at all.
+    a sample that counts not at all.
 
     Args:
         limit: entropy below which a sample is looked at, as a share of log K.
@@ -85,4 +85,6 @@ class DeYO(NormAffine):
             kept, fall = h[sure][counts], fall[counts]
             weights = (self.scale * self.log_k - kept.detach()).exp() + fall.exp()
             self.update((weights * kept).mean())
+        else:
+            uncount_backward(self.net.cost, len(logits))
         return logits.detach()

@@ -48,6 +48,8 @@ class OfflineProtocol(ABC):
     grant: ClassVar[type]
     #: whether the source model is an interface that answers, and not weights
     black_box: ClassVar[bool] = False
+    #: whether ``--source`` may name several domains
+    several_sources: ClassVar[bool] = False
 
     def __init__(self, *, held_out: Annotated[float, Field(ge=0, lt=0.9)] = 0.3) -> None:
         self.held_out = held_out
@@ -128,13 +130,13 @@ class OfflineProtocol(ABC):
         Raises:
             AccessError: the method needs something that this protocol does not grant.
         """
-        _, outcome = self.adapt(build, plan, source, run)
+        _, outcome, _ = self.adapt(build, plan, source, run)
         return outcome
 
     def adapt(
         self, build: Build, plan: Plan, source: Any, run: Run
-    ) -> tuple[OfflineMethod, Outcome]:
-        """As ``run``; return the fitted method, too."""
+    ) -> tuple[OfflineMethod, Outcome, dict[int, Predictions]]:
+        """As ``run``; return the fitted method, too, and its predictions on the way, by epoch."""
         method = build()
         check_grant(method, self.grant)
         parts = {name: part.on(run.device) for name, part in plan.parts.items()}
@@ -148,14 +150,14 @@ class OfflineProtocol(ABC):
             method.reveal(plan.truth["adapt"])
             extras = (TARGET_LABELS,)
         method.begin(access)
-        curve, seconds = fit(method, plan.parts["adapt"], cost, run)
+        keep = self.several_sources
+        curve, seconds = fit(method, plan.parts["adapt"], cost, run, keep=keep)
         method.calibrate()
         spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
         outcome = Outcome(scores=[], cost=spent | {"adapt_seconds": seconds}, extras=extras)
         outcome.cost["parameters"] = float(sum(p.numel() for p in method.parameters()))
         for epoch, found in curve.items():
-            outcome.curves += _without_classes(self.scorer(plan, "adapt")(found, epoch))
-            outcome.curves += [replace(score, at=epoch) for score in found.judged]
+            outcome.curves += self.points(plan, found, epoch)
         outcome.curves += kept.scores(plan.truth["adapt"], plan.task.num_classes)
         last = run.budget.epochs if method.trains else 0
         self.score(method, plan, run, cost, last, outcome)
@@ -165,7 +167,12 @@ class OfflineProtocol(ABC):
             outcome.cost["oracle_queries"] = float(cost.queries)
             outcome.cost["oracle_queries_scoring"] = float(cost.scoring_queries)
         outcome.network = method.adapted_network()
-        return method, outcome
+        return method, outcome, curve
+
+    def points(self, plan: Plan, found: Predictions, epoch: int) -> list[Score]:
+        """Return what the curves have of an epoch, with labels and without."""
+        scored = _without_classes(self.scorer(plan, "adapt")(found, epoch))
+        return [*scored, *(replace(score, at=epoch) for score in found.judged)]
 
     def scorer(self, plan: Plan, part: str, segment: str | None = None) -> Scorer:
         """Return what meets a part's truth."""

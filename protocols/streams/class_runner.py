@@ -15,6 +15,7 @@ from dabench.contract.protocol import Outcome
 from dabench.contract.seeding import seed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Score
+from dabench.engine.stream import synchronised_clock
 from dabench.errors import ConfigError
 from dabench.protocols.streams.arrival_runner import ArrivalRunner
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
@@ -57,7 +58,10 @@ class ClassStreamRunner(ArrivalRunner):
         with torch.no_grad():
             self.stream_log.source.append(self.source(batch.images).argmax(1).cpu())
             if self.protocol.also_after:
+                begin = synchronised_clock(batch.images.device)
                 later = self.method.predict(batch.images).logits
+                # charged in images, so in seconds too
+                self.stream_log.seconds += synchronised_clock(batch.images.device) - begin
                 self.stream_log.later.append(later.argmax(1).cpu())
         self.stream_log.add(logits)
 

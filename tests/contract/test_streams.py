@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,9 +21,12 @@ from dabench.contract.data import DomainData
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome, Resume, Run
 from dabench.contract.types import Prediction
+from dabench.engine import stream
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, TrainingError
+from dabench.methods.source import Source
 from dabench.protocols.offline.upper_bound import TargetSupervised
+from dabench.protocols.online_tta import OnlineTTA
 from dabench.testing import PROMISES, Bench, Workbench
 from dabench.testing.case import answers_of as answers
 from dabench.testing.promises import a_killed_run_goes_on
@@ -247,6 +251,30 @@ def test_a_checkpoint_of_another_run_is_refused(streams: Any, tmp_path: Path) ->
     path.write_bytes(b"no checkpoint")
     with pytest.raises(CacheError, match="cannot be used"):
         here.run(build("source"), resume=Resume(path, "a", 1, True))
+
+
+def test_an_answer_after_the_update_is_charged_in_images_and_in_seconds(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    class Slow(Source):
+        """Takes a second for a step, and ten for a further answer."""
+
+        def step(self, batch: TargetBatch) -> Tensor:
+            now[0] += 1
+            return super().step(batch)
+
+        def predict(self, images: Tensor) -> Prediction:
+            now[0] += 10
+            return super().predict(images)
+
+    monkeypatch.setattr(stream, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    for also_after, passes in ((False, 1), (True, 2)):
+        here = make_bench(OnlineTTA(shifts="fog:5", images=40, also_after=also_after))
+        cost = here.run(Slow).cost
+        assert cost["images_forward"] == 40 * passes
+        assert cost["adapt_seconds"] == 40 / BATCH * (11 if also_after else 1)
 
 
 class Peeking(OnlineMethod):

@@ -598,5 +598,9 @@ def test_take_back() -> None:
     assert cost.backward == 14
     online.uncount_backward(cost, 4)
     assert cost.backward == 10
+    cost.count(4, backward=True)
+    cost.count(3, backward=False)
+    online.uncount_backward(cost, 4)  # views that pass without gradients may lie between
+    assert cost.backward == 10
     online.uncount_backward(cost, 4)  # no more than the last pass was charged
     assert cost.backward == 10

@@ -132,6 +132,29 @@ def test_claims_stand_beside_what_was_measured(made_run: Make, tmp_path: Path) -
     assert (third["n"], str(third["measured"])) == (0, "nan")
 
 
+@pytest.mark.parametrize(
+    ("protocol", "options", "differs"),
+    [
+        ("bb-uda", "split=r3", "split r3, here None"),  # our spec leaves the default out
+        ("bb-uda", "split=None", ""),
+        ("bb-uda", "rounds=2", "rounds 2, here no such option"),
+        ("sf-osda", "held_out=0.3 split=r3", "split r3, here default"),
+        ("gone", "split=r3", "split r3, here no such option"),
+    ],
+)
+def test_an_option_that_our_spec_leaves_out_has_its_default(
+    made_run: Make, tmp_path: Path, protocol: str, options: str, differs: str
+) -> None:
+    of_paper = f"small-cnn,32,none,{options},P,T,page,"
+    path = written(tmp_path, f"U,usd,{protocol},digits,print,handwritten,HOS,80,{of_paper}")
+    record = made_run("usd", 0, 0.7, protocol=protocol)
+    if protocol != "sf-osda":
+        record["spec"]["protocol_options"] = {"held_out": 0.3}
+    (found,) = claims(table([record]), read_claims(path)).to_dict("records")
+    assert found["differs"] == differs
+    assert found["same_setting"] == (not differs)
+
+
 def test_a_variant_is_claimed_by_its_options(made_run: Make, tmp_path: Path) -> None:
     path = written(
         tmp_path, "D,dine fine_tune=0.5,sf-osda,digits,print,handwritten,HOS,80,,,,,P,T,page,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,6 +13,7 @@ import torch
 
 from dabench import registry
 from dabench.contract.data import ClassSplit, DataRequest, DomainData
+from dabench.contract.types import Prediction
 from dabench.errors import ConfigError
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.protocols.bb_osda import BlackBoxOpenSet
@@ -216,13 +218,34 @@ def test_the_mean_of_the_members_answers(workbench: Workbench) -> None:
 def test_a_member_is_what_its_source_gives_alone(workbench: Workbench) -> None:
     bench = workbench.bench("sf-msda")
     together = bench.run(registry.method("shot"))
-    _, alone = SourceFreeMultiSource().adapt(
+    _, alone, _ = SourceFreeMultiSource().adapt(
         registry.method("shot"), bench.plan, bench.start["print"], _run(bench)
     )
     both = {score.key: score.value for score in together.scores}
     one = {score.key: score.value for score in alone.scores}
     assert both["accuracy/from-print"] == one["accuracy"]
     assert together.cost["images_forward"] == 2 * alone.cost["images_forward"]
+
+
+def test_the_mean_of_the_members_is_scored_at_every_epoch(workbench: Workbench) -> None:
+    """Members that answer the same at every epoch have the curves of their last one."""
+
+    class Still(registry.method("shot")):  # type: ignore[misc]
+        def begin(self, access: Any) -> None:
+            super().begin(access)
+            self.first = copy.deepcopy(self.net).eval()
+
+        def predict(self, images: torch.Tensor) -> Prediction:
+            return Prediction(self.first.eval()(images))
+
+    outcome = workbench.bench("sf-msda").run(Still)
+    found: dict[str, dict[int, Any]] = {}
+    for score in outcome.curves:
+        found.setdefault(score.key, {})[score.at] = score.value
+    for name in ("accuracy", "im", "snd"):
+        assert set(found[name]) == set(found[f"{name}/from-print"]) == {1, 2}
+        assert found[name][1] == pytest.approx(found[name][2], abs=1e-6)
+        assert found[name][1] != found[f"{name}/from-print"][1]
 
 
 def _run(bench: Any) -> Any:

@@ -388,6 +388,11 @@ def test_a_stream_longer_than_the_data_is_refused(
         ("ccc", (*SHIFTS[:1], Segment("clear", "clear")), "none of them 'clear'"),
         ("ccc", (*SHIFTS[:1], Segment("a+b-1", "a+b", 1)), "cannot be laid over another"),
         ("gradual", (Segment("clear", "clear"),), "'clear' has no severities"),
+        (
+            "gradual",
+            (Segment("fog-2", "fog", 2), Segment("fog-1", "fog", 1)),
+            "every kind of .* once",
+        ),
         ("unitta-i1i1", SHIFTS[:1], "two domains and two classes at least"),
     ],
 )

@@ -15,7 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from dabench.errors import StoreError
+from dabench import registry
+from dabench.config.signature import usual_options
+from dabench.errors import ConfigError, StoreError
+from dabench.store.rows import options_text
 
 #: target of a claim that is a mean over a data set's tasks
 AVERAGE = "average"
@@ -158,14 +161,27 @@ def _differs(claim: Claim, ours: dict[str, Any]) -> list[str]:
             differences.append(f"{title} of the paper unknown")
         elif theirs != str(ours[name]):
             differences.append(f"{title} {theirs}, here {ours[name]}")
-    options = dict(token.partition("=")[::2] for token in ours["protocol_options"].split(" "))
-    for token in claim.options.split():
-        name, _, value = token.partition("=")
-        if options.get(name, value) != value:
-            differences.append(f"{name} {value}, here {options[name]}")
+    theirs, options = _tokens(claim.options), _tokens(ours["protocol_options"])
+    if not theirs.keys() <= options.keys():
+        options = _usual(claim.protocol) | options
+    for name, value in theirs.items():
+        if options.get(name) != value:
+            differences.append(f"{name} {value}, here {options.get(name, 'no such option')}")
     if not claim.options:
         differences.append("protocol of the paper unknown")
     return differences
+
+
+def _tokens(text: str) -> dict[str, str]:
+    return dict(token.partition("=")[::2] for token in text.split())
+
+
+def _usual(protocol: str) -> dict[str, str]:
+    """Return a protocol's defaults as text: a spec leaves out some that came later."""
+    try:
+        return _tokens(options_text(usual_options(registry.protocol(protocol), "protocol")))
+    except ConfigError:  # a plugin that is not loaded
+        return {}
 
 
 def _warnings(claim: Claim, ours: dict[str, Any]) -> list[str]:

@@ -53,6 +53,12 @@ def mixed_domains(pool: Pool, options: Options) -> Arranged:
 
 def gradual(pool: Pool, options: Options) -> Arranged:
     """Every domain from its mildest severity to the named one and back, or as in CoTTA's code."""
+    kinds = [top.domain for top in pool.domains]
+    if len(set(kinds)) < len(kinds):
+        raise ConfigError(
+            f"stream '{pool.name}' climbs through all severities of a kind up to the one given; "
+            "name every kind of --protocol.shifts once"
+        )
     domains: list[Segment] = []
     found = []
     for number, top in enumerate(pool.domains):
