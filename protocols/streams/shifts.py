@@ -48,7 +48,9 @@ def _words(text: str) -> list[tuple[str, str]]:
     """Return kinds and severity ("" = not given) of every shift, groups written out."""
     found = []
     for word in filter(None, (part.strip() for part in text.split(","))):
-        kinds, _, severity = word.partition(":")
+        kinds, _, severity = (part.strip() for part in word.partition(":"))
+        if severity.isascii() and severity.isdecimal():
+            severity = str(int(severity))
         if kinds in GROUPS:
             found += [(kind, severity or str(LEVELS)) for kind in GROUPS[kinds]]
         else:
@@ -58,6 +60,9 @@ def _words(text: str) -> list[tuple[str, str]]:
 
 def written_shifts(given: Mapping[str, Any], usual: str) -> Mapping[str, Any]:
     """Return a protocol's options with ``severity`` and groups written out in ``shifts``.
+
+    One list of shifts has one spelling (``fog:5, rain:05`` is ``fog:5,rain:5``), since runs are
+    compared by their options.
 
     Args:
         given: options as the user wrote them; ``severity`` holds for shifts that name none.
@@ -84,7 +89,7 @@ def written_shifts(given: Mapping[str, Any], usual: str) -> Mapping[str, Any]:
                 "drop one of the two"
             )
         words = named
-    elif not any(word.partition(":")[0] in GROUPS for word in words):
+    elif "shifts" not in given and not any(word.partition(":")[0] in GROUPS for word in words):
         return given
     rest = {name: value for name, value in given.items() if name != "severity"}
     return {**rest, "shifts": ",".join(_joined(*word) for word in _words(",".join(words)))}
