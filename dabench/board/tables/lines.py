@@ -76,8 +76,10 @@ def lines_of(found: Column, against: str, first: int = 0) -> Lines:
 
 def _gains(found: Column, ours: Floats) -> Floats:
     """Return (R, M) of what a row gains of the way from the source model to the upper bound."""
-    ends = (_rows(ours, found.references(n)) for n in ("source", found.info.upper_bound))
-    return gains(ours, *ends, found.scores.signs)
+    source, bound = (
+        _rows(ours, found.references(name)) for name in ("source", found.info.upper_bound)
+    )
+    return gains(ours, source, bound, found.scores.signs)
 
 
 def _rows(values: Floats, numbers: Ints) -> Floats:
