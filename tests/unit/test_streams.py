@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dabench.config.spec import resolve
 from dabench.contract.data import DomainData
 from dabench.contract.stream import Segment
 from dabench.contract.types import Score
@@ -243,3 +244,13 @@ def test_names_of_the_second_timing() -> None:
     found = stream_scores(right, right, Short((SegmentSteps("a", 0, 2),), 10), "/after")
     assert {"accuracy/after", "accuracy/a/after", "accuracy/final/after"} <= {s.key for s in found}
     assert all(isinstance(s, Score) for s in found)
+
+
+def test_a_list_of_shifts_has_one_spelling() -> None:
+    def options(shifts: str) -> dict[str, object]:
+        words = {"method": "source", "protocol": "continual-tta", "device": "cpu", "threads": 1}
+        (spec,) = resolve({**words, "protocol.shifts": shifts})
+        return spec.protocol_options
+
+    assert options("fog:5, rain:05") == options("fog:5,rain:5")
+    assert options("fog:5,rain:5")["shifts"] == "fog:5,rain:5"
