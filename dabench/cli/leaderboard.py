@@ -48,7 +48,8 @@ def add_options(leaderboard: argparse.ArgumentParser) -> None:
     add(
         "--selection",
         metavar="RULES",
-        help="rules that choose the epoch, side by side: last,im,snd,entropy,entropy-classes,oracle",
+        help="rules that choose the epoch, side by side: "
+        "last,im,snd,entropy,entropy-classes,oracle",
     )
     add("--claims", action="store_true", help="print what papers report beside what was measured")
     add(
