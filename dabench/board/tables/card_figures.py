@@ -110,8 +110,8 @@ def markdown(pairs: Sequence[tuple[Card, Figure | None]], others: Sequence[str] 
         "typed: "
         f"{len(run)} of {len(pairs)} cards have a figure of ours. A gap is ours − published, in "
         "points, and is no verdict: `reason` says what differs. Whether your files and weights are "
-        "the published ones, `dabench verify` tells ([comparability.md](comparability.md)). Cards take "
-        "published figures as their sources print them, selection included "
+        "the published ones, `dabench verify` tells ([comparability.md](comparability.md)). Cards "
+        "take published figures as their sources print them, selection included "
         "([peeking.md](peeking.md)).",
         *([said_of_others([f"`{name}`" for name in others])] if others else []),
     ]
