@@ -200,7 +200,7 @@ def _tell(adapted: Adapted, out: Path) -> None:
 
 
 def _classes(text: str | None) -> list[str] | None:
-    """Read ``a,b,c``, or a file with a name a line."""
+    """Read ``a,b,c``, or a file with one name per line."""
     if text is None:
         return None
     path = Path(text)
@@ -215,6 +215,6 @@ def _classes(text: str | None) -> list[str] | None:
     if len(names) < 2 or len(set(names)) < len(names):
         raise ConfigError(
             f"--classes {one_line(text, 200)}: expected two or more different names with commas "
-            "between, or a file with a name a line"
+            "between, or a file with one name per line"
         )
     return names

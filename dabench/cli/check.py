@@ -14,7 +14,7 @@ EXIT_USER = 2
 
 
 def check(args: argparse.Namespace, rest: list[str]) -> int:
-    """Print a line a promise; return 0, or 2 where one is broken.
+    """Print one line per promise; return 0, or 2 where one is broken.
 
     Args:
         args: what the parser of ``check`` found.

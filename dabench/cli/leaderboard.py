@@ -36,19 +36,20 @@ def add_options(leaderboard: argparse.ArgumentParser) -> None:
         default="source",
         help="row that differences are paired with by seed: source, source+bn, shot ...",
     )
-    tables = "one table a protocol and data set, a line a method, a column a task, as"
+    tables = "one table per protocol and data set, a line per method, a column per task, as"
     add("--wide", metavar="DIR", help=f"{tables} CSV")
     add("--markdown", metavar="DIR", help=f"{tables} Markdown")
     add("--latex", metavar="DIR", help=f"{tables} LaTeX (booktabs)")
     add(
         "--ranks",
         metavar="DIR",
-        help="mean ranks and signed-rank tests over tasks: printed, and a picture a protocol (SVG)",
+        help="mean ranks and signed-rank tests over tasks: printed, and an SVG per protocol",
     )
     add(
         "--selection",
         metavar="RULES",
-        help="rules that choose the epoch, side by side: last,im,snd,entropy,oracle",
+        help="rules that choose the epoch, side by side: "
+        "last,im,snd,entropy,entropy-classes,oracle",
     )
     add("--claims", action="store_true", help="print what papers report beside what was measured")
     add(

@@ -20,7 +20,7 @@ def pages(text: str) -> dict[str, str]:
     """Return the pages by name.
 
     Args:
-        text: of docs/methods.md, whose table says where each method comes from.
+        text: of docs/methods.md, whose tables say where each method comes from.
     """
     rows = {name: _row(text, name) for name in registry.METHODS}
     names = [f"{slug(name)}" for name in registry.METHODS]

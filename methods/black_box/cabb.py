@@ -28,7 +28,7 @@ class CABB(Branches):
     then splits the target into clean and noisy labels by a two-component mixture. Every row learns
     its bank from the first step on; a curriculum moves weight from clean to noisy rows. No warm-up
     and no fine-tuning stage. What the abstract does not state is ours or an ancestor's (DivideMix,
-    UNICON, SHOT, DINE, BETA); docs/methods.md lists it.
+    UNICON, SHOT, DINE, BETA); docs/reconstructions.md lists it.
 
     Args:
         refine: refine labels by centroids; off: the bank holds what oracle and branches answer.

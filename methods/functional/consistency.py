@@ -41,7 +41,7 @@ def consistency(
     Returns:
         A scalar; 0 if no pixel counts.
 
-    Source: a reconstruction of TransAdapt's invariance and equivariance (docs/methods.md).
+    Source: a reconstruction of TransAdapt's invariance and equivariance (docs/reconstructions.md).
     """
     target = target_probs.detach()
     if threshold is None:

@@ -2,7 +2,7 @@
 
 That learnable queries attend to tokens of the feature map, and that a linear prediction from the
 attended queries gives a matrix between two sets of logits, is said in a patent that matches the
-paper; the equations here are ours. docs/methods.md says where each choice comes from.
+paper; the equations here are ours. docs/reconstructions.md says where each choice comes from.
 """
 
 from __future__ import annotations

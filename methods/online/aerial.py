@@ -30,7 +30,7 @@ class Aerial(OnlineMethod):
     Logits of the source model are added to its own: on clear images, where it is sure, it still has
     a say, and under weather that it does not know it has little. Answers come from before the
     update. BatchNorm normalises the batch by itself and the stored images by themselves.
-    Where each choice comes from: docs/methods.md.
+    Where each choice comes from: docs/reconstructions.md.
 
     Args:
         lr: learning rate of the bottleneck; with gradients of norm 1 it alone sets a step's length.

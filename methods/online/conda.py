@@ -36,7 +36,7 @@ class ConDA(OnlineMethod):
     labels of what it holds are renewed. Answers come from the forward pass over the union, before
     the update. BatchNorm normalises the batch by itself and the stored images by themselves; the
     mixed images of mixup's second pass, of which each may be part of both, together.
-    Where each choice comes from: docs/methods.md.
+    Where each choice comes from: docs/reconstructions.md.
 
     Args:
         lr: learning rate of the bottleneck.

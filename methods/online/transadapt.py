@@ -36,7 +36,7 @@ class TransAdapt(TransferViews):
     to a geometric one, both towards the source weights' answer; then the module's matrix on the
     head's new logits answers. Losses are taken at the places of the feature map; answers have the
     image's size. ``steps=0`` is the module without adaptation, ``module=false`` the losses without
-    the module. Where each choice comes from: docs/methods.md.
+    the module. Where each choice comes from: docs/reconstructions.md.
 
     Args:
         lr: learning rate of SGD.

@@ -26,7 +26,7 @@ class UCLGV(OnlineMethod):
     sample of the batch towards the stored samples of its class in bottleneck space. The buffer
     keeps the last images of each class. Answers come from the same forward pass, before the update.
     BatchNorm normalises the batch by itself and the stored images by themselves.
-    Where each choice comes from: docs/methods.md.
+    Where each choice comes from: docs/reconstructions.md.
 
     Args:
         lr: learning rate of the bottleneck.

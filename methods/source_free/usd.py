@@ -22,7 +22,7 @@ class USD(KnownUnknownSplit):
     known classes and what the clusters of the target's own features say. A (K+1)-way student learns
     both sides, with temporal consistency to the teacher and a curriculum from known to unknown; one
     image can be classified on its own afterwards. Every loss and default that the abstract does not
-    state is ours; docs/methods.md lists them with where each comes from.
+    state is ours; docs/reconstructions.md lists them with where each comes from.
 
     Args:
         curriculum: move weight from the known to the unknown term during training (off: 0.5).

@@ -136,7 +136,7 @@ def shot_online(images):
 
 
 def conda(mixing, most=2):
-    """docs/methods.md: the surest images stay; all of them join every batch."""
+    """docs/reconstructions.md: the surest images stay; all of them join every batch."""
 
     def reference(images):
         net, buffer = Learner(1e-2), Buffer(most)
@@ -177,7 +177,7 @@ def conda(mixing, most=2):
 
 
 def ucl_gv(images, most=2):
-    """docs/methods.md: the last images stay; contrast with stored images of the own class."""
+    """docs/reconstructions.md: the last images stay; contrast with stored ones of the own class."""
     net, buffer = Learner(1e-2), Buffer(most)
     for x in images:
         items = buffer.stored()
@@ -203,7 +203,7 @@ def ucl_gv(images, most=2):
 
 
 def aerial(images, most=2, replay=4):
-    """docs/methods.md: rehearsal of stored answers, unit gradients, the source beside."""
+    """docs/reconstructions.md: rehearsal of stored answers, unit gradients, the source beside."""
     net, source, buffer = Learner(0.1, unit=True), steps.Plain(), Buffer(most)
     for x in images:
         items = buffer.stored()

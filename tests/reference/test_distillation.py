@@ -68,7 +68,7 @@ def test_branch_quality_is_mutual_information():
 
 
 def test_hard_labels_rank_alike_under_jsd_and_ce_soft_ones_do_not():
-    """CABB's criterion: with a hard label both depend on q = p_y alone (docs/methods.md)."""
+    """CABB's criterion: with a hard label both depend on q = p_y alone."""
     p = simplex(4, rows=200)
     labels = torch.randint(0, 5, (200,), generator=torch.Generator().manual_seed(0))
     hard = divergence.onehot(labels, 5)

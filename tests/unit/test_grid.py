@@ -250,6 +250,10 @@ def test_the_board_has_every_method_six_tasks_a_protocol_and_five_seeds() -> Non
     kept = {json.dumps(spec.to_dict(), sort_keys=True) for spec in found.specs}
     part = committed("reference-sf.yaml").specs
     assert {json.dumps(spec.to_dict(), sort_keys=True) for spec in part} <= kept
+    frames = [dict(spec.protocol_options) for spec in found.specs if spec.protocol == "online-seg"]
+    assert frames
+    for kind in ("fog", "c-frost", "c-contrast"):  # what transadapt was developed on
+        assert not [options for options in frames if kind in options["conditions"]]
 
 
 @pytest.mark.parametrize(

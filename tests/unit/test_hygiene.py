@@ -42,7 +42,7 @@ def test_version_and_date_are_the_same_everywhere() -> None:
     assert [version for version, _ in released] == sorted(dict(released), reverse=True)
 
 
-@pytest.mark.parametrize("name", ["new-method", "new-data-set", "wrong-number"])
+@pytest.mark.parametrize("name", ["bug", "new-method", "new-data-set", "wrong-number"])
 def test_forms_have_what_a_code_host_requires(name: str) -> None:
     form = read(ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml")
     assert {"name", "description", "body"} <= form.keys()

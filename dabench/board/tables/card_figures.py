@@ -89,7 +89,7 @@ def _twice(runs: Sequence[Record]) -> str:
 
 def lines_of(pairs: Sequence[tuple[Card, Figure | None]]) -> list[list[str]]:
     """Return a table of cards: a head, and a line each."""
-    lines = [["card", "benchmark", "metric", "published", "ours", "gap", ""]]
+    lines = [["card", "benchmark", "metric", "published", "ours", "gap", "state"]]
     for card, ours in pairs:
         percent = f"{card.percent:.1f}"
         figures = [percent, "-", "-"]
@@ -119,7 +119,8 @@ def said_of_others(names: Sequence[str]) -> str:
 
 def markdown(pairs: Sequence[tuple[Card, Figure | None]], others: Sequence[str] = ()) -> str:
     """Return the page of all cards, ``docs/reproduction.md``; ``others``: methods without one."""
-    run = sum(ours is not None for _, ours in pairs)
+    run = [pair for pair in pairs if pair[1]]
+    rest = [pair for pair in pairs if not pair[1]]
     head = [
         "# Reproduction cards",
         _HEADER,
@@ -127,15 +128,16 @@ def markdown(pairs: Sequence[tuple[Card, Figure | None]], others: Sequence[str] 
         "that comes nearest here. A card is a YAML file in `results/cards/`; `dabench cards` "
         "prints them, `dabench cards NAME` one of them. Ours are looked up in the records, never "
         "typed: "
-        f"{run} of {len(pairs)} cards have one. A gap is ours − published, in points, and is no "
-        "verdict: `reason` says what differs. Whether your files and weights are the published "
-        "ones, `dabench verify` tells ([comparability.md](comparability.md)). Cards take "
-        "published figures as their sources print them, selection included "
+        f"{len(run)} of {len(pairs)} cards have a figure of ours. A gap is ours − published, in "
+        "points, and is no verdict: `reason` says what differs. Whether your files and weights are "
+        "the published ones, `dabench verify` tells ([comparability.md](comparability.md)). Cards "
+        "take published figures as their sources print them, selection included "
         "([peeking.md](peeking.md)).",
         *([said_of_others([f"`{name}`" for name in others])] if others else []),
-        "\n".join(_rows(lines_of([(card, ours) for card, ours in pairs]))),
     ]
-    return "\n\n".join([*head, *(_section(card, ours) for card, ours in pairs)]) + "\n"
+    for title, part in (("Measured here", run), ("Not run", rest)):
+        head += [f"## {title}", "\n".join(_rows(lines_of(part)))] if part else []
+    return "\n\n".join([*head, *(_section(card, ours) for card, ours in run + rest)]) + "\n"
 
 
 def described(card: Card, ours: Figure | None) -> list[tuple[str, str]]:
