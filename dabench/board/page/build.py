@@ -26,7 +26,7 @@ from dabench.registry.method_info import NO_INFO, MethodInfo
 #: lines up to which every block has charts and many metrics
 CHARTED = 2_500
 #: lines of tables that fit into the page; blocks beyond them are named alone
-TABLED = 15_000
+TABLED = 14_000
 
 
 def leaderboard_page(
