@@ -29,7 +29,7 @@ _PREDICTIONS = re.compile(r"([0-9a-f]{16})(\.\d+)?\.npz")
 SHARES = frozenset(
     {
         *("accuracy", "mean_class_accuracy", "class_accuracy", "running_accuracy", "forgetting"),
-        *("OS", "OS*", "UNK", "HOS", "OSCR", "AUROC", "AUROC-maxprob", "FPR95", "ECE"),
+        *("OS", "OS*", "UNK", "HOS", "H3", "NMI", "OSCR", "AUROC", "AUROC-maxprob", "FPR95", "ECE"),
         *("mIoU", "class_iou", "running_mIoU", "pixel_accuracy", "unlabelled"),
         *("collapsed", "below_source", "short", "effective_classes", "running_ECE", "missed"),
         *("split_agreement", "split_auroc", "split_precision", "split_recall", "split_share"),
