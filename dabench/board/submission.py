@@ -62,6 +62,8 @@ def examine(files: Iterable[Path], store: Store, info: MethodInfo) -> Submission
         for path, record in there
         if record["run_id"] in offered
     ]
+    if not offered:
+        return Submission(runs, problems, [], pd.DataFrame())
     known = [record for _, record in there if record["run_id"] not in offered]
     frame = table([*known, *offered.values()], "source", info)
     frame = frame[[bool(offered.keys() & set(str(runs).split())) for runs in frame["runs"]]]

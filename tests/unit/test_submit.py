@@ -231,3 +231,12 @@ def test_one_run_without_a_source_row_has_no_difference(submit: Submit, tmp_path
     assert "1 run, checked" in text
     row = next(line for line in text.splitlines() if "`shot`" in line)
     assert row.endswith("| 0.500 | – |"), row
+
+
+def test_a_broken_record_is_named_where_there_are_no_others(submit: Submit, tmp_path: Path) -> None:
+    broken = tmp_path / "half.json"
+    broken.write_text('{"run_id": ')
+    code, said = submit(str(broken))
+    assert code == 2
+    assert "half.json" in said
+    assert "this is a bug" not in said
