@@ -142,19 +142,8 @@ def test_other_settings_are_not_taken_for_the_cards(records: Records) -> None:
     assert figure_of(office(**{"method.fine_tune": "0.5"}), found) is not None
 
 
-def test_the_newest_version_of_a_method_counts(records: Records) -> None:
-    found = records("bb-uda", "office31")
-    plain = figure_of(office(), found)
-    assert plain is not None
-    newer = [dict(record) for record in found if record["run_id"] in plain.runs[:1]]
-    newer[0] |= {"versions": newer[0]["versions"] | {"method": "99"}, "run_id": "f" * 16}
-    ours = figure_of(office(), [*found, *newer])
-    assert ours is not None
-    assert ours.runs == ("f" * 16,)
-
-
-@pytest.mark.parametrize("part", ["protocol", "init"])
-def test_versions_are_not_averaged(records: Records, part: str) -> None:
+@pytest.mark.parametrize("part", ["method", "protocol", "init"])
+def test_the_newest_version_counts_alone(records: Records, part: str) -> None:
     found = records("bb-uda", "office31")
     plain = figure_of(office(), found)
     assert plain is not None
