@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dabench.config.options import check_options
 from dabench.config.settings import read_settings
 from dabench.config.spec import IN_MEMORY, resolve
+from dabench.config.switches import check_switches
 from dabench.deploy.array_folder import write_domains
 from dabench.engine.run import execute
 from dabench.errors import ConfigError, shown
@@ -98,6 +99,7 @@ def run(
             given[name] = ",".join(map(str, given[name]))
     check_options(given)
     spec = replace(resolve(given)[0], module=module)
+    check_switches(given, [spec])
     for note in spec.tuned.notes if spec.tuned else ():
         warnings.warn(note, stacklevel=2)
     found = execute(spec, read_settings(given))

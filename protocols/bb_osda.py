@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dabench.protocols.offline.black_box import BlackBoxProtocol
+from dabench.protocols.offline.black_box import DECIMALS, TOP_K, BlackBoxProtocol
 from dabench.protocols.offline.open_set import OpenSetTarget
 
 
@@ -34,8 +34,8 @@ class BlackBoxOpenSet(OpenSetTarget, BlackBoxProtocol):
         split: str = "default",
         oracle: Literal["sealed", "http", "in-process"] = "sealed",
         answers: Literal["soft", "top-k", "hard", "rounded"] = "soft",
-        top_k: Annotated[int, Field(ge=1)] = 3,
-        decimals: Annotated[int, Field(ge=0, le=10)] = 2,
+        top_k: Annotated[int, Field(ge=1)] = TOP_K,
+        decimals: Annotated[int, Field(ge=0, le=10)] = DECIMALS,
         query_budget: Annotated[int, Field(ge=1)] | None = None,
         unknown_share: Annotated[float, Field(ge=0, lt=1)] | None = None,
         held_out: Annotated[float, Field(ge=0, lt=0.9)] = 0.3,

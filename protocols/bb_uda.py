@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from dabench.contract.data import ClassSplit, DomainData
-from dabench.protocols.offline.black_box import BlackBoxProtocol
+from dabench.protocols.offline.black_box import DECIMALS, TOP_K, BlackBoxProtocol
 from dabench.protocols.offline.splits import (
     SIDES,
     partial_split,
@@ -49,8 +49,8 @@ class BlackBoxClosedSet(BlackBoxProtocol):
         *,
         oracle: Literal["sealed", "http", "in-process"] = "sealed",
         answers: Literal["soft", "top-k", "hard", "rounded"] = "soft",
-        top_k: Annotated[int, Field(ge=1)] = 3,
-        decimals: Annotated[int, Field(ge=0, le=10)] = 2,
+        top_k: Annotated[int, Field(ge=1)] = TOP_K,
+        decimals: Annotated[int, Field(ge=0, le=10)] = DECIMALS,
         query_budget: Annotated[int, Field(ge=1)] | None = None,
         partial: Annotated[int, Field(ge=0)] = 0,
         split: str | None = None,
@@ -84,6 +84,8 @@ class BlackBoxClosedSet(BlackBoxProtocol):
                 f"--protocol.partial {self.partial} and a split both say what the target shows; "
                 "give one of them"
             )
+        if self.partial == 1:
+            return "--protocol.partial 1: one class alone leaves nothing to tell apart; give 2 or more"
         if self.partial >= len(data.classes):
             return (
                 f"--protocol.partial {self.partial}: the source has {len(data.classes)} classes; "

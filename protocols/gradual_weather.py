@@ -11,6 +11,7 @@ from dabench.contract import seeding
 from dabench.contract.data import DomainData
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
+from dabench.errors import ConfigError
 from dabench.protocols.streams.protocol import OnlineProtocol
 from dabench.protocols.streams.roles import Order
 from dabench.protocols.streams.shifts import CLEAR, levels_of
@@ -48,6 +49,11 @@ class GradualWeather(OnlineProtocol):
     ) -> None:
         super().__init__(order=order, concentration=concentration, also_after=also_after)
         self.weather, self.parts = weather, parts
+        #: severities of the kind that has the fewest
+        try:
+            self.worst = min(levels_of(kind) for kind in weather.split("+"))
+        except ConfigError as error:
+            raise ConfigError(f"--protocol.weather: {error}") from None
 
     def is_valid(self, data: DomainData) -> str | None:
         """Refuse two domains: the shift is the weather alone."""
@@ -63,8 +69,7 @@ class GradualWeather(OnlineProtocol):
     ) -> list[tuple[Segment, IntArray]]:
         """Clear, then every level in ascending order."""
         mixed = self.weather
-        worst = min(levels_of(kind) for kind in mixed.split("+"))
-        levels = [Segment(f"{mixed}-{level}", mixed, level) for level in range(1, worst + 1)]
+        levels = [Segment(f"{mixed}-{level}", mixed, level) for level in range(1, self.worst + 1)]
         conditions = [Segment(CLEAR, CLEAR), *levels]
         shown = [rows] * len(conditions)
         if self.parts == "disjoint":

@@ -158,6 +158,10 @@ class OnlineSegmentation:
         """Return whether a fresh method begins between two segments."""
         return self.schedule != "cycle" and self.condition(before) != self.condition(segment)
 
+    def check_setting(self, *, init: str, batch_size: int, source: str, target: str) -> None:
+        """As in ``OnlineProtocol``."""
+        check_init(init)
+
     def run(self, build: BuildOnline, plan: DensePlan, source: Network, run: Run) -> Outcome:
         """Push the whole stream, and score.
 
@@ -168,7 +172,7 @@ class OnlineSegmentation:
             CacheError: a checkpoint of another run.
             DataError: labels that do not fit their frame or the classes.
         """
-        check_init(run)
+        check_init(run.init)
         runner = DenseStreamRunner(self, build, plan, source, run, DenseStreamLog())
         runner.run()
         return runner.outcome()

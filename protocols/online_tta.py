@@ -103,6 +103,18 @@ class OnlineTTA(OnlineProtocol):
         if paced and windowed:
             raise ConfigError(f"{paced} and {windowed} both say when a method adapts; drop one")
 
+    def check_setting(self, *, init: str, batch_size: int, source: str, target: str) -> None:
+        """Refuse batches of a stream that shows one image at a time, too."""
+        super().check_setting(init=init, batch_size=batch_size, source=source, target=target)
+        self._check_batch(batch_size)
+
+    def _check_batch(self, batch_size: int) -> None:
+        if self.named.entry.batch not in (None, batch_size):
+            raise ConfigError(
+                f"--protocol.stream {self.named.name} shows one image at a time; give "
+                "--batch-size 1"
+            )
+
     def segments(
         self, rows: IntArray, labels: IntArray, seed: int
     ) -> list[tuple[Segment, IntArray]]:
@@ -120,20 +132,30 @@ class OnlineTTA(OnlineProtocol):
         """Return the protocol's own segments, or the named stream.
 
         Raises:
-            ConfigError: another batch size than the stream has, or more images than there are.
+            ConfigError: another batch size than the stream has, more images than there are, or a
+                window that never fills.
         """
+        self._check_batch(batch_size)
+        if self.images > len(rows):
+            raise ConfigError(
+                f"--protocol.images {self.images}: the stream has {len(rows)} images a shift; give "
+                f"{len(rows)} or fewer, or leave it out"
+            )
         if self.images:
             drawn = np.random.default_rng(seeding.seed(0, "target", "images")).permutation(rows)
             rows = np.sort(drawn[: self.images])
         named = self.named
         if named.entry.build is None:
             return super().stream_of(rows, labels, batch_size, seed)
-        if named.entry.batch is not None and batch_size != named.entry.batch:
-            raise ConfigError(
-                f"--protocol.stream {named.name} shows one image at a time; give --batch-size 1"
-            )
         domains = tuple(self.ordered_shifts(seed))
         found = named.arrange(Pool(named.name, labels[rows], domains, seed))
         segments = tuple((part.segment, rows[part.images]) for part in found.stretches)
+        counts = [len(part) for _, part in segments]
+        arrive = min(counts) if self.fresh_per_segment else sum(counts)
+        if self.window > arrive:
+            raise ConfigError(
+                f"--protocol.stream {named.text}: {arrive} images arrive before a method ends or "
+                f"begins anew, and none would adapt; give a window of {arrive} or less"
+            )
         shown = tuple(part.shown for part in found.stretches)
         return Stream(segments, batch_size, seed, domains=found.domains, shown=shown)

@@ -23,6 +23,10 @@ from dabench.metrics.predictions import gather
 from dabench.networks.ensemble import Ensemble
 from dabench.protocols.sf_uda import SourceFreeClosedSet
 
+_SINGLE = (
+    "there is one source; name several with commas between (--source a,b), or use --protocol sf-uda"
+)
+
 
 class SourceFreeMultiSource(SourceFreeClosedSet):
     """Source-free closed-set adaptation from several source models, ranked by accuracy.
@@ -64,13 +68,16 @@ class SourceFreeMultiSource(SourceFreeClosedSet):
                 )
         return replace(first, source=",".join(names), more=tuple(more)) if more else first
 
+    def check_setting(self, *, init: str, batch_size: int, source: str, target: str) -> None:
+        """Refuse a single source before its data are read, too."""
+        super().check_setting(init=init, batch_size=batch_size, source=source, target=target)
+        if "," not in source:
+            raise ConfigError(f"--source {source}: {_SINGLE}")
+
     def is_valid(self, data: DomainData) -> str | None:
         """Refuse a single source, and all that a closed set refuses."""
         if not data.more:
-            return (
-                f"there is one source, '{data.source}'; name several with commas between "
-                "(--source a,b), or use --protocol sf-uda"
-            )
+            return f"'{data.source}': {_SINGLE}"
         for one in sources_of(data):
             if reason := super().is_valid(one):
                 return reason

@@ -140,6 +140,7 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
         return 0
     from dabench.config.settings import read_settings
     from dabench.config.spec import resolve
+    from dabench.config.switches import check_switches
     from dabench.store.store import Store
 
     settings = read_settings(given)
@@ -147,6 +148,7 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
     as_json = bool(options.get("json", False))
     with _own_stdout(as_json):
         specs = resolve(given)
+        check_switches(options, specs)
         for note in specs[0].tuned.notes if specs[0].tuned else ():
             say(f"note: {note}", error=True)
         Store(settings.results).check_writable()

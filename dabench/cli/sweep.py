@@ -45,7 +45,9 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     engine = engines.read_engine(args)
     workers = engines.worker_count(args.workers, engine)
 
+    from dabench.config.options import merge
     from dabench.config.settings import read_settings
+    from dabench.config.switches import check_switches
     from dabench.sweep.grid import shard
     from dabench.sweep.plan import in_order, make_plan
 
@@ -56,8 +58,11 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     if args.shard is not None:
         grid = shard(grid, args.shard)
     store = Store(settings.results, curves=False)  # a plan needs none, and the index is quick
+    check_switches(merge(given), grid.specs)
     if settings.save_model:
         _check_models(grid)
+    if engine is None:
+        check_names(grid)
     plan = make_plan(
         grid.specs,
         store,
@@ -124,6 +129,22 @@ def _check_models(grid: Grid) -> None:
 
     for spec in grid.specs:
         check_keeps(spec, registry.method(spec.method))
+
+
+def check_names(grid: Grid) -> None:
+    """Refuse networks and weight files that there are not, before the first run starts.
+
+    Raises:
+        DabenchError: names the first.
+    """
+    from dabench.source_models import checking
+
+    fields = (
+        *("protocol", "backbone", "weights", "source_backbone", "source_weights"),
+        *("source_model", "source_checkpoint"),
+    )
+    for spec in {tuple(getattr(s, n) for n in fields): s for s in grid.specs}.values():
+        checking.check_names(spec)
 
 
 def _names(option: str, text: str | None) -> list[str] | None:

@@ -53,6 +53,7 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     tuning = read_tuning_grid(Path(args.grid), usual, over)
     file = settings.results / "tuned" / f"{_name(args.name or tuning.path.stem)}.yaml"
     _check_free(file, tuning)
+    sweep.check_names(tuning.grid)
     # trials are no results: a folder of their own keeps them out of tables and ranks
     trials = replace(settings, results=file.parent / "trials")
     resources = tuning.grid.resources

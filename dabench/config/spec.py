@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dabench import registry
+from dabench.config.checks import check_documented, check_domains, check_setting
 from dabench.config.devices import several_devices
 from dabench.config.hardware import available_cores, resolve_device, resolve_precision
 from dabench.config.options import merge, parse_seeds
 from dabench.config.own_model import own_model
-from dabench.config.signature import signature_options, usual_options, validate_options
+from dabench.config.signature import usual_options, validate_options
 from dabench.config.tuned import Tuned, tuned_options
 from dabench.errors import ConfigError, did_you_mean
 
@@ -104,13 +105,13 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     registry.check_method_kind(method, protocol)
     registry.check_data_kind(protocol, dataset, registry.DATASETS[dataset].kind)
     data = registry.dataset(dataset)
-    _check_domains(protocol, dataset, data)
+    check_domains(protocol, dataset, data)
     given, models = own_model(several_devices(given, protocol), protocol)
     common = _fill(given, protocol, dataset, data, registry.kind_of(protocol))
     method_class = registry.method(method)
     plugins = registry.plugins_of(method=method, protocol=protocol, dataset=dataset) + models
     for plugin in plugins:
-        _check_documented(plugin)
+        check_documented(plugin)
     fields: dict[str, Any] = {
         "method": method,
         "protocol": protocol,
@@ -134,18 +135,8 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     if "tuned" in given:
         options, tuned = tuned_options(given["tuned"], fields, options, method_class)
     fields |= {"method_options": validate_options(method_class, options, "method"), "tuned": tuned}
+    check_setting(protocol, fields)
     return [RunSpec(**fields, seed=seed, plugins=plugins) for seed in seeds]
-
-
-def _check_documented(plugin: registry.Plugin) -> None:
-    """Refuse an option of which nobody says what it means (dabench's own are tested for it)."""
-    load = {"method": registry.method, "protocol": registry.protocol}.get(plugin.kind)
-    for option in signature_options(load(plugin.name)) if load else ():
-        if not option.help:
-            raise ConfigError(
-                f"{plugin.name}: option '{option.name}' is not explained; add a line '"
-                f"{option.name}: ...' to the Args section of the class docstring"
-            )
 
 
 def usual_init(method_class: type[Any], weights: str) -> str:
@@ -181,18 +172,6 @@ def chosen_names(given: Mapping[str, Any]) -> tuple[str, str, str]:
     registry.check_serves(method, protocol)
     usual = registry.PROTOCOLS[protocol].default_dataset
     return method, protocol, registry.name_of("data set", given.get("dataset", usual))
-
-
-def _check_domains(protocol: str, dataset: str, data: type[Any]) -> None:
-    """Refuse a data set of one domain where the shift is between two."""
-    domains: tuple[str, ...] = getattr(data, "domains", ())
-    online = getattr(registry.protocol(protocol), "online", False)
-    if len(domains) == 1 and not online:
-        raise ConfigError(
-            f"{protocol} adapts from one domain to another, and {dataset} has one alone, "
-            f"'{domains[0]}'; use it with a stream protocol, whose shift is weather: --protocol "
-            f"{' | '.join(registry.ONLINE)}; or choose another --dataset"
-        )
 
 
 def protocol_defaults(protocol: str, data: type[Any]) -> Mapping[str, Any]:

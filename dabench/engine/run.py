@@ -168,7 +168,8 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     usual = source_recipe(spec, black_box=False)
     if probes := registry.METHODS[spec.method].frozen_trunk:
         check_probe(spec, usual)
-    files = check_networks(spec, None if settings.oracle_url else usual)
+    elsewhere = spec.protocol_options.get("oracle") == "http"
+    files = check_networks(spec, None if elsewhere else usual)
     if spec.tuned is not None:
         spec.tuned.check_files(files)
     spec, data, protocol, plan = load_plan(spec, settings, progress)

@@ -154,6 +154,11 @@ def _headless(name: str, pretrained: bool) -> tuple[nn.Module, Any]:
         return library.from_torchvision(name, pretrained), IMAGENET
     if library.is_timm_model(name):
         return library.from_timm(name, pretrained)
+    raise unknown_backbone(name)
+
+
+def unknown_backbone(name: str) -> ConfigError:
+    """Return the error for a name that no network has."""
     import timm
     import torchvision.models
 
@@ -161,7 +166,7 @@ def _headless(name: str, pretrained: bool) -> tuple[nn.Module, Any]:
     known += torchvision.models.list_models(module=torchvision.models)
     hint = did_you_mean(name, known)
     hint = hint if "did you mean" in hint else "; use a torchvision or timm model name"
-    raise ConfigError(f"unknown backbone '{name}'{hint}")
+    return ConfigError(f"unknown backbone '{name}'{hint}")
 
 
 def is_classification_backbone(name: str) -> bool:

@@ -88,8 +88,7 @@ def build_segmenter(name: str, weights: str, num_classes: int) -> DenseNetwork:
         ConfigError: unknown name, a classification backbone, or weights that do not exist.
         CacheError: a weight file that cannot be read or does not fit.
     """
-    if name not in SEGMENTER_NAMES:
-        raise ConfigError(_unknown(name))
+    check_segmenter(name)
     parts = dense_backbones.build_parts(name, weights == "pretrained")
     network = DenseNetwork(parts, num_classes, name)
     if weights not in NAMED:
@@ -100,13 +99,21 @@ def build_segmenter(name: str, weights: str, num_classes: int) -> DenseNetwork:
     return network
 
 
-def _unknown(name: str) -> str:
+def check_segmenter(name: str) -> None:
+    """Refuse a name that no segmentation network has.
+
+    Raises:
+        ConfigError: names those that there are.
+    """
+    if name in SEGMENTER_NAMES:
+        return
     if backbones.is_classification_backbone(name):
-        return (
+        raise ConfigError(
             f"--backbone {name} is a classification backbone and this task is segmentation; "
             f"choose one of {', '.join(SEGMENTER_NAMES)}"
         )
-    return f"unknown segmentation network '{name}'{did_you_mean(name, SEGMENTER_NAMES)}"
+    near = did_you_mean(name, SEGMENTER_NAMES)
+    raise ConfigError(f"unknown segmentation network '{name}'{near}")
 
 
 def load_weights(network: DenseNetwork, path: Path) -> None:

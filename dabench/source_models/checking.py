@@ -6,11 +6,34 @@ import torch
 
 from dabench import registry
 from dabench.config.spec import RunSpec
-from dabench.networks.dense import build_segmenter
+from dabench.networks.backbones import is_classification_backbone, unknown_backbone
+from dabench.networks.dense import build_segmenter, check_segmenter
 from dabench.networks.network import build_classifier
 from dabench.networks.weight_files import NAMED, file_digest, weight_file
 from dabench.source_models.classifier import Recipe
 from dabench.source_models.foreign import checkpoint_digest
+
+
+def check_names(spec: RunSpec) -> None:
+    """Refuse networks and weight files that there are not; builds nothing, fetches nothing.
+
+    Raises:
+        ConfigError: an unknown network, or a weight file that does not lie there.
+        CacheError: a checkpoint that cannot be read.
+    """
+    if spec.source_checkpoint is not None:
+        checkpoint_digest(spec.source_checkpoint)
+    black_box = getattr(registry.protocol(spec.protocol), "black_box", False)
+    if spec.source_model is not None and not black_box:
+        return
+    for text in (spec.weights, spec.source_weights):
+        if text is not None and text not in NAMED:
+            weight_file(text)
+    for name in filter(None, (spec.backbone, spec.source_backbone)):
+        if registry.kind_of(spec.protocol) == "segmentation":
+            check_segmenter(name)
+        elif not is_classification_backbone(name):
+            raise unknown_backbone(name)
 
 
 def check_networks(spec: RunSpec, source: Recipe | None) -> dict[str, str]:

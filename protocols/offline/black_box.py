@@ -8,12 +8,24 @@ from typing import ClassVar, Literal
 from dabench.contract.access import BlackBox, Recorder
 from dabench.contract.confined import Confined
 from dabench.contract.cost import Cost, GrantedCost
+from dabench.contract.data import DomainData
 from dabench.contract.method import OfflineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import Build, Outcome, Plan, Remote, Run
 from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedOracle
 from dabench.protocols.offline.protocol import OfflineProtocol
+
+
+#: of answers that name the best classes, and of rounded ones
+TOP_K, DECIMALS = 3, 2
+
+
+def _check_init(init: str) -> None:
+    if init != "source":
+        raise ConfigError(
+            f"--init {init}: a black box has no BatchNorm to re-estimate; leave --init out"
+        )
 
 
 class BlackBoxProtocol(OfflineProtocol):
@@ -32,6 +44,27 @@ class BlackBoxProtocol(OfflineProtocol):
     decimals: int
     query_budget: int | None
 
+    def check_setting(self, *, init: str, batch_size: int, source: str, target: str) -> None:
+        """Refuse another start, and options of answers of another form, too."""
+        super().check_setting(init=init, batch_size=batch_size, source=source, target=target)
+        _check_init(init)
+        for option, usual, form in (("top_k", TOP_K, "top-k"), ("decimals", DECIMALS, "rounded")):
+            if getattr(self, option) != usual and self.answers != form:
+                raise ConfigError(
+                    f"--protocol.{option} {getattr(self, option)}: belongs to --protocol.answers "
+                    f"{form}, and here they are {self.answers}; drop one of the two"
+                )
+
+    def is_valid(self, data: DomainData) -> str | None:
+        """Refuse answers that name every class, too."""
+        classes = len(data.model_classes or self.class_split(data).source)
+        if self.answers == "top-k" and self.top_k >= classes:
+            return (
+                f"--protocol.top_k {self.top_k}: the source model has {classes} classes; choose "
+                "fewer, or --protocol.answers soft"
+            )
+        return super().is_valid(data)
+
     def check(self, init: str, plan: Plan, method: type[OfflineMethod]) -> None:
         """Refuse what a black box cannot give; called before a source model is opened, too.
 
@@ -40,10 +73,7 @@ class BlackBoxProtocol(OfflineProtocol):
             AccessError: a budget that does not cover the adapt set, or answers that are of no use
                 to the method.
         """
-        if init != "source":
-            raise ConfigError(
-                f"--init {init}: a black box has no BatchNorm to re-estimate; leave --init out"
-            )
+        _check_init(init)
         count = len(plan.parts["adapt"])
         if self.query_budget is not None and self.query_budget < count:
             raise AccessError(

@@ -52,6 +52,11 @@ class OpenSetTarget(OfflineProtocol):
             if split.source_private:
                 return f"split '{self.split}' has classes of the source alone; use sf-unida"
             return f"split '{self.split}' has no classes of the source alone; use sf-osda"
+        if len(split.source) < 2:
+            return (
+                f"split '{self.split}' leaves the source one class, '{split.source[0]}'; a model "
+                "needs two or more to tell apart"
+            )
         present = {data.classes[i] for i in np.unique(data.target_all.labels)}
         if not present & set(split.known):
             return f"no image of the known classes ({', '.join(split.known)}) in '{data.target}'"

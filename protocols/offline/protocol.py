@@ -18,6 +18,7 @@ from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Score, Task
 from dabench.engine.fit import fit, predict_all, predict_also
+from dabench.errors import ConfigError
 from dabench.metrics.predictions import Predictions
 from dabench.metrics.scoring import Scorer, check_order
 from dabench.protocols.common.granted import GrantedRecorder
@@ -65,6 +66,15 @@ class OfflineProtocol(ABC):
     @abstractmethod
     def class_split(self, data: DomainData) -> ClassSplit:
         """Return which classes source and target have."""
+
+    def check_setting(self, *, init: str, batch_size: int, source: str, target: str) -> None:
+        """Refuse what no data are needed to refuse.
+
+        Raises:
+            ConfigError: one domain for both.
+        """
+        if source == target:
+            raise ConfigError(f"--source and --target are both '{source}'; choose two domains")
 
     def is_valid(self, data: DomainData) -> str | None:
         """Return why these data cannot be used, or None."""

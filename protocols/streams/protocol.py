@@ -76,6 +76,14 @@ class OnlineProtocol(ABC):
     ) -> list[tuple[Segment, IntArray]]:
         """Return the segments in order, with the positions that each shows."""
 
+    def check_setting(self, *, init: str, batch_size: int, source: str, target: str) -> None:
+        """Refuse what no data are needed to refuse.
+
+        Raises:
+            ConfigError: ``--init bn-target``, which would look at the stream in advance.
+        """
+        check_init(init)
+
     def is_valid(self, data: DomainData) -> str | None:
         """Return why these data cannot be used, or None."""
         if data.image_size < MIN_SIDE:
@@ -158,7 +166,7 @@ class OnlineProtocol(ABC):
             ConfigError: ``--init bn-target``, which would look at the stream in advance.
             CacheError: a checkpoint of another run.
         """
-        check_init(run)
+        check_init(run.init)
         runner = ClassStreamRunner(self, build, plan, source, run, StreamLog())
         runner.run()
         return runner.outcome()

@@ -52,13 +52,13 @@ ProtocolT = TypeVar("ProtocolT", bound=StreamProtocol)
 PlanT = TypeVar("PlanT", StreamPlan, DensePlan)
 
 
-def check_init(run: Run) -> None:
+def check_init(init: str) -> None:
     """Refuse an initialisation that would look at the stream in advance.
 
     Raises:
         ConfigError: ``--init bn-target``.
     """
-    if run.init != "source":
+    if init != "source":
         raise ConfigError(
             "--init bn-target: an online protocol has no target set to estimate statistics on "
             "in advance; use --method bn-adapt"

@@ -12,7 +12,7 @@ from dabench.contract.data import ImageArray
 from dabench.contract.seeding import seed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.datasets.weather.apply import apply_weather, find_kind
+from dabench.datasets.weather.apply import KINDS, apply_weather, find_kind
 from dabench.datasets.weather.groups import GROUPS, LEVELS, PREFIX, PUBLISHED
 from dabench.errors import ConfigError, did_you_mean, shown
 from dabench.protocols.streams.named.walk import BOTH
@@ -32,10 +32,13 @@ def parse_shifts(text: str, option: str = "shifts") -> list[Segment]:
     Raises:
         ConfigError: no shift, an unknown kind, a severity out of range, a shift named twice.
     """
-    found = [
-        shift_segment(kinds, severity or ("0" if kinds == CLEAR else ""))
-        for kinds, severity in _words(text)
-    ]
+    try:
+        found = [
+            shift_segment(kinds, severity or ("0" if kinds == CLEAR else ""))
+            for kinds, severity in _words(text)
+        ]
+    except ConfigError as error:
+        raise ConfigError(f"--protocol.{option}: {error}") from None
     names = [s.name for s in found]
     if not names or len(set(names)) < len(names):
         raise ConfigError(
@@ -106,6 +109,11 @@ def levels_of(kind: str) -> int:
         ConfigError: there is none of that name.
     """
     if not kind.startswith(PREFIX):
+        if kind not in KINDS and f"{PREFIX}{kind}" in PUBLISHED:
+            raise ConfigError(
+                f"shift '{kind}': write {PREFIX}{kind} for the published files of a data set, or "
+                f"c-{kind} for our rendering"
+            )
         return find_kind(kind).levels
     if kind not in PUBLISHED:
         near = did_you_mean(kind, PUBLISHED)
@@ -119,6 +127,11 @@ def shift_segment(kinds: str, severity: str) -> Segment:
         return Segment(CLEAR, CLEAR)
     for kind in kinds.split("+"):
         levels = levels_of(kind)
+        if not severity:
+            raise ConfigError(
+                f"shift '{kinds}' has no severity: write {kinds}:{levels}, or give one to all by "
+                "--protocol.severity"
+            )
         if not severity.isdecimal() or not 1 <= int(severity) <= levels:
             raise ConfigError(
                 f"shift '{kinds}:{severity}': {kind} has severities 1 to {levels} ({kind}:{levels})"

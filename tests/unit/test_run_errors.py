@@ -78,7 +78,7 @@ TENT = ("--method", "tent", "--protocol", "online-tta")
         ((*USD, "--batch-size", "1"), ("--batch-size", "2 or more")),
         ((*TENT, "--batch-size", "0"), ("--batch-size", "1 or more")),
         ((*USD, "--target", "handwriten"), ("handwriten", "did you mean 'handwritten'")),
-        ((*USD, "--source", "handwritten"), ("source and target", "handwritten")),
+        ((*USD, "--source", "handwritten"), ("--source and --target are both", "handwritten")),
         ((*USD, "--target", "mnist"), ("mnist8k.npz", "--data-root")),
         ((*USD, "--init", "bn"), ("--init", "bn-target")),
         ((*USD, "--image-size", "64"), ("--image-size", "32")),
@@ -98,6 +98,65 @@ def test_wrong_words(run: Run, words: tuple[str, ...], parts: tuple[str, ...]) -
     line = the_line(err)
     for part in parts:
         assert part in line
+
+
+BLACK = ("--method", "dine", "--protocol", "bb-uda")
+CONTINUAL = ("--method", "tent", "--protocol", "continual-tta")
+CONTRAST = ("published-contrast", "c-contrast")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ((*USD, "--oracle-url", "http://nix"), ("--oracle-url", "--protocol.oracle http")),
+        ((*BLACK, "--oracle-url", "http://nix"), ("--oracle-url", "--protocol.oracle http")),
+        ((*USD, "--resume"), ("--resume", "sf-osda")),
+        ((*BLACK, "--protocol.top_k", "5"), ("top_k 5", "answers top-k", "soft")),
+        ((*BLACK, "--protocol.decimals", "1"), ("decimals 1", "answers rounded")),
+        ((*BLACK, "--protocol.partial", "1"), ("partial 1", "2 or more")),
+        ((*BLACK, "--init", "bn-target"), ("--init bn-target", "BatchNorm")),
+        ((*TENT, "--init", "bn-target"), ("--init bn-target", "bn-adapt")),
+        ((*TENT, "--protocol.shifts", "contrast:5"), ("--protocol.shifts", *CONTRAST)),
+        ((*TENT, "--protocol.shifts", "fog"), ("'fog' has no severity", "fog:5")),
+        ((*TENT, "--protocol.severity", "9"), ("--protocol.shifts", "severities 1 to 5")),
+        ((*TENT, "--protocol.images", "9999"), ("--protocol.images 9999", "or fewer")),
+        ((*CONTINUAL, "--protocol.stream", "single", "--batch-size", "4"), ("--batch-size 1",)),
+        (
+            (*CONTINUAL, "--protocol.stream", "single:window=99999", "--batch-size", "1"),
+            ("window=99999", "none would adapt"),
+        ),
+        ((*CONTINUAL, "--protocol.stream", "label-shift:ratio=inf"), ("ratio=inf", "from 1")),
+        ((*CONTINUAL, "--protocol.stream", "label-shift:"), ("missing", "ratio")),
+        (
+            (*CONTINUAL, "--protocol.stream", "ptta:slots=3,slots=4"),
+            ("slots stands there twice",),
+        ),
+        (
+            ("--method", "aerial", "--protocol.weather", "foggy"),
+            ("--protocol.weather", "did you mean 'fog'"),
+        ),
+        (
+            ("--method", "shot", "--protocol", "sf-msda", "--source", "print"),
+            ("there is one source", "sf-uda"),
+        ),
+        (
+            (*USD, "--protocol.known", "1", "--protocol.unknown", "2"),
+            ("one class, '1'", "two or more"),
+        ),
+        (
+            (*BLACK, "--protocol.answers", "top-k", "--protocol.top_k", "10"),
+            ("top_k 10", "10 classes"),
+        ),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else None,
+)
+def test_options_without_effect_or_sense(
+    run: Run, words: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    for part in parts:
+        assert part in the_line(err)
 
 
 @pytest.mark.parametrize("protocol", ["sf-uda", "sf-osda", "bb-uda"])

@@ -191,6 +191,33 @@ def test_a_dry_run_lists_and_guesses(command: Any, tmp_path: Path) -> None:
     assert out.index("time: about") < out.index(" · seed 1")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--protocol.shifts", "fog:9"), "severities 1 to 5"),
+        (("--backbone", "resnet19"), "unknown backbone 'resnet19'; did you mean 'resnet18'"),
+        (("--weights", "/nix/w.pt"), "--weights /nix/w.pt: no such file"),
+        (("--source-model", "resnet18", "--source-checkpoint", "/nix/c.pt"), "/nix/c.pt"),
+        (("--init", "bn-target"), "--init bn-target"),
+        (("--protocol.stream", "single", "--batch-size", "4"), "--batch-size 1"),
+        (("--resume",), ""),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_what_no_run_can_be_is_said_before_the_first(
+    command: Any, words: tuple[str, ...], message: str, dry: tuple[str, ...]
+) -> None:
+    base = ("--methods", "tent", "--protocols", "online-tta", "--device", "cpu")
+    code, _, err, executor = command(*base, *words, *dry)
+    if message:
+        assert code == 2
+        assert message in err
+        assert not executor.submitted
+    else:
+        assert code == 0
+
+
 def test_a_grid_file_with_a_part_and_options_over_it(command: Any, tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text("budget: smoke\nmethod: [source, shot]\nseeds: 0-3\nblocks: [{}, {}]\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -24,7 +25,7 @@ class Knob:
     """An option of a stream.
 
     Attributes:
-        default: decides the type, too.
+        default: decides the type, too; without an end, a number may have none.
         low: the least number.
         choices: of a word.
     """
@@ -44,11 +45,12 @@ class Knob:
                 raise ConfigError(f"{where}: expected {' or '.join(self.choices)}")
             return text
         whole = isinstance(self.default, int)
+        most = math.inf if self.default == math.inf else sys.float_info.max
         try:
             value = int(text) if whole and text.isascii() and text.isdecimal() else float(text)
         except ValueError:
             value = math.nan
-        if math.isnan(value) or value < self.low or (whole and not isinstance(value, int)):
+        if not self.low <= value <= most or (whole and not isinstance(value, int)):
             kind = "a whole number" if whole else "a number"
             raise ConfigError(f"{where}: expected {kind} from {self.low:g}")
         return value
@@ -220,7 +222,7 @@ def parse_stream(text: str, protocol: str) -> NamedStream:
     Raises:
         ConfigError: no such stream or option, a value that does not fit, another protocol's stream.
     """
-    name, _, rest = text.strip().partition(":")
+    name, colon, rest = text.strip().partition(":")
     if name not in STREAMS:
         near = did_you_mean(name, STREAMS)
         near = near if near.startswith("; did") else "; see 'dabench list streams'"
@@ -232,12 +234,17 @@ def parse_stream(text: str, protocol: str) -> NamedStream:
             f"{protocol}; add --protocol {entry.protocols[0]}, or see 'dabench list streams'"
         )
     options: dict[str, Value] = {key: knob.default for key, knob in entry.knobs.items()}
-    for word in filter(None, (part.strip() for part in rest.split(","))):
+    words = [part.strip() for part in rest.split(",")] if colon else []
+    keys = [word.partition("=")[0] for word in words]
+    for word in words:
         key, equals, value = word.partition("=")
         if key not in entry.knobs:
             hint = did_you_mean(key, entry.knobs) if entry.knobs else "; it has no options"
-            raise ConfigError(f"--protocol.stream {name}: no option {shown(key)}{hint}")
+            what = f"no option {shown(key)}" if key else "an option is missing"
+            raise ConfigError(f"--protocol.stream {name}: {what}{hint}")
         if not equals:
             raise ConfigError(f"--protocol.stream {name}: write {key}={entry.knobs[key].default}")
+        if keys.count(key) > 1:
+            raise ConfigError(f"--protocol.stream {name}: {key} stands there twice")
         options[key] = entry.knobs[key].read(value, f"--protocol.stream {name}: {word}")
     return NamedStream(name, options)
