@@ -50,6 +50,10 @@ class StoreError(DabenchError):
     """The results folder cannot be read or written."""
 
 
+class NewerError(StoreError):
+    """A record that a later dabench wrote: it is whole, and nothing here may replace it."""
+
+
 class TrainingError(DabenchError):
     """Training went wrong (for example a loss that is not finite)."""
 
@@ -96,7 +100,7 @@ def explain(error: Exception) -> tuple[str, bool]:
         text = f"{error.filename or 'a file'}: {error.strerror}; "
         text += "free some space, or " if error.errno in _FULL else ""
         text += "get the right to write there, or " if error.errno in _RIGHTS else ""
-        text += "choose another folder with --results or --cache-dir"
+        text += "choose another folder with --results, --cache-dir or --out"
     elif isinstance(error, MemoryError) or name == "OutOfMemoryError":
         text = "out of memory; use a smaller --batch-size or --image-size"
     else:

@@ -74,6 +74,12 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
             raise ConfigError(f"--{option}: {name} adapts the model itself; leave it out")
     options = {key.removeprefix("method.").replace("-", "_"): v for key, v in dotted.items()}
     usual = _usual(args, given, cls)
+    offline.check_asked(
+        *(cls, asked.model, options),
+        open_set=args.open_set,
+        init=args.init,
+        backbone=given.get("backbone"),
+    )
     with saved.workplace(Path(args.out)) as (out, work):
         pile = read_pictures(Path(args.images), asked.size, hashed=fits, strict=args.strict)
         say(
@@ -209,6 +215,11 @@ def _classes(text: str | None) -> list[str] | None:
             names = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError):
             raise ConfigError(f"--classes {one_line(text, 200)}: cannot be read") from None
+    elif "," not in text and (path.suffix or "/" in text):
+        raise ConfigError(
+            f"--classes {one_line(text, 200)}: no such file; give one with a name per line, or the "
+            "names themselves with commas between"
+        )
     else:
         names = text.split(",")
     names = [name.strip() for name in names if name.strip()]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dabench import registry
 from dabench.config.signature import validate_options
@@ -22,6 +22,8 @@ NETWORK_FIELDS = (
 #: options of protocols that name the shifts of a stream
 SHIFT_OPTIONS = ("shifts", "weather", "conditions")
 _CLEAR = "clear"
+#: of the files that this dabench writes and reads
+SCHEMA = "1"
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,12 @@ class TunedFile:
         protocol: under which the trials ran.
         dataset: on which.
         network: ``NETWORK_FIELDS`` that are set, as text; of a file in ``files`` the name alone.
-        files: field -> SHA-256 of a file of weights.
+        files: field -> SHA-256 of a file of weights, or of the code of a source model.
         development: what the trials showed, as ``conditions`` names it.
         methods: label of a row -> what was chosen.
     """
 
-    schema: Literal["1"]
+    schema: str
     protocol: str
     dataset: str
     network: dict[str, str]
@@ -119,7 +121,9 @@ def _parsed(path: Path, digest: str) -> TunedFile:
 
     content = read_mapping(path, "--tuned", "dataset: digits") or {}
     try:
-        return TypeAdapter(TunedFile).validate_python(content)
+        found = TypeAdapter(TunedFile).validate_python(content)
+        if found.schema == SCHEMA:
+            return found
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "its content"
@@ -127,6 +131,10 @@ def _parsed(path: Path, digest: str) -> TunedFile:
             f"--tuned {path}: {place}: {first['msg'].lower()}; expected a file that "
             "'dabench tune' wrote"
         ) from None
+    raise ConfigError(
+        f"--tuned {path}: schema {shown(found.schema)}, and this dabench reads {SCHEMA}; update "
+        "dabench, or run 'dabench tune' again"
+    )
 
 
 def tuned_options(
@@ -193,6 +201,12 @@ def network_of(spec: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, s
     """
     set_ones = {n: str(spec[n]) for n in NETWORK_FIELDS if spec.get(n) not in (None, 0)}
     return {n: Path(v).name if n in files else v for n, v in set_ones.items()}
+
+
+def model_files(plugins: Iterable[registry.Plugin]) -> dict[str, str]:
+    """Return the SHA-256 of the file that a source model comes from, by field; {}: it is named."""
+    own = [plugin.sha256 for plugin in plugins if plugin.kind == "model"]
+    return {"source_model": own[0]} if own else {}
 
 
 def conditions(spec: Mapping[str, Any]) -> frozenset[str]:

@@ -121,11 +121,7 @@ def adapt(
     built = cls(**validate_options(cls, options, "method"))
     maker: Callable[[int], Network] = _no_network
     if cls.trains:
-        if network.backbone is None:
-            raise ConfigError(
-                f"{cls.__name__} trains a network of its own, and only asks the model: give "
-                "--backbone (small-cnn, or a name of torchvision or timm)"
-            )
+        assert network.backbone is not None  # ``check_asked`` says so to a user
         k = len(info.classes)
         maker = network_maker(network.backbone, network.start, k, side, run.seed)
         maker(0)  # what does not fit is said before anything is asked

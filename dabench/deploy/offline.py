@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +86,13 @@ def adapt(
         DabenchError: a model, images, a method or an option that do not fit; a training that fails.
     """
     cls = method_class(method)
+    check_asked(cls, model, options, open_set=open_set, init=init, backbone=backbone)
     pictures = pictures_of(images)
     wrapping: dict[str, Any] = {"head": head, "mean": mean, "std": std}
     usual: dict[str, Any] = {"classes": classes, "batch_size": batch_size, "seed": seed}
     start = init or usual_init(cls, "pretrained")
     run = Run(start, Budget(epochs, batch_size), seed, device, Recorder(), progress)  # type: ignore[arg-type]
-    if hasattr(cls, "reveal"):
-        raise ConfigError(f"{cls.__name__} learns the target's labels, and here are none")
     if only_answers(cls, model):
-        if open_set:
-            raise ConfigError(f"{cls.__name__} asks a black box, and knows no unknown classes")
-        if init == "bn-target":
-            raise ConfigError("a black box has no BatchNorm to re-estimate: leave bn-target out")
         teacher = black_box.teacher(model, pictures, classes, device, wrapping)
         own = black_box.TargetNetwork(backbone, weights)
         return black_box.adapt(
@@ -105,11 +100,7 @@ def adapt(
         )
     assert isinstance(model, nn.Module)
     if not issubclass(cls, OfflineMethod):
-        if open_set:
-            raise ConfigError(f"{cls.__name__} answers streams, and knows no unknown classes")
         return along(model, pictures, cls, usual | {"flip": flip} | wrapping, options, work)
-    if open_set:
-        check_open(cls)
     target = Unlabelled(pictures, np.arange(len(pictures)))
     k = None if classes is None else len(classes)
     network = wrap_classifier(model, k, example=to_float(pictures[:2]), **wrapping)
@@ -119,6 +110,46 @@ def adapt(
     before = _answers(network, target, device)
     built = cls(**validate_options(cls, options, "method"))
     return fitted(built, plan, run, before, Cost(), _grants(protocol, plan, network, run))
+
+
+def check_asked(
+    cls: type[Any],
+    model: Any,
+    options: Mapping[str, Any],
+    *,
+    open_set: bool,
+    init: str | None,
+    backbone: str | None,
+) -> None:
+    """Refuse what no picture is needed to refuse; arguments as those of :func:`adapt`.
+
+    Raises:
+        ConfigError: a method that needs labels or frames, an option that it lacks, or open sets, a
+            start or a network that do not go with it.
+    """
+    name = cls.__name__
+    validate_options(cls, options, "method")
+    if hasattr(cls, "reveal"):
+        raise ConfigError(f"{name} learns the target's labels, and here are none")
+    if "classification" not in getattr(cls, "kinds", {"classification"}):
+        raise ConfigError(
+            f"{name} segments frames, and here pictures are classified; see 'dabench list methods' "
+            "for others, or 'dabench run --protocol online-seg'"
+        )
+    if only_answers(cls, model):
+        if open_set:
+            raise ConfigError(f"{name} asks a black box, and knows no unknown classes")
+        if init == "bn-target":
+            raise ConfigError("a black box has no BatchNorm to re-estimate: leave bn-target out")
+        if getattr(cls, "trains", False) and backbone is None:
+            raise ConfigError(
+                f"{name} trains a network of its own, and only asks the model: give --backbone "
+                "(small-cnn, or a name of torchvision or timm)"
+            )
+    elif open_set:
+        if not issubclass(cls, OfflineMethod):
+            raise ConfigError(f"{name} answers streams, and knows no unknown classes")
+        check_open(cls)
 
 
 def only_answers(cls: type[Any], model: Any) -> bool:

@@ -17,6 +17,7 @@ import dabench
 from dabench import registry
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec, changed_options
+from dabench.config.tuned import model_files
 from dabench.contract.access import Budget
 from dabench.contract.data import DataRequest
 from dabench.contract.protocol import DensePlan, Plan, Resume, Run, StreamPlan
@@ -27,7 +28,7 @@ from dabench.engine.environment import (
     resource_usage,
 )
 from dabench.engine.recording import BoardRecorder
-from dabench.errors import ConfigError, DataError, StoreError
+from dabench.errors import ConfigError, DataError, NewerError, StoreError
 from dabench.oracle.start import Start, open_start
 from dabench.source_models.checking import check_networks
 from dabench.source_models.kept_model import check_keeps, keeping, kept_model
@@ -102,6 +103,8 @@ def _execute(
     spec, board = parts.spec, settings.results / "runs" / identity
     try:
         earlier = None if settings.force else store.finished(spec.protocol, spec.dataset, identity)
+    except NewerError:
+        raise
     except StoreError as error:  # what no table would take is no run
         progress("unusable", str(error))
         earlier = None
@@ -171,7 +174,7 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     elsewhere = spec.protocol_options.get("oracle") == "http"
     files = check_networks(spec, None if elsewhere else usual)
     if spec.tuned is not None:
-        spec.tuned.check_files(files)
+        spec.tuned.check_files(files | model_files(spec.plugins))
     spec, data, protocol, plan = load_plan(spec, settings, progress)
     if protocol.black_box:
         protocol.check(spec.init, plan, method)  # before hours of source training

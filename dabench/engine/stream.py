@@ -157,10 +157,19 @@ def check_logits(
             f"expected {expected} of the batch alone, K = {num_classes or 'any'}"
         )
     if not bool(torch.isfinite(logits).all()):
-        raise TrainingError(
-            f"{name}: logits are not finite at step {step}; lower "
-            "--method.lr or normalise the gradients (--method.grad_norm unit-global)"
-        )
+        raise TrainingError(f"{name}: logits are not finite at step {step}; {_advice(method)}")
+
+
+def _advice(method: OnlineMethod) -> str:
+    """Return what helps against numbers that are not finite."""
+    if not hasattr(method, "lr"):
+        return "it has no learning rate to lower: look at the source model and the images"
+    usual = (
+        ""
+        if not hasattr(method, "grad_norm")
+        else (" or normalise the gradients (--method.grad_norm unit-global)")
+    )
+    return f"lower --method.lr{usual}"
 
 
 def synchronised_clock(device: torch.device) -> float:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dabench.errors import StoreError, one_line
+from dabench.errors import NewerError, StoreError, one_line
 from dabench.store.archive import read_file
 from dabench.store.arrays import check_arrays, read_curves
 from dabench.store.checksum import fits, fits_text
@@ -60,7 +60,13 @@ def _record(path: Path, raw: bytes, *, curves: bool) -> Record:
         record = _parsed(raw if curves else _without_curves(raw))
     except (ValueError, RecursionError):
         raise StoreError(f"{path} is damaged (not JSON); {_AGAIN}") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise NewerError(
+            f"{path} was written by a newer dabench (schema {schema}; this one reads {SCHEMA}): "
+            "update dabench, or give another --results"
+        )
+    if not isinstance(record, dict) or schema != SCHEMA:
         raise StoreError(f"{path} is not a record of schema {SCHEMA}; {_AGAIN}")
     if not curves:
         record.pop("curves", None)

@@ -13,7 +13,7 @@ import yaml
 
 from dabench.config.command import run_command
 from dabench.config.spec import RunSpec
-from dabench.config.tuned import network_of
+from dabench.config.tuned import SCHEMA, model_files, network_of
 from dabench.errors import StoreError
 from dabench.registry import primary_metric
 from dabench.store.files import write_bytes_atomically
@@ -54,9 +54,10 @@ def tuned_content(
     kept = [record for own in runs for record in own if record is not None]
     spec, metric = tuning.spec, primary_metric(tuning.spec.protocol, tuning.spec.dataset)
     files = {n: v for n, v in sorted(kept[0]["ids"].items()) if n not in (*_IDS, "probe")}
+    files |= model_files(spec.plugins)
     left = iter(runs)
     return {
-        "schema": 1,
+        "schema": int(SCHEMA),
         "command": command,
         "grid": {"file": tuning.path.name, "sha256": _digest(tuning.path)},
         "protocol": spec.protocol,

@@ -185,7 +185,8 @@ class ArrayFolder:
         if not self.pickled or not path.is_file():
             return
         found = read_pickle(path, self.spec.name).get(self.spec.names[1])
-        names = [n.decode("latin1") if isinstance(n, bytes) else n for n in found or ()]
+        listed = found if isinstance(found, list | tuple) else [found]
+        names = [n.decode("latin1") if isinstance(n, bytes) else n for n in listed]
         if names != list(self.spec.classes):
             raise DataError(
                 f"{self.spec.name}: {path} names the classes {shown(names)}; expected "

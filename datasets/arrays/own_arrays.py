@@ -123,7 +123,7 @@ def _classes(root: Path) -> tuple[str, ...]:
 def _domain(home: Path, classes: tuple[str, ...], size: int | None) -> Labelled:
     """Return a domain in the order of its pixels' hashes."""
     images, labels = (_array(home / f"{name}.npy") for name in ("images", "labels"))
-    shape, count = images.shape, len(images)
+    shape, count = images.shape, len(images) if images.ndim else 0
     if images.ndim != 4 or shape[3] != 3 or shape[1] != shape[2] or images.dtype != np.uint8:
         raise DataError(
             f"{home / 'images.npy'}: {shape} of {images.dtype}; expected (N, S, S, 3) uint8"
@@ -153,8 +153,10 @@ def _domain(home: Path, classes: tuple[str, ...], size: int | None) -> Labelled:
 def _array(place: Path) -> npt.NDArray[Any]:
     try:
         found: npt.NDArray[Any] = np.load(place, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # noqa: BLE001 - a damaged header raises what it likes
         raise DataError(f"{place}: cannot be read ({reason_of(error)}); expected {_FORM}") from None
     if not isinstance(found, np.ndarray):
         raise DataError(f"{place}: is no .npy file; expected {_FORM}")
+    if not found.size:
+        raise DataError(f"{place}: holds nothing, its shape is {found.shape}; expected {_FORM}")
     return found

@@ -9,9 +9,24 @@ from typing import Any
 
 import yaml
 
-from dabench.errors import DataError, reason_of
+from dabench.errors import DataError, one_line, reason_of, shown
 
 _MOST_BYTES = 1_000_000
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML in which a key stands once in its block."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        """Refuse a key that stands twice: YAML would take the last silently."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"the key {shown(key.value)} stands twice; keep one of them"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(place: Path) -> Any:
@@ -24,8 +39,11 @@ def read_yaml(place: Path) -> Any:
         text = place.read_bytes()
         if len(text) > _MOST_BYTES:
             raise ValueError(f"it has more than {_MOST_BYTES // 1000} kB")
-        return yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return yaml.load(text, _OnceLoader)
+    except yaml.YAMLError as error:
+        told = one_line(error, 500)  # its last line alone lacks the place
+        raise DataError(f"{place}: cannot be read (not valid YAML: {told})") from None
+    except (OSError, ValueError) as error:
         raise DataError(f"{place}: cannot be read ({reason_of(error)})") from None
 
 

@@ -55,6 +55,12 @@ def find_split(data: DomainData, name: str, sides: tuple[str, ...]) -> ClassSpli
     if len(sides) == 1 and "," not in name and name not in data.classes:
         parts = []  # a name, and no list of one class
     if len(parts) != len(sides):
+        if not data.splits:
+            given = " and ".join(f"--protocol.{side} a,b" for side in sides)
+            raise ConfigError(
+                f"{data.dataset} has no class splits, and '{name}' is asked for: give {given}, or "
+                "write splits.yaml beside the domains (docs/own-data.md)"
+            )
         raise ConfigError(
             f"{data.dataset} has no class split '{name}'{did_you_mean(name, data.splits)}"
         )

@@ -299,7 +299,7 @@ def test_published_and_our_own_never_share_a_name(root: Path) -> None:
         ({"protocol.severity": "five"}, "whole number"),
         ({"protocol.severity": "5", "protocol.shifts": "fog:5"}, "names its own"),
         ({"protocol.shifts": "published-fogg:5"}, "did you mean 'published-fog'"),
-        ({"protocol.shifts": "published-fog"}, "severities 1 to 5"),
+        ({"protocol.shifts": "published-fog"}, "no severity: write published-fog:5"),
     ],
 )
 def test_a_bad_shift_is_told(given: dict[str, str], told: str) -> None:

@@ -103,6 +103,11 @@ def test_splits_of_ones_own(fill: Fill) -> None:
         ("mine: {known: [], unknown: [bee]}", "expected a list of one class or more"),
         ("- ant", "expected lines like"),
         ("mine: {known: [ant", "cannot be read"),
+        ("mine:\n\tknown: [ant]", "line 2, column 1"),
+        (
+            "mine: {known: [ant], unknown: [bee]}\nmine: {known: [bee], unknown: [ant]}",
+            "key 'mine' stands twice",
+        ),
     ],
 )
 def test_a_bad_file_of_splits(fill: Fill, text: str, message: str) -> None:

@@ -239,6 +239,10 @@ def test_images_that_cannot_be_read_are_listed(place: Place) -> None:
         (("--images", "/nowhere"), "--images /nowhere: no such folder"),
         (("--method.lrr", "1"), "no such option; did you mean 'lr'"),
         (("--method", "cabb"), "CABB trains a network of its own, and only asks the model"),
+        (("--method", "transadapt"), "TransAdapt segments frames"),
+        (("--method", "transadapt", "--images", "/nowhere"), "TransAdapt segments frames"),
+        (("--method.lrr", "1", "--images", "/nowhere"), "no such option; did you mean 'lr'"),
+        (("--classes", "names.txt"), "--classes names.txt: no such file"),
         (("--image-size", "4"), "--image-size 4: expected 8 or more"),
     ],
 )

@@ -83,6 +83,9 @@ def test_a_partial_set_that_is_none_is_refused(digits: DomainData) -> None:
         SourceFreePartialSet(split="x,3").is_valid(digits)
     with pytest.raises(ConfigError, match="no class split 'default2'"):
         SourceFreePartialSet(split="default2").is_valid(digits)
+    bare = dataclasses.replace(digits, splits={})
+    with pytest.raises(ConfigError, match=r"no class splits.*--protocol\.known a,b, or"):
+        SourceFreePartialSet(split="nix").is_valid(bare)
     with pytest.raises(ConfigError, match=r"without --protocol\.split"):
         SourceFreePartialSet.written_options({"known": "1", "split": "default"})
 

@@ -164,12 +164,20 @@ def test_what_does_not_go_together(small: dict[str, Any]) -> None:
         dabench.run("source", protocol="sf-uda", data={"a": pictures()}, target="c", **small)
 
 
+#: of an array whose description is no dict
+_HEADER = b"\x93NUMPY\x01\x00\x10\x00{'descr': '|u1', \n"
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda d: (d / "classes.txt").unlink(), "classes.txt: cannot be read"),
         (lambda d: (d / "classes.txt").write_text("one\n"), "two or more different names"),
         (lambda d: (d / "a/images.npy").write_bytes(b"no array"), "cannot be read"),
+        (lambda d: (d / "a/images.npy").write_bytes(b"PK\x03\x04nothing"), "cannot be read"),
+        (lambda d: (d / "a/images.npy").write_bytes(_HEADER), "cannot be read"),
+        (lambda d: np.save(d / "a/images.npy", np.uint8(3)), "() of uint8; expected (N, S, S, 3)"),
+        (lambda d: np.save(d / "a/images.npy", np.zeros((0, 8, 8, 3), np.uint8)), "holds nothing"),
         (lambda d: np.save(d / "a/labels.npy", np.zeros(3, np.int64)), "expected (12,) integers"),
         (lambda d: np.save(d / "a/labels.npy", np.full(12, 4)), "labels 4 to 4"),
         (lambda d: np.save(d / "a/images.npy", np.zeros((12, 8, 9, 3), np.uint8)), "(12, 8, 9, 3)"),

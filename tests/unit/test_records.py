@@ -17,7 +17,7 @@ import pytest
 from killed_calls import fork, killed_at, needs_fork
 
 from dabench.contract.types import Score
-from dabench.errors import StoreError
+from dabench.errors import NewerError, StoreError
 from dabench.store.identity import column_key, run_digest
 from dabench.store.reading import load_record
 from dabench.store.records import score_map, score_to_row
@@ -151,6 +151,17 @@ def test_damaged_files_are_named_and_skipped(tmp_path: Path) -> None:
     assert [path for path, _ in store.all()] == [good]
     assert len(store.problems) == 2
     assert "bad.json is damaged" in store.problems[0]
+
+
+def test_a_record_of_a_newer_dabench_is_called_so(tmp_path: Path) -> None:
+    path = Store(tmp_path).write(record())
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "schema": content["schema"] + 1}))
+    with pytest.raises(NewerError, match=r"written by a newer dabench .schema 2; this"):
+        load_record(path)
+    store = Store(tmp_path)
+    assert not list(store.all())
+    assert "newer dabench" in store.problems[0]
 
 
 def test_curves_can_be_left_out(tmp_path: Path) -> None:

@@ -370,3 +370,15 @@ def test_the_largest_share_is_named_and_can_be_had(tiny: DomainData) -> None:
     assert protocol(unknown_share=0.25, held_out=0).is_valid(tiny) is None
     truth = plan.truth["adapt"]
     assert abs(np.mean(truth == plan.task.num_classes) - 0.25) < 0.02
+
+
+def test_a_record_of_a_newer_dabench_is_not_replaced(run: Run, small: None, tmp_path: Path) -> None:
+    words = ("--method", "source", "--protocol", "sf-uda")
+    assert run(*words)[0] == 0
+    (path,) = (tmp_path / "results" / "records" / "sf-uda" / "digits").glob("*.json")
+    text = path.read_text().replace('"schema": 1', '"schema": 2')
+    path.write_text(text)
+    code, _, err = run(*words)
+    assert code == 2
+    assert "written by a newer dabench (schema 2" in the_line(err)
+    assert path.read_text() == text

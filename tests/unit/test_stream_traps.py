@@ -90,8 +90,9 @@ def test_logits_that_are_no_numbers_are_refused_at_the_step(name: str) -> None:
             net.classifier.weight.fill_(math.nan)
         if name == "t3a":  # its classifier is that of the start
             method.supports.rows.fill_(math.nan)
-    with pytest.raises(TrainingError, match=r"logits are not finite at step 0"):
+    with pytest.raises(TrainingError, match=r"logits are not finite at step 0") as caught:
         answers(method, images())
+    assert ("--method.lr" in str(caught.value)) == hasattr(method, "lr")
 
 
 def test_lame_keeps_the_class_of_a_single_image_and_is_stateless() -> None:

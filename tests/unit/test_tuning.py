@@ -16,7 +16,7 @@ from dabench.cli.main import main
 from dabench.config.command import run_command
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec, resolve
-from dabench.config.tuned import conditions
+from dabench.config.tuned import conditions, model_files
 from dabench.errors import ConfigError
 from dabench.store.identity import run_digest, versions_of
 from dabench.store.schema import first_fault
@@ -343,7 +343,7 @@ def test_a_file_that_does_not_fit_is_one_line(tuned: str, given: dict[str, Any],
     [
         ("version: '1'", "version: '0'", "chosen for version 0 of"),
         ("dataset: digits", "dataset: [digits]", "dataset: input should be a valid string"),
-        ("schema: 1", "schema: 2", "schema"),
+        ("schema: 1", "schema: 2", "schema '2', and this dabench reads 1; update dabench"),
         ("methods:", "method:", "methods: field required"),
     ],
 )
@@ -368,6 +368,24 @@ def test_other_weights_than_those_of_the_trials_are_refused(tuned: str) -> None:
     found.tuned.check_files({"weights": "abc"})
     with pytest.raises(ConfigError, match="chosen for other weights"):
         found.tuned.check_files({"weights": "abd"})
+
+
+def test_another_network_of_the_same_name_is_refused(tuned: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("def build(): ...\n")
+    own = {"source-model": f"{tmp_path}/net.py:build", "source-epochs": None}
+    (spec,) = resolve({**TASK, **own, "method": "tent"})
+    files = model_files(spec.plugins)
+    assert files == {"source_model": spec.plugins[-1].sha256}
+    path = Path(tuned)
+    text = path.read_text().replace("files: {}", f"files: {files}")
+    network = text[text.index("network:") : text.index("files:")]
+    said = "network: {backbone: net.py:build, weights: trained, source_model: net.py:build}\n"
+    path.write_text(text.replace(network, said))
+    (found,) = resolve({**TASK, **own, "method": "tent", "tuned": tuned})
+    assert found.tuned is not None
+    found.tuned.check_files(files)
+    with pytest.raises(ConfigError, match=r"chosen for other weights .--source-model"):
+        found.tuned.check_files({"source_model": "another"})
 
 
 def test_tables_say_what_is_tuned(tuned: str) -> None:
