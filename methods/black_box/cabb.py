@@ -13,17 +13,18 @@ from dabench.methods.black_box.branches import Branches
 from dabench.methods.functional import clean_noisy, distillation, divergence, losses
 from dabench.methods.functional import label_refinement as refinement
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
-from dabench.methods.functional.class_use import averaged_use
+from dabench.methods.functional.class_use import averaged_use, rebalanced
 from dabench.methods.functional.memory import blend
-from dabench.methods.functional.mixture import fit_two_component, per_class_posterior
+from dabench.methods.functional.mixture import fit_two_component
 
 
 class CABB(Branches):
     """CABB (arXiv 2308.00956), **a reconstruction** from its abstract and its ancestors.
 
     Two branches learn from the answers of a black box, which are asked once. Labels come first:
-    before every epoch, the first one too, the classes' centroids in a branch's own features refine
-    the soft labels, and the *other* branch's bank of labels moves towards them. The Jensen-Shannon
+    before every epoch the classes' centroids in a branch's own features refine the soft labels, and
+    the *other* branch's bank of labels moves towards them. Networks that start from nothing have no
+    features before the first epoch: there the answers are brought to the expected use of classes. The Jensen-Shannon
     divergence between a label and the mean label of its neighbours in the other branch's features
     then splits the target into clean and noisy labels by a two-component mixture. Every row learns
     its bank from the first step on; a curriculum moves weight from clean to noisy rows. No warm-up
@@ -32,11 +33,12 @@ class CABB(Branches):
 
     Args:
         refine: refine labels by centroids; off: the bank holds what oracle and branches answer.
-        untrained: refine before the first epoch in the features of networks from nothing, too.
+        start: labels of the first epoch: by centroids, the answers rebalanced, or the answers as
+            they are; leave out for centroids where the networks are pretrained, and else
+            rebalanced (to uniform use alone). Rebalanced ones stand for the answers to the end.
         criterion: statistic of the separation: Jensen-Shannon divergence, cross-entropy, or none
             (no separation: all labels count as clean).
         neighbours: whose mean label a label is compared with; 0 = the answer about the image.
-        mixture: one mixture for all images (global), or one a pseudo-class (class).
         branches: dual or single.
         co_training: take labels and neighbours from the other branch; off: from one's own.
         curriculum: let the weight of noisy rows rise to 1; off: it is 1 throughout.
@@ -52,15 +54,14 @@ class CABB(Branches):
     """
 
     later_options: ClassVar[frozenset[str]] = frozenset({"diversity_prior"})
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     reconstruction: ClassVar[bool] = True
     averaged: ClassVar[Literal["logits", "probabilities"]] = "probabilities"
 
     refine: bool = True
-    untrained: bool = True
+    start: Literal["centroids", "rebalanced", "answers"] | None = None
     criterion: Literal["jsd", "ce", "none"] = "jsd"
     neighbours: Annotated[int, Field(ge=0)] = 10
-    mixture: Literal["global", "class"] = "global"
     branches: Literal["dual", "single"] = "dual"
     co_training: bool = True
     curriculum: bool = True
@@ -84,11 +85,13 @@ class CABB(Branches):
             # a class without a probability says nothing of how sure the model is
             answers = distillation.adaptive_smoothing(answers, 0.9)
         self.answers = answers.to(self.networks[0].mean.device)
+        usual = "centroids" if self.networks[0].pretrained else "rebalanced"
+        self.first_labels = self.start or usual
+        if self.first_labels == "rebalanced":
+            self.answers = rebalanced(self.diversity_prior, self.answers)
         self.banks = [self.answers for _ in self.nets]
         prior = self.diversity_prior, self.answers, self.marginal
         self.uses = [averaged_use(*prior) for _ in self.nets]
-
-    # -- labels and separation ------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
         """Refresh each branch's labels, and split the adapt set for it."""
@@ -116,7 +119,7 @@ class CABB(Branches):
         """Return what a branch makes of the labels; at first its head is random and has no say."""
         first = not self.current_epoch
         p = self.banks[b] if first else (p + self.banks[b]) / 2
-        if not self.refine or (first and not (self.untrained or self.networks[b].pretrained)):
+        if not self.refine or (first and self.first_labels != "centroids"):
             return p
         return refinement.centroid_posterior(
             z, p, self.answers, 3 if first else 2, self.temperature, self.prior
@@ -127,15 +130,9 @@ class CABB(Branches):
         values = statistic.cpu().double().numpy()
         classes = self.banks[b].argmax(1).cpu().numpy()
         split = fit_two_component(values, seed=self.access.seed)
-        posterior = self.posterior[b].cpu().double().numpy()
         if not split.degenerate:
-            posterior = split.posterior
-            if self.mixture == "class":
-                posterior = per_class_posterior(values, classes, posterior, seed=self.access.seed)
-        self.posterior[b] = torch.from_numpy(posterior).to(self.device, torch.float32)
-        self.record_split(b, split, posterior >= 0.5, classes)
-
-    # -- training -------------------------------------------------------------------------------
+            self.posterior[b] = torch.from_numpy(split.posterior).to(self.device, torch.float32)
+        self.record_split(b, split, self.posterior[b].cpu().numpy() >= 0.5, classes)
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Sum of the branches' losses on one batch."""

@@ -24,6 +24,30 @@ def expected_use(prior: ClassPrior, answers: Tensor) -> Tensor:
     return torch.full_like(answers[0], 1 / answers.shape[1])
 
 
+def rebalanced(prior: ClassPrior, answers: Tensor, rounds: int = 3) -> Tensor:
+    """Return answers whose mean comes close to uniform use of the classes.
+
+    Every round divides a class's column by its mean over the set, and brings the rows back to sum 1
+    (Sinkhorn's scaling). A model that hardly ever names a class under a shift still orders images by
+    that class's column, which the likeliest class of a row hides.
+
+    Args:
+        prior: how classes are expected to occur; any other than ``uniform`` gives the answers back.
+        answers: (N, K) probabilities; values below 1e-6 count as 1e-6.
+        rounds: 1 = the correction of one prior by another.
+
+    Source: the correction of Saerens et al., Neural Computation 2002, with the mean answer in place
+    of the old prior; that it is repeated is ours.
+    """
+    if prior != "uniform":
+        return answers
+    p = answers.clamp_min(1e-6)
+    for _ in range(rounds):
+        p = p / p.mean(0)
+        p = p / p.sum(1, keepdim=True)
+    return p
+
+
 class ClassUse(AveragedMarginal):
     """As :class:`AveragedMarginal`, against a prior; the average starts where it is to be.
 

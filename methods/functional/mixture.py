@@ -135,38 +135,6 @@ def monotone_posterior(
     return posterior
 
 
-def per_class_posterior(
-    statistic: FloatArray,
-    labels: npt.NDArray[np.integer[Any]],
-    posterior: FloatArray,
-    *,
-    seed: int,
-    least: int = 10,
-) -> FloatArray:
-    """Fit a mixture of its own to every class that is large enough and separates.
-
-    Args:
-        statistic: (N,) finite numbers, small = clean.
-        labels: (N,) pseudo-labels.
-        posterior: (N,) what stays where a class has no usable fit (the global fit's, say).
-        seed: of the starts.
-        least: samples from which a class is fitted.
-
-    Returns:
-        (N,) probabilities of the class's low-mean component.
-
-    Source: after UNICON's per-class selection (Karim et al., 2022); a mixture a class is ours.
-    """
-    found = posterior.copy()
-    for c in np.unique(labels):
-        members = labels == c
-        if members.sum() >= least:
-            split = fit_two_component(statistic[members], seed=seed)
-            if not split.degenerate:
-                found[members] = split.posterior
-    return found
-
-
 def two_means_cut(values: npt.NDArray[np.floating[Any]], seed: int) -> float:
     """Return the 2-means threshold: the midpoint of the two centres.
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
-from dabench.methods.functional import label_graph, noise, phase_mix, selection
+from dabench.methods.functional import class_use, label_graph, noise, phase_mix, selection
 from dabench.methods.functional.class_use import (
     ClassPrior,
     ClassUse,
@@ -331,3 +331,24 @@ def test_uniform_use_is_information_maximisations_term_or_its_average() -> None:
     above = float(started.surprise(p) - ClassUse("uniform", answers, 0.5).surprise(p))
     assert above == pytest.approx(np.log(4), abs=1e-5)
     assert type(averaged_use("oracle-mean", answers, 0.5)) is ClassUse
+
+
+def test_rebalanced_answers_use_every_class_alike():
+    generator = torch.Generator().manual_seed(0)
+    answers = torch.softmax(2 * torch.randn(500, 4, generator=generator) + torch.arange(4), 1)
+    # one round, as a loop: p_ik / mean_k, rows of sum 1
+    expected = torch.zeros(500, 4)
+    for i in range(500):
+        for k in range(4):
+            expected[i, k] = answers[i, k] / answers[:, k].mean()
+        expected[i] = expected[i] / expected[i].sum()
+    torch.testing.assert_close(class_use.rebalanced("uniform", answers, 1), expected)
+    many = class_use.rebalanced("uniform", answers, 50)
+    torch.testing.assert_close(many.mean(0), torch.full((4,), 0.25), atol=1e-4, rtol=0)
+    # within a class the order of odds against another one stays
+    odds = [(p[:, 0] / p[:, 3]).argsort() for p in (answers, many)]
+    assert torch.equal(*odds)
+    assert class_use.rebalanced("none", answers) is answers
+    assert class_use.rebalanced("oracle-mean", answers) is answers
+    never = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # a class that nobody names
+    assert torch.isfinite(class_use.rebalanced("uniform", never)).all()

@@ -396,21 +396,3 @@ def test_two_means_cut_of_two_values_and_degenerate():
         assert mixture.two_means_cut(values, seed=0) == math.inf
     with pytest.raises(ValueError, match="finite"):
         mixture.two_means_cut(np.array([0.0, np.nan]), seed=0)
-
-
-def test_per_class_posterior_is_a_fit_of_each_class():
-    rng = np.random.default_rng(0)
-    statistic = np.concatenate(
-        [rng.normal(0, 0.1, 30), rng.normal(2, 0.1, 30), rng.normal(5, 0.1, 30)]
-    )
-    statistic = np.concatenate([statistic, rng.normal(7, 0.1, 30), [9.0] * 5])
-    labels = np.repeat([0, 0, 1, 1, 2], [30, 30, 30, 30, 5])
-    keep = np.full(125, 0.3)
-    found = mixture.per_class_posterior(statistic, labels, keep, seed=0)
-    assert (found[:30] > 0.9).all()
-    assert (found[30:60] < 0.1).all()
-    assert (found[60:90] > 0.9).all()  # low in its class, though high in the whole
-    assert (found[90:120] < 0.1).all()
-    assert (found[120:] == 0.3).all()  # too few to fit
-    one = mixture.fit_two_component(statistic[:60], seed=0)
-    np.testing.assert_array_equal(found[:60], one.posterior)

@@ -87,6 +87,7 @@ def cabb(monkeypatch: pytest.MonkeyPatch, epoch: int, p: list[Tensor], **options
     monkeypatch.setattr(module, "set_features", lambda net, _: (features[net], answers[net]))
     method.access = SimpleNamespace(seed=0, target=None)  # type: ignore[assignment]
     method.answers, method.banks = ANSWERS, [ANSWERS, ANSWERS]
+    method.first_labels = method.start or "centroids"
     method.posterior = [torch.ones(12), torch.ones(12)]
     method.split = {}
     method.record_split = lambda b, *rest: method.split.update({b: rest})  # type: ignore[method-assign]
@@ -103,6 +104,37 @@ def test_a_branch_of_cabb_learns_what_the_other_one_sees(
     last = [int(bank[-1].argmax()) for bank in method.banks]
     assert last == ([0, 1] if crosswise else [1, 0])
     assert all((bank[:11].argmax(1) == ANSWERS[:11].argmax(1)).all() for bank in method.banks)
+
+
+def test_without_features_cabb_keeps_the_answers_for_an_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrong = torch.tensor([[0.0, 1.0]]).expand(12, 2)
+    first = cabb(monkeypatch, 0, [wrong, wrong], start="rebalanced")
+    assert all(torch.equal(bank, ANSWERS) for bank in first.banks)
+    later = cabb(monkeypatch, 1, [wrong, wrong], start="rebalanced", memory=0.0)
+    assert not torch.equal(later.banks[0], ANSWERS)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [({}, True), ({"start": "centroids"}, False), ({"diversity_prior": "none"}, False)],
+    ids=str,
+)
+def test_cabb_rebalances_where_networks_start_from_nothing(
+    bench: Any, options: dict[str, Any], changed: bool
+) -> None:
+    def answers(**options: Any) -> Tensor:
+        built: list[CABB] = []
+
+        def build() -> CABB:
+            built.append(CABB(neighbours=2, **options))
+            return built[-1]
+
+        bench("bb-uda").run(build)
+        return built[0].answers
+
+    assert torch.equal(answers(**options), answers(start="answers")) != changed
 
 
 def test_cabbs_bank_keeps_its_share_of_the_old_label(monkeypatch: pytest.MonkeyPatch) -> None:
