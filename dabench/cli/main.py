@@ -173,12 +173,20 @@ def _own_stdout(as_json: bool) -> Iterator[None]:
 
 def _run_all(specs: list[RunSpec], settings: Settings) -> tuple[list[RunResult], int]:
     """Run every seed; one that fails does not stop the others."""
+    from dabench.cli.run_output import never_learned
     from dabench.engine.run import execute
 
     results, code = [], 0
     for spec in specs:
         try:
             results.append(found := execute(spec, settings, _name_unusable))
+            if never_learned(found.record):
+                say(
+                    f"warning: {spec.method} made no update in run {found.run_id}: its answers are "
+                    "those of the source model; a memory may be larger than the stream, or a "
+                    "threshold keep every image out",
+                    error=True,
+                )
             if found.existed and spec.tuned and spec.tuned.mark().keys() - found.record.keys():
                 say(
                     f"note: run {found.run_id} was made with these options given by hand; "

@@ -37,6 +37,12 @@ def show_results(
             say(f"{seed}model: {result.model} (dabench.load_model reads it)")
 
 
+def never_learned(record: Record) -> bool:
+    """Say whether a method with a learning rate made no update in the whole run."""
+    trains = "lr" in record["spec"]["method_options"]
+    return trains and record["cost"].get("images_backward") == 0
+
+
 def _result_rows(results: Sequence[RunResult], store: Store) -> list[list[str]]:
     """Return the table: metric, mean over the seeds, and the paired mean against ``source``."""
     from dabench.board.tables.source_run import source_run

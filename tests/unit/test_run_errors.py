@@ -372,6 +372,15 @@ def test_the_largest_share_is_named_and_can_be_had(tiny: DomainData) -> None:
     assert abs(np.mean(truth == plan.task.num_classes) - 0.25) < 0.02
 
 
+def test_a_method_that_never_learned_is_told(run: Run) -> None:
+    stream = ("--protocol", "continual-tta", "--protocol.shifts", "fog:1", "--protocol.images")
+    code, _, err = run("--method", "rotta", *stream, "16", "--method.every", "64")
+    assert code == 0
+    assert "warning: rotta made no update in run" in err
+    code, _, err = run("--method", "tent", *stream, "16", "--batch-size", "16")
+    assert (code, err) == (0, "")
+
+
 def test_a_record_of_a_newer_dabench_is_not_replaced(run: Run, small: None, tmp_path: Path) -> None:
     words = ("--method", "source", "--protocol", "sf-uda")
     assert run(*words)[0] == 0
