@@ -103,6 +103,7 @@ def read_published(name: str) -> Published:
             )
             known = []
         near = did_you_mean(name, known) if known else ""
+        near = near if "did you mean" in near else ""
         raise ConfigError(
             f"no published rows of '{one_line(name, 60)}' with files of weights to compare with"
             f"{near}{more}; there are: {', '.join(known_benchmarks())}"

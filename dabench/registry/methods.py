@@ -24,6 +24,11 @@ METHODS: dict[str, MethodEntry] = {
         baseline=True,
         frozen_trunk=True,
     ),
+    "prior-correction": MethodEntry(
+        "dabench.methods.prior_correction:PriorCorrection",
+        "the source model's answers with a factor a class, so that all are answered alike",
+        ("sf-uda", "bb-uda"),
+    ),
     "shot": MethodEntry(
         "dabench.methods.source_free.shot:Shot",
         "information maximisation and self-supervised pseudo-labels, frozen classifier",

@@ -24,15 +24,16 @@ class CABB(Branches):
     Two branches learn from the answers of a black box, which are asked once. Labels come first:
     before every epoch the classes' centroids in a branch's own features refine the soft labels, and
     the *other* branch's bank of labels moves towards them. Networks that start from nothing have no
-    features before the first epoch: there the answers are brought to the expected use of classes. The Jensen-Shannon
-    divergence between a label and the mean label of its neighbours in the other branch's features
-    then splits the target into clean and noisy labels by a two-component mixture. Every row learns
-    its bank from the first step on; a curriculum moves weight from clean to noisy rows. No warm-up
-    and no fine-tuning stage. What the abstract does not state is ours or an ancestor's (DivideMix,
-    UNICON, SHOT, DINE, BETA); docs/reconstructions.md lists it.
+    features to trust before the first epoch: their first labels are the answers, brought to the
+    expected use of classes. The Jensen-Shannon divergence between a label and the mean label of its
+    neighbours in the other branch's features then splits the target into clean and noisy labels by
+    a two-component mixture. Every row learns its bank from the first step on; a curriculum moves
+    weight from clean to noisy rows. No warm-up and no fine-tuning stage. What the abstract does not
+    state is ours or an ancestor's (DivideMix, UNICON, SHOT, DINE, BETA); docs/reconstructions.md
+    lists it.
 
     Args:
-        refine: refine labels by centroids; off: the bank holds what oracle and branches answer.
+        refine: refine labels by centroids; off: the bank holds first labels and what branches answer.
         start: labels of the first epoch: by centroids, the answers rebalanced, or the answers as
             they are; leave out for centroids where the networks are pretrained, and else
             rebalanced (to uniform use alone). Rebalanced ones stand for the answers to the end.

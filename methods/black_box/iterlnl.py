@@ -47,7 +47,7 @@ class IterLNL(Student):
     ramp: Annotated[float, Field(gt=0, le=1)] = 0.5
     scores: Annotated[int, Field(ge=2)] = 100
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
 
     def begin(self, access: BlackBox) -> None:
         """Ask once; what a network from nothing is, is known from here on."""

@@ -28,8 +28,8 @@ def rebalanced(prior: ClassPrior, answers: Tensor, rounds: int = 3) -> Tensor:
     """Return answers whose mean comes close to uniform use of the classes.
 
     Every round divides a class's column by its mean over the set, and brings the rows back to sum 1
-    (Sinkhorn's scaling). A model that hardly ever names a class under a shift still orders images by
-    that class's column, which the likeliest class of a row hides.
+    (Sinkhorn's scaling). A model that hardly ever names a class under a shift still orders images
+    by that class's column, which the likeliest class of a row hides.
 
     Args:
         prior: how classes are expected to occur; any other than ``uniform`` gives the answers back.

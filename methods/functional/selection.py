@@ -125,9 +125,11 @@ class ClassScores:
             share: in [0, 1].
 
         Source: IterLNL's code, ``CategoricalSampleFilter``; two at least, as its other filter has.
+        Of L kept scores the one at L * share cuts there, 100 being kept; of few, that lets less
+        than ``share`` through, hence (L + 1) * share, rounded.
         """
         length = self.scores.shape[1]
-        place = min(max(int(length * share) - 1, 0), length - 1)
+        place = min(max(round((length + 1) * share) - 1, 0), length - 1)
         cut = self.scores.sort(1, descending=True).values[:, place]
         chosen = scores > cut[labels]
         if int(chosen.sum()) < 2:

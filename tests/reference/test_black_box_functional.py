@@ -165,6 +165,18 @@ def test_class_scores_keep_the_best_of_each_class():
     assert memory.scores[0].tolist() == pytest.approx([0.5, 0.6, 0.4, 0.55])
 
 
+@pytest.mark.parametrize("length", [5, 8, 31, 62, 100])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_class_scores_let_their_share_through(length: int, share: float):
+    generator = torch.Generator().manual_seed(0)
+    memory, passed = selection.ClassScores(1, length), []
+    labels = torch.zeros(16, dtype=torch.int64)
+    for _ in range(400):
+        chosen = memory.select(torch.rand(16, generator=generator), labels, share)
+        passed.append(chosen.float().mean())
+    assert torch.stack(passed[20:]).mean() == pytest.approx(share, abs=0.05)
+
+
 def test_two_images_learn_at_least():
     memory = selection.ClassScores(2, 2)
     memory.scores[:] = 1.0
