@@ -33,7 +33,7 @@ class CABB(Branches):
     lists it.
 
     Args:
-        refine: refine labels by centroids; off: the bank has the first labels and branches' answers.
+        refine: refine labels by centroids; off: the bank has first labels and branches' answers.
         start: labels of the first epoch: by centroids, the answers rebalanced, or the answers as
             they are; leave out for centroids where the networks are pretrained, and else
             rebalanced (to uniform use alone). Rebalanced ones stand for the answers to the end.
