@@ -85,7 +85,9 @@ class BlackBoxClosedSet(BlackBoxProtocol):
                 "give one of them"
             )
         if self.partial == 1:
-            return "--protocol.partial 1: one class alone leaves nothing to tell apart; give 2 or more"
+            return (
+                "--protocol.partial 1: one class alone leaves nothing to tell apart; give 2 or more"
+            )
         if self.partial >= len(data.classes):
             return (
                 f"--protocol.partial {self.partial}: the source has {len(data.classes)} classes; "

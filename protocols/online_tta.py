@@ -46,6 +46,7 @@ class OnlineTTA(OnlineProtocol):
 
     #: of the protocol, and of the order that its own segments make
     name: ClassVar[str] = "online-tta"
+    version: ClassVar[str] = "2"
     usual_stream: ClassVar[str] = "reset-per-shift"
     #: they came later: at their defaults they are no part of a run's id
     later_options: ClassVar[frozenset[str]] = frozenset({"images", "stream", "stream_speed"})

@@ -139,6 +139,26 @@ def test_the_upper_bound_learns_from_a_window(benches: Any) -> None:
     assert answers_of(outcome) != answers_of(other)
 
 
+@pytest.mark.parametrize("name", ["bn-adapt", "tent", "roid", "rotta"])
+def test_methods_see_the_window_between_their_steps(benches: Any, name: str) -> None:
+    """They have put layers of their own in the place of BatchNorm's by then."""
+    seen: list[int] = []
+
+    def build() -> Any:
+        method = registry.method(name)()
+        predict = method.predict
+
+        def spied(images: torch.Tensor) -> Any:
+            seen.append(len(images))
+            return predict(images)
+
+        method.predict = spied
+        return method
+
+    benches(1, 8, stream="single:window=4").run(build)
+    assert {1, 2, 3} <= {*seen}
+
+
 def test_one_image_at_a_time_says_its_batch_size(workbench: Workbench) -> None:
     with pytest.raises(ConfigError, match="--batch-size 1"):
         OnlineTTA(shifts="fog:5", stream="single").plan(workbench.one_domain, 16, 0)
