@@ -26,7 +26,7 @@ class LAME(OnlineMethod):
 
     Args:
         affinity: rbf, knn or linear; the authors choose among them on a validation stream.
-        neighbours: of an image, itself counted with rbf, where 1 changes nothing; the authors choose
+        neighbours: of an image, itself counted with rbf (1: no change); the authors choose
             among 1, 3 and 5.
         weight: of the agreement against the network's own answer.
         rho: weight of the batch in BatchNorm statistics; 0 = the source's alone.
