@@ -52,8 +52,13 @@ class NormAffine(OnlineMethod):
         """Exchange the network's BatchNorm layers."""
         adapt_normalisation(self.net, self.rho)
 
-    def learn(self, parameters: list[Tensor]) -> None:
-        """Let the optimiser hold these parameters, and no others."""
+    def learn(self, parameters: list[Tensor], beside: nn.Module | None = None) -> None:
+        """Let the optimiser hold these parameters, and no others.
+
+        Args:
+            parameters: of the network, and of a module ``beside`` it.
+            beside: tells which of its parameters are one layer.
+        """
         optimiser = build_optimiser(
             self.optimiser,
             parameters,
@@ -61,8 +66,9 @@ class NormAffine(OnlineMethod):
             momentum=self.momentum,
             weight_decay=self.weight_decay,
         )
+        whole = self.net if beside is None else nn.ModuleList((self.net, beside))
         self.update = GradientStep(
-            self.net, optimiser, self.access.recorder.put, self.grad_norm, self.max_norm
+            whole, optimiser, self.access.recorder.put, self.grad_norm, self.max_norm
         )
 
     def layers(self) -> list[nn.Module] | None:

@@ -36,6 +36,7 @@ class SANTA(NormAffine):
         projection: width of the projector; 0 = none, as the benchmark has it on DomainNet.
     """
 
+    version: ClassVar[str] = "2"
     extras: ClassVar[frozenset[str]] = frozenset({STATISTICS})
     prototypes: Tensor
     usable: Tensor
@@ -63,7 +64,7 @@ class SANTA(NormAffine):
             layers = nn.Linear(means.shape[1], self.projection), nn.ReLU()
             last = nn.Linear(self.projection, self.projection)
             self.projector = nn.Sequential(*layers, last).to(means)
-        self.learn([*self.update.held, *self.projector.parameters()])
+        self.learn([*self.update.held, *self.projector.parameters()], self.projector)
 
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer; step on the image, its view and its nearest mean."""

@@ -95,6 +95,11 @@ def test_logits_that_are_no_numbers_are_refused_at_the_step(name: str) -> None:
     assert ("--method.lr" in str(caught.value)) == hasattr(method, "lr")
 
 
+def test_weight_and_bias_of_santas_projector_are_one_layer() -> None:
+    layers = begun("santa", 3, {"projection": 4}).update.layers
+    assert layers[-4] == layers[-3] != layers[-2] == layers[-1]
+
+
 def test_lame_keeps_the_class_of_a_single_image_and_is_stateless() -> None:
     method = begun("lame", 5)
     source = network(5)
