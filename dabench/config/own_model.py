@@ -30,6 +30,11 @@ def own_model(
         if first := next((name for name in parts if name in given), None):
             raise ConfigError(f"--{first} belongs to --source-model, which is not given")
         return given, ()
+    if getattr(registry.protocol(protocol), "several_sources", False):
+        raise ConfigError(
+            f"--source-model: {protocol} needs a model of each of its sources, and this is one; "
+            "leave it out, or use --protocol sf-uda"
+        )
     answers = getattr(registry.protocol(protocol), "black_box", False)
     senseless = _OF_TRAINING if answers else (*_OF_NETWORK, *_OF_TRAINING)
     if first := next((name for name in senseless if name in given), None):

@@ -140,6 +140,10 @@ CONTRAST = ("published-contrast", "c-contrast")
             ("there is one source", "sf-uda"),
         ),
         (
+            *(("--method", "source", "--protocol", "sf-msda", "--source-model", "resnet18"),),
+            ("--source-model", "sf-msda", "sf-uda"),
+        ),
+        (
             (*USD, "--protocol.known", "1", "--protocol.unknown", "2"),
             ("one class, '1'", "two or more"),
         ),
