@@ -40,7 +40,7 @@ def show_results(
 def never_learned(record: Record) -> bool:
     """Say whether a method with a learning rate made no update in the whole run."""
     trains = "lr" in record["spec"]["method_options"]
-    return trains and record["cost"].get("images_backward") == 0
+    return trains and record.get("cost", {}).get("images_backward") == 0
 
 
 def _result_rows(results: Sequence[RunResult], store: Store) -> list[list[str]]:

@@ -73,7 +73,7 @@ class OfflineProtocol(ABC):
         Raises:
             ConfigError: one domain for both.
         """
-        if source == target:
+        if source and source == target:
             raise ConfigError(f"--source and --target are both '{source}'; choose two domains")
 
     def is_valid(self, data: DomainData) -> str | None:

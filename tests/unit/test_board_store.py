@@ -65,7 +65,8 @@ for _ in range(200):
 UNFIT: list[tuple[Change, str]] = [
     (lambda r: r.update(run_id=7), "its run_id is 7, not 16 hexadecimal digits"),
     (lambda r: r.update(run_id="usd-0"), "its run_id is 'usd-0', not 16 hexadecimal digits"),
-    (lambda r: r.update(schema=2), "not a record of schema 1"),
+    (lambda r: r.update(schema=0), "not a record of schema 1"),
+    (lambda r: r.update(schema=2), "written by a newer dabench (schema 2"),
     (lambda r: r.pop("spec"), "it has no spec"),
     (lambda r: r.update(spec=[1]), "its spec is [1], not an object"),
     (lambda r: r["spec"].pop("backbone"), "it has no spec.backbone"),

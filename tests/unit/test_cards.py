@@ -234,7 +234,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["cards", "--results", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert re.search(r"tent +CIFAR-10-C +error +20\.0 +- +- +not run: needs", out)
-    assert re.search(r"No published figure read: shot, .*, aerial\.\n$", out)
+    assert re.search(r"No published figure read: prior-correction, shot, .*, aerial\.\n$", out)
     page = tmp_path / "page.md"
     assert main(["cards", "tent", "--results", str(tmp_path), "--markdown", str(page)]) == 0
     out = capsys.readouterr().out

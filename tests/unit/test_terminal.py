@@ -200,6 +200,9 @@ def test_sweep(said: Say, tmp_path: Path) -> None:
     words = HOSTILE.replace("\0", "")
     grid = tmp_path / f"{words}.yaml"
     grid.write_text(json.dumps({"budget": HOSTILE, "method": "source", "backbone": words}))
+    out = said(2, "sweep", str(grid), "--dry-run")
+    assert "unknown backbone '猫\\x1b[31m" in out
+    grid.write_text(json.dumps({"budget": HOSTILE, "method": "source"}))
     out = said(0, "sweep", str(grid), "--dry-run")
     assert f"budget: {SHOWN}" in out
     assert out.startswith("猫\\x1b[31m")
