@@ -159,14 +159,19 @@ def _headless(name: str, pretrained: bool) -> tuple[nn.Module, Any]:
 
 def unknown_backbone(name: str) -> ConfigError:
     """Return the error for a name that no network has."""
+    hint = near_network(name) or "; use a torchvision or timm model name"
+    return ConfigError(f"unknown backbone '{name}'{hint}")
+
+
+def near_network(name: str) -> str:
+    """Return a question after a network of nearly this name, or nothing."""
     import timm
     import torchvision.models
 
     known = [*OWN, *timm.list_models()]
     known += torchvision.models.list_models(module=torchvision.models)
     hint = did_you_mean(name, known)
-    hint = hint if "did you mean" in hint else "; use a torchvision or timm model name"
-    return ConfigError(f"unknown backbone '{name}'{hint}")
+    return hint if "did you mean" in hint else ""
 
 
 def is_classification_backbone(name: str) -> bool:

@@ -17,6 +17,7 @@ from dabench.contract.network import Network
 from dabench.contract.types import Kind
 from dabench.errors import CacheError, ConfigError, DabenchError, one_line, reason_of
 from dabench.networks import published
+from dabench.networks.backbones import near_network
 from dabench.networks.foreign import wrap_classifier
 from dabench.networks.foreign_dense import wrap_segmenter
 from dabench.networks.library import (
@@ -185,7 +186,7 @@ def _build(
         raise ConfigError(
             f"{option}: expected path.py:function, package.module:function, "
             f"{', '.join(published.CIFAR_MODELS)}, or the name of a classification model of "
-            "torchvision or timm"
+            f"torchvision or timm{near_network(named)}"
         )
     import timm
 

@@ -199,6 +199,7 @@ def test_what_does_not_fit_is_one_line(place: Place) -> None:
     )
     assert "No such file" in place.error(*own("build", "--source-checkpoint", "gone.pt"))
     assert "expected path.py:function" in place.error("--source-model", "resnet-of-mine")
+    assert "did you mean 'resnet18'?" in place.error("--source-model", "resnet19")
     assert "a linear probe is trained beside" in place.error(*own("build"), method="linear-probe")
     torch.save(torch.nn.Linear(2, 2), place.checkpoint)
     assert "could run code" in place.error(*own("build", *weights))
