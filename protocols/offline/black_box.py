@@ -16,7 +16,6 @@ from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedOracle
 from dabench.protocols.offline.protocol import OfflineProtocol
 
-
 #: of answers that name the best classes, and of rounded ones
 TOP_K, DECIMALS = 3, 2
 
