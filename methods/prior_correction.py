@@ -13,14 +13,14 @@ from dabench.methods.functional.class_use import rebalanced
 
 
 class PriorCorrection(OfflineMethod):
-    """No training: every class gets a factor, with which all are answered equally often.
+    """No training: every class gets a factor, with which the mean answer is alike for all.
 
     The factors are those that bring the mean answer of the adapt set close to uniform; an image is
     then answered by itself. What a method of training gains beyond this row it does not owe to
     classes that the source model names too often. It assumes that the classes occur alike.
 
-    Source: Saerens et al., Neural Computation 2002 (eq. 2.4), with the mean answer in place of the
-    old prior; that it is repeated is ours.
+    Source: the correction of priors of Saerens et al., Neural Computation 2002, with the mean
+    answer in place of the old prior; that it is repeated is ours.
 
     Args:
         rounds: of the correction; 1 = the formula as it is.

@@ -71,7 +71,7 @@ class SourceFreeMultiSource(SourceFreeClosedSet):
     def check_setting(self, *, init: str, batch_size: int, source: str, target: str) -> None:
         """Refuse a single source before its data are read, too."""
         super().check_setting(init=init, batch_size=batch_size, source=source, target=target)
-        if "," not in source:
+        if source and "," not in source:
             raise ConfigError(f"--source {source}: {_SINGLE}")
 
     def is_valid(self, data: DomainData) -> str | None:

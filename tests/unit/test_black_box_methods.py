@@ -12,6 +12,8 @@ from torch import Tensor
 from dabench.methods.black_box import cabb as module
 from dabench.methods.black_box.beta import BETA
 from dabench.methods.black_box.cabb import CABB
+from dabench.methods.functional.class_use import rebalanced
+from dabench.methods.prior_correction import PriorCorrection
 
 
 def beta(found: list[Tensor], epoch: int, **options: Any) -> BETA:
@@ -153,3 +155,20 @@ def test_cabb_doubts_the_label_that_its_neighbours_do_not_share(
     assert method.posterior[1].argmin() == 11
     assert method.posterior[1][11] < 0.5
     assert method.split[1][1].sum() == 11
+
+
+def test_prior_correction_answers_an_image_as_the_rebalanced_set_does() -> None:
+    logits = 2 * torch.randn(400, 4, generator=torch.Generator().manual_seed(0)) + torch.arange(4)
+    pile = SimpleNamespace(
+        survey=lambda: [SimpleNamespace(images=part) for part in logits.split(64)]
+    )
+    task = SimpleNamespace(num_classes=4)
+    method = PriorCorrection(rounds=20)
+    access: Any = SimpleNamespace(task=task, source_model=torch.nn.Identity(), target=pile)
+    method.begin(access)
+    method.calibrate()
+    expected = rebalanced("uniform", logits.softmax(1), 20)
+    torch.testing.assert_close(method.predict(logits).logits.softmax(1), expected)
+    alone = method.predict(logits[7:8]).logits.softmax(1)
+    torch.testing.assert_close(alone, expected[7:8])
+    torch.testing.assert_close(expected.mean(0), torch.full((4,), 0.25), atol=1e-3, rtol=0)
