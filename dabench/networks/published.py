@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,6 +23,10 @@ _CIFAR: Normalisation = ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
 
 #: names under which files keep the input's mean and std, as RobustBench's wrappers do
 _INPUT_NAMES = (("mu", "sigma"), ("normalize.mean", "normalize.std"))
+#: what DataParallel and wrappers put before them
+_WRAPPER = re.compile(r"^(?:module\.|model\.|_orig_mod\.)+")
+#: "denselayer1.norm.1.weight" in torchvision's files is "denselayer1.norm1.weight" in its networks
+_OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
 #: tensors that a published file has and that its network never uses
 _UNUSED = {"wrn-28-10": "sub_block1."}
 
@@ -79,6 +86,20 @@ def unfilled(name: str, outputs: int) -> nn.Module:
     return made
 
 
+def _digest_in(url: str) -> str:
+    """Return the first digits of the SHA-256, which stand in the names of torchvision's files."""
+    return url.rpartition("-")[2].partition(".")[0]
+
+
+def of_old_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state with the layers of torchvision's DenseNet files named as in its networks."""
+    return {_OLD_DENSE.sub(r"\1\2", key): value for key, value in state.items()}
+
+
+def _without_wrapper(key: str) -> str:
+    return _WRAPPER.sub("", key)
+
+
 def is_unused(model: str, key: str) -> bool:
     """Say whether a tensor of a file is one that the named model never uses."""
     return model in _UNUSED and key.startswith(_UNUSED[model])
@@ -86,7 +107,7 @@ def is_unused(model: str, key: str) -> bool:
 
 def is_beside(model: str, key: str) -> bool:
     """Say whether a tensor of a file may stand beside those of the named model."""
-    return is_unused(model, key) or any(key in pair for pair in _INPUT_NAMES)
+    return is_unused(model, key) or any(_without_wrapper(key) in pair for pair in _INPUT_NAMES)
 
 
 def normalisation_in(state: Mapping[str, Tensor], where: str) -> Normalisation | None:
@@ -95,6 +116,7 @@ def normalisation_in(state: Mapping[str, Tensor], where: str) -> Normalisation |
     Raises:
         CacheError: one without the other, or not three numbers each.
     """
+    state = {_without_wrapper(key): value for key, value in state.items()}
     for pair in _INPUT_NAMES:
         found = [tuple(state[key].double().flatten().tolist()) for key in pair if key in state]
         if not found:
@@ -117,7 +139,7 @@ def outputs_in(state: Mapping[str, Tensor]) -> int:
     return next((len(value) for value in state.values() if value.ndim == 2), 10)
 
 
-def preparation(name: str, loaded: bool) -> dict[str, Any]:
+def preparation(name: str, digest: str | None) -> dict[str, Any]:
     """Return how images were prepared where published weights were tested; {} where unknown.
 
     Keys: ``size`` in pixels, ``interpolation``, ``crop`` (share of the shorter side that is kept),
@@ -125,10 +147,11 @@ def preparation(name: str, loaded: bool) -> dict[str, Any]:
 
     Args:
         name: as ``--source-model`` knows it.
-        loaded: the weights come from a file: of a library's name without a tag
-            (``resnet50.IMAGENET1K_V1``) nothing is known of them then.
+        digest: SHA-256 of the file that the weights come from; None = the library fetched them.
+            Of a file under a library's name without a tag (``resnet50.IMAGENET1K_V1``) nothing is
+            known, nor which weights are in one that is not torchvision's.
     """
-    if loaded and name not in CIFAR_MODELS and "." not in name:
+    if digest is not None and name not in CIFAR_MODELS and "." not in name:
         return {}
     if name in CIFAR_MODELS:
         return {"size": 32, "interpolation": "none", "crop": 1.0}
@@ -137,7 +160,15 @@ def preparation(name: str, loaded: bool) -> dict[str, Any]:
         how = weights.transforms()
         (size,), (whole,) = how.crop_size, how.resize_size
         found = {"size": size, "interpolation": how.interpolation.value}
-        return found | {"crop": round(size / whole, 4), "weights": weights.name}
+        found |= {"crop": round(size / whole, 4)}
+        if digest is not None and not digest.startswith(_digest_in(weights.url)):
+            warnings.warn(
+                f"{name}: the file is not {Path(weights.url).name}, by its SHA-256 ({digest[:8]}); "
+                "the record does not name its weights",
+                stacklevel=2,
+            )
+            return found
+        return found | {"weights": weights.name}
     import timm
 
     card = timm.get_pretrained_cfg(name) if library.is_timm_model(name) else None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dabench.errors import CacheError, ConfigError, one_line, reason_of
-from dabench.networks.published import is_unused
+from dabench.networks.published import is_unused, of_old_names
 from dabench.networks.tensor_files import check_checksums, report_damage
 
 #: values of --weights that are no path
@@ -131,7 +131,7 @@ def load_checkpoint(
             first five are named.
     """
     own = net.state_dict()
-    state = _without_prefix(read_state(path, option), own, lambda state: state)
+    state = _without_prefix(read_state(path, option), own, of_old_names)
     counters = ".num_batches_tracked"  # files of old versions of PyTorch have none
     others = {k: v for k, v in state.items() if k not in own and beside(k)}
     faults = {
@@ -166,7 +166,7 @@ def load_backbone(net: nn.Module, name: str, path: Path) -> None:
     """
 
     def used(state: State) -> State:
-        return {key: value for key, value in state.items() if not is_unused(name, key)}
+        return {k: v for k, v in of_old_names(state).items() if not is_unused(name, k)}
 
     load_fitting(net, name, path, used, lambda key, state: False)
 

@@ -23,8 +23,10 @@ from dabench.networks.foreign_dense import wrap_segmenter
 from dabench.networks.library import (
     is_timm_model,
     make,
+    of_file,
     segmenter_of_library,
     torchvision_model,
+    torchvision_normalisation,
     torchvision_weights,
 )
 from dabench.networks.weight_files import load_checkpoint, read_state
@@ -179,9 +181,9 @@ def _build(
     if (name := torchvision_model(named)) is not None:
         import torchvision.models
 
-        how = sized if loaded else {"weights": torchvision_weights(named)}
+        how = sized | of_file(name) if loaded else {"weights": torchvision_weights(named)}
         built = make(lambda: torchvision.models.get_model(name, **how), named, not loaded, instead)
-        return built, published.IMAGENET, named
+        return built, torchvision_normalisation(named), named
     if not is_timm_model(named):
         raise ConfigError(
             f"{option}: expected path.py:function, package.module:function, "

@@ -10,7 +10,7 @@ from dabench.contract.network import Network
 from dabench.networks import published
 from dabench.networks.outputs import cut_down
 from dabench.source_models.classifier import Recipe
-from dabench.source_models.foreign import ForeignModel
+from dabench.source_models.foreign import ForeignModel, checkpoint_digest
 from dabench.source_models.loading import AnyPlan, SourceModel, load_or_train, state_hash
 
 
@@ -63,5 +63,7 @@ def about_input(network: Network, given: RunSpec) -> dict[str, Any]:
     about = {"normalisation": {k: [round(x, 7) for x in v] for k, v in values.items()}}
     if given.source_model is None or any(plugin.kind == "model" for plugin in given.plugins):
         return about
-    prepared = published.preparation(given.source_model, given.source_checkpoint is not None)
+    file = given.source_checkpoint
+    digest = None if file is None else checkpoint_digest(file)
+    prepared = published.preparation(given.source_model, digest)
     return about | ({"prepared": prepared} if prepared else {})

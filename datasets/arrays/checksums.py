@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-#: archive -> MD5; looked at where the archive still lies beside what came out of it
-ARCHIVES: Mapping[str, str] = {
-    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
-    "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
-    "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
-    "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
-    "CIFAR-10-C.tar": "56bf5dcef84df0e2308c6dcbcbbd8499",
-    "CIFAR-100-C.tar": "11f0ed0f1191edbf9fa23466ae6021d3",
+#: folder -> archive that it came out of, and the archive's MD5
+ARCHIVES: Mapping[str, tuple[str, str]] = {
+    "cifar-10-batches-py": ("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+    "cifar-10-batches-bin": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+    "cifar-100-python": ("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+    "cifar-100-binary": ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
+    "CIFAR-10-C": ("CIFAR-10-C.tar", "56bf5dcef84df0e2308c6dcbcbbd8499"),
+    "CIFAR-100-C": ("CIFAR-100-C.tar", "11f0ed0f1191edbf9fa23466ae6021d3"),
 }
 #: folder/file -> MD5
 FILES: Mapping[str, str] = {
@@ -69,6 +69,10 @@ FILES: Mapping[str, str] = {
     "mnist/train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
     "mnist/t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
     "mnist/t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    "mnist/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "mnist/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "mnist/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "mnist/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
     "svhn/train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
     "svhn/test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
     "usps/usps.bz2": "ec16c51db3855ca6c91edd34d0e9b197",
@@ -81,11 +85,19 @@ def differs(path: Path, listed: str) -> str | None:
 
     Args:
         path: the file, which is read whole, in parts.
-        listed: its name in ``FILES`` or ``ARCHIVES``.
+        listed: its name in ``FILES``.
     """
-    expected = FILES.get(listed) or ARCHIVES.get(listed)
-    if expected is None:
-        return None
+    return _compare(path, listed, FILES[listed]) if listed in FILES else None
+
+
+def archive_differs(folder: Path) -> str | None:
+    """Return how the archive of a folder, if it still lies beside it, differs; else None."""
+    name, expected = ARCHIVES[folder.name]
+    path = folder.parent / name
+    return _compare(path, name, expected) if path.is_file() else None
+
+
+def _compare(path: Path, listed: str, expected: str) -> str | None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found == expected:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.contract.data import DataRequest, DomainData, ImageArray, StreamRoles
-from dabench.datasets.arrays.checksums import differs
+from dabench.datasets.arrays.checksums import archive_differs, differs
 from dabench.datasets.arrays.cifar import DEFAULTS, Cifar10, Cifar100, CifarSet
 from dabench.datasets.arrays.cifar_files import check_root
 from dabench.datasets.arrays.npy_files import check_pictures, digest_of, map_file, read_labels
@@ -137,7 +137,7 @@ class CorruptedCifar:
                 continue
             if whole and (line := differs(path, f"{self.folder}/{path.name}")):
                 problems.append(f"{line}: it was packed again, or is of another set")
-        return problems
+        return problems + ([line] if (line := archive_differs(home)) else [])
 
     def _classes(self) -> int:
         return len(self.clear.spec.classes)

@@ -202,6 +202,33 @@ def test_reduced_copies_are_named_by_the_check(
     assert "optional: no saturate.npy" in told
 
 
+def test_the_check_looks_at_archives_that_still_lie_there(root: Path, tmp_path: Path) -> None:
+    """Those of all four layouts and of both corrupted sets, each by its own name."""
+    home = next(root.rglob("cifar-10-batches-py")).parent
+    for archive in ("cifar-10-python.tar.gz", "cifar-100-python.tar.gz"):
+        (home / archive).write_bytes(b"no archive")
+    (root / "CIFAR-10-C.tar").write_bytes(b"nor this")
+    told = registry.dataset("cifar10-c")().check(root)
+    named = [line.split(" has the MD5")[0] for line in told if "has the MD5" in line]
+    assert [Path(name).name for name in named] == ["cifar-10-python.tar.gz", "CIFAR-10-C.tar"]
+    assert set(checksums.ARCHIVES) == {
+        *(spec.python[0] for spec in (CIFAR10, CIFAR100)),
+        *(spec.binary[0] for spec in (CIFAR10, CIFAR100)),
+        *("CIFAR-10-C", "CIFAR-100-C"),
+    }
+
+
+def test_the_check_says_that_the_binary_version_has_no_checksums(tmp_path: Path) -> None:
+    home = tmp_path / "cifar-10-batches-bin"
+    home.mkdir()
+    for name in CIFAR10.binary[1]["train"] + CIFAR10.binary[1]["test"]:
+        np.zeros(3073, np.uint8).tofile(home / name)
+    told = registry.dataset("cifar10")().check(tmp_path)
+    assert any(
+        "no checksums" in line and "c32a1d4ab5d03f1284b67883e8d87530" in line for line in told
+    )
+
+
 def test_the_check_knows_the_published_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar_c, "PER_SEVERITY", 20)
     told = [line for line in registry.dataset("cifar10-c")().check(root) if "MD5" in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,9 @@ from torch.nn import functional as F
 
 from dabench.cli.main import main
 from dabench.errors import CacheError, ConfigError
-from dabench.networks import published
+from dabench.networks import library, published
 from dabench.networks.network import build_classifier
+from dabench.networks.weight_files import load_checkpoint
 from dabench.source_models.foreign import ForeignModel
 
 State = dict[str, Tensor]
@@ -283,6 +285,9 @@ def test_the_input_travels_with_the_file(pair: tuple[str, str], tmp_path: Path) 
     assert found == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     _, said, _ = ForeignModel("resnet20", str(path), std="1,1,1").build(3)
     assert said == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    whole = inner | {pair[0]: mean.view(1, 3, 1, 1), pair[1]: std.view(1, 3, 1, 1)}
+    torch.save({f"module.{key}": value for key, value in whole.items()}, path)  # DataParallel
+    assert ForeignModel("resnet20", str(path)).build(3)[1] == found
     torch.save(inner | {pair[0]: mean}, path)
     with pytest.raises(CacheError, match="are not mean and std of three channels"):
         ForeignModel("resnet20", str(path)).build(3)
@@ -355,15 +360,52 @@ def test_whole_networks_are_built_for_any_number_of_classes() -> None:
 
 
 def test_how_published_images_were_prepared() -> None:
-    first = published.preparation("resnet50.IMAGENET1K_V1", loaded=True)
+    theirs = "0676ba61" + "0" * 56  # resnet50-0676ba61.pth
+    first = published.preparation("resnet50.IMAGENET1K_V1", theirs)
     assert first == {
         "size": 224, "interpolation": "bilinear", "crop": 0.875, "weights": "IMAGENET1K_V1"
     }  # fmt: skip
-    assert published.preparation("resnet50", loaded=False)["weights"] == "IMAGENET1K_V2"
-    assert published.preparation("resnet50", loaded=True) == {}
-    vit = published.preparation("vit_base_patch16_224.augreg_in1k", loaded=False)
+    with pytest.warns(UserWarning, match=r"not resnet50-0676ba61\.pth.*SHA-256 \(11111111\)"):
+        other = published.preparation("resnet50.IMAGENET1K_V1", "1" * 64)
+    assert other == {key: first[key] for key in ("size", "interpolation", "crop")}
+    assert published.preparation("resnet50", None)["weights"] == "IMAGENET1K_V2"
+    assert published.preparation("resnet50", theirs) == {}
+    vit = published.preparation("vit_base_patch16_224.augreg_in1k", None)
     assert (vit["interpolation"], vit["crop"]) == ("bicubic", 0.9)
-    assert published.preparation("wrn-28-10", loaded=True)["interpolation"] == "none"
+    assert published.preparation("wrn-28-10", theirs)["interpolation"] == "none"
+
+
+def test_torchvision_names_bring_the_input_that_their_weights_were_trained_with(
+    tmp_path: Path,
+) -> None:
+    """Most have ImageNet's mean and std; one has .5, and two files turn the input by themselves."""
+    assert library.torchvision_normalisation("resnet50.IMAGENET1K_V2") == published.IMAGENET
+    assert library.torchvision_normalisation("efficientnet_v2_l") == ((0.5,) * 3, (0.5,) * 3)
+    import torchvision.models
+
+    path = tmp_path / "googlenet.pt"
+    own = torchvision.models.googlenet(num_classes=3, init_weights=False)
+    torch.save(own.state_dict(), path)
+    built, _, _ = ForeignModel("googlenet", str(path)).build(3)
+    assert built.transform_input is True
+    assert library.from_torchvision("googlenet", str(path)).transform_input is True
+    assert library.from_torchvision("googlenet", "none").transform_input is False
+
+
+def test_densenet_files_of_torchvision_load_under_their_old_names(tmp_path: Path) -> None:
+    import torchvision.models
+
+    own = torchvision.models.DenseNet(8, (2, 2), 16, num_classes=3)
+    old = {
+        re.sub(r"(\.(?:norm|conv))([12]\.)", r"\1.\2", k): v for k, v in own.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    path = tmp_path / "densenet.pt"
+    torch.save(old, path)
+    fresh = torchvision.models.DenseNet(8, (2, 2), 16, num_classes=3)
+    load_checkpoint(fresh, path, "--source-checkpoint")
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(value, own.state_dict()[key]), key
 
 
 def test_vit_of_timm_is_fed_by_its_own_card(tmp_path: Path) -> None:
@@ -399,7 +441,7 @@ def test_swin_and_convnext_of_timm_load_and_answer_as_there(
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
     with torch.no_grad():
         torch.testing.assert_close(network.eval()(images), own((images - mean) / std))
-    how = published.preparation(name, loaded=True)
+    how = published.preparation(name, "1" * 64)
     assert (how["interpolation"], how["crop"]) == ("bicubic", crop)
     state = own.state_dict()
     state["head.fc.more"] = state.pop("head.fc.bias")
