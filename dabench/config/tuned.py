@@ -19,9 +19,11 @@ NETWORK_FIELDS = (
     *("backbone", "weights", "freeze", "source_backbone", "source_weights"),
     *("source_model", "source_checkpoint", "source_head", "source_mean", "source_std"),
 )
-#: options of protocols that name the shifts of a stream
+#: options of protocols that name the shifts of a stream; how these are made; their other names
 SHIFT_OPTIONS = ("shifts", "weather", "conditions")
 _CLEAR = "clear"
+_MADE = ("published-", "c-", "albu-")
+_SAME = {"ucm-cc": "aid-cc", **dict.fromkeys(("aid-sf", "ucm-sf", "ucm-sf-corrected"), "snow")}
 #: of the files that this dabench writes and reads
 SCHEMA = "1"
 
@@ -93,9 +95,8 @@ class Tuned:
 
     def mark(self) -> dict[str, dict[str, str]]:
         """Return what the record of such a run says of it, by key."""
-        if not self.whole:
-            return {}
-        return {"tuned": {"file": Path(self.path).name, "sha256": self.digest}}
+        named = {"file": Path(self.path).name, "sha256": self.digest}
+        return {"tuned": named} if self.whole else {}
 
 
 def read_tuned(path: Path) -> TunedFile:
@@ -226,7 +227,8 @@ def conditions(spec: Mapping[str, Any]) -> frozenset[str]:
     if options.get("frames") == "source-val":
         return frozenset({f"validation frames of {spec['source']}"})
     kinds = {kind for word in text.split(",") for kind in word.partition(":")[0].split("+")}
-    found = {kind.strip().removeprefix("published-").removeprefix("c-") for kind in kinds}
+    bare = (k.partition("-")[2] if k.startswith(_MADE) else k for k in map(str.strip, kinds))
+    found = {_SAME.get(kind, kind) for kind in bare}
     if _CLEAR in found:
         found |= {f"{_CLEAR} {domain.strip()}" for domain in str(spec["target"]).split(",")}
     return frozenset(found - {_CLEAR, ""})

@@ -52,7 +52,7 @@ class StreamLog(Progress):
         source: per step, (B,) argmax of the source model on the same batch.
         probes: held-out accuracy by (number of the segment after which, name of the condition).
         busy_until: step before which the method is still at work, where the stream does not wait.
-        missed: batches that came while it was.
+        adapted: per step, whether the method adapted on it, and not only answered.
     """
 
     prediction: list[Tensor] = field(default_factory=list)
@@ -63,7 +63,7 @@ class StreamLog(Progress):
     source: list[Tensor] = field(default_factory=list)
     probes: list[tuple[int, str, float]] = field(default_factory=list)
     busy_until: int = 0
-    missed: int = 0
+    adapted: list[bool] = field(default_factory=list)
 
     def add(self, logits: Tensor) -> None:
         """Keep what a batch's (B, K) logits say."""

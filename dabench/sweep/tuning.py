@@ -101,11 +101,16 @@ def read_tuning_grid(path: Path, usual: grid.Options, over: grid.Options) -> Tun
         except ConfigError as error:
             raise ConfigError(f"grid {path.name}: {error}") from None
     shown_ones = frozenset().union(*(conditions(spec.to_dict()) for spec in found.specs))
-    later = _reported(reported, found.specs[0], path)
+    later, seeds = _reported(reported, found.specs[0], path)
     if both := sorted(shown_ones & later):
         raise ConfigError(
             f"grid {path.name}: it would tune on {', '.join(both)}, which is reported; choose "
             "other shifts or tasks, or name what is reported: 'reported: OTHER.yaml'"
+        )
+    if same := sorted(seeds & {spec.seed for spec in found.specs}):
+        raise ConfigError(
+            f"grid {path.name}: seed {same[0]} is that of a run in {reported}, too; choose options "
+            "on other seeds than those that are reported"
         )
     return TuningGrid(path, found, trials, shown_ones, later)
 
@@ -187,8 +192,8 @@ def _check_counts(trials: Mapping[str, Sequence[Trial]], name: str) -> None:
         )
 
 
-def _reported(given: Any, spec: RunSpec, path: Path) -> frozenset[str]:
-    """Return what will be reported: of a grid, or else what the protocol shows as it comes."""
+def _reported(given: Any, spec: RunSpec, path: Path) -> tuple[frozenset[str], frozenset[int]]:
+    """Return what will be reported: of a grid, with its seeds, or else what the protocol shows."""
     if given is None:
         found, data = registry.protocol(spec.protocol), registry.dataset(spec.dataset)
         own = protocol_defaults(spec.protocol, data)
@@ -196,14 +201,17 @@ def _reported(given: Any, spec: RunSpec, path: Path) -> frozenset[str]:
         options = validate_options(found, {**own}, "protocol") if own else dict(usual)
         task = {n: v for n, v in getattr(data, "defaults", {}).items() if n in ("source", "target")}
         if not task and not options.keys() & set(SHIFT_OPTIONS):
-            return frozenset()  # a data set without a usual task: nobody knows what is reported
-        return conditions({**spec.to_dict(), **task, "protocol_options": options})
+            # a data set without a usual task: nobody knows what is reported
+            return frozenset(), frozenset()
+        shown_ones = conditions({**spec.to_dict(), **task, "protocol_options": options})
+        return shown_ones, frozenset()
     if not isinstance(given, str):
         raise ConfigError(f"grid {path.name}: reported {shown(given)}: expected a grid's file")
     other = path.parent / given
     tree = _without_tuned(grid.read(other))
     later = grid.expand(tree, other.name, {}, {"device": "cpu"}).specs
-    return frozenset().union(*(conditions(s.to_dict()) for s in later))
+    shown_ones = frozenset[str]().union(*(conditions(s.to_dict()) for s in later))
+    return shown_ones, frozenset(s.seed for s in later)
 
 
 def _without_tuned(tree: Any) -> Any:

@@ -167,7 +167,9 @@ class ClassStreamRunner(ArrivalRunner):
         if stream_log.later:
             later = correct_answers(stream_log.later, truth)
             scores += stream_scores(later, source, self.layout, "/after")
-        scores += label_free_scores(stream_log.mean, stream_log.sizes, self.layout)
+        scores += label_free_scores(
+            *(stream_log.mean, stream_log.sizes, stream_log.adapted, self.layout)
+        )
         curves = stream_curves(right, source, stream_log.mean, stream_log.sizes, self.layout)
         if self.scores_held_out:
             n = len(plan.held_out)
@@ -178,7 +180,7 @@ class ClassStreamRunner(ArrivalRunner):
         curves += calibration_curve(right, sure, self.layout)
         if self.protocol.stream_speed is not None:
             done = stream_log.steps
-            scores.append(Score("missed", stream_log.missed / done, done, at=done))
+            scores.append(Score("missed", stream_log.adapted.count(False) / done, done, at=done))
         after = {"answers-after"} if self.method.answers == "after" else set()
         return Outcome(
             scores=scores,

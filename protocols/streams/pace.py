@@ -50,7 +50,7 @@ class Pace:
             return self._by_window(method, batch)
         if self.speed is not None:
             return self._by_speed(method, batch, self.speed)
-        return method.step(batch)
+        return self._adapt(method, batch)
 
     def _by_window(self, method: OnlineMethod, batch: TargetBatch) -> Tensor:
         """Adapt once per W images, on them; answer others as the method stands.
@@ -70,12 +70,12 @@ class Pace:
         if (step + 1 - begin) % self.window == 0:
             self.reveal(range(first, step + 1))
             index = torch.arange(first, step + 1, device=batch.index.device)
-            return method.step(TargetBatch(torch.cat([*self._recent.values()]), index))[-1:]
+            return self._adapt(method, TargetBatch(torch.cat([*self._recent.values()]), index))[-1:]
         images = batch.images
         # by its statistics: methods put layers of their own in the place of BatchNorm's
         if any(getattr(m, "running_mean", None) is not None for m in method.modules()):
             images = torch.cat([*self._recent.values()])
-        return _predict(method, images)[-1:]
+        return self._predict(method, images)[-1:]
 
     def _by_speed(self, method: OnlineMethod, batch: TargetBatch, speed: float) -> Tensor:
         """Adapt unless the method is still at work on an earlier batch.
@@ -88,16 +88,19 @@ class Pace:
         if log.steps in self.starts:
             log.busy_until = log.steps
         if log.steps < log.busy_until:
-            log.missed += 1
-            return _predict(method, batch.images)
+            return self._predict(method, batch.images)
         before = self.cost.forward, self.cost.backward
-        logits = method.step(batch)
+        logits = self._adapt(method, batch)
         passed = self.cost.forward - before[0], self.cost.backward - before[1]
         work = (passed[0] + BACKWARD * passed[1]) / len(batch.images)
         log.busy_until = log.steps + max(1, math.ceil(speed * work - _ROUNDING))
         return logits
 
+    def _adapt(self, method: OnlineMethod, batch: TargetBatch) -> Tensor:
+        self.log.adapted.append(True)
+        return method.step(batch)
 
-def _predict(method: OnlineMethod, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return method.predict(images).logits
+    def _predict(self, method: OnlineMethod, images: Tensor) -> Tensor:
+        self.log.adapted.append(False)
+        with torch.no_grad():
+            return method.predict(images).logits

@@ -93,7 +93,7 @@ def stream_scores(
 
 
 def label_free_scores(
-    mean: Sequence[Tensor], sizes: Sequence[int], layout: StreamLayout
+    mean: Sequence[Tensor], sizes: Sequence[int], adapted: Sequence[bool], layout: StreamLayout
 ) -> list[Score]:
     """Return the collapse that needs no label, and the share of segments that are too short.
 
@@ -104,7 +104,7 @@ def label_free_scores(
     for episode in layout.episodes:
         since = lasting_from([share < 0.25 for share in shares[episode]], layout.window)
         collapsed += 0 if since is None else episode.stop - episode.start - since
-    short = [s.last - s.first < SHORT_SEGMENT for s in layout.segments]
+    short = [sum(adapted[s.first : s.last]) < SHORT_SEGMENT for s in layout.segments]
     return [
         Score("collapsed", collapsed / done, done, "label-free", done),
         Score("short", sum(short) / len(short), len(short), at=done),

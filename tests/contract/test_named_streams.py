@@ -227,7 +227,10 @@ def test_a_slow_method_misses_batches(
     """r = ceil(speed (F + 2 B) / n): it adapts on each r-th batch."""
     method, log = walked(12, passes, speed=speed)
     assert [step for step, _ in method.adapted] == list(range(0, 12, every))
-    assert log.missed == 12 - len(method.adapted) == len(method.asked)
+    assert log.adapted.count(False) == 12 - len(method.adapted) == len(method.asked)
+    assert [step for step, adapted in enumerate(log.adapted) if adapted] == [
+        step for step, _ in method.adapted
+    ]
 
 
 def test_a_fresh_method_has_no_work_left() -> None:

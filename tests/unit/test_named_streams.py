@@ -337,7 +337,8 @@ def test_old_digests_stand() -> None:
         ({"stream": "continual:visits=3"}, "it has no options"),
         ({"stream": "correlated:slots"}, "write slots=0"),
         ({"stream": "correlated:slots=1.5"}, "slots=1.5: expected a whole number from 0"),
-        ({"stream": "correlated:concentration=nan"}, "expected a number from 0"),
+        ({"stream": "correlated:concentration=nan"}, "a number of at most six digits, from 0"),
+        ({"stream": "label-shift:ratio=500000.4"}, "a number of at most six digits, from 1"),
         ({"stream": "recurring:visits=1"}, "visits=1: expected a whole number from 2"),
         ({"stream": "gradual:form=up"}, "expected peak or cotta"),
     ],
@@ -369,7 +370,7 @@ def test_options_without_effect_are_refused(options: dict[str, Any], told: str) 
         ("wild:images=721", "images=721 in all, and there are 720"),
         ("label-shift:images=5", "leave no image for each of 6 stretches"),
         ("unitta-i1i1:samples=31", "a class has 30 images; give samples=30"),
-        ("correlated:slots=19", "too few images a class: give slots=18"),
+        ("correlated:slots=19", "too few images a class.* slots=18 or fewer"),
         ("correlated:concentration=0.000001,slots=18", "larger concentration or fewer slots"),
     ],
 )

@@ -6,13 +6,19 @@ import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
+from dabench.board.page import figures
 from dabench.board.page.blocks import Block, blocks, group_runs
 from dabench.board.page.lines import Difference
+from dabench.board.page.page_records import Curve
+from dabench.board.page.render import _environment
 from dabench.board.page.scatter import MEASURES, cost_scatter
+from dabench.board.page.stream_chart import stream_chart
 from dabench.board.tables.csv_file import write_csv
 from dabench.board.tables.leaderboard import table
 from dabench.board.tables.markup import to_latex, to_markdown
@@ -71,6 +77,51 @@ def test_the_page_has_a_mark_of_its_own_for_it(made_run: Make) -> None:
     assert "below source" in lines["tent"].marks
     assert "below source" not in lines["pl"].marks
     assert lines["tent"].remark == "target-tuned"  # what else is to be said stays
+
+
+def test_a_row_over_several_streams_has_no_mark_of_one(made_run: Make) -> None:
+    """Below the source model on the first stream is not below it on all."""
+    block = only_block(records(made_run, 1.0, 1.0))
+    (line,) = (line for line in block.lines if line.name == "tent")
+    assert line.marks == ["below source"]
+    assert line.lasting_marks == []
+    name = cast(Any, _environment().get_template("table.html.j2").module).name
+    assert "below source" in name(line)
+    assert "below source" not in name(line, "continual-tta")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_segments_are_named_where_all_seeds_have_their_order(made_run: Make, same: bool) -> None:
+    """With an order of its own for every seed, a name would stand under another shift's figure."""
+    found = []
+    for seed in range(2):
+        order = ["fog-5", "rain-5"] if same or seed == 0 else ["rain-5", "fog-5"]
+        record = made_run("tent", seed, 0.5, protocol="continual-tta")
+        size = record["spec"]["batch_size"]
+        record["scores"] = [
+            {"metric": "accuracy", "segment": segment, "value": 0.5, "n": n * size, "at": 4}
+            for segment, n in (("all", 4), *((name, 2) for name in order))
+        ]
+        record["curves"] = [Curve("", np.arange(4), np.full(4, 0.5))]
+        found.append(record)
+    block = SimpleNamespace(
+        title="t",
+        lines=[SimpleNamespace(runs=found, main=True, kind="method", name="tent", label="tent")],
+    )
+    chart = stream_chart(cast(Block, block))
+    assert chart is not None
+    assert ("fog-5" in chart.picture.markup) is same
+    assert ("another order" in chart.picture.markup) is not same
+
+
+def test_calibration_over_time_is_drawn(made_run: Make) -> None:
+    record = made_run("tent", 0, 0.5)
+    record["curves"] = [
+        {"metric": metric, "segment": "all", "value": 0.1 * step, "n": 9, "at": step}
+        for metric in ("running_accuracy", "running_ECE")
+        for step in range(3)
+    ]
+    assert [figure.title for figure in figures._curves(record)] == ["running_ECE"]
 
 
 def test_every_table_says_it(made_run: Make, tmp_path: Path) -> None:

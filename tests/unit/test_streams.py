@@ -213,9 +213,20 @@ def test_collapse_without_labels() -> None:
     sure, even = torch.tensor([1.0] + [0.0] * 7), torch.full((8,), 0.125)
     layout = Short((SegmentSteps("a", 0, 4),), 10)
     found = {
-        s.key: s.value for s in scores.label_free_scores([even, sure, sure, sure], [10] * 4, layout)
+        s.key: s.value
+        for s in scores.label_free_scores([even, sure, sure, sure], [10] * 4, [True] * 4, layout)
     }
     assert found == {"collapsed/label-free": 0.5, "short": 1.0}
+
+
+def test_a_segment_is_short_by_its_updates() -> None:
+    """20 steps of which the method adapted on every second one are 10 updates."""
+    layout = Short((SegmentSteps("a", 0, 20), SegmentSteps("b", 20, 40)), 10)
+    even = [torch.full((8,), 0.125)] * 40
+    adapted = [step % 2 == 0 or step >= 20 for step in range(40)]
+    for flags, share in ((adapted, 0.5), ([True] * 40, 0.0)):
+        found = {s.key: s.value for s in scores.label_free_scores(even, [10] * 40, flags, layout)}
+        assert found["short"] == share
 
 
 def test_forgetting_is_measured_from_the_best_probe() -> None:

@@ -221,6 +221,10 @@ def test_a_grid_names_what_it_is_for(tune: Tune) -> None:
     later = GRID.replace("    method.lr: [1e-4, 1e-3, 1e-2]", "    tuned: not-yet.yaml")
     (tune.home / "later.yaml").write_text(later.replace("seeds", "protocol.shifts: rain:5\nseeds"))
     text = GRID.replace("seeds", "shifts: fog:3\nreported: later.yaml\nseeds")
+    code, said = tune(text)
+    assert code == 2
+    assert "seed 10 is that of a run in later.yaml, too" in said
+    text = text.replace("seeds: 10-11", "seeds: 12-13")
     (tune.home / "mine.yaml").write_text(text)
     found = read_tuning_grid(tune.home / "mine.yaml", {}, {})
     assert (found.development, found.reported) == ({"fog"}, {"rain"})
@@ -413,6 +417,9 @@ def test_what_a_run_shows_has_one_name_however_it_is_made() -> None:
 
     assert shown(shifts="c-fog:5, published-fog:1,fog+rain:2") == {"fog", "rain"}
     assert shown(shifts="clear,rain:1") == {"clear b", "clear c", "rain"}
-    assert shown(weather="aid-cc") == {"aid-cc"}
+    assert shown(weather="aid-cc") == shown(weather="ucm-cc")
+    assert shown(shifts="albu-snow:3") == shown(weather="aid-sf") == shown(weather="snow")
+    assert shown(weather="c-spatter") == {"spatter"}  # "c-" is no part of other names
+    assert shown(weather="contrast") == {"contrast"}
     assert shown(conditions="fog:1", frames="source-val") == {"validation frames of a"}
     assert shown(held_out=0.3) == {"a to b,c"}

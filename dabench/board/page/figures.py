@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from dabench.board.page.page_records import running_curves
+from dabench.board.page.page_records import RUNNING, running_curves
 from dabench.board.page.run_charts import (
     MOST_CLASSES,
     class_bars,
@@ -110,7 +110,7 @@ def _curves(record: Record) -> list[Figure]:
     """Return a chart a metric; what the stream's chart shows is left out."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in record.get("curves") or []:
-        if row["value"] is not None and not row["metric"].startswith("running_"):
+        if row["value"] is not None and row["metric"] not in RUNNING:
             found[row["metric"]][row["segment"]].append((row["at"], row["value"]))
     figures = []
     for metric, by_segment in found.items():

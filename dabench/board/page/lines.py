@@ -143,10 +143,14 @@ class Line:
     @property
     def marks(self) -> list[str]:
         """What a reader must know of the row, in words."""
+        return self.lasting_marks + ([BELOW_SOURCE] if self.loses else [])
+
+    @property
+    def lasting_marks(self) -> list[str]:
+        """The marks that hold on every task, for a row over several."""
         found = ["upper bound"] if self.kind == "bound" else []
         found += ["reconstruction"] if self.reconstruction else []
         found += [f"selected: {self.selection}"] if self.selection != "last" else []
-        found += [BELOW_SOURCE] if self.loses else []
         return found + sorted({f"+{name}" for run in self.runs for name in run["extras"]})
 
     @property

@@ -28,7 +28,8 @@ COSTS = (
     *("images_forward", "images_backward", "adapt_seconds", "seconds", "peak_memory_bytes"),
     "step_memory_bytes",
 )
-_RUNNING = ("running_accuracy", "running_mIoU")
+#: curves of a stream that its chart draws
+RUNNING = ("running_accuracy", "running_mIoU")
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def running_curves(record: Mapping[str, Any]) -> list[Curve]:
         rows = [
             row
             for row in record.get("curves") or []
-            if row["metric"] in _RUNNING and row["segment"] == segment and row["value"] is not None
+            if row["metric"] in RUNNING and row["segment"] == segment and row["value"] is not None
         ]
         if len(rows) > 1:
             at = np.array([row["at"] for row in rows], np.int64)

@@ -58,7 +58,9 @@ def stream_chart(block: Block) -> StreamChart | None:
     if source is not None:
         entries.append(Legend("source", "line source", True))
         curves.append(source)
-    marks = stream_segments(block.lines[0].runs[0])
+    orders = [stream_segments(run) for run in block.lines[0].runs]
+    same = all(order == orders[0] for order in orders)
+    marks = orders[0] if same else [(0, "every seed has the shifts in another order")]
     return StreamChart(
         draw_curves(curves, entries, marks, f"running accuracy, {block.title}"), entries
     )

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from types import MappingProxyType
-from typing import Any
 
 from dabench.errors import ConfigError, did_you_mean, shown
 from dabench.protocols.streams.named import builders
@@ -50,8 +49,9 @@ class Knob:
             value = int(text) if whole and text.isascii() and text.isdecimal() else float(text)
         except ValueError:
             value = math.nan
-        if not self.low <= value <= most or (whole and not isinstance(value, int)):
-            kind = "a whole number" if whole else "a number"
+        fits = isinstance(value, int) if whole else float(f"{value:g}") == value  # as in a record
+        if not (fits and self.low <= value <= most):
+            kind = "a whole number" if whole else "a number of at most six digits,"
             raise ConfigError(f"{where}: expected {kind} from {self.low:g}")
         return value
 
@@ -179,7 +179,7 @@ class NamedStream:
     """
 
     name: str
-    options: Mapping[str, Any]
+    options: Mapping[str, Value]
 
     @property
     def entry(self) -> StreamEntry:

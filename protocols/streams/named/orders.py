@@ -41,8 +41,8 @@ def dirichlet_chunks(
     if len(labels) < FEWEST_IN_CHUNK * chunks:
         raise ConfigError(
             f"correlated order: {len(labels)} images make no {chunks} chunks of {FEWEST_IN_CHUNK}; "
-            f"too few images a class: give slots={len(labels) // FEWEST_IN_CHUNK} or fewer, or use "
-            "more images"
+            "too few images a class: use more images, or, where the stream has the option, "
+            f"slots={max(1, len(labels) // FEWEST_IN_CHUNK)} or fewer"
         )
     for _ in range(TRIES):
         found = _chunks(labels, chunks, concentration, rng)
@@ -144,7 +144,7 @@ def zipf_draw(labels: IntArray, exponent: float, rng: np.random.Generator) -> In
             return rng.permutation(_images_of(labels, np.repeat(classes, counts), rng))
     raise ConfigError(
         f"LAME's imbalance: in {TRIES} draws of Zipf({exponent:g}) a tenth of the {len(classes)} "
-        "classes has nine tenths of the images; give a larger zipf"
+        "classes has nine tenths of the images; give a larger zipf (one class always has all)"
     )
 
 
