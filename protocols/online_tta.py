@@ -150,7 +150,7 @@ class OnlineTTA(OnlineProtocol):
             return super().stream_of(rows, labels, batch_size, seed)
         domains = tuple(self.ordered_shifts(seed))
         found = named.arrange(Pool(named.name, labels[rows], domains, seed))
-        segments = tuple((part.segment, rows[part.images]) for part in found.stretches)
+        segments = tuple((part.segment, rows[part.images]) for part in found.segments)
         counts = [len(part) for _, part in segments]
         arrive = min(counts) if self.fresh_per_segment else sum(counts)
         if self.window > arrive:
@@ -158,5 +158,5 @@ class OnlineTTA(OnlineProtocol):
                 f"--protocol.stream {named.text}: {arrive} images arrive before a method ends or "
                 f"begins anew, and none would adapt; give a window of {arrive} or less"
             )
-        shown = tuple(part.shown for part in found.stretches)
+        shown = tuple(part.shown for part in found.segments)
         return Stream(segments, batch_size, seed, domains=found.domains, shown=shown)

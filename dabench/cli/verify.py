@@ -74,7 +74,7 @@ def verify(args: argparse.Namespace) -> int:
         (spec,) = resolve({**given, "method": row.method, "seed": 0})
         result = execute(spec, settings)
         found = board.compare(published, row, result.record)
-        _show(published, row, found)
+        _show(row, found)
         say(f"record: {result.path}")
         few = _too_few(published, result.record, quick=args.quick)
         if few or not all(line.fits for line in found):
@@ -85,7 +85,7 @@ def verify(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(published: Published, row: PublishedRow, found: Sequence[Compared]) -> None:
+def _show(row: PublishedRow, found: Sequence[Compared]) -> None:
     sampled = any(line.allowed > row.tolerance for line in found)
     widened = " and 4 standard errors of the sample" if sampled else ""
     say(f"{row.method}: {row.source}; may differ by {row.tolerance:g} points{widened}")

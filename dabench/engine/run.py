@@ -36,6 +36,7 @@ from dabench.source_models.makers import open_makers
 from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_recipe
 from dabench.source_models.statistics import statistics_key
 from dabench.store.identity import run_digest, versions_of
+from dabench.store.records import score_to_row
 from dabench.store.store import Store
 
 #: called to tell how far a run is: ("data", digest), then with all parts there ("run", run id), and
@@ -153,8 +154,8 @@ def _execute(
     record["cost"] |= outcome.cost | resource_usage(seconds, spec.device)
     if about := made.about(spec):
         record["source_model"] |= about
-    record["scores"] = [vars(score) for score in outcome.scores]
-    record["curves"] = [vars(score) for score in outcome.curves]
+    record["scores"] = [score_to_row(score) for score in outcome.scores]
+    record["curves"] = [score_to_row(score) for score in outcome.curves]
     with keeping(board, spec, parts.plan, outcome.network, wanted=settings.save_model):
         path = store.write(record, outcome.arrays)
     resume.delete()

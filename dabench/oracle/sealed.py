@@ -19,6 +19,9 @@ from dabench.oracle.answer_forms import Float32, OracleInfo, Pictures, Unreachab
 from dabench.oracle.deadline import Deadline
 from dabench.oracle.sealed_child import SealedRequest, pack, run_child, unpack
 
+#: seconds a question
+ANSWER_TIMEOUT = 120.0
+
 
 class Sealed:
     """An answerer in a process of its own.
@@ -27,7 +30,6 @@ class Sealed:
         request: what the child is to do.
         start_timeout: seconds for loading the data and training the source model; None = as long
             as it takes (a child that dies is noticed at once).
-        answer_timeout: seconds a question.
 
     Raises:
         DabenchError: whatever the child raised, as the same class with the same message.
@@ -40,11 +42,9 @@ class Sealed:
         self,
         request: SealedRequest,
         start_timeout: float | None = None,
-        answer_timeout: float = 120.0,
     ) -> None:
         self._request = request
         self._start_timeout = start_timeout
-        self._answer_timeout = answer_timeout
         self._child: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._start()
@@ -57,7 +57,7 @@ class Sealed:
     def answer(self, images: Pictures) -> Float32:
         """Send up to ``BATCH_SIZE`` pictures to the child and wait for its answers."""
         header = {"kind": "answer", "shape": list(images.shape)}
-        found, body = self._talk(header, images.tobytes(), self._answer_timeout)
+        found, body = self._talk(header, images.tobytes(), ANSWER_TIMEOUT)
         shape = tuple(found["shape"])
         return np.frombuffer(body, dtype="<f4").reshape(shape).astype(np.float32)
 

@@ -16,13 +16,19 @@ TARGET_LABELS = "target-labels"
 ANSWERS_AFTER = "answers-after"
 
 
-def _accuracy(protocol: str, dataset: str) -> str:
-    return "accuracy"
+def _baselines() -> frozenset[str]:
+    return frozenset(name for name, entry in METHODS.items() if entry.baseline)
+
+
+def _second_metrics() -> dict[str, str]:
+    return {name: e.second_metric for name, e in PROTOCOLS.items() if e.second_metric}
 
 
 @dataclass(frozen=True)
 class MethodInfo:
     """What a table needs to know of the methods by name, and of the metrics that rank.
+
+    By default it is what is registered.
 
     Attributes:
         baselines: methods that learn nothing from the target. A *baseline row* is one of them with
@@ -34,10 +40,10 @@ class MethodInfo:
             setting, and another table.
     """
 
-    baselines: frozenset[str] = frozenset({"source"})
+    baselines: frozenset[str] = field(default_factory=_baselines)
     upper_bound: str = "target-supervised"
-    primary: Callable[[str, str], str] = _accuracy
-    second: Mapping[str, str] = field(default_factory=dict)
+    primary: Callable[[str, str], str] = primary_metric
+    second: Mapping[str, str] = field(default_factory=_second_metrics)
     task_options: frozenset[str] = frozenset({"split", "weather", "shifts", "stream", "conditions"})
 
     def is_bound(self, method: str, runs: Iterable[Mapping[str, Any]]) -> bool:
@@ -47,14 +53,10 @@ class MethodInfo:
         )
 
 
-#: what holds where a caller knows nothing of the registry
-NO_INFO = MethodInfo()
+#: what was registered when tables were first asked for
+REGISTERED = MethodInfo()
 
 
 def registered_info() -> MethodInfo:
-    """Return baselines and ranking metrics of everything that is registered."""
-    return MethodInfo(
-        baselines=frozenset(name for name, entry in METHODS.items() if entry.baseline),
-        primary=primary_metric,
-        second={name: e.second_metric for name, e in PROTOCOLS.items() if e.second_metric},
-    )
+    """Return baselines and ranking metrics of everything that is registered by now."""
+    return MethodInfo()

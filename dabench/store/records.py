@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from dabench.contract.types import Score
@@ -35,7 +34,7 @@ Record = dict[str, Any]
 
 def score_to_row(score: Score) -> Record:
     """Return a score as it stands in a record; a non-finite value becomes a hole."""
-    row: Record = without_nan(asdict(score))
+    row: Record = without_nan(vars(score))
     return row
 
 

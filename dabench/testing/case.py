@@ -35,7 +35,7 @@ class Case:
     """
 
     def __init__(self, bench: Bench, build: Callable[[], Any]) -> None:
-        self.bench, self.build = bench, build
+        self.bench, self.build, self._steps = bench, build, 0
 
     @property
     def name(self) -> str:
@@ -48,11 +48,22 @@ class Case:
         made: list[Any] = []
 
         def build() -> Any:
-            made.append(self.build())
+            made.append(
+                watched(self.build, self._count_step)() if self.bench.online else self.build()
+            )
             return made[-1]
 
         outcome = self.bench.run(build)
         return made[-1], outcome
+
+    @property
+    def steps(self) -> int:
+        """How often the first run let methods step."""
+        _ = self.first
+        return self._steps
+
+    def _count_step(self) -> None:
+        self._steps += 1
 
     @property
     def images(self) -> torch.Tensor:
@@ -66,6 +77,23 @@ class Case:
         return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
 
 
+def watched(build: Callable[[], Any], before_step: Callable[[], None]) -> Callable[[], Any]:
+    """Return a maker of methods that call ``before_step`` whenever they are to step."""
+
+    def made() -> Any:
+        method = build()
+        inner = method.step
+
+        def step(batch: Any) -> Any:
+            before_step()
+            return inner(batch)
+
+        method.step = step
+        return method
+
+    return made
+
+
 def answers_of(outcome: Outcome) -> dict[str, bytes]:
     """Return everything that a method answered, byte by byte (not the truth)."""
     stream = any(name.startswith("stream.") for name in outcome.arrays)
@@ -77,5 +105,6 @@ def answers_of(outcome: Outcome) -> dict[str, bytes]:
 
 
 def demand(kept: bool, why: str) -> None:
+    """Raise ``BrokenPromise`` with the reason unless something holds."""
     if not kept:
         raise BrokenPromise(why)

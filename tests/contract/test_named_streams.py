@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from dabench import registry
 from dabench.contract.access import TargetBatch
 from dabench.contract.cost import Cost
+from dabench.contract.protocol import Resume
 from dabench.engine.stream import StreamLog
 from dabench.errors import ConfigError
 from dabench.metrics.classification import ExpectedCalibrationError
@@ -20,7 +22,7 @@ from dabench.protocols.online_tta import OnlineTTA
 from dabench.protocols.streams.pace import Pace
 from dabench.protocols.streams.shifts import render
 from dabench.testing import Bench, Workbench
-from dabench.testing.case import Case, answers_of
+from dabench.testing.case import Case, Killed, answers_of
 from dabench.testing.promises import a_killed_run_goes_on
 
 SHIFTS = "fog:5,low-light:3"
@@ -59,6 +61,38 @@ PACES = [
 )
 def test_a_killed_run_goes_on(benches: Any, batch: int, most: int, options: Any) -> None:
     a_killed_run_goes_on(Case(benches(batch, most, **options), registry.method("tent")))
+
+
+def test_a_run_that_was_killed_while_the_method_was_busy_goes_on(
+    benches: Any, tmp_path: Path
+) -> None:
+    """It does not adapt on a batch that it would have missed."""
+    here = benches(*PACES[1][:2], **PACES[1][2])
+    asked: list[str] = []
+
+    def mortal() -> Any:
+        method = registry.method("tent")()
+        step, predict = method.step, method.predict
+
+        def watched_step(batch: TargetBatch) -> torch.Tensor:
+            asked.append("step")
+            return step(batch)
+
+        def watched_predict(images: torch.Tensor) -> Any:
+            if asked.count("step") == 2:
+                raise Killed
+            return predict(images)
+
+        method.step, method.predict = watched_step, watched_predict
+        return method
+
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        here.run(mortal, resume=Resume(path, "a", 1, False))
+    resumed = here.run(registry.method("tent"), resume=Resume(path, "a", 3, True))
+    whole = here.run(registry.method("tent"))
+    assert answers_of(resumed) == answers_of(whole)
+    assert resumed.scores == whole.scores
 
 
 @pytest.mark.parametrize(("batch", "most", "options"), PACES)

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from dabench.contract.method import OnlineMethod
 from dabench.engine import stream
 
 pytestmark = pytest.mark.slow
@@ -225,8 +224,6 @@ def stopped(
     def get() -> Any:
         if not at.exists():
             made, steps = workplace(), 0
-            push = OnlineMethod.push if hasattr(OnlineMethod, "push") else None
-            assert push is None
             logits = stream.check_logits
 
             def failing(*args: Any, **kwargs: Any) -> Any:

@@ -22,7 +22,6 @@ from dabench.board.statistics.ranks import (
 from dabench.board.statistics.tasks import TaskGrid, holm, signed_rank, task_grid, task_tests
 from dabench.board.tables.leaderboard import table
 from dabench.cli.main import main
-from dabench.errors import ConfigError
 from dabench.registry.method_info import MethodInfo
 from dabench.store.store import Store
 
@@ -139,7 +138,6 @@ def test_rows_with_few_tasks_give_way_to_six_in_common() -> None:
 def test_ranks_agree_with_scikit_posthocs() -> None:
     found = ranking(grid(SCORES))
     assert found.rows == ("c", "b", "a", "d")
-    assert found.friedman == pytest.approx(0.0008090896)
     # posthoc_nemenyi_friedman's p is the level at which a difference becomes critical
     rank = dict(zip(found.rows, found.ranks, strict=True))
     for (one, other), p in {
@@ -194,10 +192,6 @@ def test_a_row_a_method_and_no_upper_bound(made_run: Make) -> None:
     assert found.values["usd"][min(found.values["usd"])] in [
         pytest.approx(v + 0.1005) for v in base
     ]
-    named = task_grid(table(records, info=ROSTER), ROSTER, "sf-osda", ["usd criterion=ce"])
-    assert set(named.values) == {"usd criterion=ce"}
-    with pytest.raises(ConfigError, match="no row 'usf'; did you mean 'usd'"):
-        task_grid(table(records, info=ROSTER), ROSTER, "sf-osda", ["usf"])
 
 
 def test_streams_are_ranked_by_the_whole_stream_too(
@@ -267,5 +261,3 @@ def test_answers_after_the_update_are_not_ranked_among_those_before(made_run: Ma
     found = ranking(task_grid(frame, ROSTER, "sf-osda"))
     assert found.rows == ("tent", "source")
     assert found.left_out == {"t3a": "answers after its update"}
-    named = task_grid(frame, ROSTER, "sf-osda", ["t3a", "tent"])
-    assert (set(named.values), set(named.left_out)) == ({"tent"}, {"t3a"})

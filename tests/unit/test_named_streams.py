@@ -43,7 +43,7 @@ def made(text: str, seed: int = 0, shifts: tuple[Segment, ...] = SHIFTS) -> Arra
 
 def together(found: Arranged) -> tuple[np.ndarray, np.ndarray]:
     """Return images and domains of all arrivals."""
-    parts = found.stretches
+    parts = found.segments
     return np.concatenate([p.images for p in parts]), np.concatenate([p.shown for p in parts])
 
 
@@ -60,9 +60,9 @@ def test_a_stream_is_a_pure_function_of_labels_domains_and_seed(name: str) -> No
     images, shown = together(found)
     assert ((images >= 0) & (images < len(LABELS))).all()
     assert ((shown >= 0) & (shown < len(found.domains))).all()
-    names = [part.segment.name for part in found.stretches]
+    names = [part.segment.name for part in found.segments]
     assert len(set(names)) == len(names)
-    for part in found.stretches:
+    for part in found.segments:
         domains = {found.domains[i].domain for i in np.unique(part.shown)}
         assert domains == {part.segment.domain} or part.segment.domain == MIXED
 
@@ -82,8 +82,8 @@ def test_every_image_comes_once_in_every_domain(name: str) -> None:
 @pytest.mark.parametrize("name", ["correlated", "ptta", "single"])
 def test_every_domain_shows_every_image_once(name: str) -> None:
     found = made(name)
-    assert [part.segment for part in found.stretches] == list(SHIFTS)
-    for part in found.stretches:
+    assert [part.segment for part in found.segments] == list(SHIFTS)
+    for part in found.segments:
         np.testing.assert_array_equal(np.sort(part.images), np.arange(len(LABELS)))
 
 
@@ -169,19 +169,19 @@ def test_zipf_shares() -> None:
 
 def test_gradual_in_both_forms() -> None:
     def levels(text: str) -> list[tuple[str, int]]:
-        return [(p.segment.domain, p.segment.severity) for p in made(text).stretches]
+        return [(p.segment.domain, p.segment.severity) for p in made(text).segments]
 
     peak = [1, 2, 3, 2, 1]
     assert levels("gradual") == [(kind, level) for kind in KINDS for level in peak]
     first = [(KINDS[0], level) for level in (3, 2, 1)]
     rest = [(kind, level) for kind in KINDS[1:] for level in peak]
     assert levels("gradual:form=cotta") == first + rest
-    some = made("gradual:images=20").stretches
+    some = made("gradual:images=20").segments
     assert all(len(set(part.images.tolist())) == 20 for part in some)
 
 
 def test_visits_come_again() -> None:
-    found = made("recurring:visits=3").stretches
+    found = made("recurring:visits=3").segments
     names = [part.segment.name for part in found]
     assert names == [f"{s.name}@{visit}" for visit in (1, 2, 3) for s in SHIFTS]
     for part in found:
@@ -264,7 +264,7 @@ def test_a_long_chain_has_the_stationary_shares() -> None:
 
 def test_domains_one_after_the_other_and_images_in_a_circle() -> None:
     found = made("unitta-nu1u")
-    assert runs(together(found)[1]) == len(SHIFTS) == len(found.stretches)
+    assert runs(together(found)[1]) == len(SHIFTS) == len(found.segments)
     images, shown = together(made("unitta-nui1"))
     for d in range(len(SHIFTS)):
         own = images[(shown == d) & (LABELS[images] == 0)].tolist()
@@ -290,7 +290,7 @@ def test_a_walk_keeps_near_its_level() -> None:
 def test_each_walk_begins_where_the_last_one_ended() -> None:
     found = made("ccc:walks=6,level=3,images=10")
     ends = {}
-    for part in found.stretches:
+    for part in found.segments:
         number = int(part.segment.name.rpartition("@")[2])
         domain = found.domains[part.shown[0]]
         ends.setdefault(number, []).append(domain.domain.partition(":")[0].partition("&")[0])

@@ -214,14 +214,16 @@ def test_other_errors_become_oracle_errors() -> None:
     assert str(found) == "in the process of the source model: ZeroDivisionError: division by zero"
 
 
-def test_a_child_that_is_late_is_killed(request_: SealedRequest, sealed: Sealed) -> None:
+def test_a_child_that_is_late_is_killed(
+    request_: SealedRequest, sealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     children = multiprocessing.active_children()
     with pytest.raises(Unreachable, match=r"did not answer within 0\.2 s"):
         Sealed(request_, start_timeout=0.2)
     assert multiprocessing.active_children() == children
     assert sealed.pid is not None
     os.kill(sealed.pid, signal.SIGSTOP)
-    sealed._answer_timeout = 0.2
+    monkeypatch.setattr("dabench.oracle.sealed.ANSWER_TIMEOUT", 0.2)
     with pytest.raises(Unreachable, match="did not answer"):
         # more than fits into the pipe, so that sending alone would wait for ever
         sealed.answer(np.zeros((3000, 32, 32, 3), dtype=np.uint8))

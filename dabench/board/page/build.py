@@ -21,7 +21,7 @@ from dabench.board.tables.card_figures import Figure
 from dabench.board.tables.cards import Card
 from dabench.board.tables.leaderboard import table
 from dabench.errors import StoreError, did_you_mean
-from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.registry.method_info import REGISTERED, MethodInfo
 
 #: lines up to which every block has charts and many metrics
 CHARTED = 2_500
@@ -32,7 +32,7 @@ TABLED = 14_000
 def leaderboard_page(
     gathered: PageRecords,
     against: str = "source",
-    info: MethodInfo = NO_INFO,
+    info: MethodInfo = REGISTERED,
     cards: Sequence[tuple[Card, Figure | None]] = (),
 ) -> bytes:
     """Return the page of all records.
@@ -84,7 +84,7 @@ def write_leaderboard(
     gathered: PageRecords,
     folder: Path,
     against: str = "source",
-    info: MethodInfo = NO_INFO,
+    info: MethodInfo = REGISTERED,
     cards: Sequence[tuple[Card, Figure | None]] = (),
 ) -> Path:
     """Write ``folder/index.html`` and return its path (raises as ``leaderboard_page``)."""

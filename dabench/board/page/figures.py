@@ -36,9 +36,6 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 _PARTS = {"adapt": "adapt images", "held-out": "held-out images", "stream": "the whole stream"}
 
 
-_SHARES = "Each group's bars are shares of its own number."
-
-
 @dataclass(frozen=True)
 class Figure:
     """A chart with its caption; ``wide`` = over the whole page."""

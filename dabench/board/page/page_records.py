@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.board.page import texts
-from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.identity import column_key
 from dabench.store.records import Record
 from dabench.store.store import Store
@@ -51,7 +51,7 @@ class PageRecords:
     detail: bool = True
 
 
-def read_page_records(root: Path, only: str = "", info: MethodInfo = NO_INFO) -> PageRecords:
+def read_page_records(root: Path, only: str = "", info: MethodInfo = REGISTERED) -> PageRecords:
     """Read a store.
 
     Args:
@@ -86,7 +86,7 @@ class RecordReducer:
         detail: keep all scores and the running figure of streams; otherwise a few metrics.
     """
 
-    def __init__(self, info: MethodInfo = NO_INFO, *, detail: bool = True) -> None:
+    def __init__(self, info: MethodInfo = REGISTERED, *, detail: bool = True) -> None:
         self._info, self._detail = info, detail
         self._shared: dict[str, Any] = {}
         self._dropped: dict[tuple[str, str], set[tuple[str, str]]] = {}

@@ -14,7 +14,7 @@ from dabench.board.page.dialog_data import flat_spec
 from dabench.board.page.figures import Section, sections
 from dabench.board.page.render import render
 from dabench.errors import StoreError
-from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.records import Record, score_map
 
 #: bytes of pictures that a page may hold
@@ -36,7 +36,7 @@ class ScoreLine:
 
 
 def report_page(
-    path: Path, record: Record, base: Record | None, pictures: Path, info: MethodInfo = NO_INFO
+    path: Path, record: Record, base: Record | None, pictures: Path, info: MethodInfo = REGISTERED
 ) -> bytes:
     """Return the report of a run.
 

@@ -26,7 +26,6 @@ class Ranking:
         ranks: their mean ranks, 1 = best everywhere.
         difference: mean ranks that differ by less are not told apart (Nemenyi, 5 %).
         groups: first and last position of rows that are not told apart, two rows at least.
-        friedman: p-value of "all rows are alike"; None below three rows.
         left_out: row -> why it is not ranked.
         note: why there is no ranking ("" = there is one).
     """
@@ -37,7 +36,6 @@ class Ranking:
     ranks: tuple[float, ...] = ()
     difference: float | None = None
     groups: tuple[tuple[int, int], ...] = ()
-    friedman: float | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     note: str = ""
 
@@ -80,7 +78,6 @@ def ranking(grid: TaskGrid) -> Ranking:
         ranks,
         difference,
         indistinguishable_groups(ranks, difference),
-        float(stats.friedmanchisquare(*scores).pvalue) if len(kept) > 2 else None,
         left_out,
     )
 

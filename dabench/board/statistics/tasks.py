@@ -11,7 +11,6 @@ import pandas as pd
 from scipy import stats
 
 from dabench.board.statistics.seeds import better_sign
-from dabench.errors import ConfigError, did_you_mean
 from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo
 from dabench.store.identity import task_of
 from dabench.store.rows import version_order
@@ -76,7 +75,6 @@ def task_grid(
     frame: pd.DataFrame,
     info: MethodInfo,
     protocol: str,
-    rows: Sequence[str] | None = None,
     metric: str | None = None,
 ) -> TaskGrid:
     """Return the scores by row and column.
@@ -89,25 +87,13 @@ def task_grid(
         frame: the leaderboard.
         info: baselines, the upper bound and the metrics that rank.
         protocol: whose columns hold the tasks.
-        rows: these rows and no others (``tent``, ``tent lr=0.001``).
         metric: what to compare by; leave out for the metric that ranks.
-
-    Raises:
-        ConfigError: there is no such row.
     """
     mine = frame[frame["protocol"] == protocol]
     lines = mine[mine["metric"] == metric] if metric else primary_lines(mine, info)
     values, left_out = _by_row(lines)
-    if rows is None:
-        chosen, several = _one_a_method({name for name in values if name not in left_out})
-        left_out |= several
-    else:
-        unknown = sorted(set(rows) - set(values))
-        if unknown:
-            raise ConfigError(
-                f"{protocol} has no row '{unknown[0]}'{did_you_mean(unknown[0], values)}"
-            )
-        chosen = list(rows)
+    chosen, several = _one_a_method({name for name in values if name not in left_out})
+    left_out |= several
     kept = {name: values[name] for name in chosen if name not in left_out}
     return TaskGrid(protocol, kept, left_out)
 

@@ -18,7 +18,7 @@ from dabench import registry
 from dabench.config.options import OPTIONS
 from dabench.config.yaml_file import read_mapping
 from dabench.errors import ConfigError, did_you_mean, one_line
-from dabench.registry.method_info import NO_INFO
+from dabench.registry.method_info import REGISTERED
 
 #: metric of a card -> the score of a record, and whether it counts what is wrong
 METRICS = {
@@ -125,7 +125,7 @@ def methods_without(cards: Iterable[Card]) -> list[str]:
     Args:
         cards: all that there are, in whatever order.
     """
-    there = {card.method for card in cards} | {NO_INFO.upper_bound}
+    there = {card.method for card in cards} | {REGISTERED.upper_bound}
     return [
         name
         for name, entry in registry.METHODS.items()

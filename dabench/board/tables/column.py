@@ -14,7 +14,7 @@ from dabench.board.statistics.cells import Floats, Ints, exact_sum
 from dabench.board.statistics.seeds import better_sign
 from dabench.board.tables.agreement import refusals, seed_of
 from dabench.board.tables.harm import MARK, harm_metrics
-from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.lean import score_values
 from dabench.store.records import Record
 from dabench.store.rows import Row, reference_of, version_order
@@ -105,7 +105,7 @@ class Column:
 
     key: str
     runs: dict[Row, list[Record]] = field(default_factory=lambda: defaultdict(list))
-    info: MethodInfo = NO_INFO
+    info: MethodInfo = REGISTERED
 
     @cached_property
     def results(self) -> list[RowResult]:

@@ -18,7 +18,7 @@ from dabench.board.tables.agreement import IDS, ids_of
 from dabench.board.tables.column import Column
 from dabench.board.tables.lines import BEST, DIFFERENCE, LINE, MEANS, Lines, lines_of
 from dabench.config.spec import OPTIONAL_FIELDS
-from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.garbage import collector_paused
 from dabench.store.identity import COLUMN_FIELDS, column_key
 from dabench.store.lean import head_of
@@ -55,7 +55,7 @@ _SHOWN = 8
 
 @collector_paused()
 def table(
-    records: Iterable[Record], against: str = "source", info: MethodInfo = NO_INFO
+    records: Iterable[Record], against: str = "source", info: MethodInfo = REGISTERED
 ) -> pd.DataFrame:
     """Return the leaderboard in long form, one line a (row, column, metric).
 

@@ -17,7 +17,7 @@ import pandas as pd
 from dabench.board.statistics.seeds import better_sign
 from dabench.board.tables.leaderboard import table
 from dabench.errors import ConfigError, did_you_mean
-from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.identity import column_key
 from dabench.store.records import Record, score_map
 from dabench.store.rows import row_of
@@ -46,13 +46,8 @@ class EpochChoice:
     values: dict[str, float | None]
     note: str = ""
 
-    @property
-    def optimistic(self) -> bool:
-        """Whether labels of the target were looked at."""
-        return self.rule == "oracle"
 
-
-def choose_epoch(record: Record, rule: str, info: MethodInfo = NO_INFO) -> EpochChoice:
+def choose_epoch(record: Record, rule: str, info: MethodInfo = REGISTERED) -> EpochChoice:
     """Return the epoch that a rule chooses in a run; among equals the latest.
 
     Args:
@@ -83,7 +78,7 @@ def choose_epoch(record: Record, rule: str, info: MethodInfo = NO_INFO) -> Epoch
     )
 
 
-def with_chosen_epoch(record: Record, rule: str, info: MethodInfo = NO_INFO) -> Record:
+def with_chosen_epoch(record: Record, rule: str, info: MethodInfo = REGISTERED) -> Record:
     """Return a copy of a record whose scores are those at the epoch that the rule chooses.
 
     The copy says so under ``selection``. ``last`` changes no score. A rule that cannot choose
@@ -101,7 +96,7 @@ def side_by_side(
     records: Iterable[Record],
     rules: Sequence[str] = RULES,
     against: str = "source",
-    info: MethodInfo = NO_INFO,
+    info: MethodInfo = REGISTERED,
 ) -> pd.DataFrame:
     """Return the leaderboard's lines once for each rule, named in the column ``selection``.
 

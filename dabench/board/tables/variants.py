@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dabench.board.tables.selection import choose_epoch, row_key, with_chosen_epoch
-from dabench.registry.method_info import NO_INFO, MethodInfo
+from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.records import Record
 
 
@@ -42,7 +42,7 @@ class VariantChoice:
 
 
 def choose_variants(
-    records: Iterable[Record], rule: str, info: MethodInfo = NO_INFO
+    records: Iterable[Record], rule: str, info: MethodInfo = REGISTERED
 ) -> list[VariantChoice]:
     """Choose among the variants of each method within a column by the score of a rule.
 
@@ -62,7 +62,9 @@ def choose_variants(
     return [_choice(key, groups[key], rule, info) for key in sorted(groups)]
 
 
-def chosen_runs(records: Iterable[Record], rule: str, info: MethodInfo = NO_INFO) -> list[Record]:
+def chosen_runs(
+    records: Iterable[Record], rule: str, info: MethodInfo = REGISTERED
+) -> list[Record]:
     """Return the runs of the variants that a rule chooses, at the epochs that it chooses.
 
     They carry ``target_tuned``; their variant stays in the record, so that it can be shown.

@@ -65,7 +65,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """A stretch of a stream.
+    """A segment of a stream, and what arrives in it.
 
     Attributes:
         segment: its name and, where all images are of one domain, its shift.
@@ -80,20 +80,20 @@ class Arrivals:
 
 @dataclass(frozen=True)
 class Arranged:
-    """A stream: its domains (more than the pool's, where severities change), its stretches."""
+    """A stream: its domains (more than the pool's, where severities change), its segments."""
 
     domains: tuple[Segment, ...]
-    stretches: tuple[Arrivals, ...]
+    segments: tuple[Arrivals, ...]
 
 
 def one_domain(domain: Segment, place: int, images: IntArray, name: str | None = None) -> Arrivals:
-    """Return a stretch in one domain, under its name or another."""
+    """Return a segment in one domain, under its name or another."""
     segment = Segment(name or domain.name, domain.domain, domain.severity)
     return Arrivals(segment, images, np.full(len(images), place, dtype=np.int64))
 
 
 def mixed(pool: Pool, images: IntArray, shown: IntArray, name: str = MIXED) -> Arranged:
-    """Return a stream of one stretch whose images are of any of the pool's domains."""
+    """Return a stream of one segment whose images are of any of the pool's domains."""
     return Arranged(pool.domains, (Arrivals(Segment(name, MIXED), images, shown),))
 
 
