@@ -65,6 +65,11 @@ def concatenate_state(state: list[Tensor] | Tensor) -> Tensor:
 
 
 def check_classes(name: str, classes: Tensor, size: int) -> None:
+    """Check that classes are (B,) integers in 0..size - 1.
+
+    Raises:
+        ConfigError: they are not; ``name`` says whose.
+    """
     if classes.is_floating_point() or classes.dtype == torch.bool or classes.ndim != 1:
         shown = f"{classes.dtype} of shape {tuple(classes.shape)}"
         raise ConfigError(f"{name} must be (B,) integer classes, not {shown}")
@@ -74,6 +79,11 @@ def check_classes(name: str, classes: Tensor, size: int) -> None:
 
 
 def check_lengths(**columns: Tensor) -> None:
+    """Check that all columns are (B,) with one B.
+
+    Raises:
+        ConfigError: they are not; their shapes are named.
+    """
     shapes = {name: tuple(column.shape) for name, column in columns.items()}
     if len(set(shapes.values())) != 1 or any(column.ndim != 1 for column in columns.values()):
         raise ConfigError(f"columns of equal length (B,) expected, not {shapes}")

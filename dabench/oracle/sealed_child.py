@@ -79,6 +79,7 @@ def pack(header: dict[str, Any], body: bytes) -> bytes:
 
 
 def unpack(message: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return header and body of a message of :func:`pack`."""
     line, _, body = message.partition(b"\n")
     header: dict[str, Any] = json.loads(line)
     return header, body

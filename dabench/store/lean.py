@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from dabench.store.records import score_name
+
 #: keys of a record that are its own; what is not named here is shared as one part, the head
 _OWN = ("run_id", "predictions", "predictions_checksum", "checksum", "curves_checksum")
 #: keys that runs of other heads share too: of one seed, of one protocol
@@ -110,12 +112,6 @@ class LeanScores(Sequence[dict[str, Any]]):
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def score_name(row: Mapping[str, Any]) -> str:
-    """Return how tables call a score: ``metric``, or ``metric/segment``."""
-    segment = row.get("segment", "all")
-    return str(row["metric"] if segment == "all" else f"{row['metric']}/{segment}")
 
 
 def score_values(record: Mapping[str, Any]) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:

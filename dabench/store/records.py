@@ -43,13 +43,18 @@ def score_from_row(row: Mapping[str, Any]) -> Score:
     return Score(**row)
 
 
+def score_name(row: Mapping[str, Any]) -> str:
+    """Return how tables call a record's row: ``metric``, or ``metric/segment``."""
+    segment = row.get("segment", "all")
+    return str(row["metric"] if segment == "all" else f"{row['metric']}/{segment}")
+
+
 def score_map(record: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the record's final scores by ``metric`` or ``metric/segment``; NaN is a hole."""
     found: dict[str, float | None] = {}
     for row in record["scores"]:
-        value, segment = row["value"], row.get("segment", "all")
-        key = row["metric"] if segment == "all" else f"{row['metric']}/{segment}"
-        found[key] = value if value is not None and math.isfinite(value) else None
+        value = row["value"]
+        found[score_name(row)] = value if value is not None and math.isfinite(value) else None
     return found
 
 

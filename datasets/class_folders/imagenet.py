@@ -34,6 +34,7 @@ def imagenet_spec(name: str, where: str, **more: Any) -> Spec:
 
 
 def imagenet_defaults(target: str) -> dict[str, Any]:
+    """Return the usual options of a run from ImageNet to one of its relatives."""
     return {
         "source": SOURCE,
         "target": target,

@@ -16,7 +16,7 @@ from dabench.board.page.page_records import FEW_METRICS
 from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.registry.method_info import MethodInfo
 from dabench.store.identity import column_key
-from dabench.store.records import Record
+from dabench.store.records import Record, score_name
 from dabench.store.rows import Row, least_changed_variants, row_of, varying_options
 
 #: metrics that have a column beside the one that ranks; where there are many lines
@@ -164,7 +164,7 @@ def _empty(key: str, runs: Mapping[Row, list[Record]], info: MethodInfo, most: i
     """Return a block that knows its metrics but has no lines yet."""
     spec = next(iter(runs.values()))[0]["spec"]
     metric = info.primary(spec["protocol"], spec["dataset"])
-    known = {_key(row) for group in runs.values() for run in group for row in run["scores"]}
+    known = {score_name(row) for group in runs.values() for run in group for row in run["scores"]}
     return Block(key, spec, metric, texts.headline_metrics(known, metric, most), [])
 
 
@@ -187,10 +187,6 @@ def _task(spec: Mapping[str, Any]) -> tuple[str, str, str]:
 def _varying(found: Sequence[Mapping[str, Any]]) -> set[str]:
     names = {name for each in found for name in each}
     return {name for name in names if len({repr(each.get(name)) for each in found}) > 1}
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return row["metric"] if row["segment"] == "all" else f"{row['metric']}/{row['segment']}"
 
 
 def _cells(

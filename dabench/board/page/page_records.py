@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dabench.board.page import texts
 from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.identity import column_key
-from dabench.store.records import Record
+from dabench.store.records import Record, score_name
 from dabench.store.store import Store
 
 #: runs up to which every run's own figures stand in the page
@@ -132,8 +132,10 @@ class RecordReducer:
         spec = record["spec"]
         task = (spec["protocol"], spec["dataset"])
         if task not in self._dropped:
-            keys = {(row["metric"], row.get("segment", "all")) for row in record["scores"]}
-            by_name = {m if s == "all" else f"{m}/{s}": (m, s) for m, s in keys}
+            by_name = {
+                score_name(row): (row["metric"], row.get("segment", "all"))
+                for row in record["scores"]
+            }
             primary = self._info.primary(*task)
             kept = {primary, *texts.headline_metrics(by_name, primary, FEW_METRICS)}
             self._dropped[task] = {pair for name, pair in by_name.items() if name not in kept}

@@ -15,7 +15,7 @@ from dabench.board.page.figures import Section, sections
 from dabench.board.page.render import render
 from dabench.errors import StoreError
 from dabench.registry.method_info import REGISTERED, MethodInfo
-from dabench.store.records import Record, score_map
+from dabench.store.records import Record, score_map, score_name
 
 #: bytes of pictures that a page may hold
 MOST_PICTURES = 8 * 2**20
@@ -74,7 +74,8 @@ def report_page(
         sections=drawn,
         pictures=found,
         scores=[
-            ScoreLine(_name(r), r["value"], r["n"], r["at"]) for r in record.get("scores") or []
+            ScoreLine(score_name(r), r["value"], r["n"], r["at"])
+            for r in record.get("scores") or []
         ],
         tables=_tables(record),
         notes=notes + left_out,
@@ -147,5 +148,5 @@ def _pictures(folder: Path) -> tuple[list[tuple[str, str]], list[str]]:
     return found, []
 
 
-def _name(row: Mapping[str, Any]) -> str:
+def score_name(row: Mapping[str, Any]) -> str:
     return row["metric"] if row["segment"] == "all" else f"{row['metric']}/{row['segment']}"

@@ -8,9 +8,8 @@ bound without interval and rank. A record without the curve that a rule needs is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -19,7 +18,7 @@ from dabench.board.tables.leaderboard import table
 from dabench.errors import ConfigError, did_you_mean
 from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.identity import column_key
-from dabench.store.records import Record, score_map
+from dabench.store.records import Record, score_map, score_name
 from dabench.store.rows import row_of
 
 #: label-free scores, and whether more is better (1) or less (-1)
@@ -65,7 +64,7 @@ def choose_epoch(record: Record, rule: str, info: MethodInfo = REGISTERED) -> Ep
         return EpochChoice(rule, rows[0].get("at", 0) if rows else None, None, score_map(record))
     spec = record["spec"]
     metric = info.primary(spec["protocol"], spec["dataset"]) if rule == "oracle" else rule
-    found = [row for row in record.get("curves", ()) if _key(row) == metric]
+    found = [row for row in record.get("curves", ()) if score_name(row) == metric]
     judged = [
         (_sign(metric) * row["value"], row["at"]) for row in found if row["value"] is not None
     ]
@@ -86,7 +85,7 @@ def with_chosen_epoch(record: Record, rule: str, info: MethodInfo = REGISTERED) 
     """
     found = choose_epoch(record, rule, info)
     about = {"rule": rule, "at": found.at, "judged": found.judged, "note": found.note}
-    final = {_key(row): row for row in record["scores"]}
+    final = {score_name(row): row for row in record["scores"]}
     moved = {} if found.at is None else {"at": found.at}
     scores = [{**final[name], "value": value} | moved for name, value in found.values.items()]
     return {**record, "scores": scores, "selection": about}
@@ -135,16 +134,11 @@ def _shared(record: Record) -> dict[str, dict[int, float | None]]:
 
     Where none has, all final scores: they become holes.
     """
-    curves: dict[str, dict[int, float | None]] = {_key(row): {} for row in record["scores"]}
+    curves: dict[str, dict[int, float | None]] = {score_name(row): {} for row in record["scores"]}
     for row in record.get("curves", ()):
-        if _key(row) in curves:
-            curves[_key(row)][row["at"]] = row["value"]
+        if score_name(row) in curves:
+            curves[score_name(row)][row["at"]] = row["value"]
     return {name: found for name, found in curves.items() if found} or curves
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    segment = row.get("segment", "all")
-    return str(row["metric"]) if segment == "all" else f"{row['metric']}/{segment}"
 
 
 def _sign(metric: str) -> float:
