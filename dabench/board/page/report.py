@@ -146,7 +146,3 @@ def _pictures(folder: Path) -> tuple[list[tuple[str, str]], list[str]]:
             return found, [f"{len(paths) - len(found)} more pictures lie in {folder}."]
         found.append((path.stem, f"data:image/png;base64,{base64.b64encode(content).decode()}"))
     return found, []
-
-
-def score_name(row: Mapping[str, Any]) -> str:
-    return row["metric"] if row["segment"] == "all" else f"{row['metric']}/{row['segment']}"
