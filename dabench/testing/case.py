@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,8 @@ class Case:
     """
 
     def __init__(self, bench: Bench, build: Callable[[], Any]) -> None:
-        self.bench, self.build, self._steps = bench, build, 0
+        self.bench, self.build = bench, build
+        self._told: Counter[str] = Counter()
 
     @property
     def name(self) -> str:
@@ -48,22 +50,19 @@ class Case:
         made: list[Any] = []
 
         def build() -> Any:
-            made.append(
-                watched(self.build, self._count_step)() if self.bench.online else self.build()
-            )
+            made.append(self.build())
             return made[-1]
 
-        outcome = self.bench.run(build)
+        outcome = self.bench.run(
+            watched(build, lambda what: self._told.update([what])) if self.bench.online else build
+        )
         return made[-1], outcome
 
     @property
-    def steps(self) -> int:
-        """How often the first run let methods step."""
+    def told(self) -> Counter[str]:
+        """How often methods told something in the first run on a stream (:func:`watched`)."""
         _ = self.first
-        return self._steps
-
-    def _count_step(self) -> None:
-        self._steps += 1
+        return self._told
 
     @property
     def images(self) -> torch.Tensor:
@@ -77,21 +76,39 @@ class Case:
         return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
 
 
-def watched(build: Callable[[], Any], before_step: Callable[[], None]) -> Callable[[], Any]:
-    """Return a maker of methods that call ``before_step`` whenever they are to step."""
+def watched(build: Callable[[], Any], tell: Callable[[str], None]) -> Callable[[], Any]:
+    """Return a maker of online methods that tell what becomes of them.
+
+    Args:
+        build: makes one.
+        tell: called with "step" before every step, and with "switched" where ``predict`` left
+            modules in another mode than before.
+    """
 
     def made() -> Any:
         method = build()
-        inner = method.step
+        step, predict = method.step, method.predict
 
-        def step(batch: Any) -> Any:
-            before_step()
-            return inner(batch)
+        def told_step(batch: Any) -> Any:
+            tell("step")
+            return step(batch)
 
-        method.step = step
+        def told_predict(images: torch.Tensor) -> Any:
+            before = modes_of(method)
+            answer = predict(images)
+            if modes_of(method) != before:
+                tell("switched")
+            return answer
+
+        method.step, method.predict = told_step, told_predict
         return method
 
     return made
+
+
+def modes_of(method: Any) -> dict[str, bool]:
+    """Return by name which modules are in training mode."""
+    return {name: module.training for name, module in method.named_modules()}
 
 
 def answers_of(outcome: Outcome) -> dict[str, bytes]:

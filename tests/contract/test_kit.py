@@ -139,17 +139,108 @@ class Careless(Honest):
         cls.grant = Online  # whatever a subclass wishes
 
 
-BREAKERS = {
-    "hyper-parameters are documented": Undocumented,
-    "a wrong grant is refused": Careless,
-    "outputs are finite and have their form": Infinite,
-    "a batch of one image works": Crowded,
-    "predict changes nothing": Restless,
-    "same seed, same bytes": Moody,
-    "labels do not matter": Peeking,
-    "the future does not matter": Foreseeing,
-    "a killed run goes on bit for bit": Forgetful,
-    "LayerNorm works or is refused": Narrow,
+class Narrowed(Honest):
+    """Answers for fewer classes than there are."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(self.net(images)[:, :-1])
+
+
+class Suspicious(Honest):
+    """Knows unknown images where no class is unknown."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        logits = self.net(images)
+        return Prediction(logits, logits[:, 0])
+
+
+class Noisy(Honest):
+    """Answers by chance."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        logits = self.net(images)
+        return Prediction(logits + torch.randn_like(logits))
+
+
+class Drawing(Honest):
+    """Draws a random number that it has no use for."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        torch.rand(1)
+        return Prediction(self.net(images))
+
+
+class Switching(Honest):
+    """Leaves the mode that it was in."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        self.net.classifier.train()
+        return Prediction(self.net(images))
+
+
+class Fragile(Honest):
+    """Loses itself on a network without BatchNorm."""
+
+    def step(self, batch: TargetBatch) -> Tensor:
+        logits = super().step(batch)
+        normalised = any(isinstance(m, torch.nn.BatchNorm2d) for m in self.net.modules())
+        return logits if normalised else logits * torch.nan
+
+
+class Resting(registry.method("source")):  # type: ignore[misc]
+    """The source model, offline."""
+
+
+class Credulous(Resting):
+    """Says nothing of unknown images in an open set."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(super().predict(images).logits)
+
+
+class Gambling(Resting):
+    """Answers by chance."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        found = super().predict(images)
+        return Prediction(found.logits + torch.randn_like(found.logits))
+
+
+class Shuffling(Resting):
+    """Draws a random number that it has no use for."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        torch.rand(1)
+        return super().predict(images)
+
+
+#: promise -> who breaks it, under which protocol, and what is said
+BREAKERS: dict[str, list[tuple[Any, str, str]]] = {
+    "hyper-parameters are documented": [(Undocumented, PROTOCOL, "lacks depth")],
+    "a wrong grant is refused": [(Careless, PROTOCOL, "asks for source images")],
+    "outputs are finite and have their form": [
+        (Infinite, PROTOCOL, "logits that are not finite"),
+        (Narrowed, PROTOCOL, "predict gave logits of"),
+        (Suspicious, PROTOCOL, "unknown_score where no class is unknown"),
+        (Credulous, "sf-osda", "in an open set predict has to give"),
+    ],
+    "a batch of one image works": [(Crowded, PROTOCOL, "single image")],
+    "predict changes nothing": [
+        (Restless, PROTOCOL, "answers otherwise when it is asked again"),
+        (Noisy, PROTOCOL, "answers otherwise when it is asked again"),
+        (Drawing, PROTOCOL, "moved random numbers"),
+        (Switching, PROTOCOL, "switched modules"),
+        (Gambling, "sf-uda", "answers otherwise when it is asked again"),
+        (Shuffling, "sf-uda", "moved random numbers"),
+    ],
+    "same seed, same bytes": [(Moody, PROTOCOL, "same seed answers otherwise")],
+    "labels do not matter": [(Peeking, PROTOCOL, "follow the target's labels")],
+    "the future does not matter": [(Foreseeing, PROTOCOL, "batches that come later")],
+    "a killed run goes on bit for bit": [(Forgetful, PROTOCOL, "resumed stream answers otherwise")],
+    "LayerNorm works or is refused": [
+        (Narrow, PROTOCOL, "ends in StopIteration"),
+        (Fragile, PROTOCOL, "ends in TrainingError"),
+    ],
 }
 
 
@@ -159,10 +250,23 @@ def test_an_honest_method_keeps_them_all(workbench: Workbench) -> None:
     assert [(v.promise, v.why) for v in verdicts if not v.kept] == []
 
 
-@pytest.mark.parametrize("promise", PROMISES)
-def test_who_breaks_a_promise_is_told(workbench: Workbench, promise: str) -> None:
-    with pytest.raises(BrokenPromise):
-        PROMISES[promise][0](Case(workbench.bench(PROTOCOL), BREAKERS[promise]))
+def test_every_promise_has_somebody_who_breaks_it() -> None:
+    assert set(BREAKERS) == set(PROMISES)
+
+
+@pytest.mark.parametrize(
+    ("promise", "breaker", "protocol", "said"),
+    [
+        pytest.param(promise, *one, id=f"{promise}-{one[0].__name__}")
+        for promise, several in BREAKERS.items()
+        for one in several
+    ],
+)
+def test_who_breaks_a_promise_is_told(
+    workbench: Workbench, promise: str, breaker: Any, protocol: str, said: str
+) -> None:
+    with pytest.raises(BrokenPromise, match=said):
+        PROMISES[promise][0](Case(workbench.bench(protocol), breaker))
 
 
 @pytest.mark.slow
