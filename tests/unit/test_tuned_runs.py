@@ -117,7 +117,7 @@ def test_labels_of_what_is_reported_decide_nothing(
     assert Path("poisoned/tuned/mine.yaml").read_bytes() == clean
 
     # had the grid shown the reported shift, its file would be another one
-    monkeypatch.setattr(tuning, "_reported", lambda *given: frozenset())
+    monkeypatch.setattr(tuning, "_reported", lambda *given: (frozenset(), frozenset()))
     Path("mine.yaml").write_text(
         GRID.replace("c-spatter:5", "rain:1").replace("[1e-3, 1e-2]", "1e-3")
     )
@@ -125,7 +125,7 @@ def test_labels_of_what_is_reported_decide_nothing(
     monkeypatch.undo()
     monkeypatch.chdir(home)
     monkeypatch.setenv("DABENCH_CACHE", str(home / "private-cache"))
-    monkeypatch.setattr(tuning, "_reported", lambda *given: frozenset())
+    monkeypatch.setattr(tuning, "_reported", lambda *given: (frozenset(), frozenset()))
     monkeypatch.setattr(
         dabench.cli.sweep, "make_executor", lambda settings, workers: Here(settings)
     )
