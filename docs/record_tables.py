@@ -47,6 +47,9 @@ class Tables:
                 continue
             if name in found.columns:
                 found = found[found[name].astype(str) == value]
+            elif value == "-":  # an option that the column does not name
+                token = rf"(?:^| ){re.escape(name)}="
+                found = found[~found["protocol_options"].str.contains(token)]
             else:
                 token = rf"(?:^| ){re.escape(f'{name}={value}')}(?: |$)"
                 found = found[found["protocol_options"].str.contains(token)]

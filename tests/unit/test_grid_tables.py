@@ -30,17 +30,19 @@ def tuned_rows(tree: Any, above: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "runs", "trials"),
-    [("cifar10-jpeg", 263, 63), ("aid-new", 114, 36), ("camvid-new", 72, 12)],
+    ("name", "runs", "trials", "tuning_runs"),
+    [("cifar10-jpeg", 263, 4, 84), ("aid-new", 114, 3, 36), ("camvid-new", 72, 3, 12)],
 )
-def test_a_table_and_its_tuning_grid_fit(name: str, runs: int, trials: int) -> None:
+def test_a_table_and_its_tuning_grid_fit(
+    name: str, runs: int, trials: int, tuning_runs: int
+) -> None:
     folder = ROOT / "grids"
     tuning_name = "tune-" + name.removesuffix("-new")
     tree = grid.read(folder / f"{name}.yaml")
     assert f"results/tuned/{tuning_name}.yaml" in (folder / f"{name}.yaml").read_text("utf-8")
     tuning = read_tuning_grid(folder / f"{tuning_name}.yaml", USUAL, {})
     assert tuned_rows(tree, {}) == set(tuning.trials)
-    assert (tuning.count, len(tuning.grid.specs)) == (3, trials)
+    assert (tuning.count, len(tuning.grid.specs)) == (trials, tuning_runs)
     found = expand(_without_tuned(tree), name, USUAL, {})  # the file comes with the first tuning
     assert (len(found.specs), found.repeated) == (runs, 0)
     assert {spec.seed for spec in found.specs}.isdisjoint(s.seed for s in tuning.grid.specs)
