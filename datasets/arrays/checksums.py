@@ -90,10 +90,15 @@ def differs(path: Path, listed: str) -> str | None:
     return _compare(path, listed, FILES[listed]) if listed in FILES else None
 
 
-def archive_differs(folder: Path) -> str | None:
-    """Return how the archive of a folder, if it still lies beside it, differs; else None."""
-    name, expected = ARCHIVES[folder.name]
-    path = folder.parent / name
+def archive_differs(place: Path, folder: str) -> str | None:
+    """Return how the archive of a folder, if it still lies in a place, differs; else None.
+
+    Args:
+        place: where the archive was unpacked.
+        folder: its published name, a key of ``ARCHIVES``.
+    """
+    name, expected = ARCHIVES[folder]
+    path = place / name
     return _compare(path, name, expected) if path.is_file() else None
 
 

@@ -112,8 +112,9 @@ class CorruptedCifar:
         """Return the problems of the files, one line each; every file is read whole."""
         problems: list[str] = []
         try:
-            home = self._home(data_root)
-            clear = self.clear().arrays(data_root)
+            root = check_root(data_root, self.name, self._where())
+            home = self._home(root)
+            clear = self.clear().arrays(root)
             problems += clear.check()
             count = self._count(home, clear.labels("test"))
         except DataError as error:
@@ -137,7 +138,7 @@ class CorruptedCifar:
                 continue
             if whole and (line := differs(path, f"{self.folder}/{path.name}")):
                 problems.append(f"{line}: it was packed again, or is of another set")
-        return problems + ([line] if (line := archive_differs(home)) else [])
+        return problems + ([line] if (line := archive_differs(root, self.folder)) else [])
 
     def _classes(self) -> int:
         return len(self.clear.spec.classes)

@@ -83,6 +83,11 @@ class ArrayFolder:
     parts: Mapping[str, tuple[str, ...]]
     pickled: bool
 
+    @property
+    def published(self) -> str:
+        """The folder's published name, whatever its capitals and dashes are here."""
+        return (self.spec.python if self.pickled else self.spec.binary)[0]
+
     def load(self, part: str, cache_dir: Path) -> Labelled:
         """Return a part's pictures as a memory map, in the published order.
 
@@ -118,7 +123,7 @@ class ArrayFolder:
         labels = np.concatenate([labels for _, labels in self._files(part)])
         if len(labels) == self.spec.counts[part]:
             for path in self.paths(part):
-                if line := differs(path, f"{self.folder.name}/{path.name}"):
+                if line := differs(path, f"{self.published}/{path.name}"):
                     raise DataError(f"{self.spec.name}: {line}; {self.spec.where}")
         return labels
 
@@ -136,12 +141,14 @@ class ArrayFolder:
         except DataError as error:
             problems.append(str(error))
         if not self.pickled:
-            archive, md5 = ARCHIVES[self.folder.name]
+            archive, md5 = ARCHIVES[self.published]
             problems.append(
                 f"optional: no checksums of the files in {self.folder} are public; those of "
                 f"{archive} are: its MD5 is {md5}"
             )
-        return problems + ([line] if (line := archive_differs(self.folder)) else [])
+        return problems + (
+            [line] if (line := archive_differs(self.folder.parent, self.published)) else []
+        )
 
     def _files(self, part: str) -> Iterator[tuple[Pictures, IntArray]]:
         """Yield (n, 32, 32, 3) pictures and (n,) labels, file by file."""

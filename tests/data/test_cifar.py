@@ -218,6 +218,16 @@ def test_the_check_looks_at_archives_that_still_lie_there(root: Path, tmp_path: 
     }
 
 
+def test_a_folder_in_other_letters_is_checked_as_the_published_one(root: Path) -> None:
+    home = next(root.rglob("cifar-10-batches-py"))
+    home.rename(home.with_name("CIFAR_10_batches_py"))
+    (root / "CIFAR-10-C").rename(root / "cifar10c")
+    (home.parent / "cifar-10-python.tar.gz").write_bytes(b"no archive")
+    (root / "CIFAR-10-C.tar").write_bytes(b"nor this")
+    told = registry.dataset("cifar10-c")().check(root)
+    assert sum("has the MD5" in line for line in told) == 2
+
+
 def test_the_check_says_that_the_binary_version_has_no_checksums(tmp_path: Path) -> None:
     home = tmp_path / "cifar-10-batches-bin"
     home.mkdir()

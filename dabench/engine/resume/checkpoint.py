@@ -23,7 +23,7 @@ from dabench.engine.stream import Progress
 from dabench.errors import CacheError, reason_of
 from dabench.networks.tensor_files import load_tensors, report_damage
 
-FORMAT = 2
+FORMAT = 3
 #: bytes before every part of the journal that say how long it is
 _HEAD = 8
 
