@@ -54,6 +54,16 @@ def test_the_best_baseline_is_the_one_to_beat(made_run: Make) -> None:
     assert plain["best_baseline"] == "bn-adapt"
 
 
+def test_who_says_nothing_of_the_registry_gets_its_baselines(made_run: Make) -> None:
+    """A table made in Python ranks and judges as the command's does."""
+    records = []
+    for method, value in (("source", 0.5), ("bn-adapt", 0.6), ("tent", 0.55)):
+        records += [made_run(method, seed, value + seed / 1000) for seed in range(5)]
+    plain, told = table(records), table(records, info=registered_info())
+    pd.testing.assert_frame_equal(plain, told)
+    assert set(plain.loc[plain["method"] == "tent", "best_baseline"]) == {"bn-adapt"}
+
+
 def test_the_best_baseline_of_an_error_is_the_lowest(made_run: Make) -> None:
     pairs = {"source": 0.5, "bn-adapt": 0.3, "usd": 0.2}
     records = [made_run(m, 0, scores={"FPR95": v}) for m, v in pairs.items()]
