@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,6 +17,7 @@ from dabench.board.tables.leaderboard import table
 from dabench.board.tables.markup import to_latex
 from dabench.board.tables.wide import wide_tables
 from dabench.registry.method_info import registered_info
+from dabench.store.arrays import SHARED
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,6 +25,19 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_pages_show_what_the_records_say(tables: ModuleType) -> None:
     assert tables.main(["--check"]) == 0, "run python docs/tables.py"
+
+
+def test_what_the_runs_of_a_stream_share_is_committed_with_them() -> None:
+    records = ROOT / "results" / "records"
+    found = [p for p in records.glob("*/*/*.npz") if p.parent.parent.name != SHARED]
+    missing = {}
+    for path in found:
+        with np.load(path) as arrays:
+            name = str(arrays[SHARED]) if SHARED in arrays else ""
+        if name and not (records / SHARED / f"{name}.npz").is_file():
+            missing[path.stem] = name
+    assert found
+    assert not missing, "their predictions cannot be read; add the shared files"
 
 
 def test_the_committed_leaderboard_is_that_of_the_records(
