@@ -8,8 +8,8 @@ or to ``source+bn`` where it starts from that:
 - A task is a column of the leaderboard, seeds averaged first, and columns that differ in the source
   model's seed alone are one. Only methods count that were run in at least half of the columns that
   ``source`` has: the best of one easy task is not the best.
-- The interval is Student's t over tasks; with one task alone it is that over seeds. A line whose
-  interval holds 0 says so.
+- The interval is Student's t over tasks; with one task alone it is that over seeds, and with two to
+  four tasks the range stands in its place. A line whose interval holds 0 says so.
 - What a method was granted beyond its protocol stands behind its name, as on the page: ``+buffer``.
 """
 
@@ -24,10 +24,11 @@ import pandas as pd
 from table_cells import Params, markdown, number
 
 from dabench import registry
-from dabench.board.statistics.seeds import better_sign, summarise
+from dabench.board.statistics.seeds import MIN_PAIRS, better_sign, summarise
 from dabench.board.statistics.tasks import by_task, primary_lines
 from dabench.config.spec import usual_init
 from dabench.registry.method_info import ANSWERS_AFTER, registered_info
+from dabench.store.rows import version_order
 
 HEAD = ("protocol", "best method", "metric", "`source`", "method", "difference", "tasks")
 _REFERENCE = "source"
@@ -89,13 +90,9 @@ def _rows(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, Line]]:
         if not usual or not ranked or line["note"] or math.isnan(line["mean"]):
             continue
         there = rows[method, line["variant"]].get(line["column"])
-        if there is None or _age(line) > _age(there):
+        if there is None or version_order(line["version"]) > version_order(there["version"]):
             rows[method, line["variant"]][line["column"]] = line
     return rows
-
-
-def _age(line: Line) -> list[int]:
-    return [int(part) for part in line["version"].split("/")]
 
 
 def _by_task(lines: list[Line], field: str) -> list[float]:
@@ -122,8 +119,11 @@ def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
     low, high = (gap.low, gap.high) if gap.n > 1 else (lines[0]["diff_low"], lines[0]["diff_high"])
     below = sum(gain < 0 for gain in _gains(lines))
     notes = f", below `source` in {below}" if below else ""
-    # without an interval, or with 0 within it, nothing is told apart
-    notes += "" if low > 0 or high < 0 else ", not told apart"
+    span = f" [{number(low, '+')}, {number(high, '+')}]"
+    if 1 < gap.n < MIN_PAIRS:
+        span, notes = f" ({number(gap.least, '+')} to {number(gap.most, '+')})", notes + ", range"
+    elif not (low > 0 or high < 0):  # without an interval, or with 0 within it
+        notes += ", not told apart"
     extras = sorted({extra for line in lines for extra in line["extras"].split()})
     marks = ["(reconstruction)"] if any(line["reconstruction"] for line in lines) else []
     return [
@@ -132,6 +132,6 @@ def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
         metrics,
         number(mean - gap.mean),
         number(mean),
-        f"{number(gap.mean, '+')} [{number(low, '+')}, {number(high, '+')}]",
+        number(gap.mean, "+") + span,
         f"{gap.n}{notes}",
     ]

@@ -11,12 +11,12 @@ import statistics
 from collections.abc import Sequence
 
 import pandas as pd
-from table_cells import UPPER_BOUND, Params, difference, markdown, number, reading_order, row_of
+from table_cells import Params, difference, markdown, number, reading_order, row_of
 
 from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.board.tables.harm import REFERENCES, SHARE_BELOW
 from dabench.board.tables.leaderboard import table
-from dabench.registry.method_info import registered_info
+from dabench.registry.method_info import registered_info, row_marks
 from dabench.store.identity import column_key
 from dabench.store.records import Record, score_map
 
@@ -86,8 +86,9 @@ class Tables:
             extent = (
                 number(head["sd"]) if judged else f"{number(head['min'])}–{number(head['max'])}"
             )
-            name = f"`{row}`" + (" (reconstruction)" if head["reconstruction"] else "")
-            name += " (upper bound)" if row == UPPER_BOUND else ""
+            kind = {"reconstruction": bool(head["reconstruction"]), "bound": bool(head["oracle"])}
+            marks = ", ".join(row_marks(head["extras"].split(), **kind))
+            name = f"`{row}`" + (f" ({marks})" if marks else "")
             shown = [number(values.get(metric)) for metric in [*metrics, *harm]]
             lines.append([name, str(head["n"]), shown[0], extent, *shown[1:], difference(head)])
         return markdown(lines)

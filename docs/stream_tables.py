@@ -20,6 +20,7 @@ from stream_rows import RANKED, RecordTables, Row, lines_of, rows_of, short_name
 from table_cells import UPPER_BOUND, Params, difference, listed, markdown, number
 
 from dabench.board.statistics.seeds import MIN_PAIRS
+from dabench.registry.method_info import row_marks
 from dabench.store.records import Record, score_map
 
 COMPARED = "none,clip,unit-global"
@@ -218,9 +219,8 @@ def _images(run: Record) -> int:
 def _marks(row: Row) -> str:
     """Return what a reader must know beside a name."""
     run = next(iter(row.runs.values()), {})
-    marks = ["reconstruction"] if run.get("reconstruction") else []
-    marks += run.get("extras", [])
-    marks += ["upper bound"] if row.label == UPPER_BOUND else []
+    kind = {"reconstruction": bool(run.get("reconstruction")), "bound": row.label == UPPER_BOUND}
+    marks = row_marks(run.get("extras", []), **kind)
     return f" ({', '.join(marks)})" if marks else ""
 
 

@@ -205,7 +205,8 @@ def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) ->
             say(f"  {found.note}")
         else:
             rows = [["row", "mean rank"]]
-            rows += [[r, f"{k:.2f}"] for r, k in zip(found.rows, found.ranks, strict=True)]
+            places = zip(found.rows, found.ranks, strict=True)
+            rows += [[found.marked(row), f"{rank:.2f}"] for row, rank in places]
             print_columns(rows)
             say(f"critical difference {found.difference:.2f}, {describe_tasks(found.tasks)}")
         for row, reason in found.left_out.items():
@@ -214,16 +215,11 @@ def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) ->
         tests = [["row", f"mean − {against}", "tasks", "p (Holm)", ""]]
         for test in task_tests(grid, against):
             p = number(test.p_holm)
-            tests.append(
-                [
-                    test.row,
-                    number(test.mean, signed=True),
-                    str(test.tasks),
-                    p,
-                    test.verdict,
-                ]
-            )
-        print_columns(tests if any(row[3] != "-" for row in tests[1:]) else [])
+            name, mean = test.row + grid.marks.get(test.row, ""), number(test.mean, signed=True)
+            tests.append([name, mean, str(test.tasks), p, test.verdict])
+        if any(row[3] != "-" for row in tests[1:]):
+            print_columns(tests)
+            say(f"signed ranks over {describe_tasks(grid.tasks)}")
         name = "-".join(filter(None, ("ranks", protocol, metric.replace("/", "-"))))
         _write(folder / f"{name}.svg", rank_svg(found))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dabench.cli.output import number, print_columns, say, shortened
+from dabench.registry.method_info import row_marks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +17,8 @@ _Line = Mapping[Any, Any]
 _PLACE = ("protocol", "dataset", "metric")
 #: what a printed row is made of
 _SHOWN = (
-    *("protocol", "column", "method", "variant", "reconstruction", "extras", "mean", "sd", "n"),
+    *("protocol", "column", "method", "variant", "reconstruction", "extras", "oracle"),
+    *("mean", "sd", "n"),
     *("diff_mean", "diff_low", "diff_high", "diff_n", "verdict", "note", "remark", "selection"),
 )
 
@@ -87,14 +89,17 @@ def _budget(head: _Line) -> str:
 
 def _row_name(line: _Line) -> str:
     name = shortened(f"{line['method']} {line['variant']}".strip())
-    marks = ["reconstruction"] if line["reconstruction"] else []
-    marks += ["external"] if "external" in str(line["extras"]).split() else []
+    extras, reconstruction = str(line["extras"]).split(), bool(line["reconstruction"])
+    marks = row_marks(extras, reconstruction=reconstruction, bound=bool(line["oracle"]))
     return name + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _table_row(line: _Line) -> list[str]:
+    from dabench.board.statistics.seeds import MIN_PAIRS
+
     difference = number(line["diff_mean"], signed=True)
-    if number(line["diff_low"]) != "-":
+    # an interval over fewer is no evidence, and reads as if it were
+    if line["diff_n"] >= MIN_PAIRS and number(line["diff_low"]) != "-":
         low, high = number(line["diff_low"], signed=True), number(line["diff_high"], signed=True)
         difference += f" [{low}, {high}]"
     verdict = line["verdict"] if isinstance(line["verdict"], str) else ""

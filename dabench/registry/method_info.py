@@ -53,6 +53,20 @@ class MethodInfo:
         )
 
 
+def row_marks(extras: Iterable[str], *, reconstruction: bool, bound: bool) -> list[str]:
+    """Return what stands beside a row's name in every table.
+
+    Args:
+        extras: of its records.
+        reconstruction: whether the paper's own code or text was not at hand.
+        bound: whether it was trained with target labels.
+    """
+    found = ["reconstruction"] * reconstruction + ["upper bound"] * bound
+    named = {ANSWERS_AFTER: "answers after its update", "external": "external"}
+    others = sorted({*extras} - {TARGET_LABELS})
+    return found + [named.get(name, f"+{name}") for name in others]
+
+
 #: what was registered when tables were first asked for
 REGISTERED = MethodInfo()
 

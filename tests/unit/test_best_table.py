@@ -73,8 +73,16 @@ def test_what_is_shown(tables: ModuleType) -> None:
         "sf-osda", *chosen(tables, line("shot", "a", 0.2), line("shot", "b", -0.1))
     )
     assert shown[3:5] == ["0.500", "0.550"]
-    assert shown[5].startswith("+0.050 [-1.856, +1.956]")  # t = 12.706 with one degree of freedom
-    assert shown[6] == "2, below `source` in 1, not told apart"
+    assert shown[5] == "+0.050 (-0.100 to +0.200)"  # two tasks are too few for an interval
+    assert shown[6] == "2, below `source` in 1, range"
+
+
+def test_five_tasks_have_an_interval(tables: ModuleType) -> None:
+    gains = {"a": 0.2, "b": -0.1, "c": 0.1, "d": 0.0, "e": 0.05}
+    found = chosen(tables, *(line("shot", task, gain) for task, gain in gains.items()))
+    shown = tables.best_table._line("sf-osda", *found)
+    assert shown[5] == "+0.050 [-0.089, +0.189]"  # t = 2.776 with four degrees of freedom
+    assert shown[6] == "5, below `source` in 1, not told apart"
 
 
 def test_what_was_granted_beyond_the_protocol_is_named(tables: ModuleType) -> None:
@@ -84,7 +92,7 @@ def test_what_was_granted_beyond_the_protocol_is_named(tables: ModuleType) -> No
     ]
     shown = tables.best_table._line("gradual-weather", *chosen(tables, *lines))
     assert shown[1] == "`aerial` `+buffer` `+source-parts` (reconstruction)"
-    assert shown[6] == "3"  # the interval is above 0
+    assert shown[6] == "3, range"
 
 
 def test_one_task_has_the_interval_over_its_seeds(tables: ModuleType) -> None:

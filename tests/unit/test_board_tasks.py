@@ -16,6 +16,7 @@ from dabench.board.statistics.rank_figure import rank_svg
 from dabench.board.statistics.ranks import (
     Ranking,
     critical_difference,
+    describe_tasks,
     indistinguishable_groups,
     ranking,
 )
@@ -261,3 +262,38 @@ def test_answers_after_the_update_are_not_ranked_among_those_before(made_run: Ma
     found = ranking(task_grid(frame, ROSTER, "sf-osda"))
     assert found.rows == ("tent", "source")
     assert found.left_out == {"t3a": "answers after its update"}
+
+
+def test_another_version_of_the_protocol_is_another_task(made_run: Make) -> None:
+    base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    old, new = {"method": "1", "protocol": "1"}, {"method": "1", "protocol": "2"}
+    records = runs(made_run, "source", base, versions=old) + runs(made_run, "usd", base)
+    records += runs(made_run, "source", base, versions=new)
+    found = task_grid(table(records, info=ROSTER), ROSTER, "sf-osda")
+    assert set(found.values) == {"source"}  # usd was run on the tasks as they were
+
+
+def test_the_newest_version_says_whether_a_row_is_ranked(made_run: Make) -> None:
+    old = runs(made_run, "usd", [0.1], versions={"method": "1", "protocol": "1"})
+    for record in old:
+        record["extras"] = ["answers-after"]
+    new = runs(made_run, "usd", [0.9], versions={"method": "2", "protocol": "1"})
+    found = task_grid(table(old + new, info=ROSTER), ROSTER, "sf-osda")
+    assert set(found.values) == {"usd"}
+    assert not found.left_out
+
+
+def test_names_say_what_a_row_was_granted(made_run: Make) -> None:
+    base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    ours = runs(made_run, "usd", [v + 0.1 for v in base])
+    for record in ours:
+        record |= {"extras": ["buffer"], "reconstruction": True}
+    records = runs(made_run, "source", base) + ours
+    ranks = ranking(task_grid(table(records, info=ROSTER), ROSTER, "sf-osda"))
+    assert [ranks.marked(row) for row in ranks.rows] == ["usd (reconstruction, +buffer)", "source"]
+    assert "usd (reconstruction, +buffer) 1.00" in rank_svg(ranks)
+
+
+def test_tasks_of_one_data_set_share_images() -> None:
+    tasks = ("p/office/a-d/1", "p/office/w-d/2", "p/digits/x-y/3")
+    assert describe_tasks(tasks) == "3 tasks; not independent: 2 of office share images"

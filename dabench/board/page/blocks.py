@@ -13,15 +13,15 @@ import pandas as pd
 from dabench.board.page import texts
 from dabench.board.page.lines import FIELDS, Cell, Line, make_line
 from dabench.board.page.page_records import FEW_METRICS
+from dabench.board.statistics.seeds import better_sign
 from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.registry.method_info import MethodInfo
-from dabench.store.identity import column_key
+from dabench.store.identity import BUDGET, column_key
 from dabench.store.records import Record, score_name
 from dabench.store.rows import Row, least_changed_variants, row_of, varying_options
 
 #: metrics that have a column beside the one that ranks; where there are many lines
 FURTHER, FURTHER_COMPACT = 9, FEW_METRICS
-_BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 _ROW = ("column", "method", "variant", "version", "metric")
 Groups = Mapping[str, Mapping[Row, list[Record]]]
 
@@ -78,7 +78,13 @@ class Block:
     @property
     def best(self) -> Line | None:
         """The line that ranks first."""
-        return max(self.ranked, key=lambda line: line.values[self.metric].mean, default=None)
+        return max(self.ranked, key=self.score, default=None)
+
+    def score(self, line: Line) -> float:
+        """A line's mean by the metric that ranks, turned so that more is better; -inf = a hole."""
+        if self.metric not in line.values:
+            return -math.inf
+        return better_sign(self.metric) * line.values[self.metric].mean
 
     @property
     def bounded(self) -> bool:
@@ -149,7 +155,7 @@ def set_titles(found: Sequence[Block]) -> None:
         for block in group:
             by_task[_task(block.spec)].append(block)
         for same in by_task.values():
-            budgets = _varying([{name: b.spec.get(name) for name in _BUDGET} for b in same])
+            budgets = _varying([{name: b.spec.get(name) for name in BUDGET} for b in same])
             for block in same:
                 block.title = _title(block.spec, sorted(varying | budgets))
 
@@ -171,7 +177,7 @@ def _empty(key: str, runs: Mapping[Row, list[Record]], info: MethodInfo, most: i
 def _title(spec: Mapping[str, Any], names: Sequence[str]) -> str:
     dataset, source, target = _task(spec)
     parts = [dataset, f"{source} → {target}" if source != target else source]
-    mine = {name: spec.get(name) for name in _BUDGET} | options(spec)
+    mine = {name: spec.get(name) for name in BUDGET} | options(spec)
     parts += [
         f"{name.replace('_', ' ')} {mine[name]}"
         for name in names
@@ -210,8 +216,4 @@ def _finish(block: Block) -> None:
     main = least_changed_variants((line.row.label, line.row.variant) for line in block.lines)
     for line in block.lines:
         line.main = (line.row.label, line.row.variant) in main
-    block.lines.sort(key=lambda line: (-_mean(line, block.metric), line.name))
-
-
-def _mean(line: Line, metric: str) -> float:
-    return line.values[metric].mean if metric in line.values else -math.inf
+    block.lines.sort(key=lambda line: (-block.score(line), line.name))

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dabench.config.options import as_argument
 from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.store.records import Record
 
@@ -28,7 +29,7 @@ def shared_command(record: Record) -> str:
     arguments = ["dabench", "run"]
     for name in (*_FIRST, *plain, *OPTIONAL_FIELDS):
         if spec.get(name) is not None:
-            arguments += [f"--{name.replace('_', '-')}", _text(spec[name])]
+            arguments += [f"--{name.replace('_', '-')}", as_argument(spec[name])]
     arguments += _dotted("method", options) + _dotted("protocol", spec["protocol_options"])
     return shlex.join(arguments)
 
@@ -53,16 +54,10 @@ def full_command(record: Record) -> str:
 
 
 def _given(spec: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    return [w for n in names if spec.get(n) is not None for w in (f"--{n}", _text(spec[n]))]
+    return [w for n in names if spec.get(n) is not None for w in (f"--{n}", as_argument(spec[n]))]
 
 
 def _dotted(prefix: str, options: Mapping[str, Any]) -> list[str]:
     """Return ``--prefix.name value`` arguments; an unset option of a protocol is not named."""
     kept = {n: v for n, v in sorted(options.items()) if v is not None or prefix == "method"}
-    return [word for n, v in kept.items() for word in (f"--{prefix}.{n}", _text(v))]
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return [word for n, v in kept.items() for word in (f"--{prefix}.{n}", as_argument(v))]

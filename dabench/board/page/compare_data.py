@@ -44,7 +44,7 @@ def compare_data(tabs: Sequence[Tab], against: str, *, ablations: bool) -> dict[
     """
     protocols = {tab.protocol: _protocol(tab, against, ablations) for tab in tabs}
     most = max((len(_seeds(block.lines)) for tab in tabs for block in tab.blocks), default=1)
-    quantiles = [0.0, *(t_quantile(0.95, freedom) for freedom in range(1, most))]
+    quantiles = [0.0, *(t_quantile(freedom) for freedom in range(1, most))]
     return {"t": quantiles, "protocols": protocols}
 
 

@@ -20,11 +20,12 @@ from dabench.board.page.blocks import Block
 from dabench.board.page.command import run_arguments, shared_command
 from dabench.board.page.lines import Line
 from dabench.board.page.page_records import COSTS
+from dabench.config.options import as_argument
+from dabench.store.identity import IDS
 from dabench.store.records import Record, score_map
 
 #: run ids that a cell lists where there is no room for the runs
 FEW_IDS = 3
-_IDS = ("data", "stream", "source")
 
 
 def page_data(blocks: Iterable[Block], *, detail: bool) -> dict[str, Any]:
@@ -51,9 +52,9 @@ def flat_spec(spec: Mapping[str, Any]) -> list[list[str]]:
     for name, value in spec.items():
         if isinstance(value, Mapping):
             prefix = name.removesuffix("_options")
-            found += [[f"{prefix}.{n}", _text(v)] for n, v in sorted(value.items())]
+            found += [[f"{prefix}.{n}", as_argument(v)] for n, v in sorted(value.items())]
         else:
-            found.append([name.replace("_", "-"), _text(value)])
+            found.append([name.replace("_", "-"), as_argument(value)])
     return found
 
 
@@ -85,7 +86,7 @@ def _run(run: Record, scores: Sequence[float | None], texts: dict[str, int]) -> 
         "id": run["run_id"],
         "seed": run["spec"]["seed"],
         "own": run_arguments(run),
-        "ids": [once(str(run["ids"].get(name, ""))) for name in _IDS],
+        "ids": [once(str(run["ids"].get(name, ""))) for name in IDS],
         "commit": once(run["commit"]),
         "cost": [round(run["cost"][name], 1) if name in run["cost"] else None for name in COSTS],
         "scores": scores,
@@ -95,9 +96,3 @@ def _run(run: Record, scores: Sequence[float | None], texts: dict[str, int]) -> 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -165,8 +165,7 @@ def _standing(
     verdicts: dict[str, set[str]] = defaultdict(set)
     for _, block, verdict in away:
         verdicts[task_of(block.key)].add(verdict if verdict in ("win", "loss", "tie") else "")
-    # source models of one task that disagree make a tie
-    judged = Counter(min(own) if len(own) == 1 else "tie" for own in verdicts.values())
+    judged = Counter(_of_task(own) for own in verdicts.values())
     least = min(away, key=lambda one: one[0], default=None)
     return Standing(
         line=first,
@@ -181,3 +180,9 @@ def _standing(
         passes=mean_of_known([line.passes for line, _ in shown]),
         seconds=mean_of_known([line.seconds for line, _ in shown]),
     )
+
+
+def _of_task(verdicts: set[str]) -> str:
+    """Return the verdict of a task's source models: those that disagree make a tie."""
+    reached = verdicts - {""}
+    return "tie" if len(reached) > 1 else min(reached, default="")

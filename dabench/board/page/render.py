@@ -63,7 +63,7 @@ def _environment() -> Environment:
     for function in kept:
         found.filters[function.__name__] = function
     found.filters["count"] = texts.count
-    found.globals["span"] = texts.span
+    found.globals |= {"span": texts.span, "signs": texts.SIGNS}
     return found
 
 

@@ -63,8 +63,8 @@ def cost_scatter(block: Block, measure: CostMeasure) -> Picture | None:
     y = scale(low, high, _BASE - 6, _TOP)
     _axes(picture, y, ticks(low, high, 5), marks, measure.title)
     points = {line.number: (x(costs[line.number]), y(means[line.number])) for line in known}
-    ranked = [line.number for line in block.ranked if line.number in costs]
-    best = frontier({number: (costs[number], means[number]) for number in ranked})
+    ranked = [line for line in block.ranked if line.number in costs]
+    best = frontier({ln.number: (costs[ln.number], block.score(ln)) for ln in ranked})
     if len(best) > 1:
         title = "on the line: no other row is as good for so little"
         picture.path(_steps([points[number] for number in best]), css="front", title=title)

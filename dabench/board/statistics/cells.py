@@ -67,20 +67,15 @@ def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return total, (a - (total - part)) + (b - part)
 
 
-def summaries(values: Floats, confidence: float = 0.95) -> Summaries:
-    """Return ``seeds.summarise`` of every cell.
-
-    Args:
-        values: (S, …), of S seeds.
-        confidence: of the interval.
-    """
+def summaries(values: Floats) -> Summaries:
+    """Return ``seeds.summarise`` of every cell of (S, …) values, of S seeds."""
     there = ~np.isnan(values)
     n = there.sum(0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         mean = exact_sum(values) / n
         away = values - mean
         sd = np.where(n > 1, np.sqrt(exact_sum(away * away) / (n - 1)), np.nan)
-        half = _quantiles(confidence, len(values))[n] * sd / np.sqrt(n)
+        half = _quantiles(len(values))[n] * sd / np.sqrt(n)
     none = n == 0
     least = np.where(there, values, np.inf).min(0, initial=np.inf)
     most = np.where(there, values, -np.inf).max(0, initial=-np.inf)
@@ -88,9 +83,9 @@ def summaries(values: Floats, confidence: float = 0.95) -> Summaries:
     return Summaries(mean, sd, mean - half, mean + half, n, least, most)
 
 
-def _quantiles(confidence: float, most: int) -> Floats:
+def _quantiles(most: int) -> Floats:
     """Return t by the number of seeds; NaN below two."""
-    return np.array([np.nan, np.nan, *(t_quantile(confidence, n) for n in range(1, most))])
+    return np.array([np.nan, np.nan, *(t_quantile(n) for n in range(1, most))])
 
 
 def comparisons(ours: Floats, theirs: Floats, sign: Floats) -> Comparisons:

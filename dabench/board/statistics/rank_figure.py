@@ -10,9 +10,9 @@ from html import escape
 
 from dabench.board.statistics.ranks import Ranking
 
-WIDTH = 720
-_LEFT, _RIGHT, _AXIS, _STEP = 240, 480, 64, 22
-_LONGEST = 34
+WIDTH = 800
+_LEFT, _RIGHT, _AXIS, _STEP = 280, 520, 64, 22
+_LONGEST = 40
 
 
 def rank_svg(found: Ranking) -> str:
@@ -35,7 +35,7 @@ def rank_svg(found: Ranking) -> str:
     for place, (row, rank) in enumerate(zip(found.rows, found.ranks, strict=True)):
         left = place < half
         y = top + _STEP * (place if left else len(found.rows) - 1 - place) + 10
-        parts += _row(row, rank, _x(rank, last), y, left)
+        parts += _row(found.marked(row), rank, _x(rank, last), y, left)
     return _svg(top + _STEP * half + 12, title, parts)
 
 

@@ -27,6 +27,7 @@ class Ranking:
         difference: mean ranks that differ by less are not told apart (Nemenyi, 5 %).
         groups: first and last position of rows that are not told apart, two rows at least.
         left_out: row -> why it is not ranked.
+        marks: row -> what stands beside its name.
         note: why there is no ranking ("" = there is one).
     """
 
@@ -37,7 +38,12 @@ class Ranking:
     difference: float | None = None
     groups: tuple[tuple[int, int], ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
     note: str = ""
+
+    def marked(self, row: str) -> str:
+        """Return a row's name with its marks."""
+        return row + self.marks.get(row, "")
 
 
 def ranking(grid: TaskGrid) -> Ranking:
@@ -79,6 +85,7 @@ def ranking(grid: TaskGrid) -> Ranking:
         difference,
         indistinguishable_groups(ranks, difference),
         left_out,
+        grid.marks,
     )
 
 
@@ -91,16 +98,17 @@ def _tasks(columns: Iterable[str]) -> list[str]:
     return sorted({task_of(column) for column in columns})
 
 
-def describe_tasks(tasks: Sequence[str]) -> str:
-    """Return how many tasks there are, and which of them share their images.
+def describe_tasks(tasks: Iterable[str]) -> str:
+    """Return how many tasks there are, and which of them share images: those of one data set.
 
     Args:
         tasks: their keys, ``protocol/dataset/source-target/digest``.
     """
-    data = Counter("/".join(key.split("/")[1:3]) for key in tasks)
-    shared = [f"{n} of {name}" for name, n in data.most_common() if n > 1]
-    told = f"; not independent: {', '.join(shared)} share their images" if shared else ""
-    return f"{len(tasks)} tasks{told}"
+    found = {*tasks}
+    data = Counter(key.split("/")[1] for key in found)
+    shared = [f"{n} of {name}" for name, n in sorted(data.items()) if n > 1]
+    told = f"; not independent: {', '.join(shared)} share images" if shared else ""
+    return f"{len(found)} tasks{told}"
 
 
 def critical_difference(rows: int, tasks: int, level: float = 0.05) -> float:

@@ -51,7 +51,7 @@ class Comparison(NamedTuple):
     verdict: str
 
 
-def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
+def summarise(values: Sequence[float]) -> Summary:
     """Return mean, sd and t-interval of at least one value."""
     n = len(values)
     mean = math.fsum(values) / n
@@ -59,14 +59,14 @@ def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
         return Summary(mean, None, None, None, n, mean, mean)
     away = [value - mean for value in values]
     sd = math.sqrt(math.fsum(map(mul, away, away)) / (n - 1))
-    half = t_quantile(confidence, n - 1) * sd / math.sqrt(n)
+    half = t_quantile(n - 1) * sd / math.sqrt(n)
     return Summary(mean, sd, mean - half, mean + half, n, min(values), max(values))
 
 
 @cache
-def t_quantile(confidence: float, freedom: int) -> float:
-    """Return t with ``confidence`` of Student's distribution within ± t: 4.30 for 95 % and 2."""
-    return float(special.stdtrit(freedom, 0.5 + confidence / 2))
+def t_quantile(freedom: int) -> float:
+    """Return t with 95 % of Student's distribution within ± t: 4.30 for 2 degrees of freedom."""
+    return float(special.stdtrit(freedom, 0.975))
 
 
 def better_sign(metric: str) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from dabench.board.statistics.seeds import better_sign
-from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo
+from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo, row_marks
 from dabench.store.identity import task_of
 from dabench.store.rows import version_order
 
@@ -33,11 +33,18 @@ class TaskGrid:
         protocol: its name.
         values: row -> a column's key -> mean over seeds, turned so that more is better.
         left_out: row or method -> why it is not among them.
+        marks: row -> what stands beside its name.
     """
 
     protocol: str
     values: dict[str, dict[str, float]]
     left_out: dict[str, str]
+    marks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Keys of all tasks, in order."""
+        return sorted({task_of(column) for own in self.values.values() for column in own})
 
 
 @dataclass(frozen=True)
@@ -91,41 +98,48 @@ def task_grid(
     """
     mine = frame[frame["protocol"] == protocol]
     lines = mine[mine["metric"] == metric] if metric else primary_lines(mine, info)
-    values, left_out = _by_row(lines)
+    values, left_out, marks = _by_row(lines)
     chosen, several = _one_a_method({name for name in values if name not in left_out})
     left_out |= several
     kept = {name: values[name] for name in chosen if name not in left_out}
-    return TaskGrid(protocol, kept, left_out)
+    return TaskGrid(protocol, kept, left_out, marks)
 
 
 def _by_row(
     lines: pd.DataFrame,
-) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Return the scores by row and column, and why a row is not ranked, where it is not.
+) -> tuple[dict[str, dict[str, float]], dict[str, str], dict[str, str]]:
+    """Return scores by row and column, why a row is not ranked if so, and what marks its name.
 
-    Of several versions of a row in one column the last counts.
+    In a column the last version of the protocol counts, for another poses another task, and of a
+    row in it the last version.
     """
     values: dict[str, dict[str, float]] = {}
     left_out: dict[str, str] = {}
-    latest: dict[tuple[str, str], tuple[int, ...]] = {}
-    fields = ("method", "variant", "column", "metric", "mean", "version", "oracle", "extras")
-    for method, variant, column, metric, mean, version, oracle, extras in zip(
-        *(lines[name].tolist() for name in fields), strict=True
+    marks: dict[str, str] = {}
+    fields = [*("method", "variant", "column", "metric", "mean", "version")]
+    fields += ["oracle", "extras", "reconstruction"]
+    found = [*zip(*(lines[name].tolist() for name in fields), strict=True)]
+    posed: dict[str, tuple[int, ...]] = {}
+    for _, _, column, _, _, version, *_ in found:
+        posed[column] = max(posed.get(column, ()), version_order(version)[1:2])
+    for method, variant, column, metric, mean, version, oracle, extras, rec in sorted(
+        found, key=lambda line: version_order(line[5])
     ):
+        if version_order(version)[1:2] < posed[column]:
+            continue
         name = f"{method} {variant}".strip()
-        found = values.setdefault(name, {})
+        left_out.pop(name, None)
         if oracle:
             left_out[name] = "upper bound"
         elif ANSWERS_AFTER in extras.split():
             left_out[name] = ANSWERED_AFTER
-        age = version_order(version)
-        if age < latest.get((name, column), ()):
-            continue
-        latest[name, column] = age
-        found.pop(column, None)
+        words = ", ".join(row_marks(extras.split(), reconstruction=bool(rec), bound=bool(oracle)))
+        marks[name] = f" ({words})" if words else ""
+        own = values.setdefault(name, {})
+        own.pop(column, None)
         if not math.isnan(mean):
-            found[column] = better_sign(metric) * mean
-    return values, dict(sorted(left_out.items()))
+            own[column] = better_sign(metric) * mean
+    return values, dict(sorted(left_out.items())), marks
 
 
 def _one_a_method(names: set[str]) -> tuple[list[str], dict[str, str]]:
@@ -152,7 +166,8 @@ def by_task(columns: Mapping[str, float]) -> dict[str, float]:
 def task_tests(grid: TaskGrid, against: str) -> list[TaskTest]:
     """Hold every row against one: Wilcoxon's signed-rank test over tasks, Holm's correction.
 
-    Differences are taken by column, so that both rows had the same source model.
+    Differences are taken by column, so that both rows had the same source models; each row is
+    first averaged over the seeds that it has.
 
     Source: Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006.
     """

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from dabench.store.identity import IDS
 from dabench.store.records import Record
 from dabench.store.rows import Row
 
-#: what must be equal in a column, for each seed
-IDS = ("data", "stream", "source")
 Ids = tuple[str, ...]
 #: how many files a refusal names
 _NAMED = 4

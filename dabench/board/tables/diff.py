@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dabench.board.tables.agreement import IDS, ids_of
+from dabench.board.tables.agreement import ids_of
 from dabench.config.spec import OPTIONAL_FIELDS
-from dabench.store.identity import COLUMN_FIELDS, column_key
+from dabench.store.identity import COLUMN_FIELDS, IDS, column_key
 from dabench.store.records import Record, score_map
 from dabench.store.rows import row_of
 

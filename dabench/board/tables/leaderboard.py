@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dabench.board.tables.agreement import IDS, ids_of
+from dabench.board.tables.agreement import ids_of
 from dabench.board.tables.column import Column
 from dabench.board.tables.lines import BEST, DIFFERENCE, LINE, MEANS, Lines, lines_of
 from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.garbage import collector_paused
-from dabench.store.identity import COLUMN_FIELDS, column_key
+from dabench.store.identity import BUDGET, COLUMN_FIELDS, IDS, column_key
 from dabench.store.lean import head_of
 from dabench.store.records import Record
 from dabench.store.rows import options_text, row_of, varying_options
 
-_BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 #: fields that another machine, or another day, may change though nothing else does
 COSTS = (
     *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
@@ -36,7 +35,7 @@ PEAKS = frozenset({"peak_memory_bytes", "step_memory_bytes"})
 #: fields that all lines of a row in a column share
 _HEAD = (
     *("protocol", "dataset", "task", "split", "method", "variant", "version"),
-    *("seeds", "reconstruction", "extras", *_BUDGET, "protocol_options", "source_options"),
+    *("seeds", "reconstruction", "extras", *BUDGET, "protocol_options", "source_options"),
     *("column", "selection", "oracle", "target_tuned"),
     *("data_id", "stream_id", "source_id"),
     *("runs", "dabench", *COSTS),
@@ -44,7 +43,7 @@ _HEAD = (
 _NUMBERS = frozenset(COSTS)
 COLUMNS = ["protocol", "dataset", "task", "split", "metric", "method", "variant", "version"]
 COLUMNS += [*MEANS, "n", "seeds", "reconstruction", "extras"]
-COLUMNS += ["against", *DIFFERENCE, "verdict", "note", *_BUDGET]
+COLUMNS += ["against", *DIFFERENCE, "verdict", "note", *BUDGET]
 COLUMNS += ["protocol_options", "source_options", "column"]
 COLUMNS += ["remark", "best_baseline", *BEST, "best_verdict", "gain", "selection", "oracle"]
 COLUMNS += ["target_tuned", *(f"{name}_id" for name in IDS), "runs", "dabench", *COSTS]
@@ -124,7 +123,7 @@ def _heads(found: Column) -> Iterator[tuple[Any, ...]]:
     spec = found.results[0].runs[0]["spec"]
     options = spec["protocol_options"]
     place = (spec["protocol"], spec["dataset"], _task(spec), str(options.get("split", "")))
-    budget = (*(spec[name] for name in _BUDGET), options_text(options))
+    budget = (*(spec[name] for name in BUDGET), options_text(options))
     for result in found.results:
         row, runs = result.row, result.runs
         ids = zip(*map(ids_of, runs), strict=True)

@@ -97,15 +97,13 @@ def _body(
                 mark = f"({remarks.setdefault(cell.remark, str(len(remarks) + 1))})"
             cells.append(shown(cell, mark))
         if averaged:
-            cells.append(_HOLE if row.average is None else f"{100 * row.average:.1f}")
+            cells.append(escape(_HOLE) if row.average is None else f"{100 * row.average:.1f}")
         lines.append([escape(_name(row)), *map(str, cells)])
     return lines, [f"({mark}) {remark}" for remark, mark in remarks.items()]
 
 
 def _name(row: WideRow) -> str:
-    marks = ["reconstruction"] * row.reconstruction + ["upper bound"] * row.oracle
-    marks += ["external"] * row.external + ["answers after its update"] * row.after
-    return row.name + (f" ({', '.join(marks)})" if marks else "")
+    return row.name + (f" ({', '.join(row.marks)})" if row.marks else "")
 
 
 def _number(cell: Cell | None) -> str:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dabench.board.tables.agreement import ids_of
 from dabench.board.tables.selection import choose_epoch, row_key, with_chosen_epoch
 from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.records import Record
@@ -109,9 +110,7 @@ def _choice(
 
 
 def _pairing(record: Record) -> str:
-    ids = record.get("ids", {})
-    named = (str(ids.get(name)) for name in ("data", "stream", "source"))
-    return " ".join([f"{record['spec']['seed']:06d}", *named])
+    return " ".join([f"{record['spec']['seed']:06d}", *ids_of(record)])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -16,12 +16,12 @@ import pandas as pd
 
 from dabench.board.statistics.seeds import better_sign
 from dabench.board.statistics.tasks import primary_lines
-from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo
+from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo, row_marks
+from dabench.store.identity import BUDGET
 from dabench.store.rows import least_changed_variants
 
-_BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 #: what all tasks of a table share
-_SAME = ("protocol", "dataset", "metric", *_BUDGET, "setting", "source_options")
+_SAME = ("protocol", "dataset", "metric", *BUDGET, "setting", "source_options")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Cell:
 class WideRow:
     """A line: name, a cell for each task (None = was never run), the average or None.
 
-    ``after``: it answers a stream after its update, and is never the best of those before.
+    ``marks`` stand beside the name, a reconstruction's among them.
     """
 
     name: str
@@ -55,8 +55,7 @@ class WideRow:
     oracle: bool
     cells: tuple[Cell | None, ...]
     average: float | None
-    external: bool = False
-    after: bool = False
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,10 +174,10 @@ def _rows(
         leading = best if name in main else dict.fromkeys(titles, math.nan)
         cells = tuple(_cell(own.get(column), leading[column], sign) for column in titles)
         first = next(iter(own.values()))
-        marks = (first.reconstruction, first.oracle)
-        external = "external" in first.extras.split()
-        after = any(line.after for line in own.values())
-        rows.append(WideRow(name, *marks, cells, task_average(cells), external, after))
+        kind = first.reconstruction, first.oracle
+        extras = {extra for line in own.values() for extra in line.extras.split()}
+        marks = row_marks(extras, reconstruction=kind[0], bound=kind[1])
+        rows.append(WideRow(name, *kind, cells, task_average(cells), tuple(marks)))
     return sorted(rows, key=lambda row: (_order(row, info), row.name))
 
 

@@ -341,10 +341,10 @@
     for (const { task, pair: p } of found.filter((one) => one.pair)) {
       const own = judged.get(task.task) || { away: [], verdicts: new Set() };
       own.away.push((task.less ? -1 : 1) * p.mean);
-      own.verdicts.add(p.verdict in SIGNS ? p.verdict : "");
+      if (p.verdict in SIGNS) own.verdicts.add(p.verdict);
       judged.set(task.task, own);
     }
-    const verdicts = Array.from(judged.values(), (own) => (own.verdicts.size > 1 ? "tie" : [...own.verdicts][0]));
+    const verdicts = Array.from(judged.values(), (own) => (own.verdicts.size > 1 ? "tie" : [...own.verdicts][0] || ""));
     const words = panel.querySelector(".compare .summary");
     const box = panel.querySelector(".compare .scroll");
     box.hidden = !found.length;
