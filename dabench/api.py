@@ -18,13 +18,8 @@ from dabench.contract.access import (
     Unlabelled,
 )
 from dabench.contract.cost import Cost
-from dabench.contract.method import (
-    DecayingSGD,
-    OfflineMethod,
-    OnlineMethod,
-    frozen_copy,
-    inverse_decay,
-)
+from dabench.contract.decay import DecayingSGD, inverse_decay
+from dabench.contract.method import OfflineMethod, OnlineMethod, frozen_copy
 from dabench.contract.network import Network
 from dabench.contract.statistics import SourceStatistics
 from dabench.contract.types import (

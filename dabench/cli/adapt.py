@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dabench import registry
-from dabench.cli.dotted import dotted_options
+from dabench.cli.dotted import method_options
 from dabench.cli.output import say
 from dabench.errors import ConfigError, one_line
 
@@ -45,7 +45,7 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     Raises:
         DabenchError: a model, images, a method or an option that do not fit.
     """
-    dotted = dotted_options(rest, "adapt")
+    options = method_options(rest, "adapt")
     given = {key: value for key, value in vars(args).items() if value is not None}
     name = registry.name_of("method", args.method)
     _check_model_options(given)
@@ -72,7 +72,6 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     for option in () if remote else _OF_NETWORK:
         if option in given:
             raise ConfigError(f"--{option}: {name} adapts the model itself; leave it out")
-    options = {key.removeprefix("method.").replace("-", "_"): v for key, v in dotted.items()}
     usual = _usual(args, given, cls)
     offline.check_asked(
         *(cls, asked.model, options),

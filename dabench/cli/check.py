@@ -6,11 +6,9 @@ import argparse
 from pathlib import Path
 
 from dabench import registry
-from dabench.cli.dotted import dotted_options
-from dabench.cli.output import say
+from dabench.cli.dotted import method_options
+from dabench.cli.output import EXIT_USER, say
 from dabench.errors import ConfigError
-
-EXIT_USER = 2
 
 
 def check(args: argparse.Namespace, rest: list[str]) -> int:
@@ -23,7 +21,7 @@ def check(args: argparse.Namespace, rest: list[str]) -> int:
     Raises:
         ConfigError: no such method, or a protocol that it does not serve.
     """
-    dotted = dotted_options(rest, "check")
+    given = method_options(rest, "check")
     name = registry.name_of("method", args.method)
     served = registry.METHODS[name].protocols
     wanted = _names(args.protocols) if args.protocols else _usual(served)
@@ -42,7 +40,6 @@ def check(args: argparse.Namespace, rest: list[str]) -> int:
     threads = merge({"threads": args.threads})["threads"]
     torch.set_num_threads(threads)
     cls = registry.method(name)
-    given = {key.removeprefix("method.").replace("-", "_"): v for key, v in dotted.items()}
     options = validate_options(cls, given, "method")
     cache = read_settings({"cache-dir": vars(args)["cache-dir"]}).cache_dir
     broken = 0

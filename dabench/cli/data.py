@@ -7,11 +7,9 @@ import inspect
 from typing import Any
 
 from dabench import registry
-from dabench.cli.output import say, say_lines
+from dabench.cli.output import EXIT_USER, say, say_lines
 from dabench.config.settings import read_settings
 from dabench.errors import ConfigError
-
-EXIT_USER = 2
 
 
 def data(args: argparse.Namespace) -> int:

@@ -65,3 +65,12 @@ def dotted_options(arguments: list[str], command: str = "run") -> dict[str, str]
                 raise ConfigError(f"--{name} needs a value")
         found[name] = value
     return found
+
+
+def method_options(arguments: list[str], command: str) -> dict[str, str]:
+    """Read ``--method.NAME VALUE`` of a command without options of a protocol."""
+    found = dotted_options(arguments, command)
+    for name in found:
+        if name.startswith("protocol."):
+            raise ConfigError(f"--{name}: 'dabench {command}' takes options of the method alone")
+    return {n.removeprefix("method.").replace("-", "_"): value for n, value in found.items()}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dabench import registry
 from dabench.cli.dotted import dotted_options, join_dotted
-from dabench.cli.output import print_columns, say, say_lines
+from dabench.cli.output import EXIT_BUG, EXIT_PIPE, EXIT_USER, print_columns, say, say_lines
 from dabench.cli.parser import COMMANDS, Parser, build_parsers
 from dabench.config.options import merge
 from dabench.contract.signals import end_of, terminable
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from dabench.config.spec import RunSpec
     from dabench.engine.run import RunResult
 
-EXIT_BUG, EXIT_USER, EXIT_PIPE = 1, 2, 141
 #: commands -> where they are done; the second ones take --method.NAME VALUE as well
 _COMMANDS = {
     "cards": "dabench.cli.cards:cards",
@@ -58,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 is fine, 2 a user's error, 1 a bug, 130 Ctrl-C, 143 SIGTERM, 141 a reader that went away.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one that lacks a character shows a sign for it
@@ -129,7 +129,6 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     given = {key: value for key, value in vars(args).items() if key not in ("command", "help")}
     given |= dotted_options(rest)
     if args.help:
@@ -234,7 +233,6 @@ def _show(args: argparse.Namespace) -> int:
     from dabench.store.reading import load_record
     from dabench.store.store import Store
 
-    given = Path(args.run)
-    path = given if given.suffix == ".json" else Store(Path(args.results)).find(args.run)
+    path = Store(Path(args.results)).locate(args.run)
     show_record(path, load_record(path), args.json)
     return 0

@@ -11,6 +11,10 @@ from typing import Any
 
 from dabench.errors import StoreError, one_line
 
+#: exit codes: a bug, or a comparison that found a difference; what a user can mend; a reader that
+#: went away
+EXIT_BUG = EXIT_DIFFERENT = 1
+EXIT_USER, EXIT_PIPE = 2, 141
 #: how many damaged files are named one by one
 _NAMED = 20
 

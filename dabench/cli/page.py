@@ -85,8 +85,8 @@ def report(args: argparse.Namespace) -> int:
     from dabench.store.reading import load_readable
     from dabench.store.store import Store
 
-    store, given = Store(Path(args.results)), Path(args.run)
-    path = given if given.suffix == ".json" else store.find(args.run)
+    store = Store(Path(args.results))
+    path = store.locate(args.run)
     record = load_readable(path)
     spec = record.get("spec") or {}
     folder = store.root / "runs" / str(record.get("run_id", "")).replace("/", "_") / "report"

@@ -62,7 +62,7 @@ def draw_features(record: Mapping[str, Any], settings: Settings, how: str) -> Pa
     torch.set_num_threads(spec.threads)
     spec, _, protocol, plan = load_plan(spec, settings)
     networks: dict[str, Any] = {}
-    if not protocol.black_box:  # the source model only answers there
+    if not getattr(protocol, "black_box", False):  # the source model only answers there
         start = open_start(spec, settings, protocol, plan, probe=False)
         networks["source model"] = start.source
         start.close()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dabench.cli.output import number, print_columns, say
+from dabench.cli.output import EXIT_DIFFERENT, number, print_columns, say
 
 if TYPE_CHECKING:
     from dabench.board.reproduce import Comparison
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from dabench.config.spec import RunSpec
     from dabench.store.records import Record
 
-EXIT_DIFFERENT = 1
 _SHOWN = 20
 #: what has a version that run ids hold; a start without one is of version 1
 _VERSIONED = ("method", "protocol", "init")
@@ -49,7 +47,6 @@ def run_again(run: str, given: Mapping[str, Any]) -> tuple[Comparison, Record]:
     Raises:
         DabenchError: as ``reproduce``.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     from dabench.board.reproduce import compare, new_options, spec_of
     from dabench.config.settings import read_settings
     from dabench.store.reading import load_record
@@ -57,8 +54,7 @@ def run_again(run: str, given: Mapping[str, Any]) -> tuple[Comparison, Record]:
     from dabench.store.store import Store
 
     settings = read_settings(given)
-    named = Path(run)
-    path = named if named.suffix == ".json" else Store(settings.results).find(run)
+    path = Store(settings.results).locate(run)
     then = load_record(path)
     spec = _with_overrides(spec_of(then), given)
     say(f"run {then['run_id']}: {_about(spec)}")

@@ -8,13 +8,12 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, Any
 
-from dabench import registry
 from dabench.cli.dotted import dotted_options
 from dabench.cli.output import say
 from dabench.config.options import is_number, merge
 from dabench.config.settings import Settings, read_settings
 from dabench.config.spec import RunSpec, resolve
-from dabench.errors import ConfigError, DataError, one_line
+from dabench.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from dabench.oracle.in_process import InProcess
@@ -32,7 +31,6 @@ def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
     Raises:
         DabenchError: an option that does not fit, missing data, a port in use.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     dotted = dotted_options(rest, "serve-source")
     for name in dotted:
         if name.startswith("method."):
@@ -108,7 +106,7 @@ def load_source_model(spec: RunSpec, settings: Settings) -> InProcess:
     """
     import torch
 
-    from dabench.contract.data import DataRequest
+    from dabench.engine.run import load_plan
     from dabench.oracle.answer_forms import AnswerForm
     from dabench.oracle.in_process import InProcess
     from dabench.source_models.foreign import ForeignModel
@@ -120,24 +118,13 @@ def load_source_model(spec: RunSpec, settings: Settings) -> InProcess:
     form = AnswerForm(
         options.get("answers", "soft"), options.get("top_k", 3), options.get("decimals", 2)
     )
-    data = registry.dataset(spec.dataset)().load(
-        DataRequest(
-            spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
-        )
-    )
-    registry.check_data_kind(spec.protocol, spec.dataset, data.kind)
-    protocol = registry.protocol(spec.protocol)(**options)
-    reason = protocol.is_valid(data)
-    if reason is not None:
-        raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
-    plan = protocol.plan(data, spec.batch_size, spec.seed)
-    seed = spec.seed if spec.source_seed is None else spec.source_seed
+    spec, _, _, plan = load_plan(spec, settings)
     model = load_source(
         ForeignModel.of_spec(spec),
         # as a black-box protocol would: another head is another model
         source_recipe(spec, black_box=True),
         plan,
-        seed,
+        spec.training_seed,
         settings.cache_dir,
         spec.device,
         settings.progress,

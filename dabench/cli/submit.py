@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dabench.cli.output import print_columns, say
+from dabench.cli.output import EXIT_DIFFERENT, print_columns, say
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError, StoreError
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from dabench.store.store import Store
 
 TEXT = "PULL_REQUEST.md"
-EXIT_DIFFERENT = 1
 #: how many problems are named one by one
 _NAMED = 20
 _OF_REPRODUCE = ("data-root", "cache-dir", "oracle-url")
@@ -108,7 +107,7 @@ def _files(names: list[str], store: Store) -> list[Path]:
                 raise StoreError(f"{path}: no record in this folder or below")
             found += inside
         else:
-            found.append(path if path.suffix == ".json" else store.find(name))
+            found.append(store.locate(name))
     return list({path.resolve(): path for path in found}.values())
 
 

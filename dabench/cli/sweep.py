@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dabench.cli import engines
 from dabench.cli.dotted import AXES, dotted_options
-from dabench.cli.output import say
+from dabench.cli.output import EXIT_BUG, EXIT_USER, say
 from dabench.contract.signals import end_of
 from dabench.errors import ConfigError
 from dabench.store.store import Store
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from dabench.sweep.loop import Tally
     from dabench.sweep.plan import SweepPlan
 
-EXIT_BUG, EXIT_USER = 1, 2
 _OWN = ("command", "help", "grid", "workers", "dry_run", "shard", "order", *engines.NAMES, *AXES)
 
 
@@ -37,7 +35,6 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     Raises:
         DabenchError: a grid or an option that does not fit; a results folder that cannot be used.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     dotted = dotted_options(rest, "sweep")
     given = {key: value for key, value in vars(args).items() if key not in _OWN} | dotted
     if args.status:
@@ -62,7 +59,7 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     if settings.save_model:
         _check_models(grid)
     if engine is None:
-        check_names(grid)
+        check_networks_of(grid)
     plan = make_plan(
         grid.specs,
         store,
@@ -106,7 +103,7 @@ def _grid(
         path = Path(args.grid)
         over.pop("seeds", None)
         for field, names in part.items():
-            grid.check_names(field, names or [])
+            grid.known_names(field, names or [])
         return grid.choose(
             grid.expand(grid.read(path), path.name, usual, over), part, given["seeds"]
         )
@@ -131,7 +128,7 @@ def _check_models(grid: Grid) -> None:
         check_keeps(spec, registry.method(spec.method))
 
 
-def check_names(grid: Grid) -> None:
+def check_networks_of(grid: Grid) -> None:
     """Refuse networks and weight files that there are not, before the first run starts.
 
     Raises:
@@ -144,7 +141,7 @@ def check_names(grid: Grid) -> None:
         *("source_model", "source_checkpoint"),
     )
     for spec in {tuple(getattr(s, n) for n in fields): s for s in grid.specs}.values():
-        checking.check_names(spec)
+        checking.check_network_names(spec)
 
 
 def _names(option: str, text: str | None) -> list[str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -37,7 +36,6 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     Raises:
         DabenchError: a grid that does not fit or is not fair; a folder that cannot be used.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     dotted = dotted_options(rest, "tune")
     given = {key: value for key, value in vars(args).items() if key not in _OWN} | dotted
     workers = worker_count(args.workers)
@@ -53,7 +51,7 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     tuning = read_tuning_grid(Path(args.grid), usual, over)
     file = settings.results / "tuned" / f"{_name(args.name or tuning.path.stem)}.yaml"
     _check_free(file, tuning)
-    sweep.check_names(tuning.grid)
+    sweep.check_networks_of(tuning.grid)
     # trials are no results: a folder of their own keeps them out of tables and ranks
     trials = replace(settings, results=file.parent / "trials")
     resources = tuning.grid.resources

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dabench.cli.output import print_columns, say
+from dabench.cli.output import EXIT_DIFFERENT, print_columns, say
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from dabench.board.published_rows import Published, PublishedRow
     from dabench.board.verify import Compared
 
-EXIT_DIFFERENT = 1
 _TAKEN = (
     *("data-root", "source-checkpoint", "source-model", "source-head", "source-mean", "source-std"),
     *("results", "cache-dir", "device", "threads"),
@@ -47,7 +45,6 @@ def verify(args: argparse.Namespace) -> int:
     Raises:
         DabenchError: no rows of that benchmark; files or a model that cannot be run.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are slow
     from dabench.board import verify as board
     from dabench.board.published_rows import read_published
     from dabench.config.settings import read_settings

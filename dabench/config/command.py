@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from dabench import registry
+from dabench.config.options import as_argument
 from dabench.config.signature import usual_options, validate_options
 from dabench.config.spec import (
     OPTIONAL_FIELDS,
@@ -42,7 +43,7 @@ def run_command(spec: RunSpec) -> str:
     given |= {f"protocol.{name}": value for name, value in changed_protocol_options(spec).items()}
     arguments = ["dabench", "run"]
     for name, value in given.items():
-        arguments += [f"--{name}", _text(value)]
+        arguments += [f"--{name}", as_argument(value)]
     return shlex.join(arguments)
 
 
@@ -66,9 +67,3 @@ def _differing(spec: RunSpec, least: dict[str, Any]) -> dict[str, Any]:
         for name in _FIELDS
         if getattr(spec, name) != (getattr(usual, name) if usual else None)
     }
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "none" if value is None else str(value)

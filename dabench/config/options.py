@@ -102,17 +102,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     from dabench.config.yaml_file import read_mapping
 
     content = read_mapping(path, "--config", "method: usd") or {}
-    known = set(OPTIONS) | set(FLAGS)
-    for key in content:
-        if key not in known and not re.match(r"(method|protocol)\.\w", key):
-            raise ConfigError(
-                f"--config {path}: unknown key {shown(key)}{did_you_mean(key, known)}"
-            )
+    check_options(content, f"--config {path}: unknown key")
     return content
 
 
-def check_options(given: Mapping[str, Any]) -> None:
+def check_options(given: Mapping[str, Any], what: str = "unknown option") -> None:
     """Refuse a name that is no option of ``dabench run``.
+
+    Args:
+        given: by name.
+        what: begins the message.
 
     Raises:
         ConfigError: names the nearest.
@@ -120,7 +119,14 @@ def check_options(given: Mapping[str, Any]) -> None:
     known = set(OPTIONS) | set(FLAGS)
     for key in given:
         if key not in known and not re.match(r"(method|protocol)\.\w", key):
-            raise ConfigError(f"unknown option {shown(key)}{did_you_mean(key, known)}")
+            raise ConfigError(f"{what} {shown(key)}{did_you_mean(key, known)}")
+
+
+def as_argument(value: Any) -> str:
+    """Return an option's value as one gives it on the command line."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def merge(args: Mapping[str, Any]) -> dict[str, Any]:

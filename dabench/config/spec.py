@@ -80,6 +80,11 @@ class RunSpec:
     #: the file that the method's options come from: a run is the same with them given by hand
     tuned: Tuned | None = None
 
+    @property
+    def training_seed(self) -> int:
+        """The seed of the source model."""
+        return self.seed if self.source_seed is None else self.source_seed
+
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict, ready for JSON; optional fields only where they are given."""
         # not asdict, which copies every value deeply: a sweep asks for thousands

@@ -106,12 +106,13 @@ def read_tuned(path: Path) -> TunedFile:
         ConfigError: missing, not YAML, or without something that it must have.
     """
     try:
-        return _parsed(path, _digest(path))
+        return _parsed(path, file_digest(path))
     except OSError as error:
         raise ConfigError(f"--tuned {path}: cannot be read ({reason_of(error)})") from None
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a small file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -185,7 +186,7 @@ def tuned_options(
         for name in other
     ]
     files = tuple(sorted(found.files.items()))
-    return options, Tuned(path, _digest(Path(path)), files, whole=not other, notes=tuple(notes))
+    return options, Tuned(path, file_digest(Path(path)), files, whole=not other, notes=tuple(notes))
 
 
 def row_label(spec: Mapping[str, Any]) -> str:

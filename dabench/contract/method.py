@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, dataclass_transform
 
 import lightning
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dabench.contract.access import Online, SourceFree, TargetBatch
+from dabench.contract.decay import DecayingSGD
 from dabench.contract.options import HasOptions
 from dabench.contract.types import Init, Kind, Prediction, Task
 from dabench.errors import TrainingError
@@ -83,6 +84,16 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
         """Share of the training steps already done, in [0, 1]."""
         total = max(1, int(self.trainer.estimated_stepping_batches))
         return min(1.0, self.trainer.global_step / total)
+
+    def decaying_sgd(self, groups: list[dict[str, Any]], **settings: Any) -> DecayingSGD:
+        """Return SGD whose rate decays over the steps of this run, for ``configure_optimizers``.
+
+        Args:
+            groups: parameter groups with ``params`` and ``lr``, the rate at the beginning.
+            settings: ``factor``, ``momentum`` and ``weight_decay`` of :class:`DecayingSGD`.
+        """
+        steps = int(self.trainer.estimated_stepping_batches)
+        return DecayingSGD(groups, total_steps=steps, **settings)
 
     def note(self, name: str, value: float = 1.0) -> None:
         """Keep a figure in the record, as curve ``noted/name``: what a rule fell back to, say."""
@@ -186,61 +197,6 @@ class OnlineMethod(HasOptions, lightning.LightningModule):
     def updates_skipped(self) -> int:
         """Updates left out so far: what the modules inside count as ``skipped``."""
         return sum(int(getattr(module, "skipped", 0)) for module in self.modules())
-
-
-def inverse_decay(progress: float, gain: float = 10.0, power: float = 0.75) -> float:
-    """Return the learning-rate factor (1 + gain * progress)^-power.
-
-    DANN's (Ganin and Lempitsky, ICML 2015), and SHOT's with 10 and .75 (Liang et al., ICML 2020).
-
-    Args:
-        progress: p, the share of the training steps that are done, in [0, 1].
-        gain, power: 0 or more; a power of 0 = a constant rate.
-
-    Returns:
-        A factor in (0, 1], 1 at the beginning.
-    """
-    return float((1.0 + gain * progress) ** -power)
-
-
-class DecayingSGD(torch.optim.SGD):
-    """SGD with Nesterov momentum whose rate follows :func:`inverse_decay` step by step.
-
-    The optimiser of SHOT's code (Liang et al., ICML 2020). Its authors set the rate of the n-th of
-    T steps at p = n / T, here it is p = (n - 1) / T: the first step is made at the full rate.
-
-    Args:
-        groups: parameter groups with ``params`` and ``lr``, the rate at the beginning.
-        total_steps: T, length of the run.
-        factor: progress p in [0, 1) -> factor of the rates.
-        momentum: momentum factor, above 0.
-        weight_decay: L2 penalty.
-    """
-
-    def __init__(
-        self,
-        groups: list[dict[str, Any]],
-        *,
-        total_steps: int,
-        factor: Callable[[float], float] = inverse_decay,
-        momentum: float = 0.9,
-        weight_decay: float = 1e-3,
-    ) -> None:
-        super().__init__(
-            groups, lr=1.0, momentum=momentum, weight_decay=weight_decay, nesterov=True
-        )
-        self._total = max(1, total_steps)
-        self._factor = factor
-        self._done = 0
-        self._base = [float(group["lr"]) for group in self.param_groups]
-
-    def step(self, closure: Any = None) -> Any:
-        """Set the rate for this step, then update."""
-        factor = self._factor(self._done / self._total)
-        for group, base in zip(self.param_groups, self._base, strict=True):
-            group["lr"] = base * factor
-        self._done += 1
-        return super().step(closure)
 
 
 def frozen_copy(module: torch.nn.Module) -> Any:

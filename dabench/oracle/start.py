@@ -60,7 +60,7 @@ def open_start(
     Raises:
         DabenchError: it cannot be made, read or reached.
     """
-    recipe = source_recipe(spec, black_box=protocol.black_box)
+    recipe = source_recipe(spec, black_box=getattr(protocol, "black_box", False))
     source, about, close = _open(spec, settings, protocol, plan, recipe)
     if not probe:
         return Start(source, source, about, {"source": about["id"]}, close)
@@ -74,10 +74,10 @@ def _open(
     spec: RunSpec, settings: Settings, protocol: Any, plan: Any, recipe: Recipe
 ) -> tuple[Any, dict[str, Any], Callable[[], None]]:
     """Return a source model, or the oracle before it, what to say of it, and its end."""
-    seed = spec.seed if spec.source_seed is None else spec.source_seed
+    seed = spec.training_seed
     foreign = ForeignModel.of_spec(spec)
     named = {"foreign": foreign.named} if foreign else {}
-    if protocol.black_box:
+    if getattr(protocol, "black_box", False):
         opened = open_source(spec, settings, protocol, plan, recipe, seed)
         about = {**opened.about, "id": opened.answerer.info.id, **named}
         return opened.remote, about, opened.close
@@ -105,7 +105,7 @@ def _open_several(
             f"--source-model {spec.source_model}: {spec.protocol} needs a model of each source "
             f"({spec.source}); leave it out and they are trained"
         )
-    seed = spec.seed if spec.source_seed is None else spec.source_seed
+    seed = spec.training_seed
     names = spec.source.split(",")
     models = {
         name: load_or_train(recipe, plan, seed, settings.cache_dir, spec.device, settings.progress)

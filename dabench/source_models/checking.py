@@ -14,7 +14,7 @@ from dabench.source_models.classifier import Recipe
 from dabench.source_models.foreign import checkpoint_digest
 
 
-def check_names(spec: RunSpec) -> None:
+def check_network_names(spec: RunSpec) -> None:
     """Refuse networks and weight files that there are not; builds nothing, fetches nothing.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Training a classifier on labelled images: source models, and the target-supervised bound."""
+"""Training a classifier on labelled images: source models."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tqdm import tqdm
 from dabench import views
 from dabench.contract.access import Unlabelled, survey_size
 from dabench.contract.data import Labelled
+from dabench.contract.decay import DecayingSGD
 from dabench.contract.floats import to_float
-from dabench.contract.method import DecayingSGD
 from dabench.contract.network import Network
 from dabench.contract.seeding import seed
 from dabench.contract.types import Frozen, IntArray
@@ -91,7 +91,7 @@ def fit_supervised(
     progress: bool,
     title: str,
 ) -> None:
-    """Train a network on labelled images (source models, and the target-supervised bound).
+    """Train a network on labelled images.
 
     Raises:
         TrainingError: the loss is not finite.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from dabench.networks.library import (
     torchvision_normalisation,
     torchvision_weights,
 )
-from dabench.networks.weight_files import load_checkpoint, read_state
+from dabench.networks.weight_files import file_digest, load_checkpoint, read_state
 from dabench.registry import Plugin
 from dabench.registry.plugin_import import import_named, module_of_file
 
@@ -242,7 +241,6 @@ def checkpoint_digest(path: str) -> str:
         CacheError: it cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(Path(path))
     except OSError as error:
         raise CacheError(f"{_OPTION} {one_line(path, 300)}: {error.strerror}") from None

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from dabench import views
 from dabench.config.devices import check_devices
 from dabench.contract.data import Labelled
+from dabench.contract.decay import DecayingSGD
 from dabench.contract.floats import to_float
-from dabench.contract.method import DecayingSGD
 from dabench.contract.network import Network
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import IntArray, Task

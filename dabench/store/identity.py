@@ -17,10 +17,14 @@ COLUMN_FIELDS = (
     *("epochs", "batch_size", "source_epochs", "freeze", "protocol_options"),
 )
 
+#: those of them that are a budget
+BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
 #: versions of the starts (``--init``) whose numbers have changed since they came
 INIT_VERSIONS = {"bn-target": "2"}
 #: fields that hold a path where the ids have the file's digest
-_FILES = ("weights", "source_weights", "source_checkpoint")
+FILES = ("weights", "source_weights", "source_checkpoint")
+#: the ids that must be equal, for each seed, in a column
+IDS = ("data", "stream", "source")
 _SORTED = json.JSONEncoder(sort_keys=True)
 
 
@@ -69,6 +73,6 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
     """
     own = ("init",) if "init" in versions else ()
     kept = {name: versions[name] for name in ("method", "protocol", *own)}
-    paths = {name: None for name in _FILES if name in ids}
+    paths = {name: None for name in FILES if name in ids}
     text = _SORTED.encode([{**spec, **paths}, kept, ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

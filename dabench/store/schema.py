@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from dabench.config.spec import UNRECORDED, RunSpec
+from dabench.store.identity import IDS
 
 _AGAIN = "delete it and run again"
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -49,7 +50,7 @@ def first_fault(record: Mapping[str, Any]) -> str:
     fault = _fields_fault(record, _FIELDS, _ALWAYS if failed else _NEEDED, "")
     fault = fault or _fields_fault(record["spec"], _SPEC, _SPEC_NEEDED, "spec.")
     if not fault and not failed:
-        fault = _absent(record["ids"], ("data", "stream", "source"), "ids")
+        fault = _absent(record["ids"], IDS, "ids")
         fault = fault or _absent(record["versions"], ("method", "protocol"), "versions")
     fault = fault or _marks_fault(record)
     fault = fault or next(filter(None, (rows_fault(record.get(n, ())) for n in _ROWS)), "")

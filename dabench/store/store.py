@@ -186,6 +186,11 @@ class Store:
             raise StoreError(f"no run '{run}' in {self.records}; {hint}")
         raise StoreError(f"'{run}' fits {len(found)} runs in {self.records}; give more of the id")
 
+    def locate(self, run: str) -> Path:
+        """Return the record of a run that is named by its file, or as :meth:`find` does."""
+        path = Path(run)
+        return path if path.suffix == ".json" else self.find(run)
+
     def all(self, protocol: str = "*", dataset: str = "*") -> Iterator[tuple[Path, Record]]:
         """Yield finished runs in a fixed order.
 

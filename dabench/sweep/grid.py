@@ -110,7 +110,7 @@ def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = No
     kept = list(grid.specs)
     for axis, names in part.items():
         if names is not None:
-            wanted_names = check_names(axis, names)
+            wanted_names = known_names(axis, names)
             kept = [spec for spec in kept if getattr(spec, axis) in wanted_names]
     if seeds is not None:
         wanted = parse_seeds(seeds)
@@ -144,7 +144,7 @@ def shard(grid: Grid, text: str) -> Grid:
     return replace(grid, specs=grid.specs[first - 1 :: parts])
 
 
-def check_names(field: str, names: Sequence[str]) -> list[str]:
+def known_names(field: str, names: Sequence[str]) -> list[str]:
     """Return the names under which tables know methods, protocols or data sets.
 
     Raises:

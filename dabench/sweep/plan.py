@@ -54,8 +54,7 @@ class Job:
     def source_key(self) -> Key:
         """What decides the source model, as far as a spec tells; the same in runs that share it."""
         spec = self.spec
-        seed = spec.seed if spec.source_seed is None else spec.source_seed
-        return (*(getattr(spec, name) for name in _SOURCE), seed)
+        return (*(getattr(spec, name) for name in _SOURCE), spec.training_seed)
 
     @property
     def recipe_key(self) -> Key:

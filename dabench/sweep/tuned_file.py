@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +12,11 @@ import yaml
 
 from dabench.config.command import run_command
 from dabench.config.spec import RunSpec
-from dabench.config.tuned import SCHEMA, model_files, network_of
+from dabench.config.tuned import SCHEMA, file_digest, model_files, network_of
 from dabench.errors import StoreError
 from dabench.registry import primary_metric
 from dabench.store.files import write_bytes_atomically
-from dabench.store.identity import versions_of
+from dabench.store.identity import FILES, IDS, versions_of
 from dabench.store.records import Record, score_map
 from dabench.sweep.plan import identity
 from dabench.sweep.tuning import Trial, TuningGrid
@@ -26,7 +25,6 @@ _HEAD = """\
 # Options that `dabench tune` chose on development shifts, and what every trial scored there.
 # `dabench run --tuned FILE` reads them (docs/tuning.md). Records name this file's SHA-256.
 """
-_IDS = ("data", "stream", "source")
 #: a trial's records by task; None where a run has none
 Runs = Sequence[Record | None]
 
@@ -53,13 +51,13 @@ def tuned_content(
             raise StoreError(f"{trial.name} has no record; run 'dabench tune' again")
     kept = [record for own in runs for record in own if record is not None]
     spec, metric = tuning.spec, primary_metric(tuning.spec.protocol, tuning.spec.dataset)
-    files = {n: v for n, v in sorted(kept[0]["ids"].items()) if n not in (*_IDS, "probe")}
+    files = {name: kept[0]["ids"][name] for name in sorted(FILES) if name in kept[0]["ids"]}
     files |= model_files(spec.plugins)
     left = iter(runs)
     return {
         "schema": int(SCHEMA),
         "command": command,
-        "grid": {"file": tuning.path.name, "sha256": _digest(tuning.path)},
+        "grid": {"file": tuning.path.name, "sha256": file_digest(tuning.path)},
         "protocol": spec.protocol,
         "dataset": spec.dataset,
         "network": network_of(spec.to_dict(), files),
@@ -140,7 +138,7 @@ def _shared_ids(tuning: TuningGrid, column: Sequence[Sequence[Record]]) -> dict[
 
 
 def _ids(record: Record) -> dict[str, str]:
-    return {name: record["ids"][name] for name in _IDS}
+    return {name: record["ids"][name] for name in IDS}
 
 
 def _method(
@@ -191,7 +189,3 @@ def _versions(records: Sequence[Record]) -> dict[str, str]:
     return {
         name: ", ".join(sorted({str(r["versions"].get(name)) for r in records})) for name in names
     }
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

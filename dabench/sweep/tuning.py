@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dabench import registry
-from dabench.config.signature import signature_options, usual_options, validate_options
+from dabench.config.signature import signature_options, validate_options
 from dabench.config.spec import RunSpec, changed_options, protocol_defaults
 from dabench.config.tuned import NETWORK_FIELDS, SHIFT_OPTIONS, conditions, row_label
 from dabench.errors import ConfigError, shown
@@ -196,9 +196,8 @@ def _reported(given: Any, spec: RunSpec, path: Path) -> tuple[frozenset[str], fr
     """Return what will be reported: of a grid, with its seeds, or else what the protocol shows."""
     if given is None:
         found, data = registry.protocol(spec.protocol), registry.dataset(spec.dataset)
-        own = protocol_defaults(spec.protocol, data)
-        usual = usual_options(found, "protocol")
-        options = validate_options(found, {**own}, "protocol") if own else dict(usual)
+        # as for a run that names no option: a name of a task has those that a spec has
+        options = validate_options(found, {**protocol_defaults(spec.protocol, data)}, "protocol")
         task = {n: v for n, v in getattr(data, "defaults", {}).items() if n in ("source", "target")}
         if not task and not options.keys() & set(SHIFT_OPTIONS):
             # a data set without a usual task: nobody knows what is reported

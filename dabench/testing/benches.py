@@ -186,7 +186,7 @@ class Workbench:
             return Bench(protocol, plan, networks["print"], networks, vits, size)
         plan = protocol.plan(self.one_domain if online else self.digits, size, 0)
         model, k = trained(plan), plan.task.num_classes
-        if not protocol.black_box:
+        if not getattr(protocol, "black_box", False):
             vit = _network("small-vit", k, 0)
             return Bench(protocol, plan, model.network, model.network, vit, size)
         parts = (model, plan, answerer, form)

@@ -11,8 +11,6 @@ from dabench.datasets.class_folders.splits import comparable_name
 from dabench.datasets.decoding.lists import read_yaml
 from dabench.errors import DataError, did_you_mean, one_line, shown
 
-_MOST_BYTES = 1_000_000
-
 
 def own_splits(path: Path, classes: Collection[str]) -> Mapping[str, ClassSplit]:
     """Return the splits that a file names; none where there is no file.

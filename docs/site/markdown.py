@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dabench.cli.option_help import type_text
+from dabench.config.options import as_argument
 from dabench.config.signature import listed_options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,17 +40,10 @@ def options(cls: type[Any], prefix: str) -> str:
     rows = []
     for option in listed_options(cls):
         needed = option.default is inspect.Parameter.empty
-        default = "needed" if needed else code(shown(option.default))
+        default = "needed" if needed else code(as_argument(option.default))
         names = code(f"--{prefix}.{option.name}"), default, code(type_text(option.annotation))
         rows.append([*names, cell(option.help)])
     return table(["option", "default", "values", "meaning"], rows) if rows else "None."
-
-
-def shown(value: Any) -> str:
-    """Return a default as one gives it on the command line."""
-    return (
-        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
 
 
 def rst(lines: Iterable[str]) -> str:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from dabench.api import (
     BlackBox,
-    DecayingSGD,
     Ensemble,
     Network,
     OfflineMethod,
@@ -70,8 +69,7 @@ class Branches(OfflineMethod):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One optimiser: the branches' losses share no parameter."""
         groups = joint_groups(self.networks, self.lr, self.backbone_factor)
-        steps = int(self.trainer.estimated_stepping_batches)
-        return DecayingSGD(groups, total_steps=steps, factor=self.decay())
+        return self.decaying_sgd(groups, factor=self.decay())
 
     def survey_branches(self) -> list[Tensor]:
         """Return each branch's (N, K) probabilities of the adapt set."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dabench.api import (
     BlackBox,
-    DecayingSGD,
     OfflineMethod,
     Prediction,
     TargetBatch,
@@ -82,8 +81,7 @@ class DINE(OfflineMethod):
         groups = self.net.parameter_groups(self.lr, self.backbone_factor)
         share = self.distillation_epochs / (self.trainer.max_epochs or 1)
         factor = partial(distillation.two_stage_factor, first=share, power=self.power, restart=1.0)
-        steps = int(self.trainer.estimated_stepping_batches)
-        return DecayingSGD(groups, total_steps=steps, factor=factor)
+        return self.decaying_sgd(groups, factor=factor)
 
     @property
     def distillation_epochs(self) -> int:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dabench.api import (
     BlackBox,
-    DecayingSGD,
     OfflineMethod,
     Prediction,
     inverse_decay,
@@ -53,8 +52,7 @@ class Student(OfflineMethod):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD on all layers."""
         groups = self.net.parameter_groups(self.lr, self.backbone_factor)
-        steps = int(self.trainer.estimated_stepping_batches)
-        return DecayingSGD(groups, total_steps=steps, factor=self.decay())
+        return self.decaying_sgd(groups, factor=self.decay())
 
     def first_epochs(self, share: float) -> int:
         """Return how many epochs a first stage has, of a share of the run: at least one."""

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 from dabench.api import (
-    DecayingSGD,
     SourceFree,
     TargetBatch,
     inverse_decay,
@@ -67,9 +66,8 @@ class AaD(EntropySplit):
         """SGD, with the settings that the authors have for closed and for open sets."""
         lr, power, decay = (1e-2, 0.75, 1e-3) if self.access.task.open_set else (1e-3, 0.0, 5e-4)
         groups = self.net.parameter_groups(self.lr or lr, self.backbone_factor)
-        return DecayingSGD(
+        return self.decaying_sgd(
             groups,
-            total_steps=int(self.trainer.estimated_stepping_batches),
             factor=partial(inverse_decay, power=power if self.power is None else self.power),
             weight_decay=decay,
         )

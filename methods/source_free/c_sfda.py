@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dabench.api import (
-    DecayingSGD,
     OfflineMethod,
     Prediction,
     SourceFree,
@@ -81,8 +80,7 @@ class CSFDA(OfflineMethod):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with SHOT's decay on backbone and bottleneck."""
-        groups = self.net.parameter_groups(self.lr, self.backbone_factor)
-        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+        return self.decaying_sgd(self.net.parameter_groups(self.lr, self.backbone_factor))
 
     def on_train_epoch_start(self) -> None:
         """Switch the modes."""

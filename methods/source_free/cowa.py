@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dabench.api import (
-    DecayingSGD,
     OfflineMethod,
     Prediction,
     SourceFree,
@@ -64,11 +63,7 @@ class CoWA(OfflineMethod):
         groups = self.net.parameter_groups(self.lr, self.backbone_factor)
         head.requires_grad_(True)
         groups.append({"params": list(head.parameters()), "lr": self.lr * self.head_factor})
-        return DecayingSGD(
-            groups,
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            factor=partial(inverse_decay, power=self.power),
-        )
+        return self.decaying_sgd(groups, factor=partial(inverse_decay, power=self.power))
 
     def on_train_epoch_start(self) -> None:
         """Label the adapt set, and weigh the labels."""

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 from dabench.api import (
-    DecayingSGD,
     OfflineMethod,
     Prediction,
     SourceFree,
@@ -76,9 +75,8 @@ class NRC(OfflineMethod):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD on all layers."""
-        return DecayingSGD(
+        return self.decaying_sgd(
             self.net.parameter_groups(self.lr, self.backbone_factor),
-            total_steps=int(self.trainer.estimated_stepping_batches),
             factor=partial(inverse_decay, power=self.power),
             weight_decay=5e-4,
         )

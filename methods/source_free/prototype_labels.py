@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dabench.api import (
-    DecayingSGD,
     OfflineMethod,
     Prediction,
     SourceFree,
@@ -61,8 +60,7 @@ class PrototypeLabels(OfflineMethod):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with SHOT's decay on backbone and bottleneck."""
-        groups = self.net.parameter_groups(self.lr, self.backbone_factor)
-        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+        return self.decaying_sgd(self.net.parameter_groups(self.lr, self.backbone_factor))
 
     def counts_again(self) -> bool:
         """Whether the target's classes are counted before this epoch."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.api import DecayingSGD, SourceFree, TargetBatch, set_features, views
+from dabench.api import SourceFree, TargetBatch, set_features, views
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.linear_head import linear_head
@@ -123,8 +123,7 @@ class RRDA(NodesForUnknown):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with SHOT's decay on backbone and bottleneck."""
-        groups = self.net.parameter_groups(self.lr, self.backbone_factor)
-        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+        return self.decaying_sgd(self.net.parameter_groups(self.lr, self.backbone_factor))
 
     def on_train_epoch_start(self) -> None:
         """Refresh the labels over all nodes."""

@@ -9,7 +9,6 @@ from pydantic import Field
 from torch import Tensor
 
 from dabench.api import (
-    DecayingSGD,
     OfflineMethod,
     Prediction,
     SourceFree,
@@ -79,8 +78,7 @@ class SFDA2(OfflineMethod):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with SHOT's decay on all layers."""
-        groups = self.net.parameter_groups(self.lr, self.backbone_factor)
-        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+        return self.decaying_sgd(self.net.parameter_groups(self.lr, self.backbone_factor))
 
     def on_train_epoch_start(self) -> None:
         """Fill the bank at the start."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dabench.api import DecayingSGD, SourceFree, TargetBatch, set_features, views
+from dabench.api import SourceFree, TargetBatch, set_features, views
 from dabench.methods.functional.bounds import BelowOne
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.losses import AveragedMarginal, information_maximisation, mean_over
@@ -58,8 +58,7 @@ class Shot(EntropySplit):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with SHOT's decay on backbone and bottleneck."""
-        groups = self.net.parameter_groups(self.lr, self.backbone_factor)
-        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+        return self.decaying_sgd(self.net.parameter_groups(self.lr, self.backbone_factor))
 
     def on_train_epoch_start(self) -> None:
         """Refresh the known set and the pseudo-labels."""

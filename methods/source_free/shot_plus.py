@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from dabench.api import (
     ConfigError,
-    DecayingSGD,
     SourceFree,
     TargetBatch,
     fixed_statistics,
@@ -24,6 +23,7 @@ from dabench.methods.functional.divergence import onehot
 from dabench.methods.functional.semi_supervised import squared_difference, surest_of_each_class
 from dabench.methods.source_free.rotation_task import RotationHead
 from dabench.methods.source_free.shot import Shot
+from dabench.methods.source_free.unknown_nodes import set_weight
 
 
 class ShotPlusPlus(Shot):
@@ -84,8 +84,7 @@ class ShotPlusPlus(Shot):
         groups.append({"params": list(self.rotation_head.parameters()), "lr": self.lr})
         self.first = self.first_epochs() / (self.trainer.max_epochs or 1)
         decay = partial(distillation.two_stage_factor, first=self.first, power=0.75, restart=0.0)
-        total = int(self.trainer.estimated_stepping_batches)
-        return DecayingSGD(groups, total_steps=total, factor=decay)
+        return self.decaying_sgd(groups, factor=decay)
 
     def on_train_epoch_start(self) -> None:
         """Begin a stage, or refresh SHOT's labels."""
@@ -113,13 +112,9 @@ class ShotPlusPlus(Shot):
         if self.new_classifier:
             fresh = torch.empty(head.weight.shape)
             nn.init.xavier_normal_(fresh, generator=self.generator)
-            with torch.no_grad():
-                if hasattr(head, "parametrizations"):  # weight normalisation takes it apart
-                    head.weight = fresh.to(head.weight)
-                else:
-                    head.weight.copy_(fresh)
-                if head.bias is not None:
-                    head.bias.zero_()
+            set_weight(head, fresh)
+            if head.bias is not None:
+                nn.init.zeros_(head.bias)
         self.trainer.optimizers[0].state.clear()  # no momentum from the other stage
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:

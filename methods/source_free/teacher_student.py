@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from dabench.api import DecayingSGD, Network, OfflineMethod, SourceFree, frozen_copy
+from dabench.api import Network, OfflineMethod, SourceFree, frozen_copy
 from dabench.methods.functional.bounds import NonNegative, Positive, Share
 from dabench.methods.functional.online import ema_state
 
@@ -38,8 +38,7 @@ class TeacherStudent(OfflineMethod):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SHOT's two groups with the decaying rate; the classifier learns too (the node must)."""
-        groups = self.student.parameter_groups(self.lr, self.backbone_factor)
-        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+        return self.decaying_sgd(self.student.parameter_groups(self.lr, self.backbone_factor))
 
     @property
     def separator(self) -> Network:

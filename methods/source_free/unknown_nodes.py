@@ -38,8 +38,14 @@ def set_row(head: nn.Linear, row: int, weight: Tensor, bias: Tensor) -> None:
     with torch.no_grad():
         changed = head.weight.detach().clone()
         changed[row] = weight
-        if hasattr(head, "parametrizations"):  # weight normalisation takes it apart
-            head.weight = changed
-        else:
-            head.weight.copy_(changed)
+        set_weight(head, changed)
         head.bias[row] = bias
+
+
+def set_weight(head: nn.Linear, weight: Tensor) -> None:
+    """Write a linear layer's (K, D) weight, weight-normalised or not."""
+    with torch.no_grad():
+        if hasattr(head, "parametrizations"):  # weight normalisation takes it apart
+            head.weight = weight.to(head.weight)
+        else:
+            head.weight.copy_(weight)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dabench import views
 from dabench.contract.access import BlackBox, Online, SourceFree, TargetBatch
-from dabench.contract.method import DecayingSGD, OfflineMethod, OnlineMethod
+from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.types import IGNORE, IntArray, Kind, Prediction
 from dabench.networks.batchnorm import batch_statistics
 
@@ -58,17 +58,9 @@ class TargetSupervised(OfflineMethod, OnlineMethod):
     grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox, Online)
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "segmentation"})
 
-    def __init__(
-        self,
-        *,
-        lr: Annotated[float, Field(gt=0)] = 1e-2,
-        backbone_factor: Annotated[float, Field(ge=0)] = 0.1,
-        label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1,
-    ) -> None:
-        super().__init__()
-        self.lr = lr
-        self.backbone_factor = backbone_factor
-        self.label_smoothing = label_smoothing
+    lr: Annotated[float, Field(gt=0)] = 1e-2
+    backbone_factor: Annotated[float, Field(ge=0)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     def reveal(self, truth: IntArray) -> None:
         """Receive (N,) truth, K = private: of the adapt set before ``begin``, or of a stream's
@@ -92,8 +84,7 @@ class TargetSupervised(OfflineMethod, OnlineMethod):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SHOT's two groups with the decaying rate."""
-        groups = self.net.parameter_groups(self.lr, self.backbone_factor)
-        return DecayingSGD(groups, total_steps=int(self.trainer.estimated_stepping_batches))
+        return self.decaying_sgd(self.net.parameter_groups(self.lr, self.backbone_factor))
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Cross-entropy with the truth."""

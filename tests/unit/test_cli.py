@@ -411,3 +411,14 @@ def test_foreign_text_does_not_steer_a_terminal() -> None:
     text, bug = explain(ConfigError("class \x1b[31mred\x07 \u202ename\nnext"))
     assert not bug
     assert text == "class \\x1b[31mred\\x07 \\u202ename next"
+
+
+@pytest.mark.parametrize(
+    "words", [["check", "source"], ["adapt", "--method", "source", "--images", ".", "--out", "o"]]
+)
+def test_a_command_without_a_protocol_names_its_options_as_given(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--protocol.split", "r2"]) == 2
+    said = capsys.readouterr().err
+    assert f"--protocol.split: 'dabench {words[0]}' takes options of the method alone" in said

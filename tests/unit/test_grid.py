@@ -185,7 +185,7 @@ def test_a_part_of_a_grid() -> None:
     with pytest.raises(ConfigError, match=r"no run with --methods usd --seeds 1; leave one"):
         choose(found, {"method": ["usd"]}, "1")
     with pytest.raises(ConfigError, match="did you mean 'shot'"):
-        grid.check_names("method", ["shott"])
+        grid.known_names("method", ["shott"])
 
 
 def committed(name: str) -> Grid:

@@ -42,7 +42,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "protocols": (
         *("dabench.contract", "dabench.errors", "dabench.metrics", "dabench.networks"),
-        *("dabench.views", "dabench.source_models.classifier", "dabench.protocols"),
+        *("dabench.views", "dabench.protocols"),
         *("dabench.engine.fit", "dabench.engine.stream", "dabench.engine.resume"),
         # the weather of a stream belongs to the protocol; it is pure maths on pictures
         "dabench.datasets.weather",

@@ -263,6 +263,33 @@ def test_a_protocol_from_outside_is_served_by_all_that_take_its_grant(write: Wri
         spec_of("usd", protocol=f"{path}:Calm")
 
 
+BARE = '''
+from typing import Any, ClassVar
+
+from dabench.protocols.sf_uda import SourceFreeClosedSet
+
+INNER = SourceFreeClosedSet()
+
+
+class Bare:
+    """The members that a protocol must have, and no others."""
+
+    version: ClassVar[str] = "1"
+    primary: ClassVar[str] = "accuracy"
+    kind: ClassVar[str] = "classification"
+    grant = SourceFreeClosedSet.grant
+    is_valid, plan, run = INNER.is_valid, INNER.plan, INNER.run
+'''
+
+
+def test_a_protocol_needs_no_more_members_than_are_asked_for(write: Write, tmp_path: Path) -> None:
+    path = write(BARE, "bare.py")
+    words = ["run", "--method", "source", "--protocol", f"{path}:Bare", "--source-epochs", "1"]
+    words += ["--device", "cpu", "--threads", "1", "--no-progress"]
+    folders = ("--results", str(tmp_path / "r"), "--cache-dir", str(tmp_path / "c"))
+    assert main([*words, *folders]) == 0
+
+
 # -- from end to end
 
 

@@ -18,7 +18,7 @@ from dabench.config.devices import check_devices
 from dabench.config.spec import resolve
 from dabench.contract.access import Unlabelled, to_float
 from dabench.contract.data import Labelled
-from dabench.contract.method import DecayingSGD
+from dabench.contract.decay import DecayingSGD
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import Task
 from dabench.errors import ConfigError, TrainingError

@@ -260,6 +260,28 @@ def test_offline_protocols_are_tuned_on_other_tasks(tmp_path: Path) -> None:
         read_tuning_grid(path, {}, {})
 
 
+def test_a_task_that_is_reported_is_refused_where_its_protocol_has_optional_splits(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "protocol: bb-uda\ndataset: digits\ndevice: cpu\nmethod: kd\nmethod.lr: [1e-3, 1e-2]\n"
+    )
+    with pytest.raises(ConfigError, match="tune on print to handwritten, which is"):
+        read_tuning_grid(path, {}, {})
+
+
+def test_statistics_of_the_source_are_no_weights(tmp_path: Path) -> None:
+    grid = tmp_path / "mine.yaml"
+    grid.write_text(GRID)
+    found = read_tuning_grid(grid, {}, {})
+    records = [record(spec, usual_score(spec)) for spec in found.grid.specs]
+    for one in records:  # as a method leaves it that is granted them
+        one["ids"] = one["ids"] | {"statistics": "x", "source_checkpoint": "y"}
+    content = tuned_content(found, records, {}, "dabench tune mine.yaml")
+    assert content["files"] == {"source_checkpoint": "y"}
+
+
 def test_another_setting_does_not_take_the_files_place(tune: Tune) -> None:
     tune()
     other = GRID.replace("seeds", "backbone: resnet20\nseeds")
