@@ -43,7 +43,7 @@ class Tables:
         """Return the leaderboard's lines that ``params`` select; they must be of one column."""
         found = self.lines(against)
         for name, value in {"source_options": "", **params}.items():
-            if name in SHAPING:
+            if name in SHAPING or value == "any":
                 continue
             if name in found.columns:
                 found = found[found[name].astype(str) == value]

@@ -3,7 +3,9 @@
 A page marks a table by ``<!-- table: KIND name=value ... -->`` and ``<!-- /table -->``; everything
 between them is replaced. ``--check`` writes nothing and exits with 1 where a page is out of date.
 
-Other ``name=value`` select lines of the leaderboard by a column, or by an option of the protocol.
+Other ``name=value`` select lines of the leaderboard by a column, or by an option of the protocol
+(``-``: one that the column does not name). Only trained source models are looked at, unless
+``source_options=any``.
 Kinds:
     rows       one line a row: ``metrics=HOS,OS*`` (the first gets its spread), ``against=ROW``,
                ``also=ROW,ROW`` for rows with changed options (``dine~fine_tune=0.5``)
