@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dabench import registry
 from dabench.config.spec import RunSpec
 from dabench.contract.network import Network
 from dabench.contract.protocol import DensePlan, Plan, StreamPlan
@@ -53,7 +54,10 @@ def open_makers(
     if isinstance(plan, Plan):
         return Makers()
     own = plan.source.digest if spec.source_model is not None else ""
-    parts = SourceParts(plan, source, identity, spec.method_options, cache, spec.device, own)
+    # with the digest of a plug-in's code: two files may name their classes alike
+    version = registry.version_of("method", spec.method, registry.method(spec.method))
+    options, device = spec.method_options, spec.device
+    parts = SourceParts(plan, source, identity, options, cache, device, own, version)
     if isinstance(plan, DensePlan):
         return Makers(parts)
     return Makers(parts, StatisticsMaker(plan, source, identity, cache, spec.device))

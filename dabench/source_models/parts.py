@@ -42,6 +42,7 @@ class SourceParts:
         device: where training happens, and where the parts end up.
         source_data: digest of the source images where ``source_id`` does not say them, because the
             model was trained elsewhere; else empty.
+        version: of the method, as a run's id has it; empty = what its class says.
         about: for the record; empty until parts were made.
         spent: seconds that making them took here.
     """
@@ -53,6 +54,7 @@ class SourceParts:
     cache: Path
     device: str
     source_data: str = ""
+    version: str = ""
     about: dict[str, Any] = field(default_factory=dict)
     spent: float = 0.0
 
@@ -74,7 +76,8 @@ class SourceParts:
                 f"{type(method).__name__} trains parts of its own on labelled source images, and "
                 "the data set has none; choose a method without the extra 'source-parts'"
             )
-        key = parts_key(method, self.source_id + self.source_data, self.options, self.plan)
+        source_id, version = self.source_id + self.source_data, self.version
+        key = parts_key(method, source_id, self.options, self.plan, version)
         path = self.cache / "sources" / key / "parts.pt"
         twin = copy.deepcopy(method)
         network = copy.deepcopy(self.network).to(self.device).eval()
@@ -117,8 +120,12 @@ def parts_key(
     source_id: str,
     options: Mapping[str, Any],
     plan: StreamPlan | DensePlan,
+    version: str = "",
 ) -> str:
     """Return the name of the folder in the cache: a hash of all that decides the parts.
+
+    ``version`` is the method's as a run's id has it: with the digest of its code where that is no
+    part of dabench. Empty = what its class says.
 
     Raises:
         TrainingError: the method names a source option that it does not have.
@@ -130,7 +137,8 @@ def parts_key(
             f"its options ({', '.join(sorted(options))})"
         )
     chosen = {name: options[name] for name in sorted(method.source_options)}
-    about = [source_id, type(method).__name__, method.version, chosen, plan.task.classes]
+    own = version or method.version
+    about = [source_id, type(method).__name__, own, chosen, plan.task.classes]
     text = json.dumps(["parts-1", *about], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -28,7 +28,9 @@ from dabench.contract.types import Kind, Prediction, Score, Task
 from dabench.engine.run import execute
 from dabench.errors import ConfigError, TrainingError
 from dabench.networks.dense import build_segmenter, upsample
+from dabench.registry import plugins
 from dabench.source_models import loading
+from dabench.source_models.makers import open_makers
 from dabench.source_models.parts import SourceParts, parts_key, source_batches
 
 
@@ -155,6 +157,27 @@ def test_what_the_key_depends_on(dense_plan: DensePlan) -> None:
     assert len(different) == 5
     with pytest.raises(TrainingError, match=r"source_options names steps"):
         parts_key(Second(), "a", {"lr": 0.1}, dense_plan)
+
+
+def test_the_key_has_the_digest_of_a_plugin_and_of_no_other_method(
+    dense_plan: DensePlan, network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spec,) = resolve({"method": "transadapt", "device": "cpu", "threads": 1})
+    method = Second()
+    method.version = registry.method("transadapt").version
+
+    def key() -> str:
+        maker = open_makers(spec, dense_plan, network, "ab" * 16, tmp_path).parts
+        assert maker is not None
+        return parts_key(method, "a", {"steps": 2}, dense_plan, maker.version)
+
+    assert key() == parts_key(method, "a", {"steps": 2}, dense_plan)  # as caches have it
+    found = set()
+    for sha in ("1" * 64, "2" * 64):
+        plugin = registry.Plugin("method", "transadapt", "mine.py:Second", "", sha)
+        monkeypatch.setitem(plugins.LOADED, ("method", "transadapt"), plugin)
+        found.add(key())
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize(
