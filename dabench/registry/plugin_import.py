@@ -10,11 +10,16 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from dabench.errors import ConfigError, reason_of
 
 #: the classes that a plug-in has to be made from, by name: nothing heavy is imported here
 _BASES = {"method": ("OfflineMethod", "OnlineMethod")}
+#: start of the names of modules that were made from a file
+_OF_FILE = "dabench_plugin_"
+#: a module -> digest of the code that it was made from, since files are edited under a process
+_DIGESTS: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 _NEEDED = {"protocol": ("is_valid", "plan", "run", "primary", "grant"), "data set": ("load",)}
 
 
@@ -25,7 +30,7 @@ def module_of_file(path: Path, option: str) -> ModuleType:
     except OSError as error:
         raise ConfigError(f"{option}: {path} cannot be read: {error.strerror}") from None
     digest = hashlib.sha256(bytes(path) + b"\0" + source).hexdigest()[:16]
-    name = f"dabench_plugin_{digest}"
+    name = f"{_OF_FILE}{digest}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -33,6 +38,7 @@ def module_of_file(path: Path, option: str) -> ModuleType:
         raise ConfigError(f"{option}: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and type hints look their module up by name
+    _DIGESTS[module] = hashlib.sha256(source).hexdigest()
     try:
         exec(compile(source, str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
@@ -94,8 +100,47 @@ def check_class(kind: str, cls: type[Any], option: str) -> None:
         )
 
 
+def module_as_planned(target: str, sha256: str, option: str) -> ModuleType:
+    """Import the module of a function that a run names, as it was when the run was planned.
+
+    Args:
+        target: ``/path/file.py:function`` or ``module:function``.
+        sha256: of its code at that time; empty = as it is now.
+        option: as the user wrote it.
+
+    Raises:
+        ConfigError: it cannot be imported, or its code is another by now.
+    """
+    place = target.rpartition(":")[0]
+    own = place.endswith(".py")
+    module = module_of_file(Path(place), option) if own else import_named(place, option)
+    if sha256 not in ("", source_digest(module, option)):
+        raise ConfigError(
+            f"{option}: its code is not what it was when the run was planned; give the command "
+            "again"
+        )
+    return module
+
+
 def source_digest(module: ModuleType, option: str) -> str:
-    """Return the SHA-256 of the file that a module was read from."""
+    """Return the SHA-256 of the code that a module was made from.
+
+    Raises:
+        ConfigError: it cannot be read, or was edited since this process imported it: what is
+            imported would answer under the name of what is on the disk.
+    """
+    if module.__name__.startswith(_OF_FILE):  # each content is a module of its own
+        return _DIGESTS[module]
+    now = _digest_on_disk(module, option)
+    if _DIGESTS.setdefault(module, now) != now:
+        raise ConfigError(
+            f"{option}: {module.__name__} was edited after this Python imported it, and would run "
+            "as it was; start Python anew"
+        )
+    return now
+
+
+def _digest_on_disk(module: ModuleType, option: str) -> str:
     path = getattr(module, "__file__", None) or getattr(
         getattr(module, "__spec__", None), "origin", None
     )

@@ -30,7 +30,7 @@ from dabench.networks.library import (
 )
 from dabench.networks.weight_files import file_digest, load_checkpoint, read_state
 from dabench.registry import Plugin
-from dabench.registry.plugin_import import import_named, module_of_file
+from dabench.registry.plugin_import import module_as_planned
 
 _OPTION = "--source-checkpoint"
 
@@ -154,13 +154,10 @@ def _build(
             "whoever called it has it; call it again with the same model"
         )
     if given.plugin is not None:
-        place, _, attribute = given.plugin.target.rpartition(":")
-        module = (
-            module_of_file(Path(place), option)
-            if place.endswith(".py")
-            else import_named(place, option)
-        )
-        return _call(getattr(module, attribute, None), option), published.PLAIN, given.plugin.sha256
+        target, sha256 = given.plugin.target, given.plugin.sha256
+        module = module_as_planned(target, sha256, option)
+        function = getattr(module, target.rpartition(":")[2], None)
+        return _call(function, option), published.PLAIN, sha256
     # of a library: with the classifier that it was trained with
     loaded = given.checkpoint is not None
     if kind == "segmentation":

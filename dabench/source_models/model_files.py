@@ -155,7 +155,8 @@ def _foreign(card: Mapping[str, Any]) -> nn.Module:
             f"{target}: a program handed this model over, and no name builds it again; load "
             f"{WEIGHTS} into one of your own (safetensors.torch.load_file gives its state dict)"
         )
-    plugin = Plugin("model", target, target, "", str(card["model_sha256"]))
+    # its file may be another by now: whether the weights fit is asked where they are loaded
+    plugin = Plugin("model", target, target, "", "")
     given = ForeignModel(target, plugin=plugin if ":" in target else None)
     # of a library: any number of outputs, and no weights of its own are wanted
     model = given.build(None)[0] if given.plugin else _of_library(given, outputs)

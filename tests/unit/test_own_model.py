@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from dabench.cli.main import main
 from dabench.config.command import run_command
 from dabench.config.spec import resolve
 from dabench.errors import ConfigError
+from dabench.registry.plugin_import import import_named, module_as_planned, source_digest
+from dabench.source_models.foreign import ForeignModel
 from dabench.store.identity import column_key
 
 MODEL = """
@@ -143,6 +147,37 @@ def test_what_is_part_of_the_run(place: Place) -> None:
     assert column_key(other["spec"]) != column_key(first["spec"])
     place.file.write_text(place.file.read_text() + "\n# edited\n")
     assert place.run()["ids"]["source"] != first["ids"]["source"]
+
+
+def test_code_that_was_edited_after_the_run_was_planned_is_refused(place: Place) -> None:
+    """It would answer under the id of what was planned."""
+    given = {"method": "source", "protocol": "sf-uda", "dataset": "image-folder", "device": "cpu"}
+    given |= {"source": "a", "target": "b", "source-model": f"{place.file}:build"}
+    foreign = ForeignModel.of_spec(resolve(given)[0])
+    assert foreign is not None
+    foreign.build(3)
+    place.file.write_text(place.file.read_text() + "\n# edited\n")
+    with pytest.raises(ConfigError, match="not what it was when the run was planned"):
+        foreign.build(3)
+    again = ForeignModel.of_spec(resolve(given)[0])
+    assert again is not None
+    assert again.build(3)[2].startswith(hashlib.sha256(place.file.read_bytes()).hexdigest())
+
+
+def test_a_module_that_was_edited_after_its_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python has it as it was, and the record would say what is on the disk."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "edited_net.py"
+    file.write_text(textwrap.dedent(MODEL))
+    first = source_digest(import_named("edited_net", "--x"), "--x")
+    module_as_planned("edited_net:build", first, "--x")
+    file.write_text(file.read_text() + "\n# edited\n")
+    with pytest.raises(ConfigError, match=r"--x: edited_net was edited after .* start Python anew"):
+        module_as_planned("edited_net:build", first, "--x")
+    monkeypatch.delitem(sys.modules, "edited_net")
+    assert source_digest(import_named("edited_net", "--x"), "--x") != first
 
 
 def test_the_command_of_a_run_makes_it_again(place: Place) -> None:
