@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -125,26 +126,43 @@ def module_as_planned(target: str, sha256: str, option: str) -> ModuleType:
 def source_digest(module: ModuleType, option: str) -> str:
     """Return the SHA-256 of the code that a module was made from.
 
+    Of a module in a package that is the whole package: what it imports from there decides its
+    numbers as it does.
+
     Raises:
         ConfigError: it cannot be read, or was edited since this process imported it: what is
             imported would answer under the name of what is on the disk.
     """
     if module.__name__.startswith(_OF_FILE):  # each content is a module of its own
         return _DIGESTS[module]
-    now = _digest_on_disk(module, option)
-    if _DIGESTS.setdefault(module, now) != now:
+    home = sys.modules.get(module.__name__.partition(".")[0], module)
+    try:
+        now = _digest_on_disk(module, list(getattr(home, "__path__", ())))
+    except OSError as error:
+        raise ConfigError(f"{option}: its source cannot be read: {error}") from None
+    if _DIGESTS.setdefault(home, now) != now:
         raise ConfigError(
-            f"{option}: {module.__name__} was edited after this Python imported it, and would run "
+            f"{option}: {home.__name__} was edited after this Python imported it, and would run "
             "as it was; start Python anew"
         )
     return now
 
 
-def _digest_on_disk(module: ModuleType, option: str) -> str:
-    path = getattr(module, "__file__", None) or getattr(
-        getattr(module, "__spec__", None), "origin", None
-    )
-    try:
-        return hashlib.sha256(Path(str(path)).read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"{option}: its source {path} cannot be read: {error}") from None
+def _digest_on_disk(module: ModuleType, package: Sequence[str]) -> str:
+    """Hash a module's file, or all Python files of its package: any of them may be imported."""
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    own = Path(str(getattr(module, "__file__", None) or origin))
+    if not package:
+        return hashlib.sha256(own.read_bytes()).hexdigest()
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for folder in package
+        for path in Path(folder).rglob("*.py")
+    }
+    if own.suffix != ".py" and own.is_file():  # compiled
+        files[own.name] = own
+    whole = hashlib.sha256()
+    for name in sorted(files):
+        content = hashlib.sha256(files[name].read_bytes())
+        whole.update(name.encode(errors="surrogateescape") + b"\0" + content.digest())
+    return whole.hexdigest()

@@ -41,7 +41,7 @@ class Plugin:
         target: what imports it: ``module:Class``, or ``/path/file.py:Class`` where a file was
             named.
         distribution: the installed package with its version; empty for a file.
-        sha256: of the source file.
+        sha256: of the source file; of a module in a package: of all Python files of the package.
     """
 
     kind: str

@@ -19,6 +19,7 @@ from dabench.config.command import run_command
 from dabench.config.spec import RunSpec, resolve
 from dabench.errors import ConfigError
 from dabench.registry import announced, plugins
+from dabench.registry.plugin_import import import_named, source_digest
 
 METHOD = '''
 """An idea."""
@@ -193,6 +194,32 @@ def test_a_module_names_a_method(write: Write, monkeypatch: pytest.MonkeyPatch) 
     assert spec.method == "idea_module:Mine"
     with pytest.raises(ConfigError, match="No module named 'idea_modul'"):
         spec_of("idea_modul:Mine")
+
+
+def test_the_digest_of_a_module_in_a_package_is_of_the_whole_package(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it imports from there decides its numbers, too."""
+    place = write("from my_pkg.core import HEAT\n", "my_pkg/idea.py").parent
+    (place / "core.py").write_text("HEAT = 2.0\n")
+    monkeypatch.syspath_prepend(str(place.parent))
+
+    def digest() -> str:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "my_pkg"]:
+            monkeypatch.delitem(sys.modules, name)
+        return source_digest(import_named("my_pkg.idea", "--x"), "--x")
+
+    found = [digest()]
+    (place / "__init__.py").touch()
+    for text in ("HEAT = 3.25\n", "HEAT = 2.0\n"):
+        (place / "core.py").write_text(text)
+        found.append(digest())
+    (place / "core.py").rename(place / "other.py")
+    (place / "idea.py").write_text("from my_pkg.other import HEAT\n")
+    assert len({*found, digest()}) == 4
+    (place / "idea.py").write_text("# edited\n")
+    with pytest.raises(ConfigError, match="my_pkg was edited after"):
+        source_digest(sys.modules["my_pkg.idea"], "--x")
 
 
 def test_packages_announce_themselves_and_are_not_imported(
