@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dabench import registry
+from dabench.config.conditions import conditions
 from dabench.config.signature import validate_options
 from dabench.config.yaml_file import read_mapping
 from dabench.errors import ConfigError, reason_of, shown
@@ -19,11 +20,6 @@ NETWORK_FIELDS = (
     *("backbone", "weights", "freeze", "source_backbone", "source_weights"),
     *("source_model", "source_checkpoint", "source_head", "source_mean", "source_std"),
 )
-#: options of protocols that name the shifts of a stream; how these are made; their other names
-SHIFT_OPTIONS = ("shifts", "weather", "conditions")
-_CLEAR = "clear"
-_MADE = ("published-", "c-", "albu-")
-_SAME = {"ucm-cc": "aid-cc", **dict.fromkeys(("aid-sf", "ucm-sf", "ucm-sf-corrected"), "snow")}
 #: of the files that this dabench writes and reads
 SCHEMA = "1"
 
@@ -69,6 +65,7 @@ class Tuned:
         files: SHA-256 by field of the weight files that the trials used.
         whole: the run has exactly the options that were chosen: it may be called tuned.
         notes: what was given by hand in place of a chosen option, a line each.
+        development: what the trials showed, as ``conditions`` names it.
     """
 
     path: str
@@ -76,6 +73,7 @@ class Tuned:
     files: tuple[tuple[str, str], ...]
     whole: bool
     notes: tuple[str, ...] = ()
+    development: tuple[str, ...] = ()
 
     def check_files(self, found: Mapping[str, str]) -> None:
         """Refuse other weights than those of the trials.
@@ -92,6 +90,22 @@ class Tuned:
                     f"--tuned {self.path}: chosen for other weights (--{name.replace('_', '-')}); "
                     "give those, or run 'dabench tune' for these"
                 )
+
+    def check_shown(self, spec: Mapping[str, Any]) -> None:
+        """Refuse to report what the options were chosen on.
+
+        Args:
+            spec: fields of a spec; once more with the names as the data set spells them.
+
+        Raises:
+            ConfigError: names what the trials showed, too.
+        """
+        if shared := sorted(conditions(spec) & set(self.development)):
+            raise ConfigError(
+                f"--tuned {self.path}: the options were chosen on {', '.join(shared)}, which this "
+                "run would report; choose other shifts or another task, or give the options by "
+                "hand with --target-tuned"
+            )
 
     def mark(self) -> dict[str, dict[str, str]]:
         """Return what the record of such a run says of it, by key."""
@@ -170,12 +184,6 @@ def tuned_options(
             f"{version}; run 'dabench tune' again"
         )
     _check_setting(where, found, spec)
-    if shared := sorted(conditions(spec) & set(found.development)):
-        raise ConfigError(
-            f"{where}: the options were chosen on {', '.join(shared)}, which this run would "
-            "report; choose other shifts or another task, or give the options by hand with "
-            "--target-tuned"
-        )
     options = {**choice.options, **by_hand}
     values = validate_options(method_class, options, "method")
     chosen = validate_options(method_class, choice.options, "method")
@@ -186,7 +194,10 @@ def tuned_options(
         for name in other
     ]
     files = tuple(sorted(found.files.items()))
-    return options, Tuned(path, file_digest(Path(path)), files, whole=not other, notes=tuple(notes))
+    about = (path, file_digest(Path(path)), files, not other, tuple(notes))
+    tuned = Tuned(*about, tuple(found.development))
+    tuned.check_shown(spec)
+    return options, tuned
 
 
 def row_label(spec: Mapping[str, Any]) -> str:
@@ -209,30 +220,6 @@ def model_files(plugins: Iterable[registry.Plugin]) -> dict[str, str]:
     """Return the SHA-256 of the file that a source model comes from, by field; {}: it is named."""
     own = [plugin.sha256 for plugin in plugins if plugin.kind == "model"]
     return {"source_model": own[0]} if own else {}
-
-
-def conditions(spec: Mapping[str, Any]) -> frozenset[str]:
-    """Return whose labels a run reads to score: the shifts of a stream, or the task.
-
-    A corruption has one name however it is made (``c-fog``, ``published-fog``, ``fog``), at every
-    severity and on all images: whoever chose options under fog has seen what fog asks for.
-
-    Args:
-        spec: fields of a spec.
-    """
-    options = spec["protocol_options"]
-    text = next((str(options[name]) for name in SHIFT_OPTIONS if name in options), None)
-    if text is None:
-        split = f" split {options['split']}" if "split" in options else ""
-        return frozenset({f"{spec['source']} to {spec['target']}{split}"})
-    if options.get("frames") == "source-val":
-        return frozenset({f"validation frames of {spec['source']}"})
-    kinds = {kind for word in text.split(",") for kind in word.partition(":")[0].split("+")}
-    bare = (k.partition("-")[2] if k.startswith(_MADE) else k for k in map(str.strip, kinds))
-    found = {_SAME.get(kind, kind) for kind in bare}
-    if _CLEAR in found:
-        found |= {f"{_CLEAR} {domain.strip()}" for domain in str(spec["target"]).split(",")}
-    return frozenset(found - {_CLEAR, ""})
 
 
 def _check_setting(where: str, found: TunedFile, spec: Mapping[str, Any]) -> None:

@@ -177,6 +177,8 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     if spec.tuned is not None:
         spec.tuned.check_files(files | model_files(spec.plugins))
     spec, data, protocol, plan = load_plan(spec, settings, progress)
+    if spec.tuned is not None:
+        spec.tuned.check_shown(vars(spec))
     if getattr(protocol, "black_box", False):
         protocol.check(spec.init, plan, method)  # before hours of source training
     start = open_start(spec, settings, protocol, plan, probe=probes)

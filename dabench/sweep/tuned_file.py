@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from dabench.config.command import run_command
+from dabench.config.conditions import conditions
 from dabench.config.spec import RunSpec
 from dabench.config.tuned import SCHEMA, file_digest, model_files, network_of
 from dabench.errors import StoreError
@@ -62,7 +63,8 @@ def tuned_content(
         "dataset": spec.dataset,
         "network": network_of(spec.to_dict(), files),
         "files": files,
-        "development": sorted(tuning.development),
+        # as the data set spells them, too: a run is compared once its data are loaded
+        "development": sorted(tuning.development.union(*(conditions(r["spec"]) for r in kept))),
         "reported": sorted(tuning.reported),
         "metric": metric,
         "trials": tuning.count,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dabench import registry
+from dabench.config.conditions import SHIFT_OPTIONS, conditions
 from dabench.config.signature import signature_options, validate_options
 from dabench.config.spec import RunSpec, changed_options, protocol_defaults
-from dabench.config.tuned import NETWORK_FIELDS, SHIFT_OPTIONS, conditions, row_label
+from dabench.config.tuned import NETWORK_FIELDS, row_label
 from dabench.errors import ConfigError, shown
 from dabench.store.rows import options_text
 from dabench.sweep import grid

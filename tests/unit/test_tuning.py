@@ -14,9 +14,11 @@ import dabench.cli.sweep
 from dabench.board.tables.leaderboard import table
 from dabench.cli.main import main
 from dabench.config.command import run_command
-from dabench.config.settings import Settings
+from dabench.config.conditions import conditions
+from dabench.config.settings import Settings, read_settings
 from dabench.config.spec import RunSpec, resolve
-from dabench.config.tuned import conditions, model_files
+from dabench.config.tuned import model_files, network_of
+from dabench.engine.run import execute
 from dabench.errors import ConfigError
 from dabench.store.identity import run_digest, versions_of
 from dabench.store.schema import first_fault
@@ -394,6 +396,26 @@ def test_other_weights_than_those_of_the_trials_are_refused(tuned: str) -> None:
     found.tuned.check_files({"weights": "abc"})
     with pytest.raises(ConfigError, match="chosen for other weights"):
         found.tuned.check_files({"weights": "abd"})
+
+
+def test_the_same_task_in_another_spelling_is_refused(tmp_path: Path, fill_classes: Any) -> None:
+    """``A`` is ``a`` once the data set has said how it spells its domains."""
+    for seed, domain in enumerate("ab"):
+        fill_classes(tmp_path / "data" / domain, seed)
+    given = {"method": "shot", "dataset": "image-folder", "source": "A", "target": "b"}
+    given |= {"protocol": "sf-uda", "image-size": 32, "device": "cpu", "threads": 1}
+    given |= {"data-root": str(tmp_path / "data"), "results": str(tmp_path / "results")}
+    given |= {"backbone": "small-cnn", "weights": "none", "cache-dir": str(tmp_path / "cache")}
+    (spec,) = resolve(given)
+    version = versions_of(spec)["method"]
+    content = {"schema": "1", "protocol": "sf-uda", "dataset": "image-folder", "files": {}}
+    content |= {"network": network_of(spec.to_dict(), {}), "development": ["a to b"]}
+    content |= {"methods": {"shot": {"version": version, "options": {}}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    (spec,) = resolve({**given, "tuned": str(tmp_path / "mine.yaml")})
+    with pytest.raises(ConfigError, match=r"mine\.yaml: the options were chosen on a to b, which"):
+        execute(spec, read_settings(given))
+    assert not (tmp_path / "cache" / "sources").exists()  # before anything is trained
 
 
 def test_another_network_of_the_same_name_is_refused(tuned: str, tmp_path: Path) -> None:
