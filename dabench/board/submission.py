@@ -12,7 +12,8 @@ import pandas as pd
 from dabench import registry
 from dabench.board.statistics.tasks import primary_lines
 from dabench.board.tables.leaderboard import table
-from dabench.errors import StoreError, one_line
+from dabench.config.spec import variant_of
+from dabench.errors import StoreError, one_line, shown
 from dabench.registry.method_info import MethodInfo
 from dabench.store.identity import id_versions
 from dabench.store.reading import load_record
@@ -82,6 +83,7 @@ def _read(files: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[str]]:
             check_place(path, record, seen)
             _check_predictions(path, record)
             _check_versions(path, record)
+            _check_marks(path, record)
             record = load_record(path, strict=True)
         except StoreError as error:
             problems.append(str(error))
@@ -116,6 +118,33 @@ def _check_versions(path: Path, record: Record) -> None:
                 f"{path}: of version {versions.get(kind, 1)} of {spec[kind]}, which has {version} "
                 "now; run it again"
             )
+
+
+def _check_marks(path: Path, record: Record) -> None:
+    """Refuse a record whose row would say other things of its method than its spec and class do.
+
+    A run with changed options is no row of the defaults, and a reconstruction says so.
+    """
+    spec = record["spec"]
+    if spec["method"] not in registry.METHODS or spec["protocol"] not in registry.PROTOCOLS:
+        return
+    method = registry.method(spec["method"])
+    variant = variant_of(spec["method"], spec["method_options"])
+    if record.get("variant", {}) != variant:
+        raise StoreError(
+            f"{path}: its variant is {shown(record.get('variant', {}))}, and by its spec it is "
+            f"{shown(variant)}; run it again"
+        )
+    if bool(record.get("reconstruction", False)) != bool(method.reconstruction):
+        raise StoreError(
+            f"{path}: {spec['method']} is {'a' if method.reconstruction else 'no'} "
+            "reconstruction, and the record says otherwise; run it again"
+        )
+    if missing := sorted(set(method.extras) - set(record.get("extras", ()))):
+        raise StoreError(
+            f"{path}: {spec['method']} takes {', '.join(missing)}, which its extras do not name; "
+            "run it again"
+        )
 
 
 def _remarks(record: Record) -> list[str]:

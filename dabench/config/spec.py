@@ -226,9 +226,10 @@ def _fill(
 
 def changed_options(spec: RunSpec) -> dict[str, Any]:
     """Return the method's options that differ from its defaults (the ``variant`` of a record)."""
-    usual = usual_options(registry.method(spec.method), "method")
-    return {
-        name: value
-        for name, value in spec.method_options.items()
-        if name not in usual or value != usual[name]
-    }
+    return variant_of(spec.method, spec.method_options)
+
+
+def variant_of(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a method's options that differ from its defaults."""
+    usual = usual_options(registry.method(method), "method")
+    return {n: value for n, value in options.items() if n not in usual or value != usual[n]}

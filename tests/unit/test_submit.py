@@ -155,6 +155,25 @@ def test_so_is_an_earlier_version_of_a_method(
     refused(submit, tmp_path, "of version 1 of shot, which has 2 now; run it again")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            {"method": "shot", "method.lr": "0.5"},
+            "variant is {}, and by its spec it is {'lr': 0.5}",
+        ),
+        ({"method": "usd"}, "usd is a reconstruction, and the record says otherwise"),
+        ({"method": "eata"}, "eata takes fisher-images, which its extras do not name"),
+    ],
+)
+def test_so_is_one_that_hides_what_its_row_has_to_say(
+    submit: Submit, tmp_path: Path, words: dict[str, str], said: str
+) -> None:
+    hidden = Store(tmp_path / "hidden")
+    hidden.write(record_of(resolve({**words, "device": "cpu", "threads": 1})[0]))
+    refused(submit, tmp_path, said, str(hidden.root))
+
+
 def test_so_is_a_run_that_is_there_already(submit: Submit, offered: Store, tmp_path: Path) -> None:
     there = Store(tmp_path / "results")
     there.write(json.loads(first(offered).read_text()))
