@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from dabench import registry
-from dabench.errors import ConfigError
+from dabench.config.options import is_number
+from dabench.errors import ConfigError, one_line
 
 #: what has no meaning beside a source model that dabench does not train; where that only answers,
 #: the method's own network has the rest
 _OF_TRAINING = ("source-epochs", "source-seed", "source-backbone", "source-weights", "devices")
 _OF_NETWORK = ("backbone", "weights")
+_NUMBERS = ("source-mean", "source-std")
 
 
 def own_model(
@@ -25,7 +27,7 @@ def own_model(
     Raises:
         ConfigError: parts of a model that is not given, or options that mean nothing beside one.
     """
-    parts = ("source-checkpoint", "source-head", "source-mean", "source-std")
+    parts = ("source-checkpoint", "source-head", *_NUMBERS)
     if "source-model" not in given:
         if first := next((name for name in parts if name in given), None):
             raise ConfigError(f"--{first} belongs to --source-model, which is not given")
@@ -49,6 +51,25 @@ def own_model(
     reference = given["source-model"]
     models = (registry.located("model", reference),) if ":" in reference else ()
     name = models[0].name if models else reference
-    own = {"source-model": name, "source-epochs": 0}
+    own: dict[str, Any] = {"source-model": name, "source-epochs": 0}
+    for option in _NUMBERS:
+        if option in given:  # 0.5 and .50 are one run
+            numbers = three_numbers(f"--{option}", given[option])
+            own[option] = ",".join(repr(number).removesuffix(".0") for number in numbers)
     own |= {} if answers else {"backbone": name, "weights": "trained"}
     return {**given, **own}, models
+
+
+def three_numbers(option: str, text: str) -> tuple[float, ...]:
+    """Return the mean or std of three channels, as a user wrote them.
+
+    Raises:
+        ConfigError: they are no three numbers, as options are given.
+    """
+    parts = [part.strip(" ") for part in text.split(",")]
+    if len(parts) != 3 or not all(map(is_number, parts)):
+        raise ConfigError(
+            f"{option} {one_line(text, 60)}: expected three numbers with commas between, of [0, 1] "
+            "images: 0.485,0.456,0.406"
+        )
+    return tuple(map(float, parts))

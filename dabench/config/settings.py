@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dabench.config.options import merge
+from dabench.errors import ConfigError, one_line
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,18 @@ class Settings:
 
 
 def read_settings(args: Mapping[str, Any]) -> Settings:
-    """Read folders and switches from the options, then from the environment."""
+    """Read folders and switches from the options, then from the environment.
+
+    Raises:
+        ConfigError: an option that does not fit, or a folder of a user that there is not.
+    """
     given = merge(args)
     root = given.get("data-root") or os.environ.get("DABENCH_DATA")
     cache = given.get("cache-dir") or os.environ.get("DABENCH_CACHE") or "~/.cache/dabench"
     return Settings(
-        results=Path(given.get("results", "results")).expanduser(),
-        data_root=Path(root).expanduser() if root else None,
-        cache_dir=Path(cache).expanduser(),
+        results=_folder("results", given.get("results", "results")),
+        data_root=_folder("data-root", root) if root else None,
+        cache_dir=_folder("cache-dir", cache),
         force=bool(given.get("force", False)),
         progress=not given.get("no-progress", False),
         debug=bool(given.get("debug", False)),
@@ -59,3 +64,13 @@ def read_settings(args: Mapping[str, Any]) -> Settings:
         save_model=bool(given.get("save-model", False)),
         prefetch=given.get("prefetch"),
     )
+
+
+def _folder(option: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"--{option} {one_line(text, 300)}: there is no home folder of that name; write the "
+            "whole path"
+        ) from None

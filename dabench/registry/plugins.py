@@ -8,6 +8,7 @@ gives it a short name by an entry point in ``dabench.methods``, ``dabench.datase
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -118,7 +119,7 @@ def located(kind: str, reference: str) -> Plugin:
     place, _, attribute = reference.rpartition(":")
     option = f"--source-{kind} {one_line(reference, 300)}"
     if place.endswith(".py"):
-        path = Path(place).expanduser().absolute()
+        path = Path(os.path.expanduser(place)).absolute()
         module, target = module_of_file(path, option), f"{path}:{attribute}"
     else:
         module, target = import_named(place, option), reference
@@ -172,7 +173,7 @@ def _load(kind: str, reference: str, point: Announced | None) -> Plugin:
     if not colon or reference.endswith(".py"):
         raise ConfigError(f"{option}: which class of it? write {one_line(reference, 300)}:CLASS")
     if place.endswith(".py"):
-        path = Path(place).expanduser().absolute()
+        path = Path(os.path.expanduser(place)).absolute()
         module, target = module_of_file(path, option), f"{path}:{attribute}"
     else:
         module, target = import_named(place, option), reference

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dabench.config.own_model import three_numbers
 from dabench.config.spec import IN_MEMORY, RunSpec
 from dabench.contract.network import Network
 from dabench.contract.types import Kind
@@ -88,8 +89,8 @@ class ForeignModel:
             path, beside = Path(self.checkpoint), partial(published.is_beside, self.named)
             others = load_checkpoint(model, path, _OPTION, beside)
             usual = published.normalisation_in(others, f"{_OPTION} {path}") or usual
-        mean = _three("--source-mean", self.mean, usual[0])
-        std = _three("--source-std", self.std, usual[1])
+        mean = usual[0] if self.mean is None else three_numbers("--source-mean", self.mean)
+        std = usual[1] if self.std is None else three_numbers("--source-std", self.std)
         return model, (mean, std), f"{code} {mean} {std} {self.head}"
 
     def wrap(self, classes: int | None, shape: tuple[int, int]) -> tuple[Network, str]:
@@ -214,21 +215,6 @@ def _call(build: Any, option: str) -> nn.Module:
             "nn.Module"
         )
     return model
-
-
-def _three(option: str, text: str | None, usual: tuple[float, ...]) -> tuple[float, ...]:
-    if text is None:
-        return usual
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        found = ()
-    if len(found) != 3:
-        raise ConfigError(
-            f"{option} {one_line(text, 60)}: expected three numbers with commas between, of [0, 1] "
-            "images: 0.485,0.456,0.406"
-        )
-    return found
 
 
 def checkpoint_digest(path: str) -> str:

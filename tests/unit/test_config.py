@@ -311,6 +311,12 @@ def test_words_of_a_file_are_read_as_on_the_command_line(tmp_path: Path) -> None
     assert read_settings({"config": str(file)}).force is True
 
 
+@pytest.mark.parametrize("option", ["results", "data-root", "cache-dir"])
+def test_a_folder_of_nobody_is_one_line(option: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--{option} ~nouser-x/y: there is no home folder"):
+        read_settings({option: "~nouser-x/y"})
+
+
 def test_only_changed_options_make_a_variant() -> None:
     assert changed_options(spec()) == {}
     assert changed_options(spec(**{"method.criterion": "ce", "method.lr": "1"})) == {

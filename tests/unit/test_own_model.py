@@ -240,6 +240,18 @@ def test_what_does_not_fit_is_one_line(place: Place) -> None:
     assert "could run code" in place.error(*own("build", *weights))
 
 
+def test_mean_and_std_are_numbers_as_options_are_given_and_have_one_spelling() -> None:
+    given = {"method": "source", "protocol": "sf-uda", "device": "cpu", "source-model": "resnet18"}
+    for text in ("1_0,0.5,0", "\u0663,0.5,0", "0.5,0.5", "0.5;0.5;0.5", "nan,0,0"):
+        with pytest.raises(ConfigError, match=r"--source-mean .*: expected three numbers"):
+            resolve({**given, "source-mean": text})
+    found = {
+        resolve({**given, "source-mean": text})[0].source_mean
+        for text in ("0.5,1,1e-3", ".5, 1.0, .0010")
+    }
+    assert found == {"0.5,1,0.001"}
+
+
 def test_names_of_libraries_need_weights(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(place.root / "nothing"))
     with pytest.raises(ConfigError, match="belongs to --source-model, which is not given"):
