@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from dabench.datasets.decoding.images import eight_bits
 from dabench.errors import CacheError, DataError, one_line
 
 Pixels = npt.NDArray[np.uint8]
@@ -116,7 +117,11 @@ def _read(name: str, given: Any, size: int | None) -> tuple[Pixels, list[Any]]:
 def _picture(image: Any, size: int | None, where: str) -> Pixels:
     """Return (S, S, 3) uint8."""
     if isinstance(image, Image.Image):
-        array: Any = np.asarray(image.convert("RGB"))
+        try:  # convert() alone cuts more than 8 bits off at 255
+            grey, _ = eight_bits(image, image)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from None
+        array: Any = np.asarray(grey.convert("RGB"))
     else:
         array = (
             image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)

@@ -100,7 +100,7 @@ def read_picture(path: Path) -> tuple[Image.Image, str]:
                     f"yours, set {LIMIT} to its height x width"
                 )
             picture, turned = upright(image)
-            picture, changes = _eight_bits(picture, image)
+            picture, changes = eight_bits(picture, image)
             # a palette with transparency must become RGBA first
             if "transparency" in picture.info:
                 picture = picture.convert("RGBA")
@@ -146,11 +146,16 @@ def _reason(error: Exception) -> str:
     return str(error).split("<")[0].strip() or type(error).__name__
 
 
-def _eight_bits(picture: Image.Image, file: Image.Image) -> tuple[Image.Image, str]:
+def eight_bits(picture: Image.Image, file: Image.Image) -> tuple[Image.Image, str]:
     """Bring grey values of more than 8 bits to 0-255 by their type's range; name the rule.
 
     16 bits: v / 257. 12 bits (TIFF): 255 v / 4095. Floats: 255 v, where all lie in [0, 1]. TIFF
     files in which white is zero are inverted.
+
+    Args:
+        picture: in any mode.
+        file: what it was opened as, whose format and tags say more; a picture without a file is
+            its own.
 
     Raises:
         ValueError: signed or 32-bit whole numbers, or floats outside [0, 1]: their range is not

@@ -119,6 +119,20 @@ def test_forms_of_pictures(tmp_path: Path) -> None:
     assert (stored == stored[..., :1]).all()
 
 
+def test_pil_pictures_of_more_than_8_bits(tmp_path: Path) -> None:
+    grey = pictures(n=12, side=16)[0][..., 0]
+    labels = np.arange(12) % 4
+    expected, _ = write_domains({"a": (grey, labels)}, NAMES, None, tmp_path)
+    sixteen = [Image.fromarray(image.astype(np.uint16) * 257) for image in grey]
+    floats = [Image.fromarray(image.astype(np.float32) / 255) for image in grey]
+    assert {image.mode for image in sixteen + floats} == {"I;16", "F"}
+    for form in (sixteen, floats):
+        assert write_domains({"a": (form, labels)}, NAMES, None, tmp_path)[0] == expected
+    for wrong in (Image.new("I", (8, 8), 70_000), Image.new("F", (8, 8), 3.0)):
+        with pytest.raises(DataError, match=r"data\['a'\]\[0\]: "):
+            write_domains({"a": ([wrong] * 4, range(4))}, NAMES, None, tmp_path)
+
+
 def test_the_order_says_nothing(tmp_path: Path) -> None:
     images, labels = pictures(n=40)
     order = np.argsort(labels, kind="stable")
