@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,17 +16,20 @@ import torch
 from PIL import Image
 
 from dabench.datasets.decoding.images import eight_bits
-from dabench.errors import CacheError, DataError, one_line
+from dabench.errors import CacheError, DataError, one_line, reason_of
 
+log = logging.getLogger("dabench")
 Pixels = npt.NDArray[np.uint8]
 #: domain -> (images, labels), or a map-style dataset of (image, label)
 Domains = Mapping[str, Any]
+#: domain -> (N, S, S, 3) pictures and (N,) numbers of classes
+Numbered = Mapping[str, tuple[Pixels, npt.NDArray[np.int64]]]
 
 
 def write_domains(
     domains: Domains, classes: Sequence[str] | None, size: int | None, cache_dir: Path
 ) -> tuple[Path, int]:
-    """Write the domains into the cache, once for every content.
+    """Write the domains into the cache, once for every content; a damaged folder is made again.
 
     Args:
         domains: name -> (images, labels) or a map-style dataset of (image, label). Images are
@@ -42,7 +46,7 @@ def write_domains(
 
     Raises:
         DataError: pictures or labels of another form, or labels without a class.
-        CacheError: the folder cannot be written.
+        CacheError: the folder cannot be read, written or replaced.
     """
     if not isinstance(domains, Mapping) or not domains:
         raise DataError("data: expected a mapping such as {'a': (images, labels), 'b': dataset}")
@@ -57,14 +61,50 @@ def write_domains(
         digest.update(f"\n{one_line(name, 200)} {images.shape}".encode())
         digest.update(np.ascontiguousarray(images).tobytes() + labels.tobytes())
     folder = cache_dir / "arrays" / digest.hexdigest()[:20]
-    if not folder.is_dir():
+    if folder.exists() and (wrong := _damage(folder, numbered, names)):
+        log.warning("arrays %s cannot be used (%s); building it again", folder, wrong)
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            raise CacheError(f"{folder} is damaged and cannot be removed; delete it and run again")
+    if not folder.exists():
         _write(folder, numbered, names)
     return folder, sides.pop()
 
 
-def _write(
-    folder: Path, domains: Mapping[str, tuple[Pixels, npt.NDArray[np.int64]]], names: Sequence[str]
-) -> None:
+def _damage(folder: Path, domains: Numbered, names: Sequence[str]) -> str | None:
+    """Return what in a folder is not as it was written, or None; what it should hold is at hand.
+
+    Raises:
+        CacheError: it cannot be read, and may be whole.
+    """
+    wrong = "classes.txt"
+    try:
+        if (folder / wrong).read_bytes() != _lines(names):
+            return f"{wrong} is not as it was written"
+        for name, given in domains.items():
+            arrays: tuple[npt.NDArray[Any], ...] = given
+            for part, array in zip(("images", "labels"), arrays, strict=True):
+                wrong = f"{name}/{part}.npy"
+                found = np.load(folder / wrong, mmap_mode="r", allow_pickle=False)
+                if found.dtype != array.dtype or not np.array_equal(found, array):
+                    return f"{wrong} is not as it was written"
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        return f"{wrong}: {error.strerror}"
+    except OSError as error:
+        raise CacheError(
+            f"{folder / wrong}: cannot be read ({reason_of(error)}); mend it, or give another "
+            "cache_dir"
+        ) from error
+    except Exception as error:  # noqa: BLE001 - a damaged header raises what it likes
+        return f"{wrong}: {reason_of(error)}"
+    return None
+
+
+def _lines(names: Sequence[str]) -> bytes:
+    return "".join(f"{name}\n" for name in names).encode()
+
+
+def _write(folder: Path, domains: Numbered, names: Sequence[str]) -> None:
     """Write the folder whole or not at all."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -74,9 +114,9 @@ def _write(
                 (part / name).mkdir()
                 np.save(part / name / "images.npy", images)
                 np.save(part / name / "labels.npy", labels)
-            (part / "classes.txt").write_text("".join(f"{n}\n" for n in names), "utf-8")
+            (part / "classes.txt").write_bytes(_lines(names))
             part.chmod(0o755)
-            if not folder.is_dir():
+            if not folder.exists():
                 part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)

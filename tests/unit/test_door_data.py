@@ -119,6 +119,31 @@ def test_forms_of_pictures(tmp_path: Path) -> None:
     assert (stored == stored[..., :1]).all()
 
 
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda d: (d / "classes.txt").write_text("ant\nbee\ndog\ncat\n"), "classes.txt"),
+        (lambda d: np.save(d / "a/labels.npy", np.zeros(12, np.int64)), "a/labels.npy"),
+        (lambda d: (d / "a/images.npy").write_bytes(b"no array"), "a/images.npy"),
+        (lambda d: (d / "a/images.npy").unlink(), "a/images.npy"),
+    ],
+)
+def test_a_damaged_cache_is_made_again(
+    tmp_path: Path, spoil: Any, named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, labels = pictures(n=12, side=16)
+    folder, _ = write_domains({"a": (images, labels)}, NAMES, None, tmp_path)
+    spoil(folder)
+    assert write_domains({"a": (images, labels)}, NAMES, None, tmp_path)[0] == folder
+    assert f"cannot be used ({named}" in caplog.text
+    assert (folder / "classes.txt").read_text().split() == NAMES
+    assert np.array_equal(np.load(folder / "a/images.npy"), images)
+    assert np.array_equal(np.load(folder / "a/labels.npy"), labels)
+    caplog.clear()
+    write_domains({"a": (images, labels)}, NAMES, None, tmp_path)
+    assert not caplog.text
+
+
 def test_pil_pictures_of_more_than_8_bits(tmp_path: Path) -> None:
     grey = pictures(n=12, side=16)[0][..., 0]
     labels = np.arange(12) % 4
