@@ -12,7 +12,7 @@ import numpy as np
 
 from dabench.contract.types import IGNORE
 from dabench.datasets.caching.cache_folder import seal, sync_to_disk
-from dabench.datasets.caching.image_build import map_ahead
+from dabench.datasets.caching.image_build import folders_of, map_ahead
 from dabench.datasets.decoding.images import Pictures, decode_sized
 from dabench.datasets.decoding.masks import decode_mask
 from dabench.datasets.frame_folders.frame_files import Pair
@@ -46,8 +46,10 @@ class FrameBuild(NamedTuple):
         return f"{self.shape}|{self.classes}|{maps}\n"
 
     def key(self) -> str:
-        """Return a folder name that changes with any file's name, size or time, or the map."""
+        """Return a folder name that changes with a file's place, name, size or time, or the map."""
         sha = hashlib.sha256(f"{FORMAT}|{self._start()}".encode())
+        for folder in folders_of(path for pair in self.frames for path in (pair.image, pair.mask)):
+            sha.update(folder + b"\n")
         for pair in self.frames:
             try:
                 stats = [path.stat() for path in (pair.image, pair.mask)]

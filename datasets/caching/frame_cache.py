@@ -1,7 +1,7 @@
 """Frame files -> ``Frames``: decoded once into two memory maps, in the order of the frames.
 
-A cache folder is named after what it was made from (names, sizes and times of the files, image
-size, map of numbers) and is complete or absent, like those of ``image_cache``.
+A cache folder is named after what it was made from (folder, names, sizes and times of the
+files, image size, map of numbers) and is complete or absent, like those of ``image_cache``.
 """
 
 from __future__ import annotations

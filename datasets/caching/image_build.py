@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -53,8 +53,10 @@ class ImageBuild(NamedTuple):
         return np.array([entry.label for entry in self.entries], dtype=np.int64)
 
     def key(self) -> str:
-        """Return a folder name that changes with any file's name, class, size or time."""
+        """Return a folder name that changes with any file's place, name, class, size or time."""
         sha = hashlib.sha256(f"{FORMAT}|{self.form}\n".encode())
+        for folder in folders_of(entry.path for entry in self.entries):
+            sha.update(folder + b"\n")
         for entry in self.entries:
             try:
                 stat = entry.path.stat()
@@ -107,6 +109,16 @@ class ImageBuild(NamedTuple):
         for entry, sha in zip(self.entries, hashes, strict=True):
             digest.update(f"{sha} {entry.name}\n".encode(errors="surrogateescape"))
         seal(folder, digest=digest.hexdigest())
+
+
+def folders_of(paths: Iterable[Path]) -> list[bytes]:
+    """Return the folders that hold files, in order of their names, links followed.
+
+    They are part of a key: what lies elsewhere may have other content though names, sizes and times
+    are the same, as versions of a set from archives are.
+    """
+    folders = sorted({path.parent for path in paths})
+    return [os.fsencode(os.path.realpath(folder)) for folder in folders]
 
 
 def link_path(folder: Path, row: int) -> Path:

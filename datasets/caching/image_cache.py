@@ -2,8 +2,8 @@
 
 The order is that of the hashed relative paths: folder order is sorted by class, so there a
 position would be a label. Labels lie in a file of their own, and no path with a class name is
-handed out. A cache folder is named after what it was made from (names, sizes and times of the
-files), is written under a temporary name and renamed whole: it is complete or absent, and never
+handed out. A cache folder is named after what it was made from (folder, names, sizes and times of
+the files), is written under a temporary name and renamed whole: it is complete or absent, and never
 changed afterwards: one that was is named and built again.
 """
 
