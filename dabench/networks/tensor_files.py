@@ -1,13 +1,15 @@
-"""Reading what ``torch.save`` wrote: every damage becomes one line that names the file."""
+"""Writing by ``torch.save``, and reading it: a full disk says so, and every damage becomes one line
+that names the file."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -55,6 +57,53 @@ def check_checksums(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             if (name := archive.testzip()) is not None:
                 raise DamageError(f"the checksum of '{name}' is wrong")
+
+
+class _Told:
+    """A file that remembers why it could not be written: torch keeps the reason to itself."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write bytes, as files do."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Bring them to the system."""
+        self._file.flush()
+
+
+def save_tensors(content: Any, path: Path, *, sync: bool = False) -> None:
+    """Write what ``torch.save`` can into a file, which goes again on any error.
+
+    Args:
+        content: a dict of tensors, numbers and the like.
+        path: of the file; what was there is lost.
+        sync: wait for the disk.
+
+    Raises:
+        OSError: it cannot be written; names the file. Torch alone raises ``RuntimeError``.
+    """
+    file = path.open("wb")
+    told = _Told(file)
+    try:
+        with file:
+            torch.save(content, cast(Any, told))
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+    except BaseException as error:
+        path.unlink(missing_ok=True)  # a half of it would keep a full disk full
+        cause = told.error or error
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dabench.errors import CacheError, DamageError, TrainingError
-from dabench.networks.tensor_files import load_tensors, report_damage
+from dabench.networks.tensor_files import load_tensors, report_damage, save_tensors
 
 log = logging.getLogger("dabench")
 Artefact = dict[str, Any]
@@ -49,7 +49,14 @@ def load_or_make(
                     f"{what} is not finite after training, first '{broken}'; lower the rate that "
                     "it is trained at"
                 )
-            if publish(made | {"key": key}, path):
+            try:
+                new = publish(made | {"key": key}, path)
+            except OSError as error:
+                raise CacheError(
+                    f"{what} cannot be written to {path.parent} ({error.strerror}); free some "
+                    "space, or give another --cache-dir"
+                ) from error
+            if new:
                 log.info("%s saved to %s", what, path)
         _sweep(path)
         advice = "delete the file and run again" if again else "it is set aside and made again"
@@ -67,22 +74,20 @@ def load_or_make(
 def publish(artefact: Artefact, path: Path) -> bool:
     """Write atomically; the first of several processes wins, so that all use the same weights."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        torch.save(artefact | {"checksum": checksum(artefact)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o666 & ~_umask())  # temporary files are private: others share the cache
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(number)
     try:
-        os.link(file.name, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links
-        os.replace(file.name, path)
+        save_tensors(artefact | {"checksum": checksum(artefact)}, Path(name), sync=True)
+        os.chmod(name, 0o666 & ~_umask())  # temporary files are private: others share the cache
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            os.replace(name, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(file.name)
+            os.unlink(name)
     return True
 
 

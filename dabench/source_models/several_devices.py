@@ -29,6 +29,7 @@ from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import IntArray, Task
 from dabench.errors import ConfigError
 from dabench.networks.network import build_classifier
+from dabench.networks.tensor_files import save_tensors
 from dabench.source_models.classifier import Recipe, learn
 from dabench.source_models.device_processes import launch
 
@@ -110,7 +111,7 @@ def _steps(count: int, batch_size: int, devices: int) -> int:
 
 
 def _save(net: Network, place: Path) -> None:
-    torch.save({name: value.cpu() for name, value in net.state_dict().items()}, place / _STATE)
+    save_tensors({name: value.cpu() for name, value in net.state_dict().items()}, place / _STATE)
 
 
 def _load(net: Network, place: Path) -> None:

@@ -21,7 +21,7 @@ from dabench.contract.cost import Cost
 from dabench.contract.protocol import Resume
 from dabench.engine.stream import Progress
 from dabench.errors import CacheError, reason_of
-from dabench.networks.tensor_files import load_tensors, report_damage
+from dabench.networks.tensor_files import load_tensors, report_damage, save_tensors
 
 FORMAT = 3
 #: bytes before every part of the journal that say how long it is
@@ -42,7 +42,11 @@ class Checkpoint:
         self._kept: dict[str, int] = {}
 
     def save(self, method: nn.Module, progress: Progress) -> None:
-        """Append what is new of the log, and write the state: it is whole or absent."""
+        """Append what is new of the log, and write the state: it is whole or absent.
+
+        Raises:
+            OSError: the disk is full, or cannot be written.
+        """
         resume = self._resume
         resume.path.parent.mkdir(parents=True, exist_ok=True)
         if not self._length:  # a state that an earlier run left would lose its journal
@@ -58,7 +62,7 @@ class Checkpoint:
             "progress": {n: v for n, v in vars(progress).items() if not isinstance(v, list)},
             "journal": {"bytes": self._length, "sha256": self._sha.hexdigest()},
         }
-        torch.save(state, resume.draft)
+        save_tensors(state, resume.draft)
         os.replace(resume.draft, resume.path)
 
     def restore(self, method: nn.Module, progress: Progress, steps: int) -> bool:
