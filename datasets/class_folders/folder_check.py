@@ -23,7 +23,7 @@ from dabench.errors import ConfigError, DataError, one_line
 _IMBALANCE = 100
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """A picture: which domain and class folder it lies in, and the file."""
 
     domain: str
@@ -64,11 +64,11 @@ def check_folder(spec: Spec, data_root: Path | None) -> list[str]:
                 problems += [f"optional: no domain '{other.name}': {line}" for line in lines]
         problems += _usable_for(home, trees)
     classes = spec.classes or class_names(*trees.values())
-    same: dict[str, list[_Found]] = defaultdict(list)
+    same: dict[str, list[Found]] = defaultdict(list)
     for domain in found:
         problems += _check_classes(spec, domain, classes)
-        problems += _decode_all(domain.name, domain.tree, same)
-    return problems + _duplicates([group for group in same.values() if len(group) > 1])
+        problems += decode_all(domain.name, domain.tree, same)
+    return problems + duplicates([group for group in same.values() if len(group) > 1])
 
 
 def _usable_for(home: Path, trees: dict[str, Tree]) -> list[str]:
@@ -144,7 +144,7 @@ def _twins(tree: Tree) -> list[str]:
     return [" = ".join(names[:3]) for names in found.values() if len(names) > 1]
 
 
-def _decode_all(domain: str, tree: Tree, same: dict[str, list[_Found]]) -> list[str]:
+def decode_all(domain: str, tree: Tree, same: dict[str, list[Found]]) -> list[str]:
     """Return what cannot be decoded; sort the others into ``same`` by their pixels."""
     problems = []
     files = [(folder, path) for folder, paths in tree.items() for path in paths]
@@ -156,11 +156,11 @@ def _decode_all(domain: str, tree: Tree, same: dict[str, list[_Found]]) -> list[
             problems.append(f"domain '{domain}': {error}")
             continue
         pixels = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
-        same[pixels].append(_Found(domain, folder, path))
+        same[pixels].append(Found(domain, folder, path))
     return problems
 
 
-def _duplicates(groups: Sequence[Sequence[_Found]]) -> list[str]:
+def duplicates(groups: Sequence[Sequence[Found]]) -> list[str]:
     """Return a line for each kind of pictures that are there more than once."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for group in groups:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,8 +12,10 @@ from dabench.contract.data import DataRequest, DomainData, Labelled
 from dabench.datasets.caching.image_build import Entry
 from dabench.datasets.caching.image_cache import load_images
 from dabench.datasets.class_folders.class_folder import ImageFolder
+from dabench.datasets.class_folders.folder_check import Found, decode_all, duplicates
+from dabench.datasets.class_folders.folder_tree import Tree, class_names
 from dabench.datasets.class_folders.own_splits import splits_between
-from dabench.datasets.decoding.images import read_picture
+from dabench.datasets.class_folders.splits import comparable_name
 from dabench.datasets.decoding.lists import read_table
 from dabench.errors import ConfigError, DataError, did_you_mean, one_line
 
@@ -47,7 +50,8 @@ class Manifest:
 
         Raises:
             ConfigError: an unknown domain, or a useless image size.
-            DataError: no list, one of another form, missing files, rows twice, a bad image.
+            DataError: no list, one of another form, missing files, files or columns twice, a name
+                in two spellings, a bad image.
             CacheError: the image cache cannot be written.
         """
         if request.image_size < 8:
@@ -55,16 +59,22 @@ class Manifest:
         place = _place(request.data_root)
         rows = _rows(place)
         _check_rows(place, rows)
-        named: dict[str, list[Row]] = defaultdict(list)
-        for row in rows:
-            named[row.domain].append(row)
-        for option, name in (("source", request.source), ("target", request.target)):
-            if name not in named:
-                near = did_you_mean(str(name), named)
-                raise ConfigError(f"--{option} '{one_line(name, 60)}': no such domain{near}")
-        source, target = named[request.source], named[request.target]
-        labels = {row.label for row in (*source, *target)}
-        classes = tuple(sorted(labels, key=lambda c: (c.lower(), c)))
+        named = _by_domain(rows)
+        known = {comparable_name(name): name for name in named}
+        names = []
+        for option, given in (("source", request.source), ("target", request.target)):
+            name = known.get(comparable_name(str(given)))
+            if name is None:
+                near = did_you_mean(str(given), named)
+                raise ConfigError(f"--{option} '{one_line(given, 60)}': no such domain{near}")
+            names.append(name)
+        source, target = (named[name] for name in names)
+        classes = class_names(_tree(place, source), _tree(place, target))
+        canonical = {comparable_name(name): name for name in classes}
+        source, target = (
+            [row._replace(label=canonical[comparable_name(row.label)]) for row in part]
+            for part in (source, target)
+        )
 
         def images(domain: str, part: Sequence[Row], what: str = "") -> Labelled:
             entries = [
@@ -82,17 +92,17 @@ class Manifest:
         held = [row for row in source if row.split == "val"]
         trained = [row for row in source if row.split != "val"]
         if not trained:
-            raise DataError(f"{place}: all rows of '{request.source}' are val; none to train on")
+            raise DataError(f"{place}: all rows of '{names[0]}' are val; none to train on")
         own, others = ({r.label for r in part} for part in (trained, target))
         return DomainData(
             dataset="manifest",
-            source=request.source,
-            target=request.target,
+            source=names[0],
+            target=names[1],
             classes=classes,
             image_size=request.image_size,
-            source_train=images(request.source, trained),
-            source_val=images(request.source, held, "-val") if held else None,
-            target_all=images(request.target, target),
+            source_train=images(names[0], trained),
+            source_val=images(names[0], held, "-val") if held else None,
+            target_all=images(names[1], target),
             splits=splits_between(
                 place.parent / "splits.yaml",
                 tuple(name for name in classes if name in own),
@@ -109,14 +119,13 @@ class Manifest:
         except DataError as error:
             return [str(error)]
         problems = []
-        for row in rows:
-            try:
-                read_picture(place.parent / row.path)
-            except DataError as error:
-                problems.append(str(error))
-        counts = Counter(row.domain for row in rows)
-        if len(counts) == 1:
-            (only,) = counts
+        same: dict[str, list[Found]] = defaultdict(list)
+        domains = _by_domain(rows)
+        for name, part in domains.items():
+            problems += decode_all(name, _tree(place, part), same)
+        problems += duplicates([group for group in same.values() if len(group) > 1])
+        if len(domains) == 1:
+            (only,) = domains
             problems.append(
                 f"optional: one domain: it serves the streams, whose shift is weather (--source "
                 f"{only} --target {only}); sf-uda, sf-osda and bb-uda need a second one"
@@ -139,6 +148,21 @@ def _rows(place: Path) -> list[Row]:
     return [Row(*(row.get(name, "") for name in (*_COLUMNS, "split"))) for row in found]
 
 
+def _by_domain(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.domain].append(row)
+    return found
+
+
+def _tree(place: Path, rows: Sequence[Row]) -> Tree:
+    """Return the pictures of a domain by label."""
+    tree: Tree = defaultdict(list)
+    for row in rows:
+        tree[row.label].append(place.parent / row.path)
+    return tree
+
+
 def _check_rows(place: Path, rows: Sequence[Row]) -> None:
     for number, row in enumerate(rows, start=2):  # the first line has the names
         if not (row.path and row.label and row.domain):
@@ -148,14 +172,31 @@ def _check_rows(place: Path, rows: Sequence[Row]) -> None:
                 f"{place}, line {number}: split '{one_line(row.split, 40)}'; expected train, val "
                 "or nothing"
             )
-    twice = [key for key, n in Counter((r.path, r.domain) for r in rows).items() if n > 1]
-    if twice:
-        raise DataError(f"{place}: {_listed([path for path, _ in twice])} stand(s) there twice")
+    domains = _by_domain(rows)
+    _check_names(place, "domain", domains)
+    for part in domains.values():
+        _check_names(place, "label", dict.fromkeys(row.label for row in part))
     gone = [row.path for row in rows if not (place.parent / row.path).is_file()]
     if gone:
         raise DataError(
             f"{place}: {_listed(gone)}: no such file from {place.parent} on; mend the paths"
         )
+    files = Counter((os.path.realpath(place.parent / row.path), row.domain) for row in rows)
+    twice = [path for (path, _), n in files.items() if n > 1]
+    if twice:
+        raise DataError(f"{place}: {_listed(twice)} stand(s) there twice; keep one row of each")
+
+
+def _check_names(place: Path, what: str, names: Iterable[str]) -> None:
+    """Refuse two spellings of one name: whether they are one or two, only the user knows."""
+    known: dict[str, str] = {}
+    for name in names:
+        first = known.setdefault(comparable_name(name), name)
+        if first != name:
+            raise DataError(
+                f"{place}: the {what}s '{one_line(first, 60)}' and '{one_line(name, 60)}' differ "
+                "in case, spaces, _ or - only, which do not count; write one of them"
+            )
 
 
 def _listed(paths: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def read_table(place: Path, columns: Sequence[str], form: str) -> list[dict[str,
         form: what was expected, in words, for the errors.
 
     Raises:
-        DataError: it cannot be read, misses a column, or has no rows.
+        DataError: it cannot be read, misses a column or has one twice, or has no rows.
     """
     try:
         if place.suffix.lower() == ".parquet":
@@ -72,6 +73,9 @@ def read_table(place: Path, columns: Sequence[str], form: str) -> list[dict[str,
         raise DataError(f"{place}: Parquet needs a reader: pip install pyarrow") from error
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{place}: cannot be read ({reason_of(error)}); expected {form}") from None
+    double = [name for name, count in Counter(names).items() if name and count > 1]
+    if double:  # the last of them would count, and nobody would see it
+        raise DataError(f"{place}: column {one_line(double[0], 60)} stands there twice; keep one")
     missing = [name for name in columns if name not in names]
     if missing:
         raise DataError(f"{place}: no column {', '.join(missing)}; expected {form}")

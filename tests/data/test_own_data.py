@@ -191,6 +191,10 @@ def test_a_manifest(fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
         ("path,label,domain\nx.png,cat,a", "x.png: no such file"),
         ("path,label,domain\n,cat,a", "line 2: an empty path"),
         ("path,label,domain\na/ant/0.png,cat,a\na/ant/0.png,dog,a", "stand.s. there twice"),
+        ("path,label,domain\na/ant/0.png,cat,a\n./a/ant/0.png,dog,a", "stand.s. there twice"),
+        ("path,label,label,domain\na/ant/0.png,cat,dog,a", "column label stands there twice"),
+        ("path,label,domain\na/ant/0.png,cat,a\na/ant/1.png,dog,A", "domains 'a' and 'A' differ"),
+        ("path,label,domain\na/ant/0.png,cat,a\na/ant/1.png,Cat,a", "labels 'cat' and 'Cat' dif"),
         ("path,label,domain,split\na/ant/0.png,cat,a,test", "split 'test'; expected train, val"),
         ("path,label,domain,split\na/ant/0.png,cat,a,val", "all rows of 'a' are val"),
     ],
@@ -199,6 +203,27 @@ def test_a_bad_manifest_is_one_line(fill: Fill, text: str, message: str) -> None
     place = listed(fill("a"), text)
     with pytest.raises(DataError, match=message):
         Manifest().load(DataRequest("a", "a", 16, place, place.parent.parent / "cache"))
+
+
+def test_names_in_a_manifest_are_compared_as_folders_are(fill: Fill) -> None:
+    fill("a")
+    place = listed(fill("b"))
+    cache = place.parent.parent / "cache"
+    expected = Manifest().load(DataRequest("a", "b", 16, place, cache))
+    text = place.read_text()
+    other = place.with_name("other.csv")
+    other.write_text(text.replace(",ant,b", ",ANT,b").replace(",bee,b", ",B_ee,b"))
+    found = Manifest().load(DataRequest("A", "b", 16, other, cache))
+    assert (found.source, found.classes) == ("a", expected.classes)
+    assert found.splits == expected.splits
+    assert found.target_all.digest == expected.target_all.digest
+
+
+def test_pictures_twice_in_a_manifest(fill: Fill) -> None:
+    place = listed(fill("a"))
+    folder = place.parent / "a"
+    (folder / "dog/0.png").write_bytes((folder / "ant/0.png").read_bytes())
+    assert any("1 picture(s) under two classes" in line for line in Manifest().check(place))
 
 
 def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
