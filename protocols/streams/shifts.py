@@ -132,7 +132,8 @@ def shift_segment(kinds: str, severity: str) -> Segment:
                 f"shift '{kinds}' has no severity: write {kinds}:{levels}, or give one to all by "
                 "--protocol.severity"
             )
-        if not severity.isdecimal() or not 1 <= int(severity) <= levels:
+        number = severity.isascii() and severity.isdecimal()  # other digits would be other names
+        if not number or not 1 <= int(severity) <= levels:
             raise ConfigError(
                 f"shift '{kinds}:{severity}': {kind} has severities 1 to {levels} ({kind}:{levels})"
             )

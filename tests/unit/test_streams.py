@@ -115,6 +115,7 @@ def test_shifts_are_read() -> None:
         ("fog:5,fog:5", "expected different shifts"),
         ("fog:6", "severities 1 to 5"),
         ("fog:0", "severities 1 to 5"),
+        ("fog:\uff15", "severities 1 to 5"),  # a full-width 5
         ("fog", "no severity: write fog:5"),
         ("frog:5", "did you mean 'fog'"),
         ("aid-cc:8", "severities 1 to 7"),
