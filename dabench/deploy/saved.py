@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from dabench.board.tables.csv_file import harmless
 from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import Pile
 from dabench.deploy.stream import CHECKPOINT
@@ -75,18 +76,21 @@ def publish(work: Path, out: Path, write: Callable[[Path], T]) -> T:
 
 
 def write_predictions(path: Path, adapted: Adapted, pile: Pile) -> None:
-    """Write a line a picture, by name; one that could not be read has its reason."""
+    """Write a line a picture, by name; one that could not be read has its reason.
+
+    Names of files and classes are foreign text: none of them is a formula in a spreadsheet.
+    """
     names = adapted.classes
     rows: dict[str, list[str]] = {}
     score = adapted.after.unknown_score
     for i, (name, label) in enumerate(zip(pile.names, adapted.labels, strict=True)):
         unknown = "" if score is None else f"{score[i]:.6g}"
-        before = [names[adapted.before.known[i]], f"{adapted.before.confidence[i]:.6f}"]
-        rows[name] = [label, f"{adapted.after.confidence[i]:.6f}", unknown, *before, ""]
+        before = [harmless(names[adapted.before.known[i]]), f"{adapted.before.confidence[i]:.6f}"]
+        rows[name] = [harmless(label), f"{adapted.after.confidence[i]:.6f}", unknown, *before, ""]
     for name, reason in pile.unreadable.items():
-        rows[name] = ["", "", "", "", "", reason]
+        rows[name] = ["", "", "", "", "", harmless(reason)]
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow([*_COLUMNS, "not_read"])
         for name in sorted(rows):
-            writer.writerow([name, *rows[name]])
+            writer.writerow([harmless(name), *rows[name]])

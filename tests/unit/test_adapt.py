@@ -16,8 +16,9 @@ from PIL import Image
 import dabench
 from dabench.cli.main import main
 from dabench.deploy.adapted import Adapted
-from dabench.deploy.pictures import read_pictures
+from dabench.deploy.pictures import Pile, read_pictures
 from dabench.deploy.report import warnings_of
+from dabench.deploy.saved import write_predictions
 from dabench.errors import CacheError
 from dabench.metrics.predictions import Predictions
 
@@ -216,6 +217,19 @@ def test_a_collapse_is_warned_of() -> None:
     assert warnings_of(Adapted(torch.nn.Identity(), ("a", "b", "c"), before, before, {})) == []
     one = Adapted(torch.nn.Identity(), ("a", "b", "c"), after, after, {})
     assert any("nearly all images are called a" in line for line in warnings_of(one))
+
+
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    answers = Predictions(np.array([0, 1]), np.full(2, 0.5), np.array([-0.5, 0.5]), None)
+    adapted = Adapted(torch.nn.Identity(), ("=1+1", "b"), answers, answers, {})
+    pile = Pile(("@a.png", "b.png"), np.zeros((2, 8, 8, 3), np.uint8), {"-c.png": "=bad"})
+    write_predictions(tmp_path / "p.csv", adapted, pile)
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert {*rows} == {"'@a.png", "b.png", "'-c.png"}
+    assert rows["'@a.png"]["class"] == rows["'@a.png"]["class_before"] == "'=1+1"
+    assert rows["'@a.png"]["unknown_score"] == "-0.5"  # numbers stay
+    assert rows["'-c.png"]["not_read"] == "'=bad"
 
 
 def test_images_that_cannot_be_read_are_listed(place: Place) -> None:
