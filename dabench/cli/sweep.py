@@ -138,7 +138,7 @@ def check_networks_of(grid: Grid) -> None:
 
     fields = (
         *("protocol", "backbone", "weights", "source_backbone", "source_weights"),
-        *("source_model", "source_checkpoint"),
+        *("source_model", "source_checkpoint", "dataset", "source"),
     )
     for spec in {tuple(getattr(s, n) for n in fields): s for s in grid.specs}.values():
         checking.check_network_names(spec)

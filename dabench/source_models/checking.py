@@ -6,12 +6,29 @@ import torch
 
 from dabench import registry
 from dabench.config.spec import RunSpec
+from dabench.errors import DataError
 from dabench.networks.backbones import is_classification_backbone, unknown_backbone
 from dabench.networks.dense import build_segmenter, check_segmenter
 from dabench.networks.network import build_classifier
 from dabench.networks.weight_files import NAMED, file_digest, weight_file
-from dabench.source_models.classifier import Recipe
+from dabench.source_models.classifier import NO_IMAGES, Recipe
 from dabench.source_models.foreign import checkpoint_digest
+
+
+def check_source_images(spec: RunSpec) -> None:
+    """Refuse to train on a source that has no images, before weights are fetched for it.
+
+    Raises:
+        DataError: there are none, and no ``--source-model`` is named.
+    """
+    known = getattr(registry.dataset(spec.dataset), "known_by_models", None)
+    if (
+        known is not None
+        and spec.source_model is None
+        and spec.protocol_options.get("oracle") != "http"
+        and str(spec.source).casefold() == known()
+    ):
+        raise DataError(NO_IMAGES)
 
 
 def check_network_names(spec: RunSpec) -> None:
@@ -20,7 +37,9 @@ def check_network_names(spec: RunSpec) -> None:
     Raises:
         ConfigError: an unknown network, or a weight file that does not lie there.
         CacheError: a checkpoint that cannot be read.
+        DataError: as :func:`check_source_images`.
     """
+    check_source_images(spec)
     if spec.source_checkpoint is not None:
         checkpoint_digest(spec.source_checkpoint)
     black_box = getattr(registry.protocol(spec.protocol), "black_box", False)
@@ -46,7 +65,9 @@ def check_networks(spec: RunSpec, source: Recipe | None) -> dict[str, str]:
     Raises:
         ConfigError: a name, a size, weights or a number of frozen stages that cannot be.
         CacheError: a weight file that cannot be read or does not fit.
+        DataError: as :func:`check_source_images`.
     """
+    check_source_images(spec)
     files: dict[str, str] = {}
     if spec.source_model is not None:
         if spec.source_checkpoint is not None:

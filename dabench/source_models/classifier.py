@@ -20,6 +20,11 @@ from dabench.contract.seeding import seed
 from dabench.contract.types import Frozen, IntArray
 from dabench.errors import DataError, TrainingError
 
+NO_IMAGES = (
+    "this data set has no images of its source, which is known by its models alone: name one with "
+    "--source-model resnet50, or with a file of yours"
+)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -63,10 +68,7 @@ def hold_out(data: Labelled, share: float = 0.1) -> tuple[IntArray, IntArray]:
             two images are left for training; or there are no source images at all.
     """
     if not len(data.labels):
-        raise DataError(
-            "this data set has no images of its source, which is known by its models alone: name "
-            "one with --source-model resnet50, or with a file of yours"
-        )
+        raise DataError(NO_IMAGES)
     rng = np.random.default_rng(seed(0, "source", "hold-out"))
     val = [
         rng.permutation(rows)[: min(max(1, round(share * len(rows))), len(rows) - 1)]

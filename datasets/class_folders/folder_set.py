@@ -77,6 +77,11 @@ class ClassFolder:
             model_classes=spec.model_classes,
         )
 
+    @classmethod
+    def known_by_models(cls) -> str | None:
+        """Return the name of a source that has no pictures here, and is known by its models."""
+        return cls.spec.trained_on
+
     def check(self, data_root: Path | None) -> list[str]:
         """Return the problems of the folder, one line each; every image is really decoded."""
         return check_folder(self.spec, data_root)

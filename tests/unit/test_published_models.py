@@ -28,6 +28,7 @@ from dabench.networks.backbones import LITE
 from dabench.networks.foreign import wrap_classifier
 from dabench.networks.offline_weights import _copy_by_position
 from dabench.networks.outputs import cut_down, keep_outputs
+from dabench.source_models import checking
 from dabench.source_models.classifier import hold_out
 
 MODEL = """
@@ -189,6 +190,15 @@ def test_no_source_images_cannot_be_trained_on() -> None:
     assert empty.images[np.arange(0)].shape == (0, 16, 16, 3)
     with pytest.raises(DataError, match="no images of its source, which is known by its models"):
         hold_out(empty)
+
+
+def test_nor_is_anything_fetched_for_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*_: Any, **__: Any) -> None:
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(checking, "build_classifier", fetch)
+    told = place.error(function=None)
+    assert "known by its models alone: name one with --source-model" in told
 
 
 OFFICE = Path(os.environ.get("DABENCH_DATA", "/nonexistent")) / "office31" / "amazon"
