@@ -5,6 +5,7 @@ or to ``source+bn`` where it starts from that:
 
 - A method stands at its usual start and its defaults, else at the only options that it has; its
   other rows are ablations. Upper bounds are left out, and rows that answer after their update.
+- Baselines, which learn nothing (``bn-adapt``), are no methods here.
 - A task is a column of the leaderboard, seeds averaged first, and columns that differ in the source
   model's seed alone are one. Only methods count that were run in at least half of the columns that
   ``source`` has: the best of one easy task is not the best.
@@ -87,6 +88,8 @@ def _rows(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, Line]]:
             "+bn" if usual_init(registry.method(method), line["weights"]) == "bn-target" else ""
         )
         ranked = not line["oracle"] and ANSWERS_AFTER not in line["extras"].split()
+        if usual and method != _REFERENCE and registry.METHODS[method].baseline:
+            continue  # it learns nothing from the target
         if not usual or not ranked or line["note"] or math.isnan(line["mean"]):
             continue
         there = rows[method, line["variant"]].get(line["column"])

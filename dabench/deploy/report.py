@@ -110,7 +110,7 @@ def warnings_of(adapted: Adapted) -> list[str]:
         found.append(f"{counts[k] / len(after):.0%} of the images are called unknown.")
     changed = float((before != after).mean())
     if changed > 0.3:
-        found.append(f"{changed:.0%} of the answers changed: look at the pictures below.")
+        found.append(f"{changed:.0%} of the answers changed: look at the pictures.")
     scores = {s.metric: s.value for s in adapted.after.judged}
     old = {s.metric: s.value for s in adapted.before.judged}
     if (scores.get("im") or 0.0) < (old.get("im") or 0.0):

@@ -147,7 +147,7 @@ def load_checkpoint(
     if said:
         raise CacheError(
             f"{option} {path} does not fit the model; tensors {'; '.join(said)}; give the model "
-            "that it was saved from, and as many classes"
+            "that it was saved from, and as many classes (dabench adapt: --classes)"
         )
     net.load_state_dict(state, strict=False)
     return others

@@ -182,7 +182,11 @@ class Store:
             return found[0]
         if not found:
             old = superseded_as(self.superseded, run) if run else []
-            hint = f"'{old[0]}' is superseded" if old else "'dabench leaderboard' reads them"
+            hint = (
+                f"'{old[0]}' is superseded"
+                if old
+                else "ids stand in the column 'runs' of 'dabench leaderboard --csv FILE'"
+            )
             raise StoreError(f"no run '{run}' in {self.records}; {hint}")
         raise StoreError(f"'{run}' fits {len(found)} runs in {self.records}; give more of the id")
 

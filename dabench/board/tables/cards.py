@@ -115,7 +115,9 @@ def read_cards(folder: Path) -> list[Card]:
     """
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
-        raise ConfigError(f"{folder}: no cards there (*.yaml); give --results, the folder above")
+        raise ConfigError(
+            f"{folder}: no cards there (*.yaml); they lie in results/ of the repository: give --results CLONE/results"
+        )
     return [read_card(path) for path in paths]
 
 
