@@ -5,7 +5,7 @@ or to ``source+bn`` where it starts from that:
 
 - A method stands at its usual start and its defaults, else at the only options that it has; its
   other rows are ablations. Upper bounds are left out, and rows that answer after their update.
-- Baselines, which learn nothing (``bn-adapt``), are no methods here.
+- A baseline, which learns nothing (``bn-adapt``), is named as one where it is the best.
 - A task is a column of the leaderboard, seeds averaged first, and columns that differ in the source
   model's seed alone are one. Only methods count that were run in at least half of the columns that
   ``source`` has: the best of one easy task is not the best.
@@ -88,8 +88,6 @@ def _rows(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, Line]]:
             "+bn" if usual_init(registry.method(method), line["weights"]) == "bn-target" else ""
         )
         ranked = not line["oracle"] and ANSWERS_AFTER not in line["extras"].split()
-        if usual and method != _REFERENCE and registry.METHODS[method].baseline:
-            continue  # it learns nothing from the target
         if not usual or not ranked or line["note"] or math.isnan(line["mean"]):
             continue
         there = rows[method, line["variant"]].get(line["column"])
@@ -129,6 +127,7 @@ def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
         notes += ", not told apart"
     extras = sorted({extra for line in lines for extra in line["extras"].split()})
     marks = ["(reconstruction)"] if any(line["reconstruction"] for line in lines) else []
+    marks += ["(baseline)"] if name in registry.METHODS and registry.METHODS[name].baseline else []
     return [
         f"`{protocol}`",
         " ".join([f"`{name}`", *(f"`+{extra}`" for extra in extras), *marks]),

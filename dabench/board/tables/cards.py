@@ -116,7 +116,8 @@ def read_cards(folder: Path) -> list[Card]:
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
         raise ConfigError(
-            f"{folder}: no cards there (*.yaml); they lie in results/ of the repository: give --results CLONE/results"
+            f"{folder}: no cards there (*.yaml); they lie in results/ of the repository: give "
+            "--results CLONE/results"
         )
     return [read_card(path) for path in paths]
 
