@@ -167,7 +167,7 @@ class _Committee(OfflineMethod):
 
     def predict(self, images: Tensor) -> Prediction:
         """Return the logarithm of the mean probability."""
-        answers = [member.predict(images).logits.softmax(1) for member in self.members]
+        answers = [member.predict(images.clone()).logits.softmax(1) for member in self.members]
         return _mean_answer(torch.stack(answers).mean(0))
 
     def adapted_network(self) -> Ensemble | None:

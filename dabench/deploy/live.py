@@ -92,7 +92,8 @@ class LiveModel(nn.Module):
         if self.method is None:
             self._begin(images.shape[2], images)
         with torch.random.fork_rng():
-            logits: Tensor = self.method.predict(images.to(self._network_device())).logits
+            own = images.to(self._network_device()).clone()  # the caller's stay as they are
+            logits: Tensor = self.method.predict(own).logits
         return logits
 
     def _begin(self, image_size: int, example: Tensor | None) -> None:

@@ -93,7 +93,7 @@ def predict_also(
 ) -> dict[str, Predictions]:
     """Collect the further answers of a method (``OfflineMethod.also``) by name."""
     with _undisturbed(method, cost):
-        answers = [method.also(batch.images.to(device)) for batch in part.survey()]
+        answers = [method.also(batch.images.to(device).clone()) for batch in part.survey()]
     return {name: gather([answer[name] for answer in answers]) for name in answers[0]}
 
 

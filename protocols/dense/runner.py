@@ -98,9 +98,10 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
         """
         charged = timing == self.protocol.timing
         free = contextlib.nullcontext() if charged else self.cost.pause()
+        own = batch.images.clone()  # the source model is asked about the same frame later
         begin = synchronised_clock(batch.images.device)
         with free, torch.no_grad(), torch.random.fork_rng():
-            logits = self.method.predict(batch.images).logits
+            logits = self.method.predict(own).logits
         if charged:
             self.stream_log.seconds += synchronised_clock(batch.images.device) - begin
         check_logits(

@@ -58,8 +58,9 @@ class ClassStreamRunner(ArrivalRunner):
         with torch.no_grad():
             self.stream_log.source.append(self.source(batch.images).argmax(1).cpu())
             if self.protocol.also_after:
-                begin = synchronised_clock(batch.images.device)
-                later = self.method.predict(batch.images).logits
+                own = batch.images.clone()
+                begin = synchronised_clock(own.device)
+                later = self.method.predict(own).logits
                 # charged in images, so in seconds too
                 self.stream_log.seconds += synchronised_clock(batch.images.device) - begin
                 self.stream_log.later.append(later.argmax(1).cpu())

@@ -113,6 +113,23 @@ def test_before_is_before(dense: Any) -> None:
     assert (first == early.arrays["stream.source"][0]).all()
 
 
+@pytest.mark.parametrize("name", ["Learner", "LateLearner"])
+def test_a_method_that_spoils_its_pictures_spoils_no_other_row(dense: Any, name: str) -> None:
+    base = getattr(dense, name)
+
+    class Spoiler(base):  # type: ignore[misc, valid-type]
+        """Wipes what it was asked about."""
+
+        def predict(self, images: Any) -> Any:
+            found = super().predict(images)
+            images.zero_()
+            return found
+
+    honest, spoilt = dense.run(base), dense.run(Spoiler)
+    for kept in ("stream.source", "stream.before", "stream.after"):
+        assert np.array_equal(honest.arrays[kept], spoilt.arrays[kept])
+
+
 def test_a_method_without_state_is_asked_once(dense: Any) -> None:
     fixed = type("Fixed", (dense.Still,), {"trains": False})
     outcome = dense.run(fixed)
