@@ -5,10 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from dabench.contract.confined import Confined
 from dabench.errors import AccessError
+
+
+@dataclass
+class _Pass:
+    """Images of a pass with gradients, and how many of its backward passes were taken back."""
+
+    images: int
+    taken: int = 0
+    ran: bool = False
 
 
 @dataclass
@@ -23,8 +35,8 @@ class Cost:
     queries: int = 0
     scoring_queries: int = 0
     paused: bool = False
-    #: images of the last pass with gradients: it was charged for a backward pass
-    _charged: int = field(default=0, repr=False)
+    #: the last pass with gradients: it was charged for a backward pass
+    _last: _Pass = field(default_factory=lambda: _Pass(0), repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Cost:
         return self
@@ -49,17 +61,29 @@ class Cost:
         if not self.paused:
             self.forward += images
             if backward:
-                self._charged = images
+                self._last = _Pass(images)
                 self.backward += images
+
+    def follow(self, out: Tensor) -> None:
+        """Notice whether a backward pass comes through what the last pass with gradients gave."""
+        if out.grad_fn is not None and not self.paused:
+            # confined: hooks can be read, and lead to the counter of the run
+            out.grad_fn.register_prehook(Confined(partial(self._came, self._last)))
+
+    def _came(self, which: _Pass, slopes: object) -> None:
+        """A backward pass has come: it is charged, also where that was taken back before."""
+        self.backward += which.taken
+        which.taken, which.ran = 0, True
 
     def uncount_backward(self, images: int) -> None:
         """Take back what the last pass with gradients was charged for a backward pass.
 
-        None followed. Passes without gradients may lie between.
+        Nothing is taken back where one came. Passes without gradients may lie between.
         """
-        if not self.paused:
-            taken = min(max(images, 0), self._charged)
-            self._charged -= taken
+        last = self._last
+        if not self.paused and not last.ran:
+            taken = min(max(images, 0), last.images - last.taken)
+            last.taken += taken
             self.backward -= taken
 
 
@@ -74,9 +98,13 @@ class GrantedCost:
     _ask: Confined[..., int]
 
     def __init__(self, cost: Cost) -> None:
-        def ask(name: str, images: int = 0, backward: bool = False) -> int:
+        def ask(
+            name: str, images: int = 0, backward: bool = False, out: Tensor | None = None
+        ) -> int:
             if name == "count":
                 cost.count(images, backward=backward)
+            elif out is not None:
+                cost.follow(out)
             elif name == "uncount_backward":
                 cost.uncount_backward(images)
             return {
@@ -118,8 +146,12 @@ class GrantedCost:
         """As in :class:`Cost`."""
         self._ask("count", images, backward)
 
+    def follow(self, out: Tensor) -> None:
+        """As in :class:`Cost`."""
+        self._ask("follow", out=out)
+
     def uncount_backward(self, images: int) -> None:
-        """As in :class:`Cost`: never more than the last pass with gradients was charged."""
+        """As in :class:`Cost`: nothing where a backward pass came, or comes later."""
         self._ask("uncount_backward", images)
 
 

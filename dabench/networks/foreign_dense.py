@@ -72,8 +72,11 @@ class ForeignSegmenter(DenseNetwork):
         # frames lie channels last, and the code of a model of somebody else may use view()
         x = ((images - self.mean) / self.std).contiguous()
         if self.precision is not None:
-            return passed((self.backbone,), x, self.precision, partial(self._maps, x))
-        return self._maps(x, partial(self.backbone, x))
+            out = passed((self.backbone,), x, self.precision, partial(self._maps, x))
+        else:
+            out = self._maps(x, partial(self.backbone, x))
+        self.cost.follow(out)
+        return out
 
     def _maps(self, images: Tensor, run: Callable[[], Any]) -> Tensor:
         """Run the model on images, and return the maps that its answer holds, or that it reached.

@@ -72,8 +72,10 @@ class ClassifierNetwork(Network):
         self.cost.count(images.shape[0], backward=torch.is_grad_enabled())
         ready = self.normalised(images)
         if self.precision is not None:
-            return passed((self.backbone, self.bottleneck), ready, self.precision)
-        out: Tensor = self.bottleneck(self.backbone(ready))
+            out = passed((self.backbone, self.bottleneck), ready, self.precision)
+        else:
+            out = self.bottleneck(self.backbone(ready))
+        self.cost.follow(out)
         return out
 
     def normalised(self, images: Tensor) -> Tensor:
@@ -85,6 +87,7 @@ class ClassifierNetwork(Network):
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, K) logits."""
         out: Tensor = self.classifier(self.features(images))
+        self.cost.follow(out)  # the backbone may be frozen
         return out
 
     def train(self, mode: bool = True) -> ClassifierNetwork:
