@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from dabench import registry
 from dabench.config.signature import validate_options
 from dabench.contract.access import Online, Recorder, TargetBatch
+from dabench.contract.answers import check_logits
 from dabench.contract.cost import Cost, GrantedCost
 from dabench.contract.method import OnlineMethod
 from dabench.contract.seeding import seed as seed_of
 from dabench.contract.seeding import seeded
 from dabench.contract.types import Task
-from dabench.engine.stream import check_logits
 from dabench.errors import AccessError, ConfigError
 from dabench.networks.foreign import Values, wrap_classifier
 

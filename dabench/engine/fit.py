@@ -14,18 +14,18 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dabench.contract.access import TargetBatch, Unlabelled
+from dabench.contract.answers import checked, checked_also
 from dabench.contract.confined import Confined
 from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Run
 from dabench.contract.seeding import seed
 from dabench.contract.types import Prediction
-from dabench.errors import TrainingError, one_line
+from dabench.errors import TrainingError
 from dabench.metrics import label_free
 from dabench.metrics.predictions import Predictions, gather
 
@@ -54,46 +54,32 @@ def predict_all(
     """Collect predictions over a part in order, uncharged; ``judge``: score them without labels."""
     with _undisturbed(method, cost):
         batches = tqdm(part.survey(), desc="evaluation", disable=not bar or None, leave=False)
-        answers = [_checked(method, batch.images.to(device)) for batch in batches]
+        answers = []
+        for batch in batches:
+            images = batch.images.to(device)
+            answers.append(checked(method, method.predict(images.clone()), images))
         found = gather(answers, keep=keep)
         return replace(found, judged=label_free.scores(answers)) if judge else found
-
-
-def _checked(method: OfflineMethod, images: Tensor) -> Prediction:
-    """Ask for a batch's answer, and refuse one that does not fit.
-
-    Raises:
-        TrainingError: another type, shape or number of classes, or values that are not finite.
-    """
-    answer, name = method.predict(images.clone()), type(method).__name__
-    expected = (len(images), method.access.task.num_classes)
-    if not isinstance(answer, Prediction) or tuple(answer.logits.shape) != expected:
-        found = tuple(answer.logits.shape) if isinstance(answer, Prediction) else answer
-        raise TrainingError(
-            f"{name}: predict returned {one_line(found, 200)}; expected a Prediction with logits "
-            f"of {expected}"
-        )
-    if not bool(torch.isfinite(answer.logits).all()):
-        raise TrainingError(
-            f"{name}: predict returned logits that are not finite; lower --method.lr"
-        )
-    score, unknown = answer.unknown_score, answer.is_unknown
-    if score is not None and (score.shape != images.shape[:1] or bool(score.isnan().any())):
-        raise TrainingError(f"{name}: unknown_score must be ({len(images)},) numbers")
-    if unknown is not None and (unknown.shape != images.shape[:1] or unknown.dtype != torch.bool):
-        raise TrainingError(
-            f"{name}: is_unknown is {unknown.dtype} of {tuple(unknown.shape)}; expected bool of "
-            f"({len(images)},)"
-        )
-    return answer
 
 
 def predict_also(
     method: OfflineMethod, part: Unlabelled, device: str, cost: Cost
 ) -> dict[str, Predictions]:
-    """Collect the further answers of a method (``OfflineMethod.also``) by name."""
+    """Collect the further answers of a method (``OfflineMethod.also``) by name.
+
+    Raises:
+        TrainingError: an answer that does not fit, or other names than for the batch before.
+    """
+    answers: list[dict[str, Prediction]] = []
     with _undisturbed(method, cost):
-        answers = [method.also(batch.images.to(device).clone()) for batch in part.survey()]
+        for batch in part.survey():
+            images = batch.images.to(device)
+            answers.append(checked_also(method, method.also(images.clone()), images))
+            if answers[-1].keys() != answers[0].keys():
+                raise TrainingError(
+                    f"{type(method).__name__}: also answered {sorted(answers[-1])} after "
+                    f"{sorted(answers[0])}; expected the same names for every batch"
+                )
     return {name: gather([answer[name] for answer in answers]) for name in answers[0]}
 
 

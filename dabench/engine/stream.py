@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import TargetBatch
+from dabench.contract.answers import check_logits
 from dabench.contract.method import OnlineMethod
-from dabench.errors import TrainingError
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 #: bytes by which the kernel's own counts may differ right after a reset
@@ -126,50 +126,6 @@ def run_stream(
             step=progress.steps,
         )
         yield batch, logits
-
-
-def check_logits(
-    method: OnlineMethod,
-    what: str,
-    logits: Tensor,
-    images: Tensor,
-    *,
-    num_classes: int | None = None,
-    dense: bool,
-    step: int,
-) -> None:
-    """Refuse logits that do not fit their images, or are no numbers.
-
-    Raises:
-        TrainingError: names the method, ``what`` it was asked for, and the step.
-    """
-    name, size = type(method).__name__, tuple(images.shape[2:]) if dense else ()
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        raise TrainingError(
-            f"{name}: {what} returned {type(logits).__name__}; expected a tensor of real logits"
-        )
-    shape = tuple(logits.shape)
-    fits = len(shape) >= 2 and (shape[0], *shape[2:]) == (len(images), *size)
-    if not fits or num_classes not in (None, shape[1]):
-        expected = "(B, K, H, W) logits at the images' size" if dense else "(B, K) logits"
-        raise TrainingError(
-            f"{name}: {what} returned {tuple(logits.shape)} for {len(images)} images; "
-            f"expected {expected} of the batch alone, K = {num_classes or 'any'}"
-        )
-    if not bool(torch.isfinite(logits).all()):
-        raise TrainingError(f"{name}: logits are not finite at step {step}; {_advice(method)}")
-
-
-def _advice(method: OnlineMethod) -> str:
-    """Return what helps against numbers that are not finite."""
-    if not hasattr(method, "lr"):
-        return "it has no learning rate to lower: look at the source model and the images"
-    usual = (
-        ""
-        if not hasattr(method, "grad_norm")
-        else (" or normalise the gradients (--method.grad_norm unit-global)")
-    )
-    return f"lower --method.lr{usual}"
 
 
 def synchronised_clock(device: torch.device) -> float:

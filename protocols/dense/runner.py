@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import TargetBatch
+from dabench.contract.answers import check_logits, predicted
 from dabench.contract.protocol import DensePlan, Outcome
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.engine.stream import Progress, check_logits, synchronised_clock
+from dabench.engine.stream import Progress, synchronised_clock
 from dabench.errors import DataError
 from dabench.metrics.segmentation import mean_iou, pixel_confusion
 from dabench.protocols.dense import strips
@@ -101,11 +102,14 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
         own = batch.images.clone()  # the source model is asked about the same frame later
         begin = synchronised_clock(batch.images.device)
         with free, torch.no_grad(), torch.random.fork_rng():
-            logits = self.method.predict(own).logits
+            logits = predicted(self.method, own)
         if charged:
             self.stream_log.seconds += synchronised_clock(batch.images.device) - begin
         check_logits(
-            self.method, "predict", logits, batch.images, dense=True, step=self.stream_log.steps
+            *(self.method, "predict", logits, batch.images),
+            num_classes=self.plan.task.num_classes,
+            dense=True,
+            step=self.stream_log.steps,
         )
         return logits.argmax(1)
 

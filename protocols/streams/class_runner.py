@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import TargetBatch
+from dabench.contract.answers import check_logits, predicted
 from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome
@@ -60,9 +61,10 @@ class ClassStreamRunner(ArrivalRunner):
             if self.protocol.also_after:
                 own = batch.images.clone()
                 begin = synchronised_clock(own.device)
-                later = self.method.predict(own).logits
+                later = predicted(self.method, own)
                 # charged in images, so in seconds too
                 self.stream_log.seconds += synchronised_clock(batch.images.device) - begin
+                self.check_prediction(later, own)
                 self.stream_log.later.append(later.argmax(1).cpu())
         self.stream_log.add(logits)
 
@@ -114,7 +116,18 @@ class ClassStreamRunner(ArrivalRunner):
 
     def method_classes(self, images: Tensor) -> Tensor:
         """Return the method's classes, in its own normalisation mode."""
-        return self.method.predict(images).logits.argmax(1)
+        logits = predicted(self.method, images)
+        self.check_prediction(logits, images)
+        return logits.argmax(1)
+
+    def check_prediction(self, logits: Tensor, images: Tensor) -> None:
+        """Refuse logits of ``predict`` that do not fit, as those of a step are refused."""
+        check_logits(
+            *(self.method, "predict", logits, images),
+            num_classes=self.plan.task.num_classes,
+            dense=False,
+            step=self.stream_log.steps,
+        )
 
     def source_classes(self, images: Tensor) -> Tensor:
         """Return the source model's classes."""

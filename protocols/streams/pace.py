@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import TargetBatch
+from dabench.contract.answers import predicted
 from dabench.contract.cost import Cost
 from dabench.contract.method import OnlineMethod
 from dabench.engine.stream import StreamLog
@@ -103,4 +104,4 @@ class Pace:
     def _predict(self, method: OnlineMethod, images: Tensor) -> Tensor:
         self.log.adapted.append(False)
         with torch.no_grad():
-            return method.predict(images).logits
+            return predicted(method, images)

@@ -392,6 +392,15 @@ WRONG: dict[str, Callable[[int], Any]] = {
         torch.zeros(n, 10), torch.zeros(n), torch.full((n,), 0.2)
     ),
     "scores of another length": lambda n: Prediction(torch.zeros(n, 10), torch.zeros(n + 1)),
+    "whole numbers": lambda n: Prediction(torch.zeros(n, 10, dtype=torch.int64)),
+    "truth values": lambda n: Prediction(torch.zeros(n, 10, dtype=torch.bool)),
+    "an array": lambda n: Prediction(np.zeros((n, 10), np.float32)),  # type: ignore[arg-type]
+    "scores in a list": lambda n: Prediction(torch.zeros(n, 10), [0.0] * n),  # type: ignore[arg-type]
+    "decisions in a list": lambda n: Prediction(
+        torch.zeros(n, 10),
+        torch.zeros(n),
+        [True] * n,  # type: ignore[arg-type]
+    ),
 }
 
 
@@ -406,5 +415,31 @@ def test_answers_that_do_not_fit_are_refused_by_the_methods_name(
             answer: Prediction = WRONG[fault](len(images))
             return answer
 
-    with pytest.raises(TrainingError, match="Odd"):
+    class OddBeside(OfflineMethod):
+        trains = False
+
+        def predict(self, images: torch.Tensor) -> Prediction:
+            return Prediction(torch.zeros(len(images), 10))
+
+        def also(self, images: torch.Tensor) -> Mapping[str, Prediction]:
+            return {"branch": WRONG[fault](len(images))}
+
+    with pytest.raises(TrainingError, match=r"Odd: .*predict"):
+        bench("sf-uda").run(Odd)
+    with pytest.raises(TrainingError, match=r"OddBeside: .*also \('branch'\)"):
+        bench("sf-uda").run(OddBeside)
+
+
+@pytest.mark.parametrize("given", [[1], None, {1: Prediction(torch.zeros(1, 10))}])
+def test_further_answers_have_names(given: Any, bench: Callable[[str], Any]) -> None:
+    class Odd(OfflineMethod):
+        trains = False
+
+        def predict(self, images: torch.Tensor) -> Prediction:
+            return Prediction(torch.zeros(len(images), 10))
+
+        def also(self, images: torch.Tensor) -> Any:
+            return given
+
+    with pytest.raises(TrainingError, match=r"Odd: also returned .* by name"):
         bench("sf-uda").run(Odd)

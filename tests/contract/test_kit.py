@@ -219,8 +219,9 @@ BREAKERS: dict[str, list[tuple[Any, str, str]]] = {
     "hyper-parameters are documented": [(Undocumented, PROTOCOL, "lacks depth")],
     "a wrong grant is refused": [(Careless, PROTOCOL, "asks for source images")],
     "outputs are finite and have their form": [
-        (Infinite, PROTOCOL, "logits that are not finite"),
-        (Narrowed, PROTOCOL, "predict gave logits of"),
+        # under a protocol that does not ask predict: others refuse them before
+        (Infinite, "online-tta", "logits that are not finite"),
+        (Narrowed, "online-tta", "predict gave logits of"),
         (Suspicious, PROTOCOL, "unknown_score where no class is unknown"),
         (Credulous, "sf-osda", "in an open set predict has to give"),
     ],

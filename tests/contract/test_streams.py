@@ -25,6 +25,7 @@ from dabench.engine import stream
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, TrainingError
 from dabench.methods.source import Source
+from dabench.protocols.continual_tta import ContinualTTA
 from dabench.protocols.offline.upper_bound import TargetSupervised
 from dabench.protocols.online_tta import OnlineTTA
 from dabench.testing import PROMISES, Bench, Workbench
@@ -292,6 +293,35 @@ class Wrong(Constant):
 
     def step(self, batch: TargetBatch) -> Tensor:
         return torch.full((len(batch.images), 10), torch.nan)
+
+
+#: what ``predict`` may not answer, and how it is refused
+MISFITS: list[tuple[Callable[[int], Any], str]] = [
+    (lambda n: Prediction(torch.full((n, 10), torch.nan)), "logits are not finite"),
+    (lambda n: Prediction(torch.zeros(n, 17)), "predict returned .*K = 10"),
+    (lambda n: Prediction(torch.zeros(n, 10, dtype=torch.int64)), "predict .*int64.*real logits"),
+    (lambda n: torch.zeros(n, 10), "predict .* expected a Prediction"),
+]
+
+
+@pytest.mark.parametrize(("answer", "told"), MISFITS)
+def test_every_answer_of_a_stream_is_checked(
+    answer: Callable[[int], Any], told: str, make_bench: Callable[..., Bench]
+) -> None:
+    class Odd(Constant):
+        """Steps as it should, and answers otherwise wrongly."""
+
+        def step(self, batch: TargetBatch) -> Tensor:
+            return torch.zeros(len(batch.images), 10)
+
+        def predict(self, images: Tensor) -> Prediction:
+            found: Prediction = answer(len(images))
+            return found
+
+    asked = OnlineTTA(shifts="fog:5", images=40, also_after=True), ContinualTTA(shifts="fog:5")
+    for protocol in asked:
+        with pytest.raises(TrainingError, match=f"Odd: {told}"):
+            make_bench(protocol).run(Odd)
 
 
 class Count(torch.nn.Module):
