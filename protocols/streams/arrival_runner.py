@@ -69,6 +69,6 @@ class ArrivalRunner(StreamRunner[ClassStreamProtocol, StreamPlan, StreamLog], AB
 
     def reveal(self, steps: range) -> None:
         """Show the labels of some steps to the row that is allowed to see them."""
-        if sees_labels(self.method):
+        if self.labelled and sees_labels(self.method):
             rows = [self.batches[step][1] for step in steps]
             self.method.reveal(self.labels(np.concatenate(rows)))

@@ -87,6 +87,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.source = copy.deepcopy(reference).to(run.device).eval()
         self.source.cost = Cost(paused=True)
         self.cost, self.memory = Cost(), StepMemory(run.device)
+        self.labelled = False  # whether a method was built that sees labels; never taken back
         self.recorder = StreamRecorder(run.recorder)
         self.batches, segments = batches_of(plan.stream)
         self.layout = self.make_layout(segments)
@@ -98,9 +99,9 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.method = self.start_method(0)
         if self.checkpoints.wanted:
             found = self.checkpoints.restore(self.method, self.stream_log)
-            where = self.stream_log.steps
-            log.info("going on at step %d%s", where, "" if found else ": no checkpoint")
-            self.recorder.begin(where)
+            told = "" if found else ": no checkpoint"
+            log.info("going on at step %d%s", self.stream_log.steps, told)
+            self.recorder.begin(self.stream_log.steps)
 
     # -- what a kind of task adds ---------------------------------------------------------------
 
@@ -152,6 +153,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     def start_method(self, number: int) -> OnlineMethod:
         """Build a method and hand it a fresh copy of the source model."""
         method = self.build()
+        self.labelled |= sees_labels(method)
         check_grant(method, self.protocol.grant, self.protocol.grants)
         if self.protocol.kind not in method.kinds:
             raise AccessError(
@@ -162,10 +164,9 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         network = copy.deepcopy(self.start).to(self.context.device).eval()
         network.cost = GrantedCost(self.cost)
         extras = granted_extras(method, self.plan, self.context)
-        task, size = self.plan.task, self.most_images
         seed_everything(seed(self.context.seed, "adaptation", str(number)))
-        recorder = GrantedRecorder(self.recorder)
-        method.begin(Online(task, network, size, self.context.seed, recorder, extras))
+        known = self.plan.task, network, self.most_images, self.context.seed
+        method.begin(Online(*known, GrantedRecorder(self.recorder), extras))
         return method.to(self.context.device)
 
     # -- the stream loop -------------------------------------------------------------------------
@@ -220,7 +221,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         """Render the batches of some steps, as many ahead of their turn as the run says."""
         for step in range(first, last):
             images = to_float(self.ahead.get(step), self.context.device)
-            if sees_labels(self.method):
+            if self.labelled and sees_labels(self.method):
                 self.method.reveal(self.labels(self.batches[step][1]))
             yield images
 
@@ -236,7 +237,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     @property
     def extras(self) -> frozenset[str]:
         """What the method was handed beyond the grant, by name."""
-        return self.method.extras | ({TARGET_LABELS} if sees_labels(self.method) else frozenset())
+        return self.method.extras | ({TARGET_LABELS} if self.labelled else frozenset())
 
     def costs(self) -> dict[str, float]:
         """Return what the run cost."""

@@ -338,6 +338,33 @@ def test_who_inherits_from_the_upper_bound_is_shown_no_labels(dense: Any) -> Non
     assert dense.run(Heir, OnlineSegmentation(conditions="fog:3")).extras == ()
 
 
+def test_what_a_method_was_built_as_says_who_sees_labels(
+    dense: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    class Turncoat(dense.Still, TargetSupervised):  # type: ignore[name-defined,misc]
+        def begin(self, access: Any) -> None:
+            super().begin(access)
+            self.__class__ = TargetSupervised
+
+    def begin(self: Any, access: Any) -> None:
+        self.access, self.net = access, access.source_model.eval()
+
+    def step(self: Any, batch: Any) -> Tensor:
+        self.__class__ = Turncoat
+        return self.net(batch.images).detach()
+
+    monkeypatch.setattr(TargetSupervised, "begin", begin)
+    monkeypatch.setattr(TargetSupervised, "step", step)
+    monkeypatch.setattr(TargetSupervised, "reveal", lambda self, truth: shown.append("labels"))
+    protocol = OnlineSegmentation(conditions="fog:3")
+    assert dense.run(Turncoat, protocol).extras == ()
+    assert not shown
+    assert dense.run(TargetSupervised, protocol).extras == ("target-labels",)
+    assert shown
+
+
 def test_the_future_does_not_matter(dense: Any) -> None:
     protocol = OnlineSegmentation(schedule="cycle")
     plan = protocol.plan(dense.data(), 1, 0)
