@@ -53,7 +53,11 @@ class Row:
 
 def version_order(text: str) -> tuple[int, ...]:
     """Return what sorts versions (method/protocol, and /start) from the oldest to the newest."""
-    return tuple(int(part) if part.isdigit() else -1 for part in text.split("/"))
+    return tuple(
+        # not isdigit: a superscript is a digit, and no number
+        int(part) if part.isascii() and part.isdecimal() and len(part) < 19 else -1
+        for part in text.split("/")
+    )
 
 
 def reference_of(row: Row, standing: Iterable[Row]) -> Row | None:

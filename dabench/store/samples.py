@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dabench.contract.types import FloatArray
-from dabench.store.arrays import file_beside, read_arrays
+from dabench.errors import StoreError, reason_of
+from dabench.store.arrays import check_arrays, file_beside, read_arrays
 
 #: metrics that are functions of counts
 _DRAWN = frozenset({"accuracy", "mean_class_accuracy", "OS*", "UNK", "HOS", "mIoU"})
+_MOST_CLASSES = 2**15
 Measure = Callable[[FloatArray], FloatArray]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -53,11 +55,20 @@ def sampling_units(path: Path, record: Mapping[str, Any], metric: str) -> Sampli
             (as they are, or ``/held-out``), ``accuracy/final`` of a stream, mIoU.
 
     Raises:
-        StoreError: the file that the record names is missing or damaged.
+        StoreError: the file that the record names is missing, damaged, or not the run's.
     """
     if not record.get("predictions") or metric.partition("/")[0] not in _DRAWN:
         return None
-    arrays = read_arrays(file_beside(path, record))
+    file = file_beside(path, record)
+    check_arrays(path, record)
+    try:
+        return _units(read_arrays(file), record, metric)
+    except (ArithmeticError, LookupError, StopIteration, TypeError, ValueError) as error:
+        reason = reason_of(error)
+        raise StoreError(f"{file}: predictions cannot be used ({reason}); run again") from error
+
+
+def _units(arrays: Arrays, record: Mapping[str, Any], metric: str) -> SamplingUnits | None:
     if metric == "mIoU":
         return _dense(arrays, str(record["spec"]["protocol_options"].get("timing", "before")))
     name, _, segment = metric.partition("/")
@@ -68,12 +79,24 @@ def sampling_units(path: Path, record: Mapping[str, Any], metric: str) -> Sampli
     measure = _measures(_known(record)).get(name)
     if measure is None:
         return None
-    truth, answer = arrays[f"{part}.truth"], arrays[f"{part}.prediction"]
-    steps = arrays["stream.step"] if stream else np.arange(len(truth))
+    truth = _whole(arrays, f"{part}.truth", arrays[f"{part}.truth"].size)
+    n = len(truth)
+    answer, row = (_whole(arrays, f"{part}.{name}", n) for name in ("prediction", "row"))
+    steps = _whole(arrays, "stream.step", n) if stream else np.arange(n)
     last = slice(-_size(record, metric) if segment == "final" else 0, None)
     truth, answer, steps = truth[last], answer[last], steps[last]
     counts = _by_unit(truth, answer == truth, steps - steps[0])
-    return SamplingUnits(counts, arrays[f"{part}.row"][last], truth, measure, stream)
+    return SamplingUnits(counts, row[last], truth, measure, stream)
+
+
+def _whole(arrays: Arrays, name: str, n: int) -> npt.NDArray[Any]:
+    """Return n whole numbers from 0 on, one a sample; ``ValueError`` where they are not."""
+    found = arrays[name]
+    if found.shape != (n,) or not n or found.dtype.kind not in "iu" or int(found.min()) < 0:
+        raise ValueError(
+            f"{name} is {found.dtype} of {found.shape}, not {n or 'some'} numbers >= 0"
+        )
+    return found.astype(np.int64)
 
 
 def _known(record: Mapping[str, Any]) -> int:
@@ -96,6 +119,8 @@ def _by_unit(
 ) -> FloatArray:
     """Return (U, 2, C): right and all samples of each class in each unit."""
     classes = int(truth.max()) + 1
+    if classes > _MOST_CLASSES or int(unit.max()) >= len(unit) or int(unit.min()) < 0:
+        raise ValueError("classes or steps have numbers that no run gives them")
     place, size = unit * classes + truth, (int(unit.max()) + 1) * classes
     good, seen = (np.bincount(place, w, size).reshape(-1, classes) for w in (right, None))
     return np.stack([good, seen], axis=1).astype(np.float64)
@@ -134,8 +159,13 @@ def _dense(arrays: Arrays, timing: str) -> SamplingUnits | None:
     counts = arrays.get(f"stream.{timing}")
     if counts is None or "stream.row" not in arrays:
         return None
-    nothing = np.zeros(0, np.int64)
-    return SamplingUnits(counts.astype(np.float64), arrays["stream.row"], nothing, _mean_iou, True)
+    row, nothing = _whole(arrays, "stream.row", arrays["stream.row"].size), np.zeros(0, np.int64)
+    if (
+        counts.shape != (len(row), counts.shape[-1], counts.shape[-1])
+        or counts.dtype.kind not in "iu"
+    ):
+        raise ValueError(f"stream.{timing} is {counts.dtype} of {counts.shape}, not counts a frame")
+    return SamplingUnits(counts.astype(np.float64), row, nothing, _mean_iou, True)
 
 
 def _mean_iou(counts: FloatArray) -> FloatArray:

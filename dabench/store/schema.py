@@ -183,8 +183,9 @@ def _is_text_or_none(value: Any) -> bool:
     return value is None or type(value) is str
 
 
-def _are_objects(value: Any) -> bool:
-    return type(value) is list and all(map(_are_named_texts, value))
+def _are_plugins(value: Any) -> bool:
+    named = type(value) is list and all(map(_are_named_texts, value))
+    return named and all("kind" in plugin and "name" in plugin for plugin in value)
 
 
 _PLAIN = ("a plain value", _is_plain)
@@ -202,7 +203,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "source_model": _OPTIONS,
     "cost": ("an object of numbers", _are_named_numbers),
     "extras": ("a list of texts", _are_texts),
-    "plugins": ("a list of objects of texts", _are_objects),
+    "plugins": ("a list of objects of texts with kind and name", _are_plugins),
     **dict.fromkeys(("reconstruction", "target_tuned", "failed"), ("true or false", _is_flag)),
     **dict.fromkeys(_ROWS, ("a list", _is_list)),
     "predictions": ("a file's name", _is_text_or_none),

@@ -18,7 +18,9 @@ from dabench.registry.method_info import MethodInfo
 from dabench.store.arrays import read_arrays
 from dabench.store.identity import run_digest
 from dabench.store.reading import load_record
+from dabench.store.rows import version_order
 from dabench.store.samples import SamplingUnits, sampling_units
+from dabench.store.schema import first_fault
 from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
@@ -195,5 +197,52 @@ def test_damaged_predictions_are_named(made_run: Make, tmp_path: Path) -> None:
     assert len(said) > len(damages) // 2
     assert all(text.startswith(f"{file}: predictions cannot be read (") for text in said)
     file.write_bytes(damages[2])
-    with pytest.raises(StoreError, match=rf"{path.stem}\.npz: predictions cannot be read"):
+    with pytest.raises(StoreError, match=rf"{path.stem}\.npz: its checksum is not"):
         sampling_units(path, record, "accuracy")
+
+
+N = 30
+SPOILT: dict[str, dict[str, np.ndarray]] = {
+    "short": {"adapt.prediction": np.zeros(N - 1, np.int16)},
+    "empty": {"adapt.truth": np.zeros(0, np.int16)},
+    "float": {"adapt.truth": np.zeros(N)},
+    "nan": {"adapt.truth": np.full(N, np.nan)},
+    "below 0": {"adapt.truth": np.full(N, -1)},
+    "large": {"adapt.truth": np.full(N, 2**40)},
+    "scalar": {"adapt.truth": np.array(1)},
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_arrays_that_no_run_writes_are_refused_by_their_file(
+    fault: str, made_run: Make, tmp_path: Path
+) -> None:
+    truth = np.arange(N) % 3
+    path, record = kept(tmp_path, closed(made_run, "usd"), truth == 0, truth, **SPOILT[fault])
+    with pytest.raises(StoreError, match=rf"{record['run_id']}.*npz.*run again"):
+        sampling_units(path, record, "accuracy")
+
+
+def test_an_array_that_is_missing_and_a_file_that_was_changed_are_refused(
+    made_run: Make, tmp_path: Path
+) -> None:
+    truth = np.arange(N) % 3
+    path, record = kept(tmp_path, closed(made_run, "usd"), truth == 0, truth)
+    file = path.with_name(record["predictions"])
+    arrays = {k: a for k, a in read_arrays(file).items() if k != "adapt.row"}
+    np.savez(file, **arrays)
+    with pytest.raises(StoreError, match="checksum is not that in its record"):
+        sampling_units(path, record, "accuracy")
+    del record["predictions_checksum"]
+    with pytest.raises(StoreError, match=r"npz.*adapt\.row"):
+        sampling_units(path, record, "accuracy")
+
+
+def test_versions_that_are_no_numbers_are_the_oldest() -> None:
+    assert version_order("\u00b2/2/" + "9" * 5000) == (-1, 2, -1)
+
+
+def test_plugins_without_a_name_are_a_fault(made_run: Make) -> None:
+    record = closed(made_run, "usd")
+    assert not first_fault(record)
+    assert "plugins" in first_fault(record | {"plugins": [{"a": "b"}]})
