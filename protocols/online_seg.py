@@ -21,6 +21,7 @@ from dabench.protocols.dense import schedules
 from dabench.protocols.dense.outcome import Timing
 from dabench.protocols.dense.runner import DenseStreamLog, DenseStreamRunner
 from dabench.protocols.dense.schedules import Schedule
+from dabench.protocols.dense.scores import check_names
 from dabench.protocols.streams.runner import check_init
 from dabench.protocols.streams.shifts import CLEAR, condition_of, parse_shifts
 
@@ -92,7 +93,7 @@ class OnlineSegmentation:
         """Order the frames and freeze the stream; ``batch_size`` is 1 whatever is given.
 
         Raises:
-            ConfigError: a condition without a frame.
+            ConfigError: a condition without a frame, or with the name of another score.
         """
         frames = data.target_all if self.frames == "target" else data.source_val
         if self.frames == "target" and data.target_parts:
@@ -100,6 +101,7 @@ class OnlineSegmentation:
         else:
             rows = self.frame_order(len(frames.images), seed)
             found = tuple(schedules.segments(self.schedule, self.conditions, self.rounds, rows))
+        check_names((self.condition(s) for s, _ in found), data.classes, self.rounds)
         for segment, part in found:
             if not len(part):
                 raise ConfigError(

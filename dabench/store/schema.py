@@ -54,6 +54,7 @@ def first_fault(record: Mapping[str, Any]) -> str:
         fault = fault or _absent(record["versions"], ("method", "protocol"), "versions")
     fault = fault or _marks_fault(record)
     fault = fault or next(filter(None, (rows_fault(record.get(n, ())) for n in _ROWS)), "")
+    fault = fault or _repeated(record.get("scores", ()))
     return fault and f"{fault}; {_AGAIN}"
 
 
@@ -89,6 +90,17 @@ def _marks_fault(record: Mapping[str, Any]) -> str:
         return f"its predictions are in {name!r:.60}, which is no file of this run"
     if name is None and "predictions_checksum" in record:
         return "it has a predictions_checksum, and names no predictions"
+    return ""
+
+
+def _repeated(scores: Iterable[Mapping[str, Any]]) -> str:
+    """Tables know one value by metric and segment: of two they would show either."""
+    seen: set[tuple[Any, ...]] = set()
+    for row in scores:
+        key = row["metric"], row.get("segment", "all"), row.get("at", 0)
+        if key in seen:
+            return f"it has two scores of {key[0]:.40}/{key[1]:.40}"
+        seen.add(key)
     return ""
 
 

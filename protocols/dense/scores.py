@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dabench.contract.types import Score
+from dabench.errors import ConfigError
 from dabench.metrics.segmentation import DenseIoU, iou_scores, mean_iou, union_of
 from dabench.protocols.streams.layout import StreamLayout
 
@@ -87,6 +89,30 @@ class ScoreGroups:
             if name not in self.conditions:
                 found[name] = [number]
         return found
+
+
+def check_names(conditions: Iterable[str], classes: Sequence[str], rounds: int) -> None:
+    """Refuse conditions and classes of which two scores would be under one key.
+
+    Args:
+        conditions: their names; several segments may be of one.
+        classes: their names.
+        rounds: how often the conditions come.
+
+    Raises:
+        ConfigError: names one that is taken.
+    """
+    names = list(dict.fromkeys(conditions))
+    own = ["", *names, *(f"round-{turn}" for turn in range(1, rounds + 1))]
+    means = [_segment(f"{name}{part}", "") for name in own for part in ("", "/before", "/after")]
+    means += ["mean-conditions", "worst-condition"]
+    by_class = [_segment(f"{name}/{label}", "") for name in ("", *names) for label in classes]
+    for keys in (means, by_class):
+        if twice := [key for key, count in Counter(keys).items() if count > 1]:
+            raise ConfigError(
+                f"two scores would be called '{twice[0]}': a domain or a class has a name that "
+                "scores use, or that holds a '/'; give it another name"
+            )
 
 
 def dense_scores(found: Tensor, groups: ScoreGroups, suffix: str = "") -> list[Score]:

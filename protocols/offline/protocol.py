@@ -18,7 +18,7 @@ from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Score, Task
 from dabench.engine.fit import fit, predict_all, predict_also
-from dabench.errors import ConfigError
+from dabench.errors import ConfigError, TrainingError
 from dabench.metrics.predictions import Predictions
 from dabench.metrics.scoring import Scorer, check_order
 from dabench.protocols.common.granted import GrantedRecorder
@@ -172,6 +172,11 @@ class OfflineProtocol(ABC):
         last = run.budget.epochs if method.trains else 0
         self.score(method, plan, run, cost, last, outcome)
         for name, found in predict_also(method, plan.parts["adapt"], run.device, cost).items():
+            if name in SEGMENTS.values():
+                raise TrainingError(
+                    f"{type(method).__name__}: also answered under the name '{name}', which scores "
+                    "have already; give that answer another name"
+                )
             outcome.scores += self.scorer(plan, "adapt", name)(found, last)
         if self.black_box:
             outcome.cost["oracle_queries"] = float(cost.queries)

@@ -430,6 +430,23 @@ def test_answers_that_do_not_fit_are_refused_by_the_methods_name(
         bench("sf-uda").run(OddBeside)
 
 
+@pytest.mark.parametrize("name", ["all", "held-out"])
+def test_a_further_answer_takes_no_name_of_another_score(
+    name: str, bench: Callable[[str], Any]
+) -> None:
+    class Odd(OfflineMethod):
+        trains = False
+
+        def predict(self, images: torch.Tensor) -> Prediction:
+            return Prediction(torch.zeros(len(images), 10))
+
+        def also(self, images: torch.Tensor) -> Mapping[str, Prediction]:
+            return {name: self.predict(images)}
+
+    with pytest.raises(TrainingError, match=f"Odd: also answered under the name '{name}'"):
+        bench("sf-uda").run(Odd)
+
+
 @pytest.mark.parametrize("given", [[1], None, {1: Prediction(torch.zeros(1, 10))}])
 def test_further_answers_have_names(given: Any, bench: Callable[[str], Any]) -> None:
     class Odd(OfflineMethod):

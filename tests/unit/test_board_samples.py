@@ -246,3 +246,9 @@ def test_plugins_without_a_name_are_a_fault(made_run: Make) -> None:
     record = closed(made_run, "usd")
     assert not first_fault(record)
     assert "plugins" in first_fault(record | {"plugins": [{"a": "b"}]})
+
+
+def test_a_score_stands_in_a_record_once(made_run: Make) -> None:
+    record = closed(made_run, "usd")
+    twice = record | {"scores": [*record["scores"], record["scores"][0]]}
+    assert "two scores of HOS/all" in first_fault(twice)

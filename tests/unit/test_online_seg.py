@@ -20,6 +20,7 @@ from dabench.contract.types import IGNORE, Prediction
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, DataError, TrainingError
 from dabench.protocols.dense import strips
+from dabench.protocols.dense.scores import check_names
 from dabench.protocols.offline.upper_bound import TargetSupervised
 from dabench.protocols.online_seg import OnlineSegmentation
 from dabench.protocols.streams import extras as granted
@@ -578,3 +579,18 @@ def test_a_stream_of_source_validation_frames_is_for_development(dense: Any) -> 
     assert own.frames is data.source_val
     assert target.frames is data.target_all
     assert {len(rows) for _, rows in own.stream.segments} == {len(data.source_val.images)}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "classes"),
+    [
+        (("all", "night"), ("road", "sky")),
+        (("worst-condition",), ("road", "sky")),
+        (("round-2",), ("road", "sky")),
+        (("clear", "night"), ("road", "clear/road")),
+    ],
+)
+def test_two_scores_under_one_name_are_refused(conditions: Any, classes: Any) -> None:
+    with pytest.raises(ConfigError, match="two scores would be called"):
+        check_names(conditions, classes, rounds=2)
+    check_names(("fog-3", "fog-3", "night"), ("road", "all"), rounds=2)
