@@ -70,6 +70,14 @@ def test_a_hole_stays_one(made_run: Make) -> None:
     assert found.loc["tent", "remark"] == "hole in 1 of 5 runs; below source"
 
 
+def test_a_missing_run_of_the_reference_is_no_hole(made_run: Make) -> None:
+    records = [run(made_run, "source", s, 0.2, 0.2) for s in range(3)]
+    records += [run(made_run, "tent", s, 0.5, 0.1) for s in range(5)]
+    found = shares(records, "source").loc["tent"]
+    assert (found["mean"], found["n"]) == (0.5, 3)
+    assert "hole" not in found["remark"]
+
+
 def test_other_streams_have_no_such_figure(made_run: Make) -> None:
     assert better_sign("share_below/source") == -1  # what a table needs beside the figure
     scores = {"accuracy/fog-5": 0.2, "below_source/fog-5": 1.0}

@@ -85,12 +85,15 @@ class Scores:
         signs: (M,): 1 where more is better, −1 where less is.
         values: (S, R, M), seeds in their order; NaN = a hole, a missing run, or a refused row.
         there: (R, M), whether one of a row's runs has the metric.
+        runs: (R, M), of how many of a row's runs a metric is: all, or those of seeds that its
+            reference has, too.
     """
 
     metrics: list[str]
     signs: Floats
     values: Floats
     there: Flags
+    runs: npt.NDArray[np.int_]
 
 
 @dataclass
@@ -136,14 +139,17 @@ class Column:
             there[r, metrics[names]] = True
             if not self.results[r].note:
                 values[seeds[seed_of(run)], r, metrics[names]] = own
-        if any(metric.startswith(MARK) for metric in known):
-            known, values, there = self._with_harm(known, list(seeds), values, there)
-        return Scores(known, np.array([better_sign(m) for m in known]), values, there)
+        counts = np.array([len(result.runs) for result in self.results])
+        found = Scores(
+            *(known, np.array([better_sign(m) for m in known]), values, there),
+            np.repeat(counts[:, None], len(known), axis=1),
+        )
+        harmful = any(metric.startswith(MARK) for metric in known)
+        return self._with_harm(found, list(seeds)) if harmful else found
 
-    def _with_harm(
-        self, known: list[str], seeds: list[int], values: Floats, there: Flags
-    ) -> tuple[list[str], Floats, Flags]:
+    def _with_harm(self, found: Scores, seeds: list[int]) -> Scores:
         """Add what compares a row with others: one pass over the few columns that have it."""
+        known, values = found.metrics, found.values
         by_row = {
             result.row: {
                 metric: {seeds[s]: float(values[s, r, m]) for s in _known(values[:, r, m])}
@@ -159,11 +165,16 @@ class Column:
             for m, metric in enumerate(added):
                 for seed, value in harm[result.row].get(metric, {}).items():
                     more[seeds.index(seed), r, m] = value
-        own = np.array([[m in harm[result.row] for m in added] for result in self.results], bool)
+        # a seed that the reference lacks is no hole
+        paired = [[len(harm[s.row].get(metric, {})) for metric in added] for s in self.results]
+        own = np.array(paired, np.int_).reshape(len(paired), len(added))
         names = [*known, *added]
         order = sorted(range(len(names)), key=names.__getitem__)
-        values, there = np.concatenate([values, more], 2), np.concatenate([there, own], 1)
-        return [names[m] for m in order], values[:, :, order], there[:, order]
+        values = np.concatenate([values, more], 2)[:, :, order]
+        there = np.concatenate([found.there, own > 0], 1)[:, order]
+        runs = np.concatenate([found.runs, own], 1)[:, order]
+        known = [names[m] for m in order]
+        return Scores(known, np.array([better_sign(m) for m in known]), values, there, runs)
 
     def references(self, name: str) -> Ints:
         """Return, a row, the number of the row of this name that it is paired with; −1 = none."""

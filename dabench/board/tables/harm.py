@@ -5,6 +5,7 @@ Computed from the scores of records, seed by seed, so that old records have it t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from dabench.store.rows import Row
@@ -30,16 +31,21 @@ def conditions(metrics: Iterable[str]) -> list[str]:
 def share_below(ours: Values, theirs: Values) -> dict[int, float]:
     """Return, by seed, the share of conditions in which our mIoU is below theirs.
 
-    Seeds that one of the two lacks, or in which a condition has a hole, are left out.
+    Seeds that one of the two lacks are left out; one in which a condition has a hole is NaN.
     """
     names = [_SCORE + name for name in conditions(ours)]
     if not names:
         return {}
     pairs = [(ours.get(name, {}), theirs.get(name, {})) for name in names]
-    seeds = set.intersection(*({*mine} & {*its} for mine, its in pairs))
+    whole = set.intersection(*({*mine} & {*its} for mine, its in pairs))
+    if not whole:
+        return {}
+    shared = set.intersection(*(set().union(*values.values()) for values in (ours, theirs)))
     return {
         seed: sum(mine[seed] < its[seed] for mine, its in pairs) / len(pairs)
-        for seed in sorted(seeds)
+        if seed in whole
+        else math.nan
+        for seed in sorted(shared)
     }
 
 

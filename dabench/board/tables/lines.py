@@ -46,7 +46,7 @@ def lines_of(found: Column, against: str, first: int = 0) -> Lines:
     scores, results = found.scores, found.results
     values, signs = scores.values, scores.signs
     count = (~np.isnan(values)).sum(0)
-    runs = np.array([len(result.runs) for result in results])[:, None]
+    runs = scores.runs
     ours = np.where(count == runs, values, np.nan)  # a cell lacks no run of its row
     best = found.best_baselines(ours)
     cells = summaries(ours)
