@@ -129,7 +129,7 @@ def _position_leak(codes: IntArray, counts: IntArray) -> float:
     sums = np.bincount(codes, weights=np.arange(n) - (n - 1) / 2)
     spread = 12 / (n * (n + 1)) * float(np.sum(sums**2 / counts))
     unit = 2 / (9 * free)
-    return ((spread / free) ** (1 / 3) - (1 - unit)) ** 2 / (2 * unit)
+    return float(((spread / free) ** (1 / 3) - (1 - unit)) ** 2 / (2 * unit))
 
 
 def check_order(labels: IntArray, what: str) -> None:
