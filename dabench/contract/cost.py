@@ -65,7 +65,11 @@ class Cost:
                 self.backward += images
 
     def follow(self, out: Tensor) -> None:
-        """Notice whether a backward pass comes through what the last pass with gradients gave."""
+        """Notice whether a backward pass comes through what the last pass with gradients gave.
+
+        Args:
+            out: (B, …) features or logits of that pass.
+        """
         if out.grad_fn is not None and not self.paused:
             # confined: hooks can be read, and lead to the counter of the run
             out.grad_fn.register_prehook(Confined(partial(self._came, self._last)))

@@ -79,7 +79,7 @@ def test_a_line_a_row_with_short_names(tables: ModuleType) -> None:
         found, {**PARAMS, "common": "lr,replay", "methods": "conda"}
     )
     assert cells(table, "`conda lr=0.01`")[:3] == ["3", "0.310", "0.300–0.320"]
-    shown = cells(table, "`conda grad_norm=clip lr=0.01` (reconstruction, buffer)")
+    shown = cells(table, "`conda grad_norm=clip lr=0.01` (reconstruction, +buffer)")
     assert shown == [
         *("3", "0.400", "0.400–0.400", "0.500", "0.100", "0.020", "0.167"),
         *("2.50", "1.25", "+0.200"),

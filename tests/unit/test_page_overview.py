@@ -98,7 +98,7 @@ def test_few_tasks_are_said_in_words(made_run: Make) -> None:
 
 def test_ranks_have_a_picture_with_the_critical_difference(made_run: Make) -> None:
     said = text_of(grid(made_run))
-    assert "Mean ranks over 6 tasks. Rows under one bar are not told apart." in said
+    assert "Mean ranks over 6 tasks; not independent: 6 of digits share images. Rows under" in said
     assert "critical difference 1.35" in said
     assert "No mean ranks" not in said
 
