@@ -144,7 +144,10 @@ def _count_tasks(blocks: Sequence[Block]) -> int:
 
 
 def _left_out(ranks: Ranking) -> tuple[str, ...]:
-    return tuple(f"{row} ({why})" for row, why in sorted(ranks.left_out.items()))
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for row, why in sorted(ranks.left_out.items()):
+        by_reason[why].append(row)
+    return tuple(f"{', '.join(rows)} ({why})" for why, rows in by_reason.items())
 
 
 def _standing(
