@@ -17,7 +17,7 @@ from dabench.errors import ConfigError
 
 #: headings of the author's page -> the modules whose names stand there
 _GROUPS = {
-    "Methods": ("dabench.contract.method",),
+    "Methods": ("dabench.contract.method", "dabench.contract.decay"),
     "Grants": ("dabench.contract.access", "dabench.contract.cost", "dabench.contract.statistics"),
     "Tasks and answers": ("dabench.contract.types",),
     "Networks": ("dabench.contract.network", "dabench.networks"),
