@@ -158,6 +158,8 @@ def _digest_on_disk(module: ModuleType, package: Sequence[str]) -> str:
         path.relative_to(folder).as_posix(): path
         for folder in package
         for path in Path(folder).rglob("*.py")
+        # no environment that lies in there is imported as a part of it
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
     if own.suffix != ".py" and own.is_file():  # compiled
         files[own.name] = own
