@@ -43,8 +43,10 @@ class ProtocolEntry(Entry):
     """A protocol with the data set used when none is named, and the metric that ranks.
 
     ``second_metric``: ranks over tasks are made by it too, beside the first one's.
+    ``over_images``: the accuracy that ranks is over all images, on every data set.
     """
 
     default_dataset: str
     primary_metric: str
     second_metric: str | None = None
+    over_images: bool = False

@@ -28,9 +28,11 @@ def entry(kind: str, table: Mapping[str, Entry], name: str) -> Entry:
 
 def primary_metric(protocol: str, dataset: str) -> str:
     """Return the metric that ranks a protocol's runs on a data set."""
-    found = PROTOCOLS[protocol].primary_metric if protocol in PROTOCOLS else "accuracy"
+    known = PROTOCOLS.get(protocol)
+    found = known.primary_metric if known else "accuracy"
+    over_images = found != "accuracy" or (known is not None and known.over_images)
     per_class = dataset in DATASETS and DATASETS[dataset].per_class
-    return "mean_class_accuracy" if per_class and found == "accuracy" else found
+    return "mean_class_accuracy" if per_class and not over_images else found
 
 
 def _load(found: Entry) -> type[Any]:

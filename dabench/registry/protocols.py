@@ -29,6 +29,7 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         "source-free adaptation, partial set: the target lacks classes of the source",
         "digits",
         "accuracy",
+        over_images=True,  # as the literature on partial sets has it, VisDA-C included
     ),
     "sf-unida": ProtocolEntry(
         "dabench.protocols.sf_unida:SourceFreeUniversal",

@@ -40,7 +40,8 @@ class RFC(MemoryStudent):
     class at least are reviewed, and a class without any image never (there: it counts as the one
     most in doubt, and takes a place); neighbours and dispersion as ``aad`` has them, in a bank
     filled from plain images (there: from random numbers); the use of classes is an average over
-    batches; mixed images move no running statistics.
+    batches; mixed images move no running statistics; the rate falls every step (there: every
+    epoch).
 
     Args:
         distil: share of the epochs, the first ones, that distill.

@@ -33,11 +33,14 @@ class SEAL(MemoryStudent):
     never changes; *confident* those of the rest whose answer passes their class's threshold; the
     others are *under-adapted*. They learn the oracle's class, their own answer mixed with that of
     the nearest prototypes, and the prototypes' answer; a contrast runs along a graph of labels.
-    Deviations: distillation and alignment are one step on one batch (there: two passes); contrast
-    and prototypes use the bottleneck's features (there: a head of 128 numbers); the key network
-    keeps .99 of itself (there: .999); the queue starts empty and holds half of the images at most;
-    a group without an image adds 0 (there: nan); classes without a prototype get no answer of it;
-    the use of classes is averaged over batches; mixed, strong images move no running statistics.
+    Deviations: distillation and alignment are one step on one batch, in which the contrast counts
+    once (there: two passes, each with it); no second term on the use of classes (the alignment's has
+    the other sign in the code, and would cancel the distillation's); the rate falls every step
+    (there: every epoch); contrast and prototypes use the bottleneck's features (there: a head of
+    128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty and
+    holds half of the images at most; a group without an image adds 0 (there: nan); classes without
+    a prototype get no answer of it; the use of classes is averaged over batches; mixed, strong
+    images move no running statistics.
 
     Args:
         warmup: share of the epochs, the first ones, that warm up.
@@ -51,10 +54,10 @@ class SEAL(MemoryStudent):
         neighbours: nearest keys that under-adapted images are drawn to, after a fifth of the run.
         graph_weight: weight of the graph's less reliable edges.
         under_weight: weight of the under-adapted images (VisDA-C: 1).
-        alpha: of mixup's Beta distribution.
+        alpha: of the Beta distribution of the alignment's mixup (the distillation's is .3).
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     warmup: Annotated[float, Field(gt=0, le=1)] = 0.1
     easy: Share = 0.4
@@ -120,11 +123,11 @@ class SEAL(MemoryStudent):
         loss = distil + entropy - diversity + self.contrast_weight * contrast
         parts = {"distillation": distil, "diversity": diversity, "contrast": contrast}
         with fixed_statistics(self.net):
-            if self.warm:
-                more = distillation.mixup_consistency(self.net, weak, logits, 0.3)
-            else:
-                more = self._alignment(index, logits, proto, weak, strong)
-        return self.record_losses(loss + more, parts | {"alignment": more})
+            loss = loss + distillation.mixup_consistency(self.net, weak, logits, 0.3)
+            if not self.warm:
+                parts["alignment"] = self._alignment(index, logits, proto, weak, strong)
+                loss = loss + parts["alignment"]
+        return self.record_losses(loss, parts)
 
     def _contrast(self, q: Tensor, strong: Tensor, label: Tensor, sure: Tensor) -> Tensor:
         ema_state(self.keys, self.net, self.momentum)

@@ -492,10 +492,14 @@ def test_a_step_of_seals_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
         for group, weight in ((easy, 1.0), (sure, 1.0), (rest, 0.2)):
             if group:
                 loss = loss + weight * ce[group].mean()
+        pixels, partner = steps.images[index], torch.randperm(len(index))
+        draws = torch._standard_gamma(torch.full((2,), 0.3)).clamp_min(1e-12)
+        part = float(draws[0] / draws.sum())
+        blend = part * p.detach() + (1 - part) * p.detach()[partner]
+        loss = loss + divergence(blend, steps.net(part * pixels + (1 - part) * pixels[partner]))
         draws = torch._standard_gamma(torch.full((2,), 4.0)).clamp_min(1e-12)
         share = max(float(draws[0] / draws.sum()), float(draws[1] / draws.sum()))
         order = torch.randperm(len(index))
-        pixels = steps.images[index]
         mixed = steps.net(share * pixels + (1 - share) * pixels[order]).log_softmax(1)
         labels = share * target + (1 - share) * target[order]
         loss = loss - (labels * mixed).sum(1).mean() + ce.mean()

@@ -65,6 +65,14 @@ def test_the_registry_ranks_by_the_protocols_metric(name: str) -> None:
     assert registry.PROTOCOLS[name].default_dataset in registry.DATASETS
 
 
+def test_visda_is_ranked_by_classes_but_for_partial_and_open_sets() -> None:
+    ranks = {name: registry.primary_metric(name, "visda-c") for name in registry.PROTOCOLS}
+    assert ranks["sf-pda"] == "accuracy"
+    assert ranks["sf-uda"] == ranks["bb-uda"] == "mean_class_accuracy"
+    assert ranks["sf-osda"] == "HOS"
+    assert registry.primary_metric("sf-uda", "office31") == "accuracy"
+
+
 @pytest.mark.parametrize("name", list(registry.METHODS))
 def test_methods_fit_their_protocols(name: str) -> None:
     entry = registry.METHODS[name]
