@@ -34,8 +34,8 @@ class SEAL(MemoryStudent):
     others are *under-adapted*. They learn the oracle's class, their own answer mixed with that of
     the nearest prototypes, and the prototypes' answer; a contrast runs along a graph of labels.
     Deviations: distillation and alignment are one step on one batch, in which the contrast counts
-    once (there: two passes, each with it); no second term on the use of classes (the alignment's has
-    the other sign in the code, and would cancel the distillation's); the rate falls every step
+    once (there: two passes, each with it); no second term on the use of classes (the alignment's
+    has the other sign in the code, and would cancel the distillation's); the rate falls every step
     (there: every epoch); contrast and prototypes use the bottleneck's features (there: a head of
     128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty and
     holds half of the images at most; a group without an image adds 0 (there: nan); classes without

@@ -21,7 +21,7 @@ class NormAffine(OnlineMethod):
 
     Args:
         optimiser: adam (small images, in the papers) or sgd (ImageNet).
-        lr: learning rate; 2.5e-4 is usual with sgd.
+        lr: learning rate; 2.5e-4 is usual with sgd (``pl``, ``rpl`` on ImageNet: 5e-4).
         momentum: of sgd; the first beta of adam.
         weight_decay: L2 penalty.
         rho: weight of the batch in BatchNorm statistics; 1 = batch alone.

@@ -23,8 +23,8 @@ class TTAAug(OnlineMethod):
     and serve every image. No gradient.
 
     Args:
-        pairs: pairs of views; three cost as many forward passes, seven, as one step of
-            ``transadapt`` costs with its backward passes.
+        pairs: pairs of views; three cost seven forward passes (one step of ``transadapt``: six
+            and three backward ones).
         rho: weight of the image in BatchNorm statistics; 0 = the source's alone.
     """
 
