@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.types import Prediction
@@ -43,6 +45,33 @@ def check_logits(
         )
     if not bool(torch.isfinite(logits).all()):
         raise TrainingError(f"{name}: logits are not finite at step {step}; {_advice(method)}")
+
+
+@contextlib.contextmanager
+def left_alone(method: nn.Module) -> Iterator[None]:
+    """Refuse weights and buffers that change while a method is asked for answers.
+
+    Raises:
+        TrainingError: names the first that did.
+    """
+    before = {name: value.detach().clone() for name, value in _weights(method)}
+    yield
+    for name, value in _weights(method):
+        if name not in before or not _same(before[name], value.detach()):
+            raise TrainingError(
+                f"{type(method).__name__}: {name} changed while predict was asked for answers; it "
+                "must leave weights and buffers as they are: adapt in training_step or step"
+            )
+
+
+def _weights(method: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return itertools.chain(method.named_parameters(), method.named_buffers())
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool(((a == b) | ((a != a) & (b != b))).all())  # a NaN stays one
 
 
 def predicted(method: OnlineMethod, images: Tensor) -> Tensor:

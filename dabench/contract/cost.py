@@ -35,6 +35,8 @@ class Cost:
     queries: int = 0
     scoring_queries: int = 0
     paused: bool = False
+    #: paused by a protocol that collects answers, where nothing may learn
+    _collecting: bool = field(default=False, repr=False)
     #: the last pass with gradients: it was charged for a backward pass
     _last: _Pass = field(default_factory=lambda: _Pass(0), repr=False)
 
@@ -43,12 +45,17 @@ class Cost:
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Do not count inside (scoring for curves is not the method's cost)."""
-        before, self.paused = self.paused, True
+        """Do not count inside (scoring for curves is not the method's cost).
+
+        Raises:
+            AccessError: in a backward pass through what a network gave inside.
+        """
+        before = self.paused, self._collecting
+        self.paused = self._collecting = True
         try:
             yield
         finally:
-            self.paused = before
+            self.paused, self._collecting = before
 
     def count(self, images: int, *, backward: bool) -> None:
         """Count images that pass a network, where ``backward`` with gradients switched on.
@@ -70,8 +77,12 @@ class Cost:
         Args:
             out: (B, …) features or logits of that pass.
         """
-        if out.grad_fn is not None and not self.paused:
-            # confined: hooks can be read, and lead to the counter of the run
+        if out.grad_fn is None:
+            return
+        # confined: hooks can be read, and lead to the counter of the run
+        if self._collecting:
+            out.grad_fn.register_prehook(Confined(_refuse))
+        elif not self.paused:
             out.grad_fn.register_prehook(Confined(partial(self._came, self._last)))
 
     def _came(self, which: _Pass, slopes: object) -> None:
@@ -89,6 +100,13 @@ class Cost:
             taken = min(max(images, 0), last.images - last.taken)
             last.taken += taken
             self.backward -= taken
+
+
+def _refuse(slopes: object) -> None:
+    raise AccessError(
+        "a backward pass while answers are collected, which are free of charge: predict and also "
+        "answer and learn nothing; adapt in training_step or step"
+    )
 
 
 class GrantedCost:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dabench.contract.access import TargetBatch, Unlabelled
-from dabench.contract.answers import checked, checked_also
+from dabench.contract.answers import checked, checked_also, left_alone
 from dabench.contract.confined import Confined
 from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
@@ -52,7 +52,7 @@ def predict_all(
     keep: bool = False,
 ) -> Predictions:
     """Collect predictions over a part in order, uncharged; ``judge``: score them without labels."""
-    with _undisturbed(method, cost):
+    with _undisturbed(method, cost), left_alone(method):
         batches = tqdm(part.survey(), desc="evaluation", disable=not bar or None, leave=False)
         answers = []
         for batch in batches:
@@ -71,7 +71,7 @@ def predict_also(
         TrainingError: an answer that does not fit, or other names than for the batch before.
     """
     answers: list[dict[str, Prediction]] = []
-    with _undisturbed(method, cost):
+    with _undisturbed(method, cost), left_alone(method):
         for batch in part.survey():
             images = batch.images.to(device)
             answers.append(checked_also(method, method.also(images.clone()), images))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import TargetBatch
-from dabench.contract.answers import check_logits, predicted
+from dabench.contract.answers import check_logits, left_alone, predicted
 from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome
@@ -147,11 +147,13 @@ class ClassStreamRunner(ArrivalRunner):
         probed = [Segment(CLEAR, CLEAR), *named]
         rng = np.random.default_rng(seed(0, "target", "held-out"))
         rows = rng.permutation(self.plan.held_out)
+        with left_alone(self.method):
+            found = [
+                (number, condition.name, self._accuracy(rows, condition, answer))
+                for condition in {each.name: each for each in probed}.values()
+            ]
         # all at once: a checkpoint may come between, and half of them would count as done
-        self.stream_log.probes += [
-            (number, condition.name, self._accuracy(rows, condition, answer))
-            for condition in {each.name: each for each in probed}.values()
-        ]
+        self.stream_log.probes += found
 
     @staticmethod
     def _without_round(condition: Segment) -> Segment:

@@ -383,6 +383,52 @@ def test_cost_is_what_passed(bench: Any) -> None:
     assert spent["images_forward"] == spent["images_backward"] == steps
 
 
+class Late(Spy):
+    """Learns while it is asked for answers."""
+
+    trains: ClassVar[bool] = False
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        with torch.enable_grad():
+            self.net(images).logsumexp(1).mean().backward()
+        return Prediction(self.net(images))
+
+
+class Drifting(Spy):
+    """Moves a weight, past the counter of changes, while it is asked for answers."""
+
+    trains: ClassVar[bool] = False
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        next(self.parameters()).data.add_(1e-3)
+        return Prediction(self.net(images))
+
+
+def test_nothing_is_learned_while_answers_are_collected(bench: Any) -> None:
+    for protocol in ("sf-uda", "bb-uda"):
+        with pytest.raises(AccessError, match="backward pass while answers are collected"):
+            bench(protocol).run(Late)
+        with pytest.raises(TrainingError, match=r"Drifting: net.* changed while predict was asked"):
+            bench(protocol).run(Drifting)
+
+
+def test_a_streams_held_out_images_move_no_weight(bench: Any) -> None:
+    class Probed(OnlineSpy):
+        predict = Drifting.predict
+
+        def step(self, batch: Any) -> torch.Tensor:
+            logits: torch.Tensor = self.net(batch.images)
+            return logits
+
+    class Learner(Probed):
+        predict = Late.predict
+
+    with pytest.raises(TrainingError, match=r"Probed: net.* changed while predict was asked"):
+        bench("continual-tta").run(Probed)
+    with pytest.raises(AccessError, match="backward pass while answers are collected"):
+        bench("continual-tta").run(Learner)
+
+
 WRONG: dict[str, Callable[[int], Any]] = {
     "too few classes": lambda n: Prediction(torch.zeros(n, 3)),
     "too few rows": lambda n: Prediction(torch.zeros(n - 1, 10)),
