@@ -17,8 +17,10 @@ from dabench.contract.method import OfflineMethod
 from dabench.contract.types import Prediction
 from dabench.errors import DataError
 from dabench.metrics.scoring import check_order, order_leak
+from dabench.protocols.offline.protocol import _stratified
 from dabench.protocols.sf_osda import SourceFreeOpenSet
 from dabench.protocols.sf_uda import SourceFreeClosedSet
+from dabench.protocols.streams.roles import split_roles
 from dabench.testing import BrokenPromise, Case
 from dabench.testing.promises import labels_do_not_matter
 
@@ -161,6 +163,20 @@ def test_no_image_plays_two_roles(tiny: DomainData, name: str) -> None:
     seeds = [registry.protocol(name)().plan(tiny, 32, seed).stream for seed in (0, 1)]
     for (_, a), (_, b) in zip(seeds[0].segments, seeds[1].segments, strict=True):
         np.testing.assert_array_equal(a, b)  # the split is the same for every seed
+
+
+def test_the_splits_of_recorded_runs_stand(tiny: DomainData) -> None:
+    """Draws by position, the same for every machine: other ones would be other tasks."""
+    labels = np.resize(np.arange(2), 20)
+    assert _stratified(np.arange(20), labels, 0.3).tolist() == [2, 7, 9, 10, 14, 19]
+    thinned = SourceFreeOpenSet(unknown_share=0.25).choose_rows(np.arange(20), labels, 1)
+    assert thinned[thinned % 2 == 1].tolist() == [1, 11, 19]
+    few = dataclasses.replace(tiny.target_all, labels=labels)
+    found = split_roles(dataclasses.replace(tiny, source=tiny.target, target_all=few))
+    assert found.source is not None
+    assert found.source.tolist() == [1, 2, 5, 6, 8, 11, 18, 19]
+    assert found.stream.tolist() == [0, 3, 4, 9, 13, 14, 15, 16]
+    assert found.held_out.tolist() == [7, 10, 12, 17]
 
 
 @pytest.mark.parametrize("name", OFFLINE)

@@ -94,6 +94,11 @@ def test_a_run_that_was_killed_while_the_method_was_busy_goes_on(
     whole = here.run(registry.method("tent"))
     assert answers_of(resumed) == answers_of(whole)
     assert resumed.scores == whole.scores
+    # a step is three forward passes long: of eight batches it adapts on each third
+    found = {score.key: score.value for score in whole.scores}
+    assert found["missed"] == 5 / 8
+    last = here.plan.stream.domains[here.plan.stream.shown[-1][0]].name
+    assert found["accuracy/held-out"] == found[f"accuracy/held-out-{last}"]
 
 
 @pytest.mark.parametrize(("batch", "most", "options"), PACES)
@@ -209,6 +214,7 @@ class Counting(torch.nn.Module):
         super().__init__()
         self.pace, self.passes = pace, (forward, backward)
         self.adapted: list[tuple[int, int]] = []
+        self.index: list[int] = []
         self.asked: list[int] = []
         if norm:
             self.norm = torch.nn.BatchNorm2d(3)
@@ -216,6 +222,7 @@ class Counting(torch.nn.Module):
     def step(self, batch: TargetBatch) -> torch.Tensor:
         pace, n = self.pace[0], len(batch.images)
         self.adapted.append((pace.log.steps, n))
+        self.index += batch.index.tolist()
         pace.cost.forward += round(self.passes[0] * n)
         pace.cost.backward += round(self.passes[1] * n)
         return batch.images[:, 0, 0]
@@ -276,6 +283,7 @@ def test_a_fresh_method_has_no_work_left() -> None:
 def test_a_window_is_adapted_on_when_it_is_full() -> None:
     method, _ = walked(9, size=1, window=4)
     assert method.adapted == [(3, 4), (7, 4)]
+    assert method.index == list(range(8))
     assert method.asked == [1, 2, 3, 4, 4, 4, 4]
     alone, _ = walked(9, size=1, window=4, norm=False)
     assert alone.adapted == method.adapted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,9 @@ def test_several_targets_come_in_turn(fill: Fill) -> None:
     assert (data.target, data.target_parts) == ("night,fog", (("night", 2), ("fog", 3)))
     assert greys(data.target_all.images) == [100, 101, 50, 51, 52]
     assert data.digest != load(root, "day", "fog,night").digest
+    changes = ({"width": 16}, {"image_size": 8}, {"target_parts": (("night", 3), ("fog", 2))})
+    digests = {dataclasses.replace(data, **change).digest for change in changes}
+    assert len(digests - {data.digest}) == len(changes)
     clear = OnlineSegmentation(conditions="clear").plan(data, 1, 0).stream.segments
     assert [(s.name, sorted(rows)) for s, rows in clear] == [("night", [0, 1]), ("fog", [2, 3, 4])]
     cycle = OnlineSegmentation(conditions="clear", schedule="cycle", rounds=2)

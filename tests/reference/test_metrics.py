@@ -13,6 +13,8 @@ from dabench.errors import ConfigError
 from dabench.metrics.classification import ClosedSetAccuracy, ExpectedCalibrationError
 from dabench.metrics.discovery import h3_score, private_nmi
 from dabench.metrics.open_set import OpenSetAccuracy, UnknownScoreMetrics
+from dabench.metrics.predictions import Predictions
+from dabench.metrics.scoring import Scorer
 
 torch.set_num_threads(1)
 SEEDS = range(6)
@@ -240,6 +242,17 @@ def test_infinite_unknown_scores_are_ordered():
     private = np.array([False, False, True, True])
     got = unknown(np.array([-np.inf, 0, 1, np.inf]), private, ~private)
     assert got["AUROC"] == 1.0
+
+
+def test_the_confidence_is_a_second_unknown_score_of_every_row():
+    truth, known = np.array([0, 1, 2, 2]), np.array([0, 0, 0, 1])
+    confidence, own = np.array([0.9, 0.6, 0.7, 0.4]), np.array([0.1, 0.2, 0.3, 0.9])
+    scorer = Scorer(truth, ("a", "b"), open_set=True, segment="held-out")
+    for score, expected in ((own, (1.0, 0.5)), (None, (0.75, 0.5))):
+        found = {s.metric: s for s in scorer(Predictions(known, confidence, score, None), 3)}
+        assert (found["AUROC"].value, found["OSCR"].value) == expected
+        assert found["AUROC-maxprob"].value == 0.75
+        assert {(s.n, s.segment, s.at) for s in found.values()} == {(4, "held-out", 3)}
 
 
 def probabilities(seed, size=500, classes=4, scale=2.0):

@@ -398,6 +398,16 @@ def test_policies():
     assert held(fifo) == {images[i].numpy().tobytes() for i in (5, 6, 7)}
 
 
+def test_a_new_confidence_decides_what_confident_memories_keep_alone():
+    images, labels = pictures(0, 3), torch.zeros(3, dtype=torch.int64)
+    for policy, gone in (("confident", 1), ("fifo", 0)):
+        buffer = replay.ReplayBuffer(2, 2, 4, policy)
+        buffer.add(images[:2], labels[:2], torch.tensor([0.5, 0.6]))
+        buffer.rescore(buffer.stored_places(), labels[:2], torch.tensor([0.9, 0.1]))
+        buffer.add(images[2:], labels[2:], torch.tensor([0.7]))
+        assert held(buffer) == {images[i].numpy().tobytes() for i in range(3) if i != gone}
+
+
 def test_new_labels_can_make_room():
     buffer = replay.ReplayBuffer(2, 2, 4, "confident")
     images = pictures(0, 4)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dabench.board.statistics.bootstrap import block_length, bootstrap, mismatch
+from dabench.board.statistics.bootstrap import _in_blocks, block_length, bootstrap, mismatch
 from dabench.board.statistics.bootstrap_table import with_bootstrap
 from dabench.board.tables.leaderboard import table
 from dabench.errors import StoreError
@@ -121,6 +121,27 @@ def test_streams_are_drawn_in_blocks(made_run: Make, tmp_path: Path) -> None:
     final = sampling_units(path, load_record(path), "accuracy/final")
     assert final is not None
     assert (final.counts.sum(), len(final.counts)) == (2 * 64 - (~good[-64:]).sum(), 16)
+    assert final.place.tolist() == list(range(192, 256))
+
+
+def units(right: np.ndarray, first: int = 0) -> SamplingUnits:
+    """Return images of one class, numbered from ``first`` on."""
+    counts = np.stack([right, np.ones(len(right))], axis=1)[:, :, None]
+    place, truth = first + np.arange(len(right)), np.zeros(len(right), np.int64)
+    return SamplingUnits(counts, place, truth, lambda c: c[:, 0, 0] / c[:, 1, 0], False)
+
+
+def test_seeds_share_their_draws_where_they_share_their_samples() -> None:
+    good = np.arange(200) % 4 > 0
+    pair, elsewhere = ((units(good, first), units(~good, first)) for first in (0, 200))
+    one, same, apart = (bootstrap(pairs) for pairs in ([pair], [pair] * 2, [pair, elsewhere]))
+    assert (same.low, same.high) == pytest.approx((one.low, one.high))
+    assert apart.high - apart.low < 0.85 * (one.high - one.low)  # independent ones: 1 / sqrt 2
+
+
+def test_a_block_at_the_end_goes_on_at_the_start() -> None:
+    found = units(np.array([1.0, 10.0, 100.0, 1000.0]))
+    assert _in_blocks(found, 3)[:, 0].tolist() == [111, 1110, 1101, 1011]
 
 
 def test_block_lengths() -> None:
@@ -175,6 +196,18 @@ def test_the_table_gets_intervals_where_predictions_are(made_run: Make, tmp_path
     assert lines.loc["source", "boot_label"] == ""
     assert lines.loc["bare", "boot_label"].startswith("no predictions")
     assert set(frame[frame["metric"] == "HOS"]["boot_label"]) == {""}
+
+
+def test_a_refused_reference_gives_no_interval(made_run: Make, tmp_path: Path) -> None:
+    truth = np.arange(30) % 3
+    info = MethodInfo(primary=lambda protocol, dataset: "accuracy")
+    runs = [
+        kept(tmp_path, made_run(m, 0, scores={"accuracy": 0.5}, threads=n), truth > 0, truth)
+        for m, n in (("source", 1), ("source", 2), ("usd", 1))  # a seed of the source stands twice
+    ]
+    by_id = {record["run_id"]: (path, record) for path, record in runs}
+    frame = with_bootstrap(table([r for _, r in runs], info=info), by_id, info)
+    assert set(frame["boot_label"]) == {""}
 
 
 def test_damaged_predictions_are_named(made_run: Make, tmp_path: Path) -> None:

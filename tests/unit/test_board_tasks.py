@@ -214,11 +214,29 @@ def test_streams_are_ranked_by_the_whole_stream_too(
     assert names == {"ranks-gradual-weather.svg", "ranks-gradual-weather-accuracy.svg"}
 
 
+def test_less_is_better_by_some_metrics(made_run: Make) -> None:
+    records = [
+        made_run(method, 0, target=f"t{i}", scores={"FPR95": value})
+        for method, value in (("source", 0.3), ("usd", 0.2))
+        for i in range(6)
+    ]
+    found = task_grid(table(records, info=ROSTER), ROSTER, "sf-osda", "FPR95")
+    assert ranking(found).rows == ("usd", "source")
+    assert task_tests(found, "source")[0].verdict == "win"
+
+
 def test_of_two_versions_the_last_counts(made_run: Make) -> None:
     old = runs(made_run, "usd", [0.1], versions={"method": "9", "protocol": "1"})
     new = runs(made_run, "usd", [0.9], versions={"method": "10", "protocol": "1"})
     found = task_grid(table(new + old, info=ROSTER), ROSTER, "sf-osda")
     assert list(found.values["usd"].values()) == [pytest.approx(0.9005)]
+
+
+def test_a_hole_of_the_last_version_is_not_filled_by_an_older_one(made_run: Make) -> None:
+    old = runs(made_run, "usd", [0.1], versions={"method": "1", "protocol": "1"})
+    new = made_run("usd", 0, None, target="t0", versions={"method": "2", "protocol": "1"})
+    found = task_grid(table([*old, new], info=ROSTER), ROSTER, "sf-osda")
+    assert found.values == {"usd": {}}
 
 
 def test_the_picture_is_sound_xml_and_holds_every_name() -> None:

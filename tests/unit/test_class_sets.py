@@ -279,6 +279,18 @@ def test_sources_are_loaded_over_one_target(digits: DomainData) -> None:
     assert "choose two domains" in str(SourceFreeMultiSource().is_valid(same))
 
 
+def test_the_digest_of_data_covers_all_of_them(digits: DomainData) -> None:
+    other = dataclasses.replace(digits.target_all, digest="other")
+    changes: list[dict[str, Any]] = [
+        *({name: "other"} for name in ("dataset", "source", "target")),
+        *({name: other} for name in ("source_train", "source_val", "target_all")),
+        *({"classes": digits.classes[::-1]}, {"image_size": 16}, {"more": (digits,)}),
+        {"more": (dataclasses.replace(digits, source_train=other),)},
+    ]
+    digests = {dataclasses.replace(digits, **change).digest for change in changes}
+    assert len(digests - {digits.digest}) == len(changes)
+
+
 def test_sources_need_the_same_classes(digits: DomainData) -> None:
     def load(request: DataRequest) -> DomainData:
         names = DIGITS if request.source == "print" else (*DIGITS[:9], "nine")

@@ -157,6 +157,11 @@ def test_one_class_after_the_other_dominates() -> None:
     np.testing.assert_allclose(own, 10 / (10 + K - 1), atol=0.02)
 
 
+def test_images_of_a_class_are_drawn_with_replacement() -> None:
+    order = label_shift(LABELS, len(LABELS), 1e9, rng())
+    assert len(set(order.tolist())) < 0.8 * len(LABELS)  # of n draws among n, 1 - 1/e are different
+
+
 def test_zipf_shares() -> None:
     labels = np.repeat(np.arange(20), 100)
     for seed in range(10):
@@ -178,6 +183,8 @@ def test_gradual_in_both_forms() -> None:
     assert levels("gradual:form=cotta") == first + rest
     some = made("gradual:images=20").segments
     assert all(len(set(part.images.tolist())) == 20 for part in some)
+    up, down = (part for part in some if part.segment.name in ("fog-1-up", "fog-1-down"))
+    assert {*up.images.tolist()} != {*down.images.tolist()}  # drawn anew
 
 
 def test_visits_come_again() -> None:

@@ -20,10 +20,12 @@ from dabench.contract.types import IGNORE, Prediction
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, CacheError, ConfigError, DataError, TrainingError
 from dabench.protocols.dense import strips
-from dabench.protocols.dense.scores import check_names
+from dabench.protocols.dense.outcome import dense_outcome
+from dabench.protocols.dense.scores import DenseStreamLayout, ScoreGroups, check_names
 from dabench.protocols.offline.upper_bound import TargetSupervised
 from dabench.protocols.online_seg import OnlineSegmentation
 from dabench.protocols.streams import extras as granted
+from dabench.protocols.streams.layout import SegmentSteps
 from dabench.protocols.streams.shifts import render
 
 CONDITIONS = ("fog-3", "rain-3", "low-light-3")
@@ -85,6 +87,16 @@ def test_scores_by_hand(dense: Any) -> None:
     right = (answer == truth)[truth != IGNORE]
     assert found["pixel_accuracy"] == pytest.approx(right.mean())
     assert 0.2 < found["mIoU"] < 0.99, "these frames test nothing"
+
+
+def test_who_is_below_the_source() -> None:
+    good, fair, bad = (torch.tensor([[[n, 4 - n], [4 - n, n]]]) for n in (4, 3, 2))
+    groups = ScoreGroups(("a", "b"), ("fog-1",), ("fog-1",), (1,), 1)
+    layout = DenseStreamLayout((SegmentSteps("fog-1", 0, 1),), 1)
+    steps = {"before": good, "after": bad, "source": fair}
+    found = {s.key: s.value for s in dense_outcome(steps, layout, groups, "after").scores}
+    assert (found["below_source"], found["below_source/fog-1"]) == (1.0, 1.0)
+    assert (found["below_source/before"], found["below_source/fog-1/before"]) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("name", ["Learner", "LateLearner"])

@@ -12,7 +12,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dabench.contract.access import Recorder
+from dabench.contract.types import Separation
 from dabench.engine.recording import BoardRecorder, class_histogram, confusion_figure
+from dabench.protocols.offline.separations import SeparationRecorder
 from dabench.protocols.streams.recorder import StreamRecorder
 
 
@@ -86,6 +88,28 @@ def test_a_method_records_at_the_streams_step() -> None:
     recorder.put("loss", 35, 3.0)
     assert notes.begun == [12]
     assert notes.kept == [("loss", 12, 2.0), ("loss", 20, 3.0)]
+
+
+def test_separations_are_scored_by_hand() -> None:
+    def split(known: list[bool], labels: list[int] | None = None) -> Separation:
+        values, two = np.array([0.1, 0.6, 0.4, 0.9]), np.ones(2)
+        named = None if labels is None else np.array(labels)
+        return Separation(values, np.array(known), two / 2, two, two, named)
+
+    kept = SeparationRecorder(Recorder())
+    kept.put("split/known", 3, split([True, True, True, False]))
+    kept.put("split/right", 3, split([True, False, True, False], [0, 0, 1, 1]))
+    kept.put("noted/clusters", 3, 7.0)
+    found = kept.scores(np.array([0, 1, 2, 2]), 2)  # 2 = private
+    assert {(score.n, score.at) for score in found} == {(4, 3)}
+    assert {score.key: score.value for score in found} == {
+        "noted/clusters": 7.0,
+        **{"split_auroc/known": 0.75, "split_precision/known": pytest.approx(2 / 3)},
+        **{"split_recall/known": 1.0, "split_share/known": 0.75},
+        **{"split_auroc/right": 1.0, "split_precision/right": 0.5},
+        **{"split_recall/right": 1.0, "split_share/right": 0.5},
+        "split_agreement": 0.75,
+    }
 
 
 def test_class_names_in_any_script_and_of_any_length_are_drawn_in_silence(tmp_path: Path) -> None:

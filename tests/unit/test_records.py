@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from killed_calls import fork, killed_at, needs_fork
 
+from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.contract.types import Score
 from dabench.errors import NewerError, StoreError
-from dabench.store.identity import column_key, run_digest
+from dabench.store.identity import INIT_VERSIONS, column_key, id_versions, run_digest
 from dabench.store.reading import load_record
 from dabench.store.records import score_map, score_to_row
 from dabench.store.store import Store
@@ -249,8 +250,17 @@ def test_check_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_column_ignores_method_and_seed() -> None:
     same = {"method": "shot", "seed": 9, "init": "bn-target", "method_options": {}, "threads": 4}
     assert column_key(SPEC | same) == column_key(SPEC)
-    for name, value in (("epochs", 3), ("protocol_options", {"split": "r3"}), ("target", "mnist")):
-        assert column_key(SPEC | {name: value}) != column_key(SPEC)
+    names = {*SPEC, *OPTIONAL_FIELDS} - {*same, "device"}
+    keys = {column_key(SPEC | {name: "other"}) for name in names}
+    assert len(keys - {column_key(SPEC)}) == len(names)
+
+
+def test_the_version_of_a_start_is_part_of_a_runs_id() -> None:
+    plain, start = (id_versions("1", "1", init) for init in ("source", "bn-target"))
+    assert plain == {"method": "1", "protocol": "1"}
+    assert start == {**plain, "init": INIT_VERSIONS["bn-target"]}
+    ids = {"data": "d", "stream": "t", "source": "s"}
+    assert run_digest(SPEC, plain, ids) != run_digest(SPEC, start, ids)
 
 
 WRITERS = "abcdefgh"

@@ -213,15 +213,15 @@ def damage(path: Path, fault: str) -> None:
         state = torch.load(path, weights_only=True)
         if fault == "too far":
             state["progress"]["steps"] = 1000
-        elif fault == "format":
-            state["format"] = 1
+        elif fault in ("format", "torch"):
+            state[fault] = 1
         else:
             del state[fault]
         torch.save(state, path)
 
 
 FAULTS = (
-    *("no journal", "short journal", "changed journal", "empty", "too far", "format"),
+    *("no journal", "short journal", "changed journal", "empty", "too far", "format", "torch"),
     *("journal", "rng", "cost", "progress", "method"),
 )
 

@@ -10,12 +10,20 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from dabench.board.statistics.seeds import NO_SPREAD, compare, summarise
+from dabench.board.statistics.seeds import NO_SPREAD, better_sign, compare, summarise
 from dabench.board.tables.csv_file import write_csv
 from dabench.board.tables.leaderboard import table
 from dabench.board.tables.source_run import source_run
 
 VALUES = [0.61, 0.58, 0.66, 0.63, 0.6]
+
+
+def test_where_less_is_better() -> None:
+    less = ("FPR95", "ECE/fog-5", "running_ECE", "forgetting", "collapsed/label-free", "recovery")
+    less += ("below_source", "share_below", "short", "missed")
+    assert {better_sign(metric) for metric in less} == {-1.0}
+    more = ("accuracy/final", "HOS", "OS*", "UNK", "AUROC", "mIoU/mean-conditions", "NMI")
+    assert {better_sign(metric) for metric in more} == {1.0}
 
 
 def test_summary_agrees_with_scipy() -> None:

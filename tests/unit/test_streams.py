@@ -99,6 +99,11 @@ def test_class_correlated_streams_are_correlated() -> None:
     assert repeats(orders["class-correlated"]) > 0.4
 
 
+def test_images_of_a_class_come_in_random_order() -> None:
+    order = order_rows(np.arange(500), np.zeros(500, np.int64), "class-correlated", 0.5, 0)
+    assert abs(np.corrcoef(order, np.arange(500))[0, 1]) < 0.3
+
+
 def test_shifts_are_read() -> None:
     found = parse_shifts("fog:5, rain+fog:2,clear")
     assert found == [
@@ -210,6 +215,22 @@ def test_windows_end_where_a_fresh_method_begins() -> None:
     assert through["collapsed"].value == 0
 
 
+def test_the_worst_window_is_a_whole_one() -> None:
+    right = steps(0, 1, 1, 1)
+    found = {s.key: s for s in stream_scores(right, right, Short((SegmentSteps("a", 0, 4),), 10))}
+    assert found["accuracy/worst-window"].value == 0.5
+    assert found["below_source"].value == 0  # the source itself is not below the source
+
+
+def test_a_collapse_lasts_a_window() -> None:
+    layout = Short((SegmentSteps("a", 0, 4),), 10)
+    base = steps(0.8, 0.8, 0.8, 0.8)
+    for last, share in ((0.8, 0.0), (0.5, 0.5)):
+        right = steps(0.8, 0.8, last, 0.4)
+        found = {s.key: s.value for s in stream_scores(right, base, layout)}
+        assert found["collapsed"] == share
+
+
 def test_collapse_without_labels() -> None:
     sure, even = torch.tensor([1.0] + [0.0] * 7), torch.full((8,), 0.125)
     layout = Short((SegmentSteps("a", 0, 4),), 10)
@@ -218,6 +239,20 @@ def test_collapse_without_labels() -> None:
         for s in scores.label_free_scores([even, sure, sure, sure], [10] * 4, [True] * 4, layout)
     }
     assert found == {"collapsed/label-free": 0.5, "short": 1.0}
+
+
+def test_a_window_of_effective_classes_counts_images_and_ends_with_its_method() -> None:
+    sure, even = torch.tensor([1.0, 0, 0, 0]), torch.full((4,), 0.25)
+    segments = (SegmentSteps("a", 0, 2), SegmentSteps("b", 2, 3))
+    hits = [np.ones(n, dtype=bool) for n in (3, 1, 1)]
+    weighed, both = (
+        scores.effective_classes(torch.tensor([p, *[(1 - p) / 3] * 3])) / 4 for p in (0.8125, 0.625)
+    )
+    for fresh, last in ((True, 0.25), (False, both)):
+        layout = Short(segments, 3, fresh_per_segment=fresh)
+        curve = scores.stream_curves(hits, hits, [sure, even, sure], [3, 1, 1], layout)
+        found = [s.value for s in curve if s.metric == "effective_classes"]
+        assert found == pytest.approx([0.25, weighed, last])
 
 
 def test_a_segment_is_short_by_its_updates() -> None:
@@ -236,6 +271,8 @@ def test_forgetting_is_measured_from_the_best_probe() -> None:
     assert found["forgetting"] == pytest.approx(0.25)
     assert found["accuracy/held-out"] == 0.6
     assert found["accuracy/held-out-clear"] == 0.7
+    both = {s.key: s for s in scores.held_out_scores(probes, ["clear", "fog-1"], 10, 4)}
+    assert both["accuracy/held-out"].value == pytest.approx(0.65)
     segments = [SegmentSteps("a", 0, 3), SegmentSteps("b", 3, 7)]
     curve = scores.held_out_curves(probes, segments, 10)
     assert [(s.key, s.at) for s in curve] == [
@@ -249,6 +286,18 @@ def test_forgetting_is_measured_from_the_best_probe() -> None:
 def test_effective_classes() -> None:
     assert scores.effective_classes(torch.full((4,), 0.25)) == pytest.approx(4)
     assert scores.effective_classes(torch.tensor([1.0, 0, 0])) == pytest.approx(1)
+
+
+def test_the_curve_of_the_source_stands_beside_that_of_the_method() -> None:
+    layout = Short((SegmentSteps("a", 0, 2), SegmentSteps("b", 2, 3)), 10, fresh_per_segment=True)
+    even = [torch.full((4,), 0.25)] * 3
+    right, source = steps(0.2, 0.4, 0.6), steps(0.5, 0.5, 0.1)
+    curve = scores.stream_curves(right, source, even, [10] * 3, layout)
+    found = [(s.segment, s.at, s.value) for s in curve if s.metric == "running_accuracy"]
+    assert found == [
+        *(("all", 0, 0.2), ("all", 1, pytest.approx(0.3)), ("all", 2, 0.6)),
+        *(("source", 0, 0.5), ("source", 1, 0.5), ("source", 2, 0.1)),
+    ]
 
 
 def test_names_of_the_second_timing() -> None:

@@ -355,6 +355,7 @@ def test_an_option_by_hand_wins_and_is_said(tuned: str, tmp_path: Path, capsys: 
         ({"method": "lame"}, "it has no options of lame, but of pl, tent"),
         ({"protocol.shifts": "rain:5,published-spatter:1"}, "were chosen on spatter"),
         ({"backbone": "resnet20"}, "chosen with backbone small-cnn, and this run has resnet20"),
+        ({"freeze": 2}, "chosen with freeze as it comes, and this run has 2"),
         ({"dataset": "overhead", "source": None, "target": None}, "chosen on digits, and this"),
         ({"tuned": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
     ],
