@@ -35,8 +35,8 @@ class Cost:
     queries: int = 0
     scoring_queries: int = 0
     paused: bool = False
-    #: paused by a protocol that collects answers, where nothing may learn
-    _collecting: bool = field(default=False, repr=False)
+    #: paused where nothing may learn
+    _frozen: bool = field(default=False, repr=False)
     #: the last pass with gradients: it was charged for a backward pass
     _last: _Pass = field(default_factory=lambda: _Pass(0), repr=False)
 
@@ -44,18 +44,19 @@ class Cost:
         return self
 
     @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
+    def pause(self, *, learning: bool = True) -> Iterator[None]:
         """Do not count inside (scoring for curves is not the method's cost).
 
-        Raises:
-            AccessError: in a backward pass through what a network gave inside.
+        Args:
+            learning: whether backward passes through what a network gives inside are let pass;
+                else they raise ``AccessError``.
         """
-        before = self.paused, self._collecting
-        self.paused = self._collecting = True
+        before = self.paused, self._frozen
+        self.paused, self._frozen = True, self._frozen or not learning
         try:
             yield
         finally:
-            self.paused, self._collecting = before
+            self.paused, self._frozen = before
 
     def count(self, images: int, *, backward: bool) -> None:
         """Count images that pass a network, where ``backward`` with gradients switched on.
@@ -80,7 +81,7 @@ class Cost:
         if out.grad_fn is None:
             return
         # confined: hooks can be read, and lead to the counter of the run
-        if self._collecting:
+        if self._frozen:
             out.grad_fn.register_prehook(Confined(_refuse))
         elif not self.paused:
             out.grad_fn.register_prehook(Confined(partial(self._came, self._last)))
@@ -104,8 +105,8 @@ class Cost:
 
 def _refuse(slopes: object) -> None:
     raise AccessError(
-        "a backward pass while answers are collected, which are free of charge: predict and also "
-        "answer and learn nothing; adapt in training_step or step"
+        "a backward pass while answers are collected, which are free of charge: calibrate, predict "
+        "and also learn nothing; adapt in training_step"
     )
 
 

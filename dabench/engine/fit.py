@@ -34,7 +34,7 @@ from dabench.metrics.predictions import Predictions, gather
 def _undisturbed(method: OfflineMethod, cost: Cost) -> Iterator[None]:
     """Predict without touching random numbers, modes or the cost counter."""
     modes = {name: module.training for name, module in method.named_modules()}
-    with torch.random.fork_rng(), torch.no_grad(), cost.pause():
+    with torch.random.fork_rng(), torch.no_grad(), cost.pause(learning=False):
         method.eval()
         yield
     for name, module in method.named_modules():

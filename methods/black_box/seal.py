@@ -29,18 +29,16 @@ class SEAL(MemoryStudent):
     """SEAL, after the authors' code (MingxuanXia/SEAL).
 
     After a warm-up (DINE's distillation and instance contrast) every epoch separates the target:
-    *easy* are the images with the smallest losses against the class that the oracle named, which
-    never changes; *confident* those of the rest whose answer passes their class's threshold; the
-    others are *under-adapted*. They learn the oracle's class, their own answer mixed with that of
-    the nearest prototypes, and the prototypes' answer; a contrast runs along a graph of labels.
-    Deviations: distillation and alignment are one step on one batch, in which the contrast counts
-    once (there: two passes, each with it); no second term on the use of classes (the alignment's
-    has the other sign in the code, and would cancel the distillation's); the rate falls every step
-    (there: every epoch); contrast and prototypes use the bottleneck's features (there: a head of
-    128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty and
-    holds half of the images at most; a group without an image adds 0 (there: nan); classes without
-    a prototype get no answer of it; the use of classes is averaged over batches; mixed, strong
-    images move no running statistics.
+    *easy* are the images with the smallest losses against the oracle's first answer; *confident*
+    those of the rest whose answer passes their class's threshold; the others are *under-adapted*.
+    They learn the oracle's class, their own answer mixed with that of the nearest prototypes, and
+    the prototypes' answer; a contrast runs along a graph of labels.
+    Deviations: distillation and alignment are one step on one batch, with one contrast (there: two
+    passes) and one term on the use of classes (the code's second has the other sign), averaged over
+    batches; the rate falls every step (there: every epoch); contrast and prototypes use bottleneck
+    features (there: a head of 128 numbers); the key network keeps .99 of itself (there: .999); the
+    queue starts empty and holds half of the images at most; a group without an image adds 0 (there:
+    nan); classes without a prototype get no answer; mixed, strong images move no statistics.
 
     Args:
         warmup: share of the epochs, the first ones, that warm up.
@@ -54,7 +52,7 @@ class SEAL(MemoryStudent):
         neighbours: nearest keys that under-adapted images are drawn to, after a fifth of the run.
         graph_weight: weight of the graph's less reliable edges.
         under_weight: weight of the under-adapted images (VisDA-C: 1).
-        alpha: of the Beta distribution of the alignment's mixup (the distillation's is .3).
+        alpha: of the alignment's mixup (the distillation's is .3).
     """
 
     version: ClassVar[str] = "2"
@@ -103,8 +101,8 @@ class SEAL(MemoryStudent):
         self.is_sure = ~self.is_easy & (sure > self.threshold[label])
         threshold = selection.class_thresholds(p, self.confidence, self.scale)
         self.threshold = self.threshold if threshold is None else threshold
-        put, share = self.access.recorder.put, float(self.is_sure.float().mean())
-        put("separation/confident", self.current_epoch, share)
+        share = float(self.is_sure.float().mean())
+        self.access.recorder.put("separation/confident", self.current_epoch, share)
 
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Distillation, contrast and, after the warm-up, alignment."""
@@ -117,10 +115,9 @@ class SEAL(MemoryStudent):
         proto = label_graph.prototype_answer(q.detach(), self.prototypes, self.temperature)
         moved = label_graph.moved_prototypes(self.prototypes, q.detach(), label, self.momentum)
         self.prototypes = moved
-        distil = losses.kl_divergence(self.bank[index], logits).mean()
-        entropy, diversity = losses.entropy(p).mean(), self.diversity(p)
+        distil, diversity = losses.kl_divergence(self.bank[index], logits).mean(), self.diversity(p)
         contrast = self._contrast(q, strong, label, sure)
-        loss = distil + entropy - diversity + self.contrast_weight * contrast
+        loss = distil + losses.entropy(p).mean() - diversity + self.contrast_weight * contrast
         parts = {"distillation": distil, "diversity": diversity, "contrast": contrast}
         with fixed_statistics(self.net):
             loss = loss + distillation.mixup_consistency(self.net, weak, logits, 0.3)

@@ -32,13 +32,12 @@ class CoTTA(OnlineMethod):
     average. Where the source model is unsure of a batch (mean confidence below a threshold), the
     teacher's answer is averaged over augmented views. After each step every weight goes back to its
     source value with a small probability. The teacher's answer, from before the update, counts.
-    In segmentation the views are those of the authors' code for it: seven scales, each with its
-    mirror image; answers are brought back to the image's frame before they are averaged.
+    In segmentation views are those of the authors' code for it: seven scales, each mirrored, too;
+    answers are brought back to the image's frame before they are averaged.
     Deviations: views are drawn with the suite's geometry and without hue and gamma; the plain
     teacher pass is left out where its answer is not used; ``predict`` answers without views, since
-    it must not draw random numbers; dropout stays off; answers of views are averaged as logits in
-    segmentation too, where one mean confidence over the pixels decides for the frame and the
-    student learns probabilities (there: pixel by pixel, at .69, and classes).
+    it must not draw random numbers; dropout stays off; in segmentation logits of views are averaged
+    and one mean confidence decides a frame (there, .69 decides a pixel, and classes are learned).
 
     Args:
         optimiser: adam (small images, in the authors' code) or sgd (ImageNet, with lr .01).
@@ -48,8 +47,8 @@ class CoTTA(OnlineMethod):
         views: augmented views of a batch, one forward pass each; in segmentation at most 14.
         confident: mean confidence of the source model from which on views are left out: .92 for
             CIFAR-10, .72 for CIFAR-100, .1 for ImageNet elsewhere.
-        loss: one-way (cross-entropy of the student to the teacher), or symmetric (the mean of both
-            directions, the student alone learning: ImageNet in the authors' code).
+        loss: one-way (cross-entropy of the student to the teacher), or symmetric (mean of both
+            directions, only the student learns: ImageNet in the authors' code).
         ema_decay: of the teacher's weights.
         restore: probability that a weight goes back, per step; .001 for ImageNet in their code.
         rho: weight of the batch in BatchNorm statistics; 1 = batch alone.
