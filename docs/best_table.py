@@ -12,6 +12,7 @@ or to ``source+bn`` where it starts from that:
 - The interval is Student's t over tasks; with one task alone it is that over seeds, and with two to
   four tasks the range stands in its place. A line whose interval holds 0 says so.
 - What a method was granted beyond its protocol stands behind its name, as on the page: ``+buffer``.
+- Where some tasks start from ``source+bn``, both starts are named, of the method and of ``source``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,21 @@ from dabench.config.spec import usual_init
 from dabench.registry.method_info import ANSWERS_AFTER, registered_info
 from dabench.store.rows import version_order
 
-HEAD = ("protocol", "best method", "metric", "`source`", "method", "difference", "tasks")
+HEAD = ("setting", "best method", "metric", "`source`", "method", "difference", "tasks")
+#: the settings in words; the code stands behind them
+WORDS = {
+    "sf-osda": "source-free, open set",
+    "sf-uda": "source-free, closed set",
+    "sf-pda": "source-free, partial set",
+    "sf-unida": "source-free, universal sets",
+    "sf-msda": "source-free, several source models",
+    "bb-uda": "black box",
+    "bb-osda": "black box, open set",
+    "gradual-weather": "worsening weather",
+    "online-tta": "stream, reset at each shift",
+    "continual-tta": "stream without a reset",
+    "online-seg": "segmentation, frame by frame",
+}
 _REFERENCE = "source"
 Line = Mapping[str, Any]
 
@@ -128,11 +143,15 @@ def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
     extras = sorted({extra for line in lines for extra in line["extras"].split()})
     marks = ["(reconstruction)"] if any(line["reconstruction"] for line in lines) else []
     marks += ["(baseline)"] if name in registry.METHODS and registry.METHODS[name].baseline else []
+    bare, _, variant = name.partition(" ")
+    starts = sorted({line["method"].removeprefix(bare) for line in lines})  # "", "+bn"
+    names = " / ".join(f"`{f'{bare}{start} {variant}'.strip()}`" for start in starts)
+    references = " / ".join(f"`{_REFERENCE}{start}`" for start in starts)
     return [
-        f"`{protocol}`",
-        " ".join([f"`{name}`", *(f"`+{extra}`" for extra in extras), *marks]),
+        f"{WORDS[protocol]} (`{protocol}`)",
+        " ".join([names, *(f"`+{extra}`" for extra in extras), *marks]),
         metrics,
-        number(mean - gap.mean),
+        number(mean - gap.mean) + (f" ({references})" if starts != [""] else ""),
         number(mean),
         number(gap.mean, "+") + span,
         f"{gap.n}{notes}",

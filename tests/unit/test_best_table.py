@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from dabench import registry
+
 NAN = float("nan")
 
 
@@ -75,6 +77,20 @@ def test_what_is_shown(tables: ModuleType) -> None:
     assert shown[3:5] == ["0.500", "0.550"]
     assert shown[5] == "+0.050 (-0.100 to +0.200)"  # two tasks are too few for an interval
     assert shown[6] == "2, below `source` in 1, range"
+
+
+def test_settings_and_starts_are_named(tables: ModuleType) -> None:
+    shown = tables.best_table._line(
+        "sf-osda", *chosen(tables, *(line("usd", t, 0.2) for t in "ab"))
+    )
+    assert (shown[0], shown[1]) == ("source-free, open set (`sf-osda`)", "`usd`")
+    scratch = line("usd+bn", "b", 0.3, weights="none")
+    shown = tables.best_table._line("sf-osda", *chosen(tables, line("usd", "a", 0.2), scratch))
+    assert (shown[1], shown[3]) == ("`usd` / `usd+bn`", "0.500 (`source` / `source+bn`)")
+    only = [line("usd+bn", task, 0.3, weights="none", variant="lr=0.1") for task in "ab"]
+    shown = tables.best_table._line("sf-osda", *chosen(tables, *only))
+    assert (shown[1], shown[3]) == ("`usd+bn lr=0.1`", "0.500 (`source+bn`)")
+    assert set(tables.best_table.WORDS) == set(registry.PROTOCOLS)
 
 
 def test_five_tasks_have_an_interval(tables: ModuleType) -> None:
