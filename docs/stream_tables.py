@@ -2,7 +2,9 @@
 
 Kinds, with the parameters ``methods=``, ``norms=`` and ``with=`` of ``stream_rows.rows_of``:
     stream     one line a row: ``common=lr,replay`` (told below the table where a method has one
-               value), ``rows=ROW,ROW`` (exact: ``conda~grad_norm=clip~lr=0.01``), ``against=ROW``
+               value), ``rows=ROW,ROW`` (exact: ``conda~grad_norm=clip~lr=0.01``), ``against=ROW``;
+               ``collapsed`` is a column only where a run collapsed
+    passes     what the rows of such a table cost, with the same parameters
     rates      ``row=METHOD``: a line a norm of the gradient, a column a learning rate
     unstable   ``row=METHOD``: a line a norm and learning rate, with the evidence that runs fell;
                ``reference=bn-adapt``: held against a row that does not learn, too
@@ -25,31 +27,54 @@ from dabench.store.records import Record, score_map
 
 COMPARED = "none,clip,unit-global"
 _WORST = "accuracy/worst-window"
-_MEANS = (RANKED, "accuracy", _WORST, "forgetting", "collapsed")
+_COLLAPSED = "collapsed"
+_MEANS = (RANKED, "accuracy", _WORST, "forgetting", _COLLAPSED)
 
 
 def stream(tables: RecordTables, params: Params) -> str:
-    """One line a row: scores, passes an image, and the difference from the source model."""
+    """One line a row: scores, and the difference from the source model."""
     against = params.get("against", "source")
+    rows, frame = _wanted(tables, params, against)
+    seeds = _seeds(params, rows)
+    names, caption = short_names(rows, listed(params, "common"))
+    judged = max(len(row.runs) for row in rows) >= MIN_PAIRS
+    fell = any(row.diverged or any(row.values(_COLLAPSED)) for row in rows)
+    means = [metric for metric in _MEANS if fell or metric != _COLLAPSED]
+    head = ["row", "n", RANKED, "sd" if judged else "range", *means[1:]]
+    table = [[*head, f"{RANKED} − `{against}`"]]
+    for row in rows:
+        count = str(len(seeds)) if len(row.runs) == len(seeds) else _ended(row, seeds)
+        cells = _scores(lines_of(frame, row), judged, means)
+        table.append([f"`{names[row.name]}`{_marks(row)}", count, *cells])
+    told = [_left_out(caption), "" if fell else "No run collapsed.", _broken_off(rows)]
+    return "\n\n".join([markdown(table), " ".join(t for t in told if t)]).strip()
+
+
+def passes(tables: RecordTables, params: Params) -> str:
+    """One line a row: images passed forward and backward, for each image of the stream."""
+    rows, _ = _wanted(tables, params)
+    names, caption = short_names(rows, listed(params, "common"))
+    table = [["row", "forwards", "backwards"]]
+    for row in rows:
+        cells = [_passes(row, cost) for cost in ("images_forward", "images_backward")]
+        table.append([f"`{names[row.name]}`{_marks(row)}", *cells])
+    return "\n\n".join([markdown(table), _left_out(caption)]).strip()
+
+
+def _wanted(
+    tables: RecordTables, params: Params, against: str = "source"
+) -> tuple[list[Row], pd.DataFrame]:
+    """Return the rows of a table, of ``rows=`` where it names some, and the leaderboard."""
     rows, frame = rows_of(tables, params, against)
     wanted = listed(params, "rows")
     unknown = sorted(set(wanted) - {row.name for row in rows})
     if unknown or not rows:
         raise ValueError(f"{params}: no row {', '.join(unknown) or 'fits'}")
-    rows = [row for row in rows if not wanted or row.name in wanted]
-    seeds = _seeds(params, rows)
-    names, caption = short_names(rows, listed(params, "common"))
-    judged = max(len(row.runs) for row in rows) >= MIN_PAIRS
-    head = ["row", "n", RANKED, "sd" if judged else "range", *_MEANS[1:]]
-    table = [[*head, "forwards", "backwards", f"{RANKED} − `{against}`"]]
-    for row in rows:
-        name = f"`{names[row.name]}`{_marks(row)}"
-        cells = _scores(lines_of(frame, row), judged)
-        count = str(len(seeds)) if len(row.runs) == len(seeds) else _ended(row, seeds)
-        passes = [_passes(row, cost) for cost in ("images_forward", "images_backward")]
-        table.append([name, count, *cells[:-1], *passes, cells[-1]])
-    told = [f"{caption}." if caption else "", _broken_off(rows)]
-    return "\n\n".join([markdown(table), " ".join(t for t in told if t)]).strip()
+    return [row for row in rows if not wanted or row.name in wanted], frame
+
+
+def _left_out(caption: str) -> str:
+    return f"Options left out of the names: {caption}." if caption else ""
 
 
 def rates(tables: RecordTables, params: Params) -> str:
@@ -192,13 +217,13 @@ def _ended(row: Row, seeds: set[int]) -> str:
     return f"{len(row.runs)} of {len(seeds)}" + (f"; {missing} missing" if missing else "")
 
 
-def _scores(lines: pd.DataFrame, judged: bool) -> list[str]:
+def _scores(lines: pd.DataFrame, judged: bool, metrics: Sequence[str]) -> list[str]:
     """Return the scores' cells (the ranked one's spread after it) and the difference."""
     if lines.empty:
-        return ["–"] * (len(_MEANS) + 2)
+        return ["–"] * (len(metrics) + 2)
     head, means = lines.T.to_dict()[RANKED], lines["mean"].to_dict()
     spread = number(head["sd"]) if judged else f"{number(head['min'])}–{number(head['max'])}"
-    first, *others = (number(means.get(metric)) for metric in _MEANS)
+    first, *others = (number(means.get(metric)) for metric in metrics)
     return [first, spread, *others, difference(head)]
 
 

@@ -14,6 +14,7 @@ Kinds:
     sweep      rows against values of a protocol option: ``option=NAME``, ``values=``, ``rows=``
     seeds      spread of ``row=ROW`` when source and adaptation seed vary together and alone
     stream     one line a row of a stream protocol: see ``stream_tables.py``
+    passes     images passed for each of the stream, a line a row: see ``stream_tables.py``
     rates      learning rates against gradient norms, and what collapses: see ``stream_tables.py``
     unstable   the same grid, with the evidence a rate: see ``stream_tables.py``
     best       the best method of every protocol against ``source``: see ``best_table.py``
@@ -80,6 +81,7 @@ def fill(text: str, tables: Tables) -> str:
         "sweep": tables.sweep,
         "seeds": tables.seeds,
         "stream": partial(stream_tables.stream, tables),
+        "passes": partial(stream_tables.passes, tables),
         "rates": partial(stream_tables.rates, tables),
         "unstable": partial(stream_tables.unstable, tables),
         "best": partial(best_table.best, tables),

@@ -81,10 +81,9 @@ def test_a_line_a_row_with_short_names(tables: ModuleType) -> None:
     assert cells(table, "`conda lr=0.01`")[:3] == ["3", "0.310", "0.300–0.320"]
     shown = cells(table, "`conda grad_norm=clip lr=0.01` (reconstruction, +buffer)")
     assert shown == [
-        *("3", "0.400", "0.400–0.400", "0.500", "0.100", "0.020", "0.167"),
-        *("2.50", "1.25", "+0.200"),
+        *("3", "0.400", "0.400–0.400", "0.500", "0.100", "0.020", "0.167", "+0.200"),
     ]
-    assert table.endswith("\n\nreplay=64: `conda`.")
+    assert table.endswith("\n\nOptions left out of the names: replay=64: `conda`.")
     assert "source" not in table.replace("− `source`", "")
     assert [line.split("`")[1] for line in table.splitlines()[2:5]] == [
         *("conda lr=0.01", "conda grad_norm=clip lr=0.01", "conda grad_norm=clip lr=0.1"),
@@ -98,7 +97,25 @@ def test_an_option_with_one_value_is_told_below(tables: ModuleType) -> None:
     assert cells(table, "`conda grad_norm=clip` (")[0] == "3"
     assert cells(table, "`conda` (")[1] == "0.310"
     told = table.splitlines()[-1]
-    assert told == "lr=0.01: `conda`; replay=64: `conda`; lr=0.001: `tent`."
+    left_out = "lr=0.01: `conda`; replay=64: `conda`; lr=0.001: `tent`."
+    assert told == f"Options left out of the names: {left_out}"
+
+
+def test_collapse_is_a_column_where_there_is_one(tables: ModuleType) -> None:
+    calm = tables.Tables([run for run in grid() if run["scores"][-2]["value"] == 0.0])
+    table = tables.stream_tables.stream(calm, PARAMS)
+    assert "collapsed" not in table.splitlines()[0]
+    assert table.endswith("\n\nNo run collapsed.")
+    lost = tables.Tables([record("source", 0, 0.2)], [failed(0, lr=0.1)])
+    assert "| collapsed |" in tables.stream_tables.stream(lost, PARAMS).splitlines()[0]
+
+
+def test_passes_stand_in_a_table_of_their_own(tables: ModuleType) -> None:
+    params = {**PARAMS, "rows": "conda~lr=0.01~replay=64", "common": "lr,replay"}
+    table = tables.stream_tables.passes(tables.Tables(grid()), params)
+    assert table.splitlines()[0] == "| row | forwards | backwards |"
+    assert cells(table, "`conda` (") == ["2.50", "1.25"]
+    assert table.endswith("Options left out of the names: lr=0.01: `conda`; replay=64: `conda`.")
 
 
 def test_spread_and_verdict_need_five_seeds(tables: ModuleType) -> None:
