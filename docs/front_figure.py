@@ -55,8 +55,9 @@ def front(tables: Any, params: Params, path: Path) -> None:
     _frames(figure, (0.012, 0.012, 0.982, 0.315))
     seeds = f"mean of {len(chosen[0].runs)} seeds"
     _title(figure, 0.012, 0.952, "a stream", f"scenes from above while rain sets in, {seeds}")
-    seeds = f"{METRIC}, {found[0][1]['n']} seeds"
-    _title(figure, 0.625, 0.952, "a table", f"open sets of digits, {seeds}")
+    _title(figure, 0.625, 0.952, "a table", f"an open set of digits, {METRIC}")
+    told = f"split '{BOARD['split']}' alone; bars: mean ± sd of {_counted(found)} seeds"
+    figure.text(0.625, 0.405, told, fontsize=_SMALL, color="#444444")
     _title(
         figure, 0.012, 0.352, "segmentation", "a street in fog, each frame once and without labels"
     )
@@ -119,6 +120,12 @@ def _scenes(
         seen = apply_weather(scene, STREAM["weather"], severity, np.zeros(1, np.int64))[0]
         span = width * (last - first) / whole
         _picture(figure, seen, (left + width * first / whole, bottom, span * 0.94, height))
+
+
+def _counted(lines: list[tuple[str, Any]]) -> str:
+    """Return how many seeds the rows have, from least to most where they differ."""
+    counts = sorted({int(line["n"]) for _, line in lines})
+    return " to ".join(map(str, counts[:: max(1, len(counts) - 1)]))
 
 
 def _board_line(tables: Any, name: str) -> tuple[str, Any]:

@@ -22,6 +22,7 @@ from stream_rows import RANKED, RecordTables, Row, rows_of, short_names
 from stream_tables import COMPARED, rate_grid
 from table_cells import Params, listed
 
+from dabench import registry
 from dabench.store.records import Record, score_map
 
 #: Okabe and Ito's colours (2008): apart for colour-blind readers too
@@ -37,6 +38,7 @@ def stability(tables: RecordTables, params: Params, path: Path) -> None:
     labels = listed(params, "rows", "conda,ucl-gv")
     fixed = _fixed_lines(tables, params)
     figure, axes = _figure(len(labels), 4.2)
+    fell = False
     for axis, label in zip(axes, labels, strict=True):
         grid = rate_grid(tables, {**params, "row": label})
         for number, norm in enumerate(listed(params, "norms", COMPARED)):
@@ -44,10 +46,12 @@ def stability(tables: RecordTables, params: Params, path: Path) -> None:
             _norm_line(axis, norm, cells, number)
         for (name, value), style in zip(fixed.items(), ("--", "-."), strict=False):
             axis.axhline(value, color=GREY, linestyle=style, linewidth=1.4, label=name)
-        axis.plot([], [], "x", color=INK, label="collapsed run (at 0: diverged)")
         axis.set(title=label, xlabel="learning rate", xscale="log")
         axis.grid(alpha=0.25)
-    axes[0].set_ylabel("accuracy over the last level")
+        fell |= any(row.collapsed for row in grid.values())
+    if fell:
+        axes[0].plot([], [], "x", color=INK, label="collapsed run (at 0: diverged)")
+    axes[0].set_ylabel("accuracy over the last level,\nmean and sd over seeds")
     axes[0].set_ylim(bottom=-0.02)
     _save(figure, axes[0], path, columns=3)
 
@@ -60,18 +64,24 @@ def streams(tables: RecordTables, params: Params, path: Path) -> None:
     )
     names, _ = short_names(rows, listed(params, "common"))
     figure, (axis,) = _figure(1, 4.6)
-    for number, row in enumerate(rows):
+    coloured = [row.name for row in rows if row.label != "source"]
+    for row in rows:
         seeds = [curve(row.runs[seed], "running_accuracy", "all") for seed in sorted(row.runs)]
         mean = np.array(seeds).mean(axis=0)
         grey = row.label == "source"
-        colour = GREY if grey else COLOURS[number % len(COLOURS)]
-        style = STYLES[-1] if grey else STYLES[number // len(COLOURS)]
-        steps = range(1, len(mean) + 1)
-        axis.plot(steps, mean, color=colour, linestyle=style, linewidth=1.8, label=names[row.name])
+        look: dict[str, Any] = {"color": GREY, "linestyle": STYLES[-1], "linewidth": 1.8}
+        if not grey:
+            turn, number = divmod(coloured.index(row.name), len(COLOURS))
+            look |= {"color": COLOURS[number], "linestyle": STYLES[turn]}
+        if not grey and registry.METHODS[row.label.removesuffix("+bn")].baseline:
+            # on top and broken: what learns little lies upon it, and is seen in the gaps
+            look |= {"linestyle": (0, (4, 4)), "zorder": 3}
+        axis.plot(range(1, len(mean) + 1), mean, label=names[row.name], **look)
     shown = next(iter(rows[0].runs.values()))
     _mark_levels(axis, shown)
     window = next(s["n"] for s in shown["curves"] if s["metric"] == "running_accuracy")
-    axis.set(xlabel="step of the stream", ylabel=f"accuracy over the last {window} images")
+    axis.set(xlabel="step of the stream")
+    axis.set_ylabel(f"accuracy over the last {window} images,\n{_seed_count(rows)}")
     axis.set_ylim(bottom=0)
     axis.margins(x=0)
     _save(figure, axis, path, columns=3)
@@ -94,6 +104,12 @@ def visits(tables: RecordTables, params: Params, path: Path) -> None:
     axis.set(xlabel="visit", ylabel="accuracy over the visit", xticks=order)
     axis.grid(alpha=0.25)
     _save(figure, axis, path, columns=4)
+
+
+def _seed_count(rows: Sequence[Row]) -> str:
+    """Return over how many seeds the lines are means."""
+    least, most = (f({len(row.runs) for row in rows}) for f in (min, max))
+    return f"mean of {least} seeds" if least == most else f"mean of {least} to {most} seeds"
 
 
 def _by_visit(row: Row, seed: int) -> list[float]:
