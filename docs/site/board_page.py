@@ -7,12 +7,16 @@ of records, which is all that a code host has to show, leads to it in the site.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
 import tempfile
+from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
+from dabench.board.page.texts import fragment
 from dabench.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +31,36 @@ _LINK = re.compile(r"\[([^\]]+)\]\(\.\./results/records\)")
 def linked(text: str) -> str:
     """Return a page with its links to the folder of records led to the page that shows them."""
     return _LINK.sub(rf'<a href="{PAGE}">\1</a>', text)
+
+
+@cache
+def rows() -> dict[str, dict[str, list[str]]]:
+    """Return method -> protocol -> its rows on the page, without those of changed options.
+
+    A protocol where it has such rows alone has none here.
+    """
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for path in _committed():
+        if path.suffix != ".json" or path.name.endswith(".failed.json"):
+            continue
+        run = json.loads(path.read_text(encoding="utf-8"))
+        spec = run["spec"]
+        named = found[spec["method"]][spec["protocol"]]
+        if not run["variant"]:
+            named.add(spec["method"] + ("+bn" if spec["init"] == "bn-target" else ""))
+    return {m: {p: sorted(r) for p, r in sorted(own.items())} for m, own in found.items()}
+
+
+def link(up: str, text: str, *parts: str) -> str:
+    """Return a link to a place on the page.
+
+    Args:
+        up: the way from where the link stands to the root of the site.
+        text: what it says.
+        parts: protocol, row.
+    """
+    place = "/".join(fragment(part) for part in parts)
+    return f'<a href="{up}{PAGE}#{place}">{text}</a>'
 
 
 def write(site: Path, kept: Path) -> None:

@@ -62,6 +62,15 @@ smartquotes = False  # '--seed' is an option and no dash
 html_title = f"dabench {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+templates_path = ["templates"]
+# the theme's own, with the leaderboard page above the contents: no page that Sphinx knows
+html_sidebars = {
+    "**": [
+        *("sidebar/brand.html", "sidebar/search.html", "sidebar/scroll-start.html"),
+        *("board.html", "sidebar/navigation.html", "sidebar/scroll-end.html"),
+    ]
+}
+html_context = {"board_page": board_page.PAGE}
 html_copy_source = False
 html_show_sourcelink = False
 html_show_search_summary = False  # it asks for the pages found, which a browser denies to files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import board_page
 from docstrings import description
 from markdown import cell, code, options, place, rst, slug, table
 
@@ -68,6 +69,7 @@ def _page(name: str, entry: MethodEntry, row: dict[str, str]) -> str:
         ["source", row["source"]],
         ["kind", row["kind"]],
         ["protocols", _served(entry)],
+        ["results", _results(name)],
         ["requirements", "; ".join(_requirements(cls, entry))],
         ["default start", code(getattr(cls, "default_init", "source"))],
         ["version", code(cls.version)],
@@ -85,6 +87,17 @@ def _page(name: str, entry: MethodEntry, row: dict[str, str]) -> str:
         rst(description(cls)),
     ]
     return "\n\n".join(parts)
+
+
+def _results(name: str) -> str:
+    """Return links to a method's rows on the leaderboard page, by protocol."""
+    found = []
+    for protocol, named in board_page.rows().get(name, {}).items():
+        links = [
+            board_page.link("../../", f"<code>{row}</code>", protocol, row) for row in named
+        ] or [board_page.link("../../", "with changed options", protocol)]
+        found.append(f"`{protocol}`: {', '.join(links)}")
+    return "on the leaderboard: " + "; ".join(found) if found else "none on record here"
 
 
 def _sentence(text: str) -> str:

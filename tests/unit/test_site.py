@@ -204,6 +204,8 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(
     assert f"{count(len(tables.committed()))} runs in " in pages["board/index.html"]
     for name in ("index", "page", "results"):
         assert 'href="board/index.html"' in pages[f"{name}.html"]
+    assert 'href="../../board/index.html#sf-osda/usd"' in pages["reference/methods/usd.html"]
+    assert ">The leaderboard</a>" in pages["reference/methods/usd.html"], "in the sidebar"
     assert (site / "searchindex.js").stat().st_size > 0
     _search_works_from_disk(site)
     made_here = ("docs/reference", "docs/notebooks")
