@@ -122,7 +122,7 @@ def test_the_overview_fits_a_desktop(open_page: Open, address: str) -> None:
     assert page.locator("#p-overview .scroll.more").count() == 0
     row = page.locator(".standings tbody tr", has=page.locator("th", has_text="shot")).first
     worst = row.locator("td.worst")
-    assert worst.locator("i").inner_text() == f"digits · {worst.get_attribute('title')[-2:]}"
+    assert worst.locator("i").inner_text() == worst.get_attribute("title")[-2:]
     assert row.bounding_box()["height"] < 40  # one line
 
 
@@ -291,12 +291,45 @@ def test_what_is_wider_than_a_phone_says_so(open_page: Open, address: str) -> No
     page.locator("#tab-1").press("Home")
     assert page.locator(".tab:visible").get_attribute("id") == "p-overview"
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.set_viewport_size({"width": 660, "height": 844})  # a phone has no room for the picture
     ranks = page.locator("figure .scroll", has=page.locator("svg")).first
+    page.wait_for_function("box => box.matches('.more')", arg=ranks.element_handle())
     hint = "box => getComputedStyle(box, '::before').content"
     assert ranks.evaluate(hint) == '"scroll →"'
     ranks.evaluate("box => { box.scrollLeft = box.scrollWidth }")
     page.wait_for_function("box => !box.matches('.more')", arg=ranks.element_handle())
     assert ranks.evaluate(hint) == "none"
+
+
+def test_a_phone_shows_the_figures_that_matter_most(open_page: Open, address: str) -> None:
+    page = open_page(address, phone=True)
+    assert page.locator(".ranks svg:visible").count() == 0
+    assert "differ by less than" in page.locator(".ranks figcaption").inner_text()
+    row = page.locator(".standings tbody tr").first
+    for place in (0, 1):  # mean − source, mean rank
+        box = row.locator("td").nth(place).bounding_box()
+        assert box["x"] + box["width"] < 360
+    page.goto(f"{address}#sf-osda")
+    assert "best usd" in page.locator("#p-1 details.block .sub:visible").first.inner_text()
+
+
+def test_heads_of_the_heat_map_are_whole(open_page: Open, tmp_path: Path) -> None:
+    found = []
+    for stream in ("recurring:images=500,visits=5,and-some-more=words", "r10", "r9", ""):
+        for name in ("source", "usd"):
+            one = record("sf-osda", "t", name, 0, 0.5)
+            one["spec"]["protocol_options"] |= {"stream": stream} if stream else {}
+            found.append(one)
+    reader = RecordReducer(registered_info())
+    kept = PageRecords([reader.reduced(one) for one in found])
+    path = tmp_path / "index.html"
+    path.write_bytes(leaderboard_page(kept, "source", registered_info()))
+    buttons = open_page(f"{path.as_uri()}#sf-osda").locator("#p-1 .heatmap thead button")
+    heads = buttons.all_inner_texts()[1:]
+    assert heads[:3] == ["digits · print → t · stream default", "stream r9", "stream r10"]
+    assert buttons.nth(2).get_attribute("aria-label") == "digits · print → t · stream r9"
+    for button in buttons.all():
+        assert button.evaluate("one => one.scrollHeight <= one.clientHeight + 1")
 
 
 def test_what_fits_has_no_hint(open_page: Open, address: str) -> None:

@@ -90,7 +90,10 @@ def test_ranks_and_counts_over_tasks(made_run: Make) -> None:
 
 def test_few_tasks_are_said_in_words(made_run: Make) -> None:
     said = text_of(grid(made_run, tasks=5))
-    assert "No mean ranks: too few tasks (5 of 6); what there is stands below, by name." in said
+    assert (
+        "No mean ranks: too few tasks (5 of 6); what there is stands below, by mean − source."
+        in said
+    )
     assert "Mean ranks over" not in said
     assert "▲ 5" in said.replace("&nbsp;", " ")
     assert "80 % 4 of 5" in said.replace("&nbsp;", " ")
@@ -98,7 +101,8 @@ def test_few_tasks_are_said_in_words(made_run: Make) -> None:
 
 def test_ranks_have_a_picture_with_the_critical_difference(made_run: Make) -> None:
     said = text_of(grid(made_run))
-    assert "Mean ranks over 6 tasks; not independent: 6 of digits share images. Rows under" in said
+    assert "Mean ranks over 6 tasks; not independent: 6 of digits share images. Rows that" in said
+    assert "differ by less than 1.35, under one bar, are not told apart." in said
     assert "critical difference 1.35" in said
     assert "No mean ranks" not in said
 
@@ -123,6 +127,56 @@ def test_the_newest_version_of_a_row_counts(made_run: Make) -> None:
     line = rows["usd"][0]
     assert line is not None
     assert line.row.version == "10/1"
+
+
+def test_rows_without_a_rank_stand_by_their_mean_difference(made_run: Make) -> None:
+    levels = {"aad": 0.32, "glc": 0.75, "target-supervised": 0.9}
+    more = [
+        made_run(name, seed, level, target=f"t{task}")
+        for task in range(5)
+        for name, level in levels.items()
+        for seed in range(2)
+    ]
+    alone = [made_run("lead", 0, 0.9, target="elsewhere")]
+    ranked, few = grid(made_run), grid(made_run, tasks=5)
+    names = [
+        [one.line.name for one in found_overview([*own, *more, *alone]).standings]
+        for own in (ranked, few)
+    ]
+    others = ["glc", "aad", "lead", "target-supervised"]
+    assert names[0] == ["usd", "source", "shot", *others]
+    # without ranks the row that all are held against parts those above it from those below
+    assert names[1] == ["glc", "usd", "source", "shot", *others[1:]]
+    info = registered_info()
+    records = [*ranked, *more, *alone]
+    (tab,) = tabs(found_blocks(records), table(records, "source", info), info, "source")
+    assert [first.name for first, _ in tab.rows] == [n for n in names[0] if n != "lead"]
+
+
+def test_a_test_says_over_how_many_tasks_it_goes(made_run: Make) -> None:
+    said = text_of(grid(made_run, tasks=13))
+    assert "▲ p 0.000 , 13 tasks" in said
+    assert "For a row's difference to source its signed ranks count" in said
+    reader = RecordReducer(registered_info())
+    kept = PageRecords([reader.reduced(record) for record in grid(made_run)])
+    content = leaderboard_page(kept, "source", registered_info()).decode()
+    assert content.count("6 tasks cannot tell 3 rows apart") == 2  # as tooltips
+    assert content.count('title="6 tasks cannot tell 3 rows apart">too few tasks</td>') == 2
+
+
+def test_a_row_of_several_versions_says_so(made_run: Make) -> None:
+    records = grid(made_run, tasks=3)
+    for record in records:
+        if record["spec"]["method"] == "usd" and record["spec"]["target"] != "t1":
+            record["versions"]["method"] = "10" if record["spec"]["target"] == "t0" else "9"
+    older = found_overview(records).older
+    assert older["usd"] == [("9", "t2"), ("1", "t1")]
+    assert older["shot"] == []
+    reader = RecordReducer(registered_info())
+    kept = PageRecords([reader.reduced(record) for record in records])
+    content = leaderboard_page(kept, "source", registered_info()).decode()
+    chip = '<span class="chip" title="version 9: t2">also v9</span>'
+    assert content.count(chip) == 2  # in the overview and in the heat map
 
 
 def test_the_upper_bound_stands_last_and_has_no_rank(made_run: Make) -> None:
@@ -161,8 +215,8 @@ def test_the_data_of_a_comparison_hold_every_digit(made_run: Make) -> None:
     data = compare_data(shown, "source", ablations=True)
     assert data["t"][4] == pytest.approx(2.7764, abs=1e-4)
     mine = data["protocols"]["sf-osda"]
-    assert mine["rows"] == ["source", "shot", "usd", "usd lr=1"]
-    assert [mine["rows"][place] for place in mine["pair"]] == ["shot", "source"]
+    assert mine["rows"] == ["usd", "source", "shot", "usd lr=1"]
+    assert [mine["rows"][place] for place in mine["pair"]] == ["usd", "source"]
     first = next(task for task in mine["tasks"] if task["block"] == found[0].anchor)
     values = np.frombuffer(base64.b64decode(first["values"]), "<f8").reshape(-1, 5)
     rows = dict(zip((mine["rows"][place] for place in first["rows"]), values, strict=True))
@@ -170,7 +224,7 @@ def test_the_data_of_a_comparison_hold_every_digit(made_run: Make) -> None:
     assert math.isnan(rows["shot"][3])
     assert math.isinf(rows["usd"][0])
     few = compare_data(shown, "source", ablations=False)["protocols"]["sf-osda"]
-    assert few["rows"] == ["source", "shot", "usd"]
+    assert few["rows"] == ["usd", "source", "shot"]
 
 
 def test_less_is_better_turns_differences_round(made_run: Make) -> None:

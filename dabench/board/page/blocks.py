@@ -13,10 +13,10 @@ import pandas as pd
 from dabench.board.page import texts
 from dabench.board.page.lines import FIELDS, Cell, Line, make_line
 from dabench.board.page.page_records import FEW_METRICS
+from dabench.board.page.titles import naming, options, task_names
 from dabench.board.statistics.seeds import better_sign
-from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.registry.method_info import MethodInfo
-from dabench.store.identity import BUDGET, column_key
+from dabench.store.identity import column_key
 from dabench.store.records import Record, score_name
 from dabench.store.rows import Row, least_changed_variants, row_of, varying_options
 
@@ -37,6 +37,7 @@ class Block:
         metrics: the further ones.
         lines: its rows, the best first.
         title: data set, task, and the options that part it from its neighbours.
+        short: what parts it from the other blocks of its protocol, where the title has no room.
         versus: the best baseline, where it is not the row that all are held against.
         brief: there is no room in the page for its rows.
     """
@@ -47,6 +48,7 @@ class Block:
     metrics: list[str]
     lines: list[Line]
     title: str = ""
+    short: str = ""
     versus: str = ""
     brief: bool = False
 
@@ -54,11 +56,6 @@ class Block:
     def anchor(self) -> str:
         """A name for links within the page."""
         return "c-" + self.key.rpartition("/")[2]
-
-    @property
-    def short(self) -> str:
-        """Data set and target, where the title has no room."""
-        return f"{self.spec['dataset']} · {self.spec['target']}"
 
     @property
     def main(self) -> list[Line]:
@@ -141,29 +138,19 @@ def blocks(
         block.versus = names.pop() if len(names) == 1 and not compact else ""
         block.versus = "" if block.versus == against else block.versus
     set_titles(found)
-    return sorted(found, key=lambda b: (_task(b.spec), -len(b.main), -len(b.lines), b.title, b.key))
+    return sorted(
+        found, key=lambda b: (task_names(b.spec), -len(b.main), -len(b.lines), b.title, b.key)
+    )
 
 
 def set_titles(found: Sequence[Block]) -> None:
-    """Give every block a title: what it shares with all blocks of its protocol is left out."""
+    """Give every block its names: what it shares with all blocks of its protocol is left out."""
     by_protocol: dict[str, list[Block]] = defaultdict(list)
     for block in found:
         by_protocol[block.spec["protocol"]].append(block)
     for group in by_protocol.values():
-        varying = _varying([options(block.spec) for block in group])
-        by_task: dict[tuple[str, str, str], list[Block]] = defaultdict(list)
-        for block in group:
-            by_task[_task(block.spec)].append(block)
-        for same in by_task.values():
-            budgets = _varying([{name: b.spec.get(name) for name in BUDGET} for b in same])
-            for block in same:
-                block.title = _title(block.spec, sorted(varying | budgets))
-
-
-def options(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the protocol's options that are set, and those of a source model of its own."""
-    found = {n: v for n, v in spec["protocol_options"].items() if v is not None}
-    return found | {n: spec[n] for n in OPTIONAL_FIELDS if spec.get(n) is not None}
+        for block, names in zip(group, naming([block.spec for block in group]), strict=True):
+            block.title, block.short = names.title, names.short
 
 
 def _empty(key: str, runs: Mapping[Row, list[Record]], info: MethodInfo, most: int) -> Block:
@@ -172,27 +159,6 @@ def _empty(key: str, runs: Mapping[Row, list[Record]], info: MethodInfo, most: i
     metric = info.primary(spec["protocol"], spec["dataset"])
     known = {score_name(row) for group in runs.values() for run in group for row in run["scores"]}
     return Block(key, spec, metric, texts.headline_metrics(known, metric, most), [])
-
-
-def _title(spec: Mapping[str, Any], names: Sequence[str]) -> str:
-    dataset, source, target = _task(spec)
-    parts = [dataset, f"{source} → {target}" if source != target else source]
-    mine = {name: spec.get(name) for name in BUDGET} | options(spec)
-    parts += [
-        f"{name.replace('_', ' ')} {mine[name]}"
-        for name in names
-        if mine.get(name) not in (None, "default")
-    ]
-    return " · ".join(parts)
-
-
-def _task(spec: Mapping[str, Any]) -> tuple[str, str, str]:
-    return str(spec["dataset"]), str(spec["source"]), str(spec["target"])
-
-
-def _varying(found: Sequence[Mapping[str, Any]]) -> set[str]:
-    names = {name for each in found for name in each}
-    return {name for name in names if len({repr(each.get(name)) for each in found}) > 1}
 
 
 def _cells(

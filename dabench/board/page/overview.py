@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
@@ -57,26 +58,38 @@ class Standing:
     seconds: float | None
 
 
+class OlderVersion(NamedTuple):
+    """A version of a method that is not the newest of its row, and the tasks that have it."""
+
+    version: str
+    tasks: str
+
+
 @dataclass(frozen=True)
 class Overview:
     """What the overview says of a protocol.
 
     Attributes:
         picture: mean ranks with their critical difference; None where there are none.
+        difference: the critical difference; None where there are no ranks.
         reason: why there are none.
         ranked: what the ranks go over, in words.
         left_out: rows that are not ranked, with the reason.
-        standings: the ranked rows from the best on, then all others.
+        standings: the ranked rows from the best on, then all others by their mean difference; of
+            these the upper bound, which competes with none, last.
+        older: row -> versions of it that some of its tasks have in place of the newest.
         tasks: number of tasks.
     """
 
     protocol: str
     metrics: list[str]
     picture: Markup | None
+    difference: float | None
     reason: str
     ranked: str
     left_out: tuple[str, ...]
     standings: list[Standing]
+    older: dict[str, list[OlderVersion]]
     tasks: int
 
     @property
@@ -106,19 +119,21 @@ def overview(
     ranks = ranking(grid)
     places = dict(zip(ranks.rows, ranks.ranks, strict=True))
     tests = {test.row: test for test in task_tests(grid, against) if test.p_holm is not None}
+    rows = rows_by_task(found)
     standings = [
-        _standing(found, row, places.get(row[0].name), tests.get(row[0].name))
-        for row in rows_by_task(found)
+        _standing(found, row, places.get(row[0].name), tests.get(row[0].name)) for row in rows
     ]
     return Overview(
         protocol=protocol,
         metrics=list(dict.fromkeys(block.metric for block in found)),
         # every word in the picture is escaped where it is drawn
         picture=None if ranks.note else Markup(rank_svg(ranks)),
+        difference=ranks.difference,
         reason=ranks.note,
         ranked=describe_tasks(ranks.tasks),
         left_out=_left_out(ranks),
-        standings=sorted(standings, key=lambda s: math.inf if s.rank is None else s.rank),
+        standings=sorted(standings, key=lambda standing: _place(standing, against)),
+        older={first.name: _older_versions(lines, found) for first, lines in rows},
         tasks=_count_tasks(found),
     )
 
@@ -137,6 +152,23 @@ def rows_by_task(found: Sequence[Block]) -> list[RowLines]:
         for lines in by_name.values()
     ]
     return sorted(rows, key=lambda row: (_KINDS[row[0].kind], row[0].name))
+
+
+def _place(found: Standing, against: str) -> tuple[float, bool, float]:
+    """Return what sorts rows; the one that all are held against differs from itself by nothing."""
+    rank = math.inf if found.rank is None else found.rank
+    mean = 0.0 if found.line.name == against else found.mean
+    return rank, found.line.kind == "bound", math.inf if mean is None else -mean
+
+
+def _older_versions(lines: Sequence[Line | None], found: Sequence[Block]) -> list[OlderVersion]:
+    """Return the versions of a row's method, without the newest: one row may mix them."""
+    tasks: dict[str, list[str]] = defaultdict(list)
+    for line, block in zip(lines, found, strict=True):
+        if line is not None:
+            tasks[line.row.version.partition("/")[0]].append(block.short)
+    older = sorted(tasks, key=version_order, reverse=True)[1:]
+    return [OlderVersion(version, ", ".join(tasks[version])) for version in older]
 
 
 def _count_tasks(blocks: Sequence[Block]) -> int:

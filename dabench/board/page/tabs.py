@@ -17,6 +17,7 @@ from dabench.board.page.overview import Overview, RowLines, overview, rows_by_ta
 from dabench.board.page.scatter import MEASURES, cost_scatter
 from dabench.board.page.stream_chart import StreamChart, stream_chart
 from dabench.board.page.svg import axis_ceiling
+from dabench.board.page.titles import column_heads, natural_order
 from dabench.registry.method_info import MethodInfo
 
 #: tasks that are drawn, and that are shown side by side, at the head of a tab
@@ -29,7 +30,8 @@ class Tab:
 
     Attributes:
         panels: tasks with their bars.
-        columns: tasks side by side.
+        columns: tasks side by side, by title.
+        heads: what stands over them.
         rows: rows by task; (first line of the row, its line in each column's task).
         overview: what the overview says of the protocol.
     """
@@ -40,6 +42,7 @@ class Tab:
     blocks: list[Block]
     panels: list[tuple[Block, Markup]]
     columns: list[Block]
+    heads: list[str]
     rows: list[RowLines]
     overview: Overview
     explained: list[texts.Explained]
@@ -107,6 +110,7 @@ def _tab(found: list[Block], over: Overview) -> Tab:
     ranked = [block.key for block in sorted(wide, key=lambda block: -len(block.main))]
     drawn = [block for block in found if block.key in ranked[:PANELS]]
     columns = [block for block in found if block.key in ranked[:SIDE_BY_SIDE]]
+    columns.sort(key=lambda block: natural_order(block.title))
     end = axis_end(drawn)
     metrics = [name for block in found[:PANELS] for name in (block.metric, *block.metrics)]
     return Tab(
@@ -116,6 +120,7 @@ def _tab(found: list[Block], over: Overview) -> Tab:
         blocks=found,
         panels=[(block, bar_chart(block, end).markup) for block in drawn],
         columns=columns,
+        heads=column_heads(block.title for block in columns),
         rows=_ordered(rows_by_task(columns), over) if len(columns) > 1 else [],
         overview=over,
         explained=texts.explain(metrics),
@@ -124,6 +129,6 @@ def _tab(found: list[Block], over: Overview) -> Tab:
 
 
 def _ordered(rows: list[RowLines], over: Overview) -> list[RowLines]:
-    """Put the rows in the order of the overview: by rank, where there are ranks."""
+    """Put the rows in the order of the overview."""
     place = {found.line.name: number for number, found in enumerate(over.standings)}
     return sorted(rows, key=lambda row: place[row[0].name])
