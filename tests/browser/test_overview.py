@@ -163,6 +163,42 @@ def test_links_of_ablations_and_hostile_names(open_page: Open, address: str) -> 
     assert page.locator("main img, dialog img").count() == 0
 
 
+def test_a_link_by_the_methods_name_marks_all_its_rows(open_page: Open, tmp_path: Path) -> None:
+    """Rows with options stand under more than the method's name, which is what people type."""
+    found = [
+        record("sf-osda", target, name, seed, value, **options)
+        for target, name, value, options in (
+            *(("t0", "source", 0.5, {}), ("t1", "source", 0.5, {}), ("t2", "source", 0.5, {})),
+            *(("t0", "usd", 0.6, {"lr": 1}), ("t1", "usd", 0.6, {"lr": 2})),
+            *(("t2", "usd", 0.7, {"lr": 2}), ("t1", "usd-like", 0.7, {})),
+        )
+        for seed in range(SEEDS)
+    ]
+    reader = RecordReducer(registered_info())
+    kept = PageRecords([reader.reduced(one) for one in found])
+    path = tmp_path / "index.html"
+    path.write_bytes(leaderboard_page(kept, "source", registered_info()))
+    page = open_page(f"{path.as_uri()}#sf-osda/usd")
+    assert page.locator("tr.marked").count() == 2 + 3  # of the heat map, and of columns
+    assert page.locator("#p-1 .found").inner_text() == "the rows of usd"
+    page.goto(f"{path.as_uri()}#sf-osda/usd%20lr%3D1")
+    assert page.locator("tr.marked").count() == 2
+    page.goto(f"{path.as_uri()}#sf-osda/usd/source")
+    assert "usd lr=2 against source over 2 shared tasks" in page.inner_text("#p-1 .summary")
+    page.goto(f"{path.as_uri()}#sf-osda/us/source")
+    assert page.locator("#p-1 .found").inner_text() == "no row us to compare here"
+
+
+def test_a_link_to_a_protocol_without_records_says_so(open_page: Open, address: str) -> None:
+    page = open_page(f"{address}#sf-pda/usd")
+    assert page.locator(".tab:visible").get_attribute("id") == "p-overview"
+    assert page.locator(".lost").inner_text() == "no records of sf-pda"
+    page.locator("#tab-1").click()
+    assert page.locator(".lost").inner_text() == ""
+    page.goto(f"{address}#%3Cimg%20src=x%3E")
+    assert page.locator(".lost").inner_text() == "no records of <img src=x>"
+
+
 def shown(value: float, sign: bool = False) -> str:
     return (f"{value:+.3f}" if sign else f"{value:.3f}").replace("-", "−")
 
@@ -226,7 +262,11 @@ def test_source_models_of_one_task_are_one_task_of_a_comparison(
     path.write_bytes(leaderboard_page(kept, "source", registered_info()))
     page = open_page(f"{path.as_uri()}#sf-osda/usd/source")
     said = page.locator("#p-1 .compare .summary").inner_text()
-    assert "over 2 shared tasks: ▲ 1 win, = 1 tie, ▼ 0 losses; mean difference +0.195." in said
+    columns = "(3 columns: those of a task differ in their source seed, and are averaged)"
+    assert (
+        f"over 2 shared tasks {columns}: ▲ 1 win, = 1 tie, ▼ 0 losses; mean difference +0.195."
+        in said
+    )
     assert page.locator("#p-1 .pairs tbody tr").count() == 4
     assert page.locator("#p-1 .pairs tbody td", has_text="other version").count() == 1
 

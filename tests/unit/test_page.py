@@ -176,6 +176,26 @@ def test_rows_verdicts_and_gain(made_run: Make) -> None:
     assert "No mean ranks: too few tasks (1 of 6);" in found.text
 
 
+def test_terms_and_marks_are_explained_where_they_stand(made_run: Make) -> None:
+    found = page([run | {"extras": ["buffer"]} for run in runs(made_run)])
+    assert (
+        "Ranked by HOS (harmonic mean of OS*, accuracy on the known classes, and UNK" in found.text
+    )
+    assert "+buffer keeps images of the target" in found.text
+    assert "upper bound trained with target labels; it does not rank" in found.text
+    assert "sf-osda 20 runs" in found.text
+    assert "+source-parts" not in found.text  # no row has it
+
+
+def test_what_a_row_lacks_is_printed(made_run: Make) -> None:
+    records = [r for r in runs(made_run) if r["spec"]["method"] != "usd" or r["spec"]["seed"] < 3]
+    found = page(records)
+    assert "3 of 5" in found.text
+    assert "3 !" not in found.text
+    said = {cell["title"]: cell.get("remark") for cell in found.data["cells"]}
+    assert (said["usd"], said["shot"]) == ("3 of 5 seeds", None)
+
+
 def test_few_seeds_have_a_range_and_no_verdict(made_run: Make) -> None:
     found = page(runs(made_run, seeds=3))
     assert "0.700 – 0.720" in found.text
@@ -335,6 +355,8 @@ def test_reproduction_cards_have_a_tab(made_run: Make) -> None:
     assert b"<script>alert" not in content
     assert HOSTILE in found.text
     assert "error 43.5 41.5 −2.0 3 seeds" in found.text
+    assert "2 of 3 cards are measured here" in found.text
+    assert found.text.index("Measured here card") < found.text.index("Not run: 1 card")
     assert "43.5 – – not run: needs the files of CIFAR-10" in found.text
     assert " ".join(card.commands[0].split()) in found.text
     alone = Page(leaderboard_page(kept, "source", registered_info()))

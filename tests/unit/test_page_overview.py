@@ -275,3 +275,29 @@ def test_a_comparison_knows_tasks_and_versions(made_run: Make) -> None:
     (apart,) = [task["apart"] for task in mine["tasks"] if "apart" in task]
     names = {frozenset(mine["rows"][place] for place in two) for two in apart}
     assert names == {frozenset({"source", "tent"}), frozenset({"usd", "tent"})}
+
+
+def test_a_comparison_begins_with_the_best_row_over_most_tasks(made_run: Make) -> None:
+    """Without ranks the first name is no choice, and a mean over one easy task is none either."""
+    records = grid(made_run, tasks=2)
+    records += [made_run("aad", seed, 0.99, target="t1") for seed in range(5)]
+    info = registered_info()
+    shown = tabs(found_blocks(records), table(records, "source", info), info, "source")
+    mine = compare_data(shown, "source", ablations=True)["protocols"]["sf-osda"]
+    assert [mine["rows"][place] for place in mine["pair"]] == ["usd", "source"]
+
+
+@pytest.mark.parametrize(("compact", "drawn"), [(False, 13), (True, 12)])
+def test_every_task_is_drawn_where_there_is_room(made_run: Make, compact: bool, drawn: int) -> None:
+    records = grid(made_run, tasks=13, seeds=1)
+    info = registered_info()
+    frame = table(records, "source", info)
+    (tab,) = tabs(found_blocks(records), frame, info, "source", compact=compact)
+    assert len(tab.panels) == drawn
+
+
+def test_what_is_left_out_is_said(made_run: Make) -> None:
+    records = grid(made_run, tasks=31, seeds=1)
+    kept = PageRecords([RecordReducer(registered_info()).reduced(record) for record in records])
+    content = leaderboard_page(kept, "source", registered_info()).decode()
+    assert content.count("30 of 31 tasks: those with most rows") == 2  # heat map and bars

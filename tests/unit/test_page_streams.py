@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,16 @@ from dabench.board.page.lines import Difference
 from dabench.board.page.page_records import Curve
 from dabench.board.page.render import _environment
 from dabench.board.page.scatter import MEASURES, cost_scatter
-from dabench.board.page.stream_chart import stream_chart
+from dabench.board.page.stream_chart import stream_chart, stream_segments
+from dabench.board.page.texts import runs_said
+from dabench.board.tables.column import RowResult
 from dabench.board.tables.csv_file import write_csv
 from dabench.board.tables.leaderboard import table
 from dabench.board.tables.markup import to_latex, to_markdown
 from dabench.board.tables.wide import wide_tables
 from dabench.cli.main import main
 from dabench.registry.method_info import MethodInfo
+from dabench.store.rows import Row
 from dabench.store.store import Store
 
 Make = Callable[..., dict[str, Any]]
@@ -173,3 +177,79 @@ def test_memory_of_the_steps_is_the_third_cost(made_run: Make) -> None:
 )
 def test_shades_by_the_difference(mean: float | None, shade: str) -> None:
     assert Difference(mean).heat == shade
+
+
+@pytest.mark.parametrize(
+    ("schedule", "last", "named"),
+    [("constant", 500, True), ("ramp", 500, True), ("cycle", 500, False), ("constant", 499, False)],
+)
+def test_conditions_of_frames_are_named_where_they_have_the_same_frames(
+    made_run: Make, schedule: str, last: int, named: bool
+) -> None:
+    """Scores of a segmentation count pixels, which do not tell the frames of a condition."""
+    record = made_run("tent", 0, 0.5, protocol="online-seg")
+    record["spec"]["protocol_options"] = {"schedule": schedule}
+    record["spec"]["batch_size"] = 1
+    pixels = {"fog-3": 500, "rain-3": 500, "clear": last}
+    record["scores"] = [
+        {"metric": "mIoU", "segment": segment, "value": 0.5, "n": n, "at": 6}
+        for end in ("", "/before")
+        for segment, n in (
+            *(("all" if not end else "before", sum(pixels.values())),),
+            *((name + end, n) for name, n in pixels.items()),
+            ("mean-conditions" + end, sum(pixels.values())),
+        )
+    ]
+    wanted = [(0, "fog-3"), (2, "rain-3"), (4, "clear")] if named else []
+    assert stream_segments(record) == wanted
+
+
+def test_lines_of_one_colour_have_different_strokes(made_run: Make) -> None:
+    line = SimpleNamespace(
+        runs=[made_run("tent", 0, 0.5) | {"curves": [Curve("", np.arange(4), np.full(4, 0.5))]}],
+        **{"main": True, "kind": "method", "name": "tent", "label": "tent"},
+    )
+    chart = stream_chart(cast(Block, SimpleNamespace(title="t", lines=[line] * 24)))
+    assert chart is not None
+    styles = [entry.css for entry in chart.legend]
+    assert len(set(styles)) == 24
+    assert (styles[1], styles[9], styles[17]) == ("line s1", "line s1 again", "line s1 further")
+    assert [entry.shown for entry in chart.legend].count(True) == 8
+
+
+def test_every_point_of_a_cost_chart_says_its_row(made_run: Make) -> None:
+    found = [
+        made_run(name, seed, 0.5, cost={"images_forward": 9.0 * (place + 1), "images_backward": 9})
+        for place, name in enumerate(("source", "tent", "pl"))
+        for seed in range(2)
+    ]
+    picture = cost_scatter(only_block(found), MEASURES[0])
+    assert picture is not None
+    points = re.findall(r'<(?:circle|rect)[^>]*class="point[^>]*><title>([^<]*)', picture.markup)
+    assert sorted(text.partition(":")[0] for text in points) == ["pl", "source", "tent"]
+    assert all("passes an image" in text for text in points)
+
+
+@pytest.mark.parametrize(
+    ("remark", "said"),
+    [
+        ("", "3"),
+        ("3 of 5 seeds", "3 of 5"),
+        ("2 of 5 seeds", "3, 2 of 5 seeds"),
+        ("hole in 1 of 3 runs; 3 of 5 seeds", "3 of 5, 1 hole"),
+        ("hole in 3 of 3 runs", "3, 3 holes"),
+        ("tuned (tune.yaml 15b05bd5); target-tuned", "3, tuned, target-tuned"),
+        ("other protocol version than source", "3, other protocol version"),
+        ("something new", "3, see its runs"),
+    ],
+)
+def test_a_remark_stands_in_few_words_beside_the_number_of_runs(remark: str, said: str) -> None:
+    assert runs_said(3, remark) == said
+
+
+def test_no_remark_of_the_table_is_without_words() -> None:
+    """Whatever a row can lack is said, and not hidden behind a tooltip."""
+    run = {"tuned": {"file": "t"}, "target_tuned": True, "scores": []}
+    result = RowResult(Row("tent", "source", "", "1"), [run], "", "1 of 2 seeds")
+    remark = result.remark(1, "other start version than source")
+    assert runs_said(1, remark) == "1 of 2, 1 hole, other start version, tuned, target-tuned"

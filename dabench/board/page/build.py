@@ -58,7 +58,7 @@ def leaderboard_page(
     frame = table(records, against, info)
     found = blocks(frame, groups, info, against, compact=compact)
     _number(found)
-    shown = tabs(found, frame, info, against)
+    shown = tabs(found, frame, info, against, compact=compact)
     data = page_data([b for b in found if not b.brief], detail=gathered.detail)
     data["compare"] = compare_data(shown, against, ablations=gathered.detail)
     return render(

@@ -17,12 +17,14 @@ class CardEntry:
         line: benchmark, metric, published, ours, gap, and what there is to say.
         facts: name and text of everything else.
         commands: one for each task.
+        measured: whether there are runs of it here.
     """
 
     name: str
     line: list[str]
     facts: list[tuple[str, str]]
     commands: list[str]
+    measured: bool
 
     @property
     def anchor(self) -> str:
@@ -36,4 +38,5 @@ def card_entry(card: Card, ours: Figure | None) -> CardEntry:
     benchmark, metric, published, own, gap, state = line
     figures = [published, own, gap.replace("-", "−") if own != "-" else gap]
     shown = ["–" if text == "-" else text for text in figures]
-    return CardEntry(name, [benchmark, metric, *shown, state], described(card, ours), card.commands)
+    shown = [benchmark, metric, *shown, state]
+    return CardEntry(name, shown, described(card, ours), card.commands, ours is not None)

@@ -8,11 +8,11 @@
           "apart": [[row, row], …]}, …]}, …}}
 
 ``t`` are quantiles of Student's t by the number of pairs − 1, ``main`` says how many rows are no
-ablations, ``pair`` which a comparison begins with. ``task`` numbers tasks: blocks of one differ in
-the source model alone. ``less`` stands where less is better, and ``apart`` where two rows are of
-other versions of the protocol or of their start, and are not paired. ``values`` are 64-bit floats
-(rows, seeds) in base64, little-endian: every digit counts where an interval ends at zero. NaN is a
-hole, infinity a seed without a run.
+ablations, ``pair`` which a comparison begins with: the best one. ``task`` numbers tasks:
+blocks of one differ in the source model alone. ``less`` stands where less is better, and ``apart``
+where two rows are of other versions of the protocol or of their start, and are not paired.
+``values`` are 64-bit floats (rows, seeds) in base64, little-endian: every digit counts where an
+interval ends at zero. NaN is a hole, infinity a seed without a run.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 
 from dabench.board.page.blocks import Block
 from dabench.board.page.lines import Line
+from dabench.board.page.overview import Overview
 from dabench.board.page.tabs import Tab
 from dabench.board.statistics.seeds import better_sign, t_quantile
 from dabench.store.identity import task_of
@@ -55,9 +56,9 @@ def _protocol(tab: Tab, against: str, ablations: bool) -> dict[str, Any]:
     main = len(names)
     names += sorted(known - set(names))
     numbers = {name: number for number, name in enumerate(names)}
-    methods = [s.line.name for s in tab.overview.standings if s.line.kind == "method"]
     theirs = numbers.get(against, 0)
-    ours = next((numbers[n] for n in methods if numbers.get(n, theirs) != theirs), None)
+    methods = [name for name in _best_first(tab.overview) if numbers.get(name, theirs) != theirs]
+    ours = numbers[methods[0]] if methods else None
     pair = [ours if ours is not None else int(theirs == 0 and len(names) > 1), theirs]
     places = {key: n for n, key in enumerate(sorted({task_of(block.key) for block in tab.blocks}))}
     tasks = [
@@ -66,6 +67,17 @@ def _protocol(tab: Tab, against: str, ablations: bool) -> dict[str, Any]:
         if len(lines) > 1
     ]
     return {"rows": names, "main": main, "pair": pair, "tasks": tasks}
+
+
+def _best_first(over: Overview) -> list[str]:
+    """Return the methods by rank, or else by tasks and their mean difference over these.
+
+    A mean over few tasks may owe its height to which tasks they are.
+    """
+    found = [s for s in over.standings if s.line.kind == "method" and not s.line.after]
+    if over.picture is None:
+        found.sort(key=lambda s: (-s.shared, math.inf if s.mean is None else -s.mean))
+    return [s.line.name for s in found]
 
 
 def _lines(block: Block, ablations: bool) -> dict[str, Line]:

@@ -7,6 +7,7 @@
                 "metrics": [name, …], "runs": [{"id", "seed", "own", "ids": [number of a text, …],
                 "commit": number, "cost": […], "scores": […], "model": link, if any}, …]}, …]}
 
+A cell has a ``"remark"`` too, where there is one.
 Above ``page_records.DETAIL`` runs a cell is only ``{"title", "where", "key", "note", "n", "ids"}``.
 """
 
@@ -60,6 +61,7 @@ def flat_spec(spec: Mapping[str, Any]) -> list[list[str]]:
 
 def _cell(block: Block, line: Line, texts: dict[str, int], *, detail: bool) -> dict[str, Any]:
     head = {"title": line.name, "where": block.title, "note": line.note, "n": len(line.runs)}
+    head |= {"remark": line.remark} if line.remark else {}
     runs = sorted(line.runs, key=lambda run: (run["spec"]["seed"], run["run_id"]))
     if not detail:
         return head | {"key": block.key, "ids": [run["run_id"] for run in runs[:FEW_IDS]]}

@@ -154,6 +154,11 @@ class Line:
         return found + sorted({f"+{name}" for run in self.runs for name in run["extras"]})
 
     @property
+    def runs_said(self) -> str:
+        """How many runs it has, and in few words what is missing in them."""
+        return texts.runs_said(len(self.runs), self.remark)
+
+    @property
     def passes(self) -> float | None:
         """Images forwarded and backwarded, an image of the target; None where unknown."""
         return mean_of_known([_passes(run) for run in self.runs])

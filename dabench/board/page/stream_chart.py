@@ -14,7 +14,7 @@ from dabench.board.page.page_records import Curve
 from dabench.board.page.svg import Picture, clipped, scale, tick_label, ticks
 from dabench.store.records import Record
 
-#: colours there are for lines; later ones begin hidden
+#: colours there are for lines; later ones begin hidden, and have other strokes
 COLOURS = 8
 #: most points of a drawn line
 POINTS = 240
@@ -51,7 +51,7 @@ def stream_chart(block: Block) -> StreamChart | None:
     if not drawn and source is None:
         return None
     entries = [
-        Legend(line.label, f"line s{place % COLOURS}", line.main and place < COLOURS, not line.main)
+        Legend(line.label, _style(place), line.main and place < COLOURS, not line.main)
         for place, (line, _) in enumerate(drawn)
     ]
     curves = [curve for _, curve in drawn]
@@ -121,20 +121,41 @@ def mean_curve(runs: Sequence[Record], name: str = "") -> Curve | None:
 def stream_segments(run: Record) -> list[tuple[int, str]]:
     """Return (first step, name) of the stream's segments, where the scores tell them.
 
-    They do where the segments' images, in batches, fill the stream exactly.
+    They do where the segments' images, in batches, fill the stream exactly, or where conditions,
+    one after the other, have the same frames.
     """
     whole = [row for row in run["scores"] if row["metric"] in ("accuracy", "mIoU")]
     steps = max((row["at"] for row in whole), default=0)
     begin, found = 0, []
     for row in whole:
-        special = row["segment"].startswith("held-out") or row["segment"] in _NO_SEGMENT
+        special = row["segment"].startswith("held-out") or row["segment"] in _OVER_ALL
         if not special and row["n"] and begin < steps:
             found.append((begin, row["segment"]))
             begin += math.ceil(row["n"] / int(run["spec"]["batch_size"]))
-    return found if begin == steps else []
+    return found if begin == steps else _equal_conditions(run, whole, steps)
 
 
-_NO_SEGMENT = frozenset({"all", "final", "worst-window", "mean-conditions", "worst-condition"})
+def _equal_conditions(run: Record, whole: Sequence[Record], steps: int) -> list[tuple[int, str]]:
+    """Return the segments of a stream of frames; its scores count labelled pixels, not frames."""
+    if run["spec"]["protocol_options"].get("schedule") not in ("constant", "ramp"):
+        return []
+    found = [row for row in whole if "/" not in row["segment"] and row["segment"] not in _OVER_ALL]
+    pixels = {row["n"] for row in found}
+    total = {row["n"] for row in whole if row["segment"] == "all"}
+    if len(pixels) != 1 or total != {len(found) * max(pixels)} or steps % len(found):
+        return []
+    return [(place * steps // len(found), row["segment"]) for place, row in enumerate(found)]
+
+
+def _style(place: int) -> str:
+    """Return the classes of a line: where colours come again, strokes differ."""
+    again = ("", " again", " further")[min(place // COLOURS, 2)]
+    return f"line s{place % COLOURS}{again}"
+
+
+_OVER_ALL = frozenset(
+    {"all", "final", "worst-window", "mean-conditions", "worst-condition", "before", "after"}
+)
 
 
 def _source(lines: Sequence[Line]) -> Curve | None:

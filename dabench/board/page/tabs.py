@@ -20,8 +20,8 @@ from dabench.board.page.svg import axis_ceiling
 from dabench.board.page.titles import column_heads, natural_order
 from dabench.registry.method_info import MethodInfo
 
-#: tasks that are drawn, and that are shown side by side, at the head of a tab
-PANELS, SIDE_BY_SIDE = 12, 30
+#: tasks that are drawn and shown side by side at the head of a tab; drawn in a page of many rows
+SIDE_BY_SIDE, FEW_PANELS = 30, 12
 
 
 @dataclass
@@ -34,6 +34,8 @@ class Tab:
         heads: what stands over them.
         rows: rows by task; (first line of the row, its line in each column's task).
         overview: what the overview says of the protocol.
+        explained: its metrics.
+        marks: what stands behind names of rows.
     """
 
     protocol: str
@@ -46,6 +48,7 @@ class Tab:
     rows: list[RowLines]
     overview: Overview
     explained: list[texts.Explained]
+    marks: list[texts.Explained]
     runs: int
 
     @property
@@ -70,7 +73,14 @@ class BlockCharts:
     strips: dict[int, Markup]
 
 
-def tabs(found: Sequence[Block], frame: pd.DataFrame, info: MethodInfo, against: str) -> list[Tab]:
+def tabs(
+    found: Sequence[Block],
+    frame: pd.DataFrame,
+    info: MethodInfo,
+    against: str,
+    *,
+    compact: bool = False,
+) -> list[Tab]:
     """Return a tab a protocol.
 
     Args:
@@ -78,14 +88,16 @@ def tabs(found: Sequence[Block], frame: pd.DataFrame, info: MethodInfo, against:
         frame: the leaderboard.
         info: baselines, the upper bound and the metrics that rank.
         against: the row that others are held against.
+        compact: draw few tasks.
     """
+    panels = FEW_PANELS if compact else SIDE_BY_SIDE
     by_protocol: dict[str, list[Block]] = defaultdict(list)
     for block in found:
         by_protocol[block.spec["protocol"]].append(block)
     order = {name: place for place, name in enumerate(texts.GRANTS)}
     names = sorted(by_protocol, key=lambda name: (order.get(name, len(order)), name))
     return [
-        _tab(by_protocol[name], overview(name, by_protocol[name], frame, info, against))
+        _tab(by_protocol[name], overview(name, by_protocol[name], frame, info, against), panels)
         for name in names
     ]
 
@@ -105,14 +117,14 @@ def block_charts(block: Block) -> BlockCharts:
     )
 
 
-def _tab(found: list[Block], over: Overview) -> Tab:
+def _tab(found: list[Block], over: Overview, panels: int) -> Tab:
     wide = [block for block in found if len(block.scored) > 1 and not block.brief]
     ranked = [block.key for block in sorted(wide, key=lambda block: -len(block.main))]
-    drawn = [block for block in found if block.key in ranked[:PANELS]]
+    drawn = [block for block in found if block.key in ranked[:panels]]
     columns = [block for block in found if block.key in ranked[:SIDE_BY_SIDE]]
     columns.sort(key=lambda block: natural_order(block.title))
     end = axis_end(drawn)
-    metrics = [name for block in found[:PANELS] for name in (block.metric, *block.metrics)]
+    metrics = [name for block in found[:SIDE_BY_SIDE] for name in (block.metric, *block.metrics)]
     return Tab(
         protocol=over.protocol,
         about=texts.protocol_summary(over.protocol),
@@ -124,6 +136,7 @@ def _tab(found: list[Block], over: Overview) -> Tab:
         rows=_ordered(rows_by_task(columns), over) if len(columns) > 1 else [],
         overview=over,
         explained=texts.explain(metrics),
+        marks=texts.explain_marks(m for b in found for line in b.lines for m in line.marks),
         runs=sum(len(line.runs) for block in found for line in block.lines),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -11,7 +12,8 @@ from dabench.board.statistics.seeds import LOWER_IS_BETTER, MIN_PAIRS
 
 #: metric, or ``metric/segment`` -> what it is; this is also the order of a table's columns
 METRICS: dict[str, str] = {
-    "HOS": "harmonic mean of OS* and UNK",
+    "HOS": "harmonic mean of OS*, accuracy on the known classes, and UNK, the share of the private "
+    "images called unknown",
     "OS*": "mean over the known classes of per-class accuracy",
     "UNK": "share of the private images that are called unknown",
     "accuracy": "share of the images that are right",
@@ -45,6 +47,18 @@ SEGMENTS = (
 )
 #: metrics that never have a column of their own in a table
 HIDDEN = frozenset({"class_accuracy", "class_iou", "short", "unlabelled"})
+#: a row's mark -> what it says; in the order of the legend
+MARKS: dict[str, str] = {
+    "reconstruction": "the paper's own code or text was not at hand",
+    "upper bound": "trained with target labels; it does not rank",
+    "below source": "worse than the source model on its stream",
+    "+answers-after": "answers a stream after its update; it does not rank",
+    "+buffer": "keeps images of the target",
+    "+source-parts": "has modules that were trained on source data in advance",
+    "+source-statistics": "has means and variances of the source's features",
+    "+fisher-images": "has source images without labels",
+    "+frozen-trunk": "another source model: its trunk is as it was pretrained",
+}
 SIGNS = {"win": "▲", "loss": "▼", "tie": "="}
 #: what a method gets under a protocol, in the order of the tabs
 GRANTS: dict[str, str] = {
@@ -70,6 +84,8 @@ GRANTS: dict[str, str] = {
     "online-seg": "a copy of the source model and one frame at a time, which it segments at once, "
     "under changing weather",
 }
+#: how a remark begins that needs more room than a column of numbers has
+_SHORT = ("tuned", "other protocol version", "other start version")
 _STREAMS = frozenset({"gradual-weather", "online-tta", "continual-tta", "online-seg"})
 
 
@@ -90,10 +106,11 @@ def protocol_summary(protocol: str) -> str:
 def ranked_by(protocol: str, metric: str) -> str:
     """Return how the rows of a protocol are compared."""
     counts = "as it was answered when it came" if is_stream(protocol) else "after the last epoch"
+    means = "".join(f" ({entry.meaning})" for entry in explain([metric]))
     return (
-        f"Ranked by {metric}, {counts}, as the mean over seeds. Intervals are 95 % t-intervals "
-        f"over seeds; with fewer than {MIN_PAIRS} seeds the range stands in their place, and there "
-        "is no verdict. Differences are paired by seed."
+        f"Ranked by {metric}{means}, {counts}, as the mean over seeds. Intervals are 95 % "
+        f"t-intervals over seeds; with fewer than {MIN_PAIRS} seeds the range stands in their "
+        "place, and there is no verdict. Differences are paired by seed."
     )
 
 
@@ -130,6 +147,33 @@ def explain(keys: Sequence[str]) -> list[Explained]:
             less = " (less is better)" if name.partition("/")[0] in LOWER_IS_BETTER else ""
             found[name] = METRICS[name] + less
     return [Explained(name, meaning) for name, meaning in found.items()]
+
+
+def explain_marks(marks: Iterable[str]) -> list[Explained]:
+    """Return the meaning of rows' marks, as far as they have one."""
+    found = set(marks)
+    return [Explained(name, meaning) for name, meaning in MARKS.items() if name in found]
+
+
+def runs_said(runs: int, remark: str) -> str:
+    """Return how many runs a row has, with its remark in few words: no screen hides those.
+
+    Args:
+        runs: their number.
+        remark: as ``column.RowResult`` makes it.
+    """
+    said, more = str(runs), []
+    for part in filter(None, remark.split("; ")):
+        if part == "target-tuned":
+            more.append(part)
+        elif found := re.fullmatch(r"(\d+) of (\d+) seeds", part):
+            whole = int(found[1]) == runs
+            said = f"{runs} of {found[2]}" if whole else f"{runs}, {part}"
+        elif found := re.match(r"hole in (\d+) ", part):
+            more.append(f"{found[1]} hole{'s' if found[1] != '1' else ''}")
+        else:
+            more.append(next((w for w in _SHORT if part.startswith(w)), "see its runs"))
+    return ", ".join([said, *more])
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -27,6 +27,7 @@
     const bar = tab.parentElement;
     if (bar.scrollWidth > bar.clientWidth) bar.scrollLeft = tab.offsetLeft - 40;
     if (focus) tab.focus();
+    document.querySelector(".lost").textContent = "";
     prepare(document.getElementById(tab.getAttribute("aria-controls")));
   }
   function bindTabs() {
@@ -54,7 +55,7 @@
     mark([]);
     const parts = location.hash.slice(1).split("/").map(plain);
     const tab = tabs().find((one) => one.dataset.name === (parts[0] || "overview"));
-    if (!tab) return followId();
+    if (!tab) return followId(parts[0]);
     choose(tab, false);
     const panel = document.getElementById(tab.getAttribute("aria-controls"));
     if (parts.length === 2) showRow(panel, parts[1]);
@@ -71,28 +72,44 @@
     for (const row of all("tr.marked")) row.classList.remove("marked");
     for (const row of rows) row.classList.add("marked");
   }
+  // the rows of that name, or else all of that method, whatever its options
+  const methodOf = (title) => [title.split(" ")[0], title.split(/[ +]/)[0]];
+  function named(titles, name) {
+    return titles.includes(name) ? (title) => title === name : (title) => methodOf(title).includes(name);
+  }
   // a row stands in the table of all tasks and in blocks; all are marked, the first is shown
   function showRow(panel, name) {
     const cells = read().cells;
-    const rows = all("tbody tr", panel).filter((row) => {
+    const titles = new Map();
+    for (const row of all("tbody tr", panel)) {
       const button = row.querySelector("button.cell");
-      return button && cells[button.dataset.c]?.title === name;
-    });
+      if (button) titles.set(row, cells[button.dataset.c]?.title || "");
+    }
+    const fits = named([...titles.values()], name);
+    const rows = [...titles.keys()].filter((row) => fits(titles.get(row)));
     if (!rows.length) return say(panel, `no row ${name} here`);
-    unfilter(panel, rows.every((row) => row.classList.contains("minor")));
+    const major = rows.find((row) => !row.classList.contains("minor"));
+    const first = major || rows[0];
+    unfilter(panel, !major);
     mark(rows);
-    const block = rows[0].closest("details");
+    if (titles.get(first) !== name) say(panel, `the rows of ${name}`);
+    const block = first.closest("details");
     if (block) block.open = true;
-    rows[0].scrollIntoView({ block: "center" });
-    rows[0].querySelector("a, button").focus({ preventScroll: true });
+    first.scrollIntoView({ block: "center" });
+    first.querySelector("a, button").focus({ preventScroll: true });
   }
   // a link to a column, a card, or a tab without its name
-  function followId() {
+  function followId(name) {
     const target = location.hash && document.getElementById(location.hash.slice(1));
     const panel = target && target.closest("[role=tabpanel]");
-    if (!panel) return;
-    choose(home(panel), false);
-    if (target.tagName === "DETAILS") target.open = true;
+    choose(panel ? home(panel) : tabs()[0], false);
+    if (!panel) {
+      document.querySelector(".lost").textContent = `no records of ${name}`;
+      return scrollTo(0, 0);
+    }
+    for (let box = target; box !== panel; box = box.parentElement) {
+      if (box.tagName === "DETAILS") box.open = true;
+    }
     if (target !== panel) target.scrollIntoView();
   }
 
@@ -136,6 +153,10 @@
       const counts = minors || !row.classList.contains("minor");
       total += counts ? 1 : 0;
       shown += counts && fits ? 1 : 0;
+    }
+    // what is found does not stay folded away
+    for (const fold of all("details.fold", panel)) {
+      if (shown < total && fold.querySelector("tbody tr:not([hidden])")) fold.open = true;
     }
     say(panel, shown < total ? `${shown} of ${total} rows` : "");
   }
@@ -227,6 +248,7 @@
     here.href = link(home(panel).dataset.name, cell.title);
     box.replaceChildren(title, where);
     if (cell.note) box.append(make("p", cell.note, "refused"));
+    if (cell.remark) box.append(make("p", cell.remark, "meta"));
     if (data.detail) runs(box, cell);
     else brief(box, cell);
     const dialog = document.querySelector("dialog");
@@ -353,9 +375,11 @@
     else {
       const count = (verdict) => verdicts.filter((one) => one === verdict).length;
       const [wins, ties, losses, open] = ["win", "tie", "loss", ""].map(count);
+      const lines = found.filter((one) => one.pair).length;
+      const columns = lines > judged.size ? ` (${lines} columns: those of a task differ in their source seed, and are averaged)` : "";
       const over = mean(Array.from(judged.values(), (own) => mean(own.away)));
       words.textContent =
-        `${known.rows[a]} against ${known.rows[b]} over ${judged.size} shared task${judged.size > 1 ? "s" : ""}: ` +
+        `${known.rows[a]} against ${known.rows[b]} over ${judged.size} shared task${judged.size > 1 ? "s" : ""}${columns}: ` +
         `▲ ${wins} win${wins === 1 ? "" : "s"}, = ${ties} tie${ties === 1 ? "" : "s"}, ▼ ${losses} loss${losses === 1 ? "" : "es"}` +
         `${open ? `, ${open} without a verdict` : ""}; mean difference ${signed(over)}. Paired by seed.`;
     }
@@ -419,10 +443,17 @@
     compare(panel);
   }
   function showPair(panel, ...names) {
-    const rows = read().compare.protocols[home(panel).dataset.name]?.rows || [];
-    const missing = names.find((name) => !rows.includes(name));
+    const { rows, tasks } = read().compare.protocols[home(panel).dataset.name] || { rows: [], tasks: [] };
+    // of a method's rows the one with most tasks
+    const width = rows.map((_, number) => tasks.filter((task) => task.rows.includes(number)).length);
+    const places = names.map((name) => {
+      const fits = named(rows, name);
+      const found = width.map((wide, number) => (fits(rows[number]) ? wide : -1));
+      return Math.max(...found) < 0 ? -1 : found.indexOf(Math.max(...found));
+    });
+    const missing = names[places.indexOf(-1)];
     if (missing !== undefined) return say(panel, `no row ${missing} to compare here`);
-    all(".compare select", panel).forEach((select, place) => (select.value = rows.indexOf(names[place])));
+    all(".compare select", panel).forEach((select, place) => (select.value = places[place]));
     compare(panel);
     panel.querySelector(".compare").scrollIntoView();
     panel.querySelector(".compare select").focus({ preventScroll: true });
