@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dabench.store.records import Record
     from dabench.store.store import Store
 
-_FEW = "too few tasks"
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -101,7 +100,9 @@ def leaderboard(args: argparse.Namespace) -> int:
     _write_csv(frame, args.csv, store.root / "leaderboard" / "leaderboard.csv")
     _export(args, frame, info)
     if args.ranks:
-        _ranks(frame, info, args.against, Path(args.ranks))
+        from dabench.cli.rank_output import show_ranks
+
+        show_ranks(frame, info, args.against, Path(args.ranks))
     if args.claims:
         _claims(frame, store.root / "claims.csv")
     return 0
@@ -187,41 +188,6 @@ def _write(path: Path, text: str) -> None:
 
     write_bytes_atomically(path, text.encode())
     say(f"written: {path}")
-
-
-def _ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path) -> None:
-    from dabench.board.statistics.rank_figure import rank_svg
-    from dabench.board.statistics.ranks import describe_tasks, ranking
-    from dabench.board.statistics.tasks import task_grid, task_tests
-
-    protocols = sorted(frame["protocol"].unique())
-    second = [(name, info.second[name]) for name in protocols if name in info.second]
-    for protocol, metric in sorted([*((name, "") for name in protocols), *second]):
-        grid = task_grid(frame, info, protocol, metric=metric)
-        found = ranking(grid)
-        say()
-        say(f"{protocol} · ranks over tasks" + (f", by {metric}" if metric else ""))
-        if found.note:
-            say(f"  {found.note}")
-        else:
-            rows = [["row", "mean rank"]]
-            places = zip(found.rows, found.ranks, strict=True)
-            rows += [[found.marked(row), f"{rank:.2f}"] for row, rank in places]
-            print_columns(rows)
-            say(f"critical difference {found.difference:.2f}, {describe_tasks(found.tasks)}")
-        for row, reason in found.left_out.items():
-            if not (found.note and reason.startswith(_FEW)):
-                say(f"  not ranked: {row}: {reason}")
-        tests = [["row", f"mean − {against}", "tasks", "p (Holm)", ""]]
-        for test in task_tests(grid, against):
-            p = number(test.p_holm)
-            name, mean = test.row + grid.marks.get(test.row, ""), number(test.mean, signed=True)
-            tests.append([name, mean, str(test.tasks), p, test.verdict])
-        if any(row[3] != "-" for row in tests[1:]):
-            print_columns(tests)
-            say(f"signed ranks over {describe_tasks(grid.tasks)}")
-        name = "-".join(filter(None, ("ranks", protocol, metric.replace("/", "-"))))
-        _write(folder / f"{name}.svg", rank_svg(found))
 
 
 def _claims(frame: pd.DataFrame, path: Path) -> None:

@@ -199,10 +199,13 @@ def online(
     """
     cls = method_class(method)
     if not issubclass(cls, OnlineMethod):
+        served = [n for n, e in registry.METHODS.items() if "online-tta" in e.protocols]
+        fits = [n for n in served if n not in ("target-supervised", "linear-probe")]
         raise ConfigError(
             f"{cls.__name__} is no method for streams; dabench.adapt takes it, or choose one of "
-            f"{', '.join(n for n, e in registry.METHODS.items() if 'online-tta' in e.protocols)}"
+            f"{', '.join(fits)}"
         )
+    check_answers_pictures(cls)
     return LiveModel(
         model,
         cls,
@@ -215,6 +218,21 @@ def online(
         extras=extras or {},
         wrapping={"head": head, "mean": mean, "std": std},
     )
+
+
+def check_answers_pictures(cls: type[Any]) -> None:
+    """Refuse a method that needs labels, or frames.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if hasattr(cls, "reveal"):
+        raise ConfigError(f"{cls.__name__} learns the target's labels, and here are none")
+    if "classification" not in getattr(cls, "kinds", {"classification"}):
+        raise ConfigError(
+            f"{cls.__name__} segments frames, and here pictures are classified; see 'dabench list "
+            "methods' for others, or 'dabench run --protocol online-seg'"
+        )
 
 
 def method_class(method: Any) -> type[Any]:

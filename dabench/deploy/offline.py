@@ -22,7 +22,7 @@ from dabench.contract.types import Init, Task
 from dabench.deploy import black_box
 from dabench.deploy.adapted import Adapted, pictures_of, summary
 from dabench.deploy.fitting import fitted, plan_of
-from dabench.deploy.live import method_class
+from dabench.deploy.live import check_answers_pictures, method_class
 from dabench.deploy.stream import Work, along
 from dabench.errors import ConfigError
 from dabench.metrics.predictions import Predictions
@@ -129,13 +129,7 @@ def check_asked(
     """
     name = cls.__name__
     validate_options(cls, options, "method")
-    if hasattr(cls, "reveal"):
-        raise ConfigError(f"{name} learns the target's labels, and here are none")
-    if "classification" not in getattr(cls, "kinds", {"classification"}):
-        raise ConfigError(
-            f"{name} segments frames, and here pictures are classified; see 'dabench list methods' "
-            "for others, or 'dabench run --protocol online-seg'"
-        )
+    check_answers_pictures(cls)
     if only_answers(cls, model):
         if open_set:
             raise ConfigError(f"{name} asks a black box, and knows no unknown classes")

@@ -72,7 +72,7 @@ class DIGA(OnlineMethod):
             raise ConfigError(
                 "diga: prototypes are feature maps in front of the source model's last "
                 "convolution, and this model does not end in one (or does more behind it than "
-                "resize); use tta-aug or tent"
+                "resize); tent takes it"
             )
         adapt_normalisation(self.net, self.rho)
         k, width = self.net.classifier.weight.shape[:2]

@@ -202,6 +202,18 @@ def test_reduced_copies_are_named_by_the_check(
     assert "optional: no saturate.npy" in told
 
 
+def test_the_check_looks_at_the_corruptions_where_the_clear_images_are_missing(root: Path) -> None:
+    home = next(root.rglob("cifar-10-batches-py"))
+    home.rename(home.with_name("elsewhere"))
+    (root / "CIFAR-10-C" / "fog.npy").unlink()
+    (root / "CIFAR-10-C" / "snow.npy").write_bytes(b"cut off")
+    np.save(root / "CIFAR-10-C" / "frost.npy", np.zeros((10, 32, 32), np.uint8))
+    told = registry.dataset("cifar10-c")().check(root)
+    named = ["no folder cifar-10-batches-py", "fog.npy", "snow.npy", "frost.npy"]
+    assert [w for w in named if any(w in line for line in told)] == named
+    assert len(told) == len(named)
+
+
 def test_the_check_looks_at_archives_that_still_lie_there(root: Path, tmp_path: Path) -> None:
     """Those of all four layouts and of both corrupted sets, each by its own name."""
     home = next(root.rglob("cifar-10-batches-py")).parent

@@ -19,6 +19,7 @@ from dabench.board.statistics.ranks import (
     describe_tasks,
     indistinguishable_groups,
     ranking,
+    rankings,
 )
 from dabench.board.statistics.tasks import TaskGrid, holm, signed_rank, task_grid, task_tests
 from dabench.board.tables.leaderboard import table
@@ -134,6 +135,29 @@ def test_rows_with_few_tasks_give_way_to_six_in_common() -> None:
     assert ranking(TaskGrid("p", values, {})).tasks == found.tasks
     apart = {name: values[name] for name in ("first", "last")}
     assert ranking(TaskGrid("p", apart, {})).note == "too few tasks (0 of 6) with all rows"
+
+
+def test_rows_left_out_for_other_tasks_are_ranked_apart() -> None:
+    places = [f"p/d/{i}/x" for i in range(13)]
+    own = {"many": range(13), "more": range(13), "last": range(6, 13), "other": range(6, 13)}
+    own |= {"first": range(6), "early": range(6)}
+    values = {
+        name: {places[i]: row + i / 20 for i in where}
+        for row, (name, where) in enumerate(own.items())
+    }
+    main, apart = rankings(TaskGrid("p", values, {}, {"first": " (marked)"}))
+    assert main.rows == ("other", "last", "more", "many")
+    assert set(main.left_out) == {"first", "early"}
+    assert main.left_out["first"] == "shares too few of its 6 tasks with the others: ranked apart"
+    assert apart.rows == ("early", "first", "more", "many")
+    assert apart.tasks == tuple(sorted(places[:6]))
+    assert apart.marked("first") == "first (marked)"
+    assert apart.left_out == {}
+    # one row is no ranking, and five tasks are none
+    alone = {name: found for name, found in values.items() if name != "early"}
+    assert [found.tasks for found in rankings(TaskGrid("p", alone, {}))] == [main.tasks]
+    del values["early"][places[0]], values["early"][places[1]]
+    assert len(rankings(TaskGrid("p", values, {}))) == 1
 
 
 def test_ranks_agree_with_scikit_posthocs() -> None:

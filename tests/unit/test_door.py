@@ -179,6 +179,10 @@ def test_images_that_do_not_fit(model: Foreign, batch: Tensor, message: str) -> 
 
 
 def test_what_online_refuses(model: Foreign, images: Tensor) -> None:
+    with pytest.raises(ConfigError, match="TTAAug segments frames"):
+        dabench.online(model, "tta-aug")
+    with pytest.raises(ConfigError, match="TargetSupervised learns the target's labels"):
+        dabench.online(model, "target-supervised")
     with pytest.raises(ConfigError, match="Shot is no method for streams; dabench"):
         dabench.online(model, "shot")
     with pytest.raises(ConfigError, match="no such option; did you mean 'lr'"):

@@ -19,6 +19,8 @@ from dabench.board.page.overview import Overview, Standing, overview, rows_by_ta
 from dabench.board.page.page_records import PageRecords, RecordReducer
 from dabench.board.page.tabs import tabs
 from dabench.board.page.texts import fragment
+from dabench.board.statistics.ranks import Ranking, ranking
+from dabench.board.statistics.tasks import TaskGrid
 from dabench.board.tables.leaderboard import table
 from dabench.registry.method_info import registered_info
 
@@ -107,6 +109,20 @@ def test_ranks_have_a_picture_with_the_critical_difference(made_run: Make) -> No
     assert "No mean ranks" not in said
 
 
+def test_a_second_ranking_has_a_picture_of_its_own(
+    made_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(grid: TaskGrid) -> list[Ranking]:
+        found = ranking(grid)
+        return [dataclasses.replace(found, left_out={"lead": "why"}), found]
+
+    monkeypatch.setattr("dabench.board.page.overview.rankings", twice)
+    said = text_of(grid(made_run))
+    assert said.count("Mean ranks over 6 tasks") == 1
+    assert said.count("Mean ranks of rows with other tasks over 6 tasks") == 1
+    assert said.count("Not ranked: lead (why).") == 1
+
+
 def test_tasks_without_a_verdict_are_counted(made_run: Make) -> None:
     found = found_overview(grid(made_run, seeds=3))
     assert found.undecided
@@ -186,7 +202,7 @@ def test_the_upper_bound_stands_last_and_has_no_rank(made_run: Make) -> None:
     found = found_overview([*grid(made_run), *more])
     assert found.standings[-1].line.kind == "bound"
     assert found.standings[-1].rank is None
-    assert found.left_out == ("target-supervised (upper bound)",)
+    assert found.figures[0].left_out == ("target-supervised (upper bound)",)
 
 
 def test_links_of_hostile_names_end_nothing(made_run: Make) -> None:
@@ -256,7 +272,7 @@ def test_answers_after_the_update_have_no_rank_on_the_page(made_run: Make) -> No
     assert {block.best.name for block in found_blocks(records) if block.best} == {"usd"}
     found = found_overview(records)
     assert standing(found, "t3a").rank is None
-    assert found.left_out == ("t3a (answers after its update)",)
+    assert found.figures[0].left_out == ("t3a (answers after its update)",)
 
 
 def test_a_comparison_knows_tasks_and_versions(made_run: Make) -> None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from dabench.board.page.blocks import Block
 from dabench.board.page.lines import Line, mean_of_known
 from dabench.board.statistics.rank_figure import rank_svg
-from dabench.board.statistics.ranks import Ranking, describe_tasks, ranking
+from dabench.board.statistics.ranks import Ranking, describe_tasks, rankings
 from dabench.board.statistics.seeds import EQUAL, better_sign
 from dabench.board.statistics.tasks import TaskTest, by_task, task_grid, task_tests
 from dabench.registry.method_info import MethodInfo
@@ -66,15 +66,29 @@ class OlderVersion(NamedTuple):
 
 
 @dataclass(frozen=True)
+class RankFigure:
+    """Mean ranks of rows that share tasks.
+
+    Attributes:
+        picture: the ranks and their critical difference.
+        difference: the critical difference.
+        ranked: what the ranks go over, in words.
+        left_out: rows that are not ranked here, with the reason.
+    """
+
+    picture: Markup
+    difference: float | None
+    ranked: str
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Overview:
     """What the overview says of a protocol.
 
     Attributes:
-        picture: mean ranks with their critical difference; None where there are none.
-        difference: the critical difference; None where there are no ranks.
+        figures: mean ranks; the first one's stand in the table.
         reason: why there are none.
-        ranked: what the ranks go over, in words.
-        left_out: rows that are not ranked, with the reason.
         standings: the ranked rows from the best on, then all others by their mean difference; of
             these the upper bound, which competes with none, last.
         older: row -> versions of it that some of its tasks have in place of the newest.
@@ -83,11 +97,8 @@ class Overview:
 
     protocol: str
     metrics: list[str]
-    picture: Markup | None
-    difference: float | None
+    figures: list[RankFigure]
     reason: str
-    ranked: str
-    left_out: tuple[str, ...]
     standings: list[Standing]
     older: dict[str, list[OlderVersion]]
     tasks: int
@@ -116,7 +127,7 @@ def overview(
         against: the row that others are held against.
     """
     grid = task_grid(frame, info, protocol)
-    ranks = ranking(grid)
+    ranks, *more = rankings(grid)
     places = dict(zip(ranks.rows, ranks.ranks, strict=True))
     tests = {test.row: test for test in task_tests(grid, against) if test.p_holm is not None}
     rows = rows_by_task(found)
@@ -126,12 +137,8 @@ def overview(
     return Overview(
         protocol=protocol,
         metrics=list(dict.fromkeys(block.metric for block in found)),
-        # every word in the picture is escaped where it is drawn
-        picture=None if ranks.note else Markup(rank_svg(ranks)),
-        difference=ranks.difference,
+        figures=[_rank_figure(each) for each in (ranks, *more) if not each.note],
         reason=ranks.note,
-        ranked=describe_tasks(ranks.tasks),
-        left_out=_left_out(ranks),
         standings=sorted(standings, key=lambda standing: _place(standing, against)),
         older={first.name: _older_versions(lines, found) for first, lines in rows},
         tasks=_count_tasks(found),
@@ -173,6 +180,12 @@ def _older_versions(lines: Sequence[Line | None], found: Sequence[Block]) -> lis
 
 def _count_tasks(blocks: Sequence[Block]) -> int:
     return len({task_of(block.key) for block in blocks})
+
+
+def _rank_figure(ranks: Ranking) -> RankFigure:
+    # every word in the picture is escaped where it is drawn
+    picture = Markup(rank_svg(ranks))
+    return RankFigure(picture, ranks.difference, describe_tasks(ranks.tasks), _left_out(ranks))
 
 
 def _left_out(ranks: Ranking) -> tuple[str, ...]:

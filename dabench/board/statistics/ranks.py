@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -13,6 +13,9 @@ from scipy import stats
 
 from dabench.board.statistics.tasks import MIN_TASKS, TaskGrid, by_task, too_few_tasks
 from dabench.store.identity import task_of
+
+#: how the reason begins why a row is not ranked though it has tasks enough
+_OTHER_TASKS = "shares too few"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def ranking(grid: TaskGrid) -> Ranking:
         return Ranking(grid.protocol, left_out=left_out, note="one row alone has enough tasks")
     while len(tasks := _tasks(columns := _common(kept))) < MIN_TASKS and len(kept) > 2:
         name = min(kept, key=lambda row: (counts[row], -len(_tasks(_common(kept, row))), row))
-        left_out[name] = f"shares too few of its {counts[name]} tasks with the others"
+        left_out[name] = f"{_OTHER_TASKS} of its {counts[name]} tasks with the others"
         del kept[name]
     if len(tasks) < MIN_TASKS:
         return Ranking(
@@ -87,6 +90,29 @@ def ranking(grid: TaskGrid) -> Ranking:
         left_out,
         grid.marks,
     )
+
+
+def rankings(grid: TaskGrid) -> list[Ranking]:
+    """Return the ranking of a protocol's rows, and one of those that it leaves out for other tasks.
+
+    The second has the tasks that all of these share, and whoever else has them; there is none where
+    they are fewer than ``MIN_TASKS``.
+    """
+    first = ranking(grid)
+    apart = [row for row, why in first.left_out.items() if why.startswith(_OTHER_TASKS)]
+    if len(apart) < 2:
+        return [first]
+    shared = _common({row: grid.values[row] for row in apart})
+    rows = {
+        row: {column: own[column] for column in shared}
+        for row, own in grid.values.items()
+        if shared <= own.keys()
+    }
+    second = ranking(replace(grid, values=rows, left_out={}))
+    if second.note:
+        return [first]
+    told = {row: f"{first.left_out[row]}: ranked apart" for row in apart}
+    return [replace(first, left_out=first.left_out | told), second]
 
 
 def _common(rows: Mapping[str, Mapping[str, float]], without: str | None = None) -> set[str]:
