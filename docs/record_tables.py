@@ -17,18 +17,15 @@ from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.board.tables.harm import REFERENCES, SHARE_BELOW
 from dabench.board.tables.leaderboard import table
 from dabench.registry.method_info import registered_info, row_marks
-from dabench.store.identity import column_key
+from dabench.store.identity import column_key, task_of
 from dabench.store.records import Record, score_map
 
-SHARE = "unknown_share"
 #: do no harm, beside the figures of a dense stream: metric -> head of its column
 _HARM = {f"{SHARE_BELOW}/{name}": f"conditions below `{name}`" for name in REFERENCES}
-#: the one seed that stays where the other varies alone
-FIXED_SEED = 5
 #: parameters that shape a table; all others select
 SHAPING = frozenset(
     {"metrics", "against", "pairs", "row", "curves", "option", "values", "rows", "also"}
-    | {"methods", "norms", "with", "common", "seeds", "reference", "file"}
+    | {"methods", "norms", "with", "common", "seeds", "reference", "file", "fixed"}
 )
 
 
@@ -142,26 +139,36 @@ class Tables:
         return markdown(lines)
 
     def seeds(self, params: Params) -> str:
-        """Standard deviation when both seeds vary, the adaptation's alone, the source's alone."""
-        metric, row = params["metrics"], params["row"]
+        """Standard deviation when both seeds vary, the adaptation's alone, the source's alone.
+
+        ``fixed`` is the seed that stays where the other varies alone; runs without a seed of the
+        source's own vary both. Parameters select by the spec and by the protocol's options.
+        """
+        metric, fixed = params["metrics"], int(params["fixed"])
         pools: dict[str, dict[tuple[int, int], float]] = {
             "both": {},
             "adaptation": {},
             "source": {},
         }
+        tasks = set()
         for record in self.records:
             spec = record["spec"]
-            if row_of(record) != (row, "") or spec["dataset"] != params["dataset"]:
+            known = spec | spec["protocol_options"] | {"task": f"{spec['source']}→{spec['target']}"}
+            if row_of(record) != (params["row"], "") or any(
+                str(known.get(name)) != value
+                for name, value in params.items()
+                if name not in SHAPING
+            ):
                 continue
-            if any(str(spec["protocol_options"].get(n)) != params[n] for n in ("split", SHARE)):
-                continue
+            tasks.add(task_of(column_key(spec)))
             seeds = (spec["seed"], spec.get("source_seed", spec["seed"]))
-            alone = "adaptation" if seeds[1] == FIXED_SEED else "source"
+            alone = "adaptation" if seeds[1] == fixed else "source"
             kinds = ["both"] if "source_seed" not in spec else [alone]
-            kinds = [*pools] if set(seeds) == {FIXED_SEED} else kinds
-            for kind in kinds:
+            for kind in [*pools] if set(seeds) == {fixed} else kinds:
                 value = score_map(record)[metric]
                 pools[kind][seeds] = math.nan if value is None else value
+        if len(tasks) != 1:
+            raise ValueError(f"{params}: {len(tasks)} tasks fit, expected one")
         lines = [["seeds that vary", "n", f"mean {metric}", "sd"]]
         for kind, found in pools.items():
             values = list(found.values())

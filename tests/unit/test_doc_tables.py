@@ -86,13 +86,16 @@ def test_a_hole_is_no_zero_among_the_seeds(
         for record, seeds in zip(records[2:], ((4, 5), (5, 4)), strict=True):
             record["spec"] |= {"seed": seeds[0], "source_seed": seeds[1]}
         records[-1]["scores"][0]["value"] = hole
-        for record in records:
-            record["spec"]["protocol_options"]["unknown_share"] = 0.5
-        params = {"metrics": "HOS", "row": "usd", "dataset": "digits", "split": "default"}
-        return tables.Tables(records).seeds(params | {"unknown_share": "0.5"}).splitlines()[2:]
+        return tables.Tables(records).seeds(params).splitlines()[2:]
+
+    params = {"metrics": "HOS", "row": "usd", "dataset": "digits", "split": "default", "fixed": "5"}
 
     both, adaptation, source = shown(None)
     assert both == "| both | 2 | 0.500 | 0.000 |"
     assert adaptation == "| adaptation | 2 | 0.500 | 0.000 |"
     assert source == "| source | 2 | – | – |"
     assert shown(0.5)[2] == "| source | 2 | 0.500 | 0.000 |"
+    other = made_run("usd", 6, 0.5)
+    other["spec"]["epochs"] += 1
+    with pytest.raises(ValueError, match="2 tasks fit, expected one"):
+        tables.Tables([made_run("usd", 5, 0.5), other]).seeds(params)
