@@ -424,7 +424,7 @@ def test_the_central_square_is_read(root: Path) -> None:
     assert int(whole.images[np.array([0])].max()) > 100
 
 
-@pytest.mark.parametrize("size", [(512, 384), (300, 301), (230, 500), (90, 70)])
+@pytest.mark.parametrize("size", [(512, 384), (300, 301), (230, 500), (90, 70), (343, 256)])
 def test_the_crop_is_that_of_torchvision(size: tuple[int, int], root: Path) -> None:
     from torchvision.transforms import v2
 

@@ -175,6 +175,35 @@ def test_hd_shot_and_sd_shot(monkeypatch: pytest.MonkeyPatch) -> None:
         assert factor(0.49) < 0.2
 
 
+#: share of the rate that is left half-way through three epochs
+LEFT = {
+    **dict.fromkeys(("kd", "pseudo-label", "nll-kl", "nll-ot", "cabb", "iterlnl"), 6**-0.75),
+    **dict.fromkeys(("dine", "beta", "rfc", "seal", "rain"), 6**-1.5),
+    **dict.fromkeys(("hd-shot", "sd-shot"), 8.5**-0.75),  # two epochs are the first stage
+}
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize("name", LEFT)
+def test_rates_fall_from_the_first_step_on(
+    monkeypatch: pytest.MonkeyPatch, name: str, pretrained: bool
+) -> None:
+    steps = Steps(monkeypatch, name, epochs=3)
+    for net in getattr(steps.method, "networks", [steps.net]):
+        net.pretrained = pretrained
+    optimiser = steps.method.configure_optimizers()
+    rates = [1e-3 if pretrained else 1e-2, 1e-2] * (len(optimiser.param_groups) // 2)
+    optimiser._total = 10
+    optimiser.step()
+    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx(rates)
+    for _ in range(5):
+        optimiser.step()
+    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx(
+        [rate * LEFT[name] for rate in rates]
+    )
+    assert {(g["weight_decay"], g["momentum"]) for g in optimiser.param_groups} == {(1e-3, 0.9)}
+
+
 def test_nll_kl(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps(monkeypatch, "nll-kl", marginal=0.0, reverse_weight=0.5)
 
@@ -388,6 +417,95 @@ def test_dine(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:
     steps.check(reference)
     steps.to_epoch(1)  # fine-tuning: information maximisation alone
     steps.check(calm)
+
+
+def mixed_views(
+    net: Any, x: Tensor, target: Tensor, seen: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return a branch's logits of mixed strong views and the mixed targets, drawn as it draws."""
+    order = torch.randperm(len(x))
+    draws = torch._standard_gamma(torch.ones(2)).clamp_min(1e-12)
+    share = max(float(draws[0] / draws.sum()), float(draws[1] / draws.sum()))
+    strong = seen(x)
+    mixed = share * strong + (1 - share) * strong[order]
+    return net(mixed), share * target + (1 - share) * target[order]
+
+
+def check_branches(steps: Steps, reference: Callable[[Tensor], Tensor]) -> None:
+    """As ``Steps.check``, by the weights of all branches."""
+    batches = [steps.access.target.__getitems__(index.tolist()) for index in BATCHES]
+    weights = [w for net in steps.method.networks for w in net.parameters()]
+    compare_steps(steps, weights, batches, reference, atol=1e-5)
+
+
+def changed(x: Tensor) -> Tensor:
+    return 0.6 * x + 0.2
+
+
+def test_a_step_of_betas_division(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = Steps(monkeypatch, "beta", tau=0.6, fine_tune=0.5)
+    monkeypatch.setattr("dabench.views.strong", lambda images, flip: changed(images))
+    method, nets = steps.method, steps.method.networks
+    method.divided = [True, True]
+    draws = torch.Generator().manual_seed(0)
+    method.posterior = [torch.rand(IMAGES, generator=draws) for _ in nets]
+    named = torch.eye(CLASSES)[steps.answers.argmax(1)]
+
+    def reference(index: Tensor) -> Tensor:
+        x, total = steps.images[index], torch.zeros(())
+        logits = [net(x) for net in nets]
+        seen = [z.detach().softmax(1) for z in logits]
+        for b, net in enumerate(nets):
+            p = logits[b].softmax(1)
+            steps.net = net
+            total = total + divergence(smoothed()[index], logits[b])
+            total = total + entropy(p) - entropy(p.mean(0)[None])
+            total = total + mixed_answers(steps, index, logits[b])
+            easy, w = method.posterior[b][index] >= 0.6, method.posterior[1 - b][index][:, None]
+            refined = w * named[index] + (1 - w) * seen[b]
+            target = torch.where(easy[:, None], refined, (seen[0] + seen[1]) / 2) ** 2
+            target = target / target.sum(1, keepdim=True)
+            found, target = mixed_views(net, x, target, changed)
+            if bool(easy.any()):
+                ce = -(target * found.log_softmax(1)).sum(1)[easy].mean()
+                use = found.softmax(1)[easy].mean(0)
+                total = total + ce - (use * CLASSES).log().mean()
+        return total
+
+    check_branches(steps, reference)
+    factor = method.decay()
+    assert (factor(0.0), factor(0.5)) == (1, 1)  # each stage begins at the full rate
+
+
+@pytest.mark.parametrize("curriculum", [True, False])
+def test_a_step_of_cabb(monkeypatch: pytest.MonkeyPatch, curriculum: bool) -> None:
+    steps = Steps(monkeypatch, "cabb", curriculum=curriculum)
+    monkeypatch.setattr("dabench.views.strong", lambda images, flip: changed(images))
+    method, nets = steps.method, steps.method.networks
+    draws = torch.Generator().manual_seed(0)
+    method.posterior = [torch.rand(IMAGES, generator=draws) for _ in nets]
+    method.banks = [torch.rand(IMAGES, CLASSES, generator=draws).softmax(1) for _ in nets]
+    uses = [torch.full((CLASSES,), 1 / CLASSES) for _ in nets]
+
+    def reference(index: Tensor) -> Tensor:
+        x, total = steps.images[index], torch.zeros(())
+        rise = 0.3 + 0.7 * steps.trainer.global_step / 10 if curriculum else 1.0
+        for b, net in enumerate(nets):
+            omega, bank = method.posterior[b][index], method.banks[b][index]
+            named = 0.9 * torch.eye(CLASSES)[bank.argmax(1)] + 0.1 / CLASSES
+            target = omega[:, None] * named + (1 - omega[:, None]) * bank
+            weight = omega + (1 - omega) * rise
+            logits = net(x)
+            p = logits.softmax(1)
+            label = -(weight[:, None] * target * logits.log_softmax(1)).sum(1).mean()
+            doubt = -(omega[:, None] * p * p.log()).sum(1).mean()
+            uses[b] = 0.9 * uses[b] + 0.1 * p.detach().mean(0)
+            total = total + label + 0.1 * (doubt + p.mean(0) @ uses[b].log())
+            found, rows = mixed_views(net, x, weight[:, None] * target, changed)
+            total = total - 0.5 * (rows * found.log_softmax(1)).sum(1).mean()
+        return total
+
+    check_branches(steps, reference)
 
 
 def test_rfc_reviews_every_chosen_image_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:

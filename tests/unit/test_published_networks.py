@@ -252,6 +252,9 @@ def test_larger_networks_have_the_published_layout(name: str, layout: Layout) ->
     with torch.device("meta"):
         network = published.CIFAR_MODELS[name].build(10)
     assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == layout
+    # RobustBench's "Standard" takes images as they are
+    mean, std = ([0.0] * 3, [1.0] * 3) if name == "wrn-28-10" else IMAGENET
+    assert published.CIFAR_MODELS[name].normalisation == (tuple(mean), tuple(std))
     assert set(published.CIFAR_MODELS) == {*CASES, "wrn-28-10", "resnet32", "resnet44", "resnet56"}
 
 

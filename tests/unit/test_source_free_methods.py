@@ -235,6 +235,48 @@ def test_cowa(monkeypatch: pytest.MonkeyPatch, alpha: float) -> None:
     steps.check(reference)
 
 
+#: SHOT's decay half-way
+HALF = 6**-0.75
+#: rates of the first step by group (backbone, what lies behind it and learns, further heads);
+#: weight decay; momentum; what is left of the rates half-way
+RATES: list[tuple[str, bool, list[float], float, float, float]] = [
+    ("shot", False, [1e-3], 1e-3, 0.9, HALF),
+    ("shot++", False, [1e-3, 1e-2, 1e-2], 1e-3, 0.9, 1.0),  # its second stage begins there
+    ("aad", False, [1e-4, 1e-3], 5e-4, 0.9, 1.0),
+    ("aad", True, [1e-3], 1e-3, 0.9, HALF),
+    ("nrc", False, [1e-4, 1e-3], 5e-4, 0.9, 1.0),
+    ("cowa", False, [1e-3, 1e-3], 1e-3, 0.9, 1.0),
+    ("sfda2", False, [1e-4, 1e-3], 1e-3, 0.9, HALF),
+    ("plue", False, [1e-2, 1e-2], 5e-4, 0.0, 1.0),
+    ("c-sfda", False, [1e-3], 1e-3, 0.9, HALF),
+    ("onering", True, [1e-3], 5e-4, 0.9, HALF),
+    ("rrda", True, [1e-3], 1e-3, 0.9, HALF),
+    ("usd", True, [1e-3, 1e-2], 1e-3, 0.9, HALF),
+]
+
+
+@pytest.mark.parametrize(("name", "open_set", "rates", "decay", "momentum", "left"), RATES)
+def test_rates_are_those_of_the_authors_codes(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    open_set: bool,
+    rates: list[float],
+    decay: float,
+    momentum: float,
+    left: float,
+) -> None:
+    steps = Steps(monkeypatch, name, open_set=open_set)
+    groups = steps.optimiser.param_groups
+    assert [(group["weight_decay"], group["momentum"]) for group in groups] == [
+        (decay, momentum)
+    ] * len(rates)
+    steps.optimiser.step()
+    assert [group["lr"] for group in groups] == pytest.approx(rates)
+    for _ in range(5):  # of ten steps, the sixth begins half-way
+        steps.optimiser.step()
+    assert [group["lr"] for group in groups] == pytest.approx([rate * left for rate in rates])
+
+
 def test_shot_plus_plus_turns_images(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps(monkeypatch, "shot++", rotation=0.6, head_epochs=1)
     method, head = steps.method, steps.method.rotation_head

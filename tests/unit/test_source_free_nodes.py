@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import Any
 
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 
 from dabench import registry
 from dabench.errors import ConfigError
+from dabench.methods.functional.mixture import fit_two_component
+from dabench.methods.source_free import known_unknown
 from dabench.networks.network import ClassifierNetwork
 
 
@@ -156,7 +159,8 @@ def test_c_sfda(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(kept and rest for kept, rest in seen)
     steps.method.on_train_batch_end()
     moved, start = steps.method.teacher.state_dict(), teacher.state_dict()
-    assert any(not torch.equal(moved[name], start[name]) for name in start)
+    for name, weight in steps.net.state_dict().items():
+        torch.testing.assert_close(moved[name], 0.99 * start[name] + 0.01 * weight)
 
 
 def test_c_sfda_looks_at_the_image_itself_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +188,84 @@ def test_c_sfdas_teacher_answers_by_the_statistics_of_the_batch(
     torch.testing.assert_close(method._answers(images), expected)
     for name, value in method.teacher.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("options", [{}, {"curriculum": False}, {"co_training": "none"}], ids=str)
+def test_usd(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    steps = Steps(monkeypatch, "usd", open_set=True, **options)
+    squeezed(monkeypatch)
+    method = steps.method
+    with torch.no_grad():
+        for weight in method.ema_teacher.parameters():
+            weight *= 0.8
+    teacher = copy.deepcopy(method.ema_teacher)
+    omega = torch.rand(IMAGES, generator=torch.Generator().manual_seed(0))
+    known, unknown = omega >= 0.6, omega <= 0.4
+    method.omega, method.known, method.unknown = omega, known, unknown
+    method.pseudo = torch.arange(IMAGES) % CLASSES
+
+    def reference(index: Tensor) -> Tensor:
+        weak, strong = 0.9 * steps.images[index], 0.6 * steps.images[index] + 0.2
+        with torch.no_grad():
+            taught, own = teacher(weak).softmax(1), steps.net(weak).softmax(1)
+        logits = steps.net(strong)
+        log_p, inner = logits.log_softmax(1), logits[:, :CLASSES].softmax(1)
+        rows = range(len(index))
+        known_rows = [n for n in rows if known[index[n]]]
+        unknown_rows = [n for n in rows if unknown[index[n]]]
+        w, l_known, l_unknown = omega[index], torch.zeros(()), torch.zeros(())
+        for n in known_rows:
+            y = torch.eye(CLASSES + 1)[int(index[n]) % CLASSES]
+            if "co_training" not in options:
+                y = (w[n] * y + (1 - w[n]) * (taught[n] + own[n]) / 2) ** 2  # temperature 1/2
+            y = 0.9 * y / y.sum() + 0.1 / (CLASSES + 1)
+            l_known = l_known - w[n] * y @ log_p[n] / len(known_rows)
+        for n in unknown_rows:
+            y = 0.9 * torch.eye(CLASSES + 1)[CLASSES] + 0.1 / (CLASSES + 1)
+            l_unknown = l_unknown - (1 - w[n]) * y @ log_p[n] / len(unknown_rows)
+        consistency = (taught * (taught.log() - log_p)).sum(1).mean()
+        doubt = sum(-w[n] * inner[n] @ inner[n].log() for n in known_rows)
+        use = (w[:, None] * inner).sum(0) / w.sum()
+        doubt = doubt / max(1e-12, sum(float(w[n]) for n in known_rows)) + use @ use.log()
+        share = 0.5 if "curriculum" in options else 0.7 - 0.2 * steps.trainer.global_step / 10
+        loss = share * l_known + (1 - share) * l_unknown
+        return loss + 0.3 * consistency + 0.3 * doubt
+
+    steps.check(reference)
+    method.on_train_batch_end()
+    moved, start = method.ema_teacher.state_dict(), teacher.state_dict()
+    for name, weight in steps.net.state_dict().items():
+        torch.testing.assert_close(moved[name], 0.95 * start[name] + 0.05 * weight)
+
+
+@pytest.mark.parametrize("co_training", ["refine", "none"])
+def test_usd_remembers_what_its_clusters_said(
+    monkeypatch: pytest.MonkeyPatch, co_training: str
+) -> None:
+    steps = Steps(monkeypatch, "usd", open_set=True, bank=0.8, co_training=co_training)
+    method, draws = steps.method, torch.Generator().manual_seed(0)
+    seen: list[np.ndarray] = []
+    said = torch.rand(2, IMAGES, CLASSES + 1, generator=draws).softmax(2)
+    p = torch.rand(IMAGES, CLASSES, generator=draws).softmax(1)
+    posterior, told = np.linspace(0, 1, IMAGES), iter(said)
+
+    def fitted(values: np.ndarray, seed: int) -> Any:
+        seen.append(values)
+        split = fit_two_component(values, seed=seed)
+        return dataclasses.replace(split, posterior=posterior, degenerate=False)
+
+    monkeypatch.setattr(known_unknown, "set_features", lambda *_: (torch.ones(IMAGES, 2), p))
+    monkeypatch.setattr(known_unknown, "cluster_posterior", lambda *_, **__: next(told))
+    monkeypatch.setattr(known_unknown, "fit_two_component", fitted)
+    method.remembered = None
+    for q in (said[0], 0.8 * said[0] + 0.2 * said[1]):
+        method.on_train_epoch_start()
+        label = q[:, :CLASSES] + p if co_training == "refine" else p
+        assert torch.equal(method.pseudo, label.argmax(1))
+        # the more mass lies on clusters without a class, the less an image is known
+        assert seen[-1].argsort().tolist() == q[:, CLASSES].argsort().tolist()
+        assert method.known.tolist() == (posterior >= 0.8).tolist()
+        assert method.unknown.tolist() == (posterior <= 0.2).tolist()
 
 
 def test_sfda2(monkeypatch: pytest.MonkeyPatch) -> None:
