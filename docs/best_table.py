@@ -148,7 +148,7 @@ def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
     names = " / ".join(f"`{f'{bare}{start} {variant}'.strip()}`" for start in starts)
     references = " / ".join(f"`{_REFERENCE}{start}`" for start in starts)
     return [
-        f"{WORDS[protocol]} (`{protocol}`)",
+        f"{WORDS.get(protocol, 'of a plug-in')} (`{protocol}`)",
         " ".join([names, *(f"`+{extra}`" for extra in extras), *marks]),
         metrics,
         number(mean - gap.mean) + (f" ({references})" if starts != [""] else ""),

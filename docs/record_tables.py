@@ -172,9 +172,10 @@ class Tables:
         lines = [["seeds that vary", "n", f"mean {metric}", "sd"]]
         for kind, found in pools.items():
             values = list(found.values())
-            holed = any(map(math.isnan, values))  # a mean never skips a seed
+            # a mean never skips a seed, and one has no spread
+            holed = len(values) < 2 or any(map(math.isnan, values))
             spread = math.nan if holed else statistics.stdev(values)
-            shown = [number(statistics.fmean(values)), number(spread)]
+            shown = [number(statistics.fmean(values) if values else math.nan), number(spread)]
             lines.append([kind, str(len(values)), *shown])
         return markdown(lines)
 

@@ -34,10 +34,12 @@ def show_ranks(frame: pd.DataFrame, info: MethodInfo, against: str, folder: Path
             _show_ranking(other)
         _show_tests(grid, against)
         name = "-".join(filter(None, ("ranks", protocol, metric.replace("/", "-"))))
-        for ranks, ending in zip((found, *apart), ("", "-apart"), strict=False):
-            path = folder / f"{name}{ending}.svg"
-            write_bytes_atomically(path, rank_svg(ranks).encode())
-            say(f"written: {path}")
+        pictures = {f"{name}.svg": found} | {f"{name}-apart.svg": other for other in apart}
+        for file, ranks in pictures.items():
+            write_bytes_atomically(folder / file, rank_svg(ranks).encode())
+            say(f"written: {folder / file}")
+        if not apart:  # that of an earlier table
+            (folder / f"{name}-apart.svg").unlink(missing_ok=True)
 
 
 def _show_ranking(found: Ranking) -> None:

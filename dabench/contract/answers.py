@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.types import Prediction
@@ -54,23 +55,26 @@ def left_alone(method: nn.Module) -> Iterator[None]:
     Raises:
         TrainingError: names the first that did.
     """
-    before = {name: value.detach().clone() for name, value in _weights(method)}
+    before = {name: value.clone() for name, value in _weights(method).items()}
     yield
-    for name, value in _weights(method):
-        if name not in before or not _same(before[name], value.detach()):
+    after = _weights(method)
+    for name in {**before, **after}:
+        if name not in before or name not in after or not _same(before[name], after[name]):
             raise TrainingError(
                 f"{type(method).__name__}: {name} changed while predict was asked for answers; it "
                 "must leave weights and buffers as they are: adapt in training_step or step"
             )
 
 
-def _weights(method: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return itertools.chain(method.named_parameters(), method.named_buffers())
+def _weights(method: nn.Module) -> dict[str, Tensor]:
+    own = itertools.chain(method.named_parameters(), method.named_buffers())
+    return {name: value.detach() for name, value in own if not is_lazy(value)}
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape or a.dtype != b.dtype:
+    if (a.shape, a.dtype, a.device, a.layout) != (b.shape, b.dtype, b.device, b.layout):
         return False
+    a, b = (part.to_dense() if part.layout != torch.strided else part for part in (a, b))
     return bool(((a == b) | ((a != a) & (b != b))).all())  # a NaN stays one
 
 

@@ -199,8 +199,10 @@ def online(
     """
     cls = method_class(method)
     if not issubclass(cls, OnlineMethod):
-        served = [n for n, e in registry.METHODS.items() if "online-tta" in e.protocols]
-        fits = [n for n in served if n not in ("target-supervised", "linear-probe")]
+        served = ((n, e) for n, e in registry.METHODS.items() if "online-tta" in e.protocols)
+        fits = [
+            n for n, e in served if not (e.frozen_trunk or hasattr(registry.method(n), "reveal"))
+        ]
         raise ConfigError(
             f"{cls.__name__} is no method for streams; dabench.adapt takes it, or choose one of "
             f"{', '.join(fits)}"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dabench.board.page.texts import fragment
 from dabench.cli.main import main
+from dabench.store.rows import row_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = "board/index.html"
@@ -47,7 +48,7 @@ def rows() -> dict[str, dict[str, list[str]]]:
         spec = run["spec"]
         named = found[spec["method"]][spec["protocol"]]
         if not run["variant"]:
-            named.add(spec["method"] + ("+bn" if spec["init"] == "bn-target" else ""))
+            named.add(row_of(run).label)
     return {m: {p: sorted(r) for p, r in sorted(own.items())} for m, own in found.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dabench.contract.access import TargetBatch
-from dabench.contract.answers import check_logits, predicted
+from dabench.contract.answers import check_logits, left_alone, predicted
 from dabench.contract.protocol import DensePlan, Outcome
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
@@ -98,7 +99,7 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
         Its random numbers are put back: what is recorded beside must not move what is ranked.
         """
         charged = timing == self.protocol.timing
-        free = contextlib.nullcontext() if charged else self.cost.pause()
+        free = contextlib.nullcontext() if charged else self._uncharged()
         own = batch.images.clone()  # the source model is asked about the same frame later
         begin = synchronised_clock(batch.images.device)
         with free, torch.no_grad(), torch.random.fork_rng():
@@ -112,6 +113,11 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
             step=self.stream_log.steps,
         )
         return logits.argmax(1)
+
+    @contextlib.contextmanager
+    def _uncharged(self) -> Iterator[None]:
+        with self.cost.pause(), left_alone(self.method):
+            yield
 
     def record_answer(self, batch: TargetBatch, logits: Tensor) -> None:
         """Count the frame's pixels: before and after the update, and of the source model."""

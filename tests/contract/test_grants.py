@@ -21,6 +21,7 @@ import torch
 from dabench import registry
 from dabench.config.settings import Settings
 from dabench.contract.access import BlackBox, Budget, Recorder, SourceFree
+from dabench.contract.answers import left_alone
 from dabench.contract.data import DataRequest, DomainData, Labelled
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Resume, Run
@@ -412,6 +413,28 @@ def test_nothing_is_learned_while_answers_are_collected(bench: Any) -> None:
             bench(protocol).run(Drifting)
 
 
+class Odd(torch.nn.Module):
+    """Has a lazy layer and a sparse buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lazy = torch.nn.LazyLinear(2)
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
+        self.register_buffer("plain", torch.tensor([1.0, torch.nan]))
+
+
+def test_what_counts_as_a_change() -> None:
+    with left_alone(Odd()):
+        pass
+    for name, value in (("sparse", torch.zeros(3, 3).to_sparse()), ("plain", torch.zeros(2))):
+        odd = Odd()
+        with pytest.raises(TrainingError, match=f"Odd: {name} changed"), left_alone(odd):
+            setattr(odd, name, value)
+    odd = Odd()
+    with pytest.raises(TrainingError, match="Odd: plain changed"), left_alone(odd):
+        del odd.plain
+
+
 def test_a_streams_held_out_images_move_no_weight(bench: Any) -> None:
     class Probed(OnlineSpy):
         predict = Drifting.predict
@@ -420,8 +443,14 @@ def test_a_streams_held_out_images_move_no_weight(bench: Any) -> None:
             logits: torch.Tensor = self.net(batch.images)
             return logits
 
-    with pytest.raises(TrainingError, match=r"Probed: net.* changed while predict was asked"):
-        bench("continual-tta").run(Probed)
+    class After(Probed):
+        """Answers after its update; a frame's answer before it is free."""
+
+        answers: ClassVar[Any] = "after"
+
+    for protocol, cls in (("continual-tta", Probed), ("online-seg", After)):
+        with pytest.raises(TrainingError, match=r"net.* changed while predict was asked"):
+            bench(protocol).run(cls)
 
 
 WRONG: dict[str, Callable[[int], Any]] = {

@@ -153,6 +153,12 @@ def test_rows_left_out_for_other_tasks_are_ranked_apart() -> None:
     assert apart.tasks == tuple(sorted(places[:6]))
     assert apart.marked("first") == "first (marked)"
     assert apart.left_out == {}
+    # nor is there a second where there is no first
+    apart = {name: found for name, found in values.items() if name in ("last", "first", "early")}
+    assert (
+        len(rankings(TaskGrid("p", apart | {"other": {f"p/e/{i}/x": 1.0 for i in range(9)}}, {})))
+        == 1
+    )
     # one row is no ranking, and five tasks are none
     alone = {name: found for name, found in values.items() if name != "early"}
     assert [found.tasks for found in rankings(TaskGrid("p", alone, {}))] == [main.tasks]

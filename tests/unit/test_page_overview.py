@@ -19,8 +19,6 @@ from dabench.board.page.overview import Overview, Standing, overview, rows_by_ta
 from dabench.board.page.page_records import PageRecords, RecordReducer
 from dabench.board.page.tabs import tabs
 from dabench.board.page.texts import fragment
-from dabench.board.statistics.ranks import Ranking, ranking
-from dabench.board.statistics.tasks import TaskGrid
 from dabench.board.tables.leaderboard import table
 from dabench.registry.method_info import registered_info
 
@@ -109,18 +107,23 @@ def test_ranks_have_a_picture_with_the_critical_difference(made_run: Make) -> No
     assert "No mean ranks" not in said
 
 
-def test_a_second_ranking_has_a_picture_of_its_own(
-    made_run: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def twice(grid: TaskGrid) -> list[Ranking]:
-        found = ranking(grid)
-        return [dataclasses.replace(found, left_out={"lead": "why"}), found]
-
-    monkeypatch.setattr("dabench.board.page.overview.rankings", twice)
-    said = text_of(grid(made_run))
-    assert said.count("Mean ranks over 6 tasks") == 1
+def test_a_second_ranking_has_a_picture_of_its_own(made_run: Make) -> None:
+    """Seven tasks have source, usd and shot; six others source, aad and lead."""
+    rows = {**dict.fromkeys(range(7), ("source", "usd", "shot"))}
+    rows |= dict.fromkeys(range(7, 13), ("source", "aad", "lead"))
+    level = {"source": 0.5, "usd": 0.7, "shot": 0.3, "aad": 0.6, "lead": 0.4}
+    records = [
+        made_run(name, 0, level[name] + 0.01 * task, target=f"t{task}")
+        for task, names in rows.items()
+        for name in names
+    ]
+    said = text_of(records)
+    assert said.count("Mean ranks over 7 tasks") == 1
     assert said.count("Mean ranks of rows with other tasks over 6 tasks") == 1
-    assert said.count("Not ranked: lead (why).") == 1
+    assert "aad 1.00, source 2.00, lead 3.00." in said
+    assert "aad, lead (shares too few of its 6 tasks with the others: ranked apart)" in said
+    first, second = found_overview(records).figures
+    assert (first.places[:3], second.left_out) == ("usd", ())
 
 
 def test_tasks_without_a_verdict_are_counted(made_run: Make) -> None:

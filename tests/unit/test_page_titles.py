@@ -81,6 +81,8 @@ def test_columns_stand_in_the_order_of_their_numbers() -> None:
         *("other", "split", "split r2", "split r02b", "split r10"),
         "split r" + 5000 * "9",
     ]
+    shares = ["share 0.5", "share 0.25", "share 10", "share 0.75"]
+    assert sorted(shares, key=natural_order) == [f"share {n}" for n in (0.25, 0.5, 0.75, 10)]
 
 
 def test_a_head_leaves_out_what_the_one_before_has_said() -> None:

@@ -71,12 +71,14 @@ class RankFigure:
 
     Attributes:
         picture: the ranks and their critical difference.
+        places: the ranks in words, best first.
         difference: the critical difference.
         ranked: what the ranks go over, in words.
         left_out: rows that are not ranked here, with the reason.
     """
 
     picture: Markup
+    places: str
     difference: float | None
     ranked: str
     left_out: tuple[str, ...]
@@ -185,7 +187,9 @@ def _count_tasks(blocks: Sequence[Block]) -> int:
 def _rank_figure(ranks: Ranking) -> RankFigure:
     # every word in the picture is escaped where it is drawn
     picture = Markup(rank_svg(ranks))
-    return RankFigure(picture, ranks.difference, describe_tasks(ranks.tasks), _left_out(ranks))
+    places = ", ".join(f"{r} {rank:.2f}" for r, rank in zip(ranks.rows, ranks.ranks, strict=True))
+    said = describe_tasks(ranks.tasks)
+    return RankFigure(picture, places, ranks.difference, said, _left_out(ranks))
 
 
 def _left_out(ranks: Ranking) -> tuple[str, ...]:

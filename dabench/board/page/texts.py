@@ -51,6 +51,7 @@ HIDDEN = frozenset({"class_accuracy", "class_iou", "short", "unlabelled"})
 MARKS: dict[str, str] = {
     "reconstruction": "the paper's own code or text was not at hand",
     "upper bound": "trained with target labels; it does not rank",
+    "+target-labels": "was shown target labels; it does not rank",
     "below source": "worse than the source model on its stream",
     "+answers-after": "answers a stream after its update; it does not rank",
     "+buffer": "keeps images of the target",
@@ -173,7 +174,7 @@ def runs_said(runs: int, remark: str) -> str:
             more.append(f"{found[1]} hole{'s' if found[1] != '1' else ''}")
         else:
             more.append(next((w for w in _SHORT if part.startswith(w)), "see its runs"))
-    return ", ".join([said, *more])
+    return ", ".join(dict.fromkeys([said, *more]))
 
 
 def number(value: float | None, digits: int = 3) -> str:

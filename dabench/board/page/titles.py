@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from dabench.config.spec import OPTIONAL_FIELDS
@@ -56,11 +57,10 @@ def naming(specs: Sequence[Spec]) -> list[Naming]:
     ]
 
 
-def natural_order(text: str) -> list[tuple[int, str]]:
-    """Return what sorts ``r2`` before ``r10``."""
-    # every second part is a number; of two the longer is the larger
-    parts = re.split(r"0*(\d+)", text)
-    return [(len(part) if place % 2 else 0, part) for place, part in enumerate(parts)]
+def natural_order(text: str) -> list[tuple[Decimal, str]]:
+    """Return what sorts ``r2`` before ``r10``, and ``0.25`` before ``0.5``."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)  # every second one is a number
+    return [(Decimal(p), "") if place % 2 else (Decimal(0), p) for place, p in enumerate(parts)]
 
 
 def column_heads(titles: Iterable[str]) -> list[str]:

@@ -100,7 +100,7 @@ def rankings(grid: TaskGrid) -> list[Ranking]:
     """
     first = ranking(grid)
     apart = [row for row, why in first.left_out.items() if why.startswith(_OTHER_TASKS)]
-    if len(apart) < 2:
+    if first.note or len(apart) < 2:
         return [first]
     shared = _common({row: grid.values[row] for row in apart})
     rows = {

@@ -100,7 +100,7 @@
   }
   // a link to a column, a card, or a tab without its name
   function followId(name) {
-    const target = location.hash && document.getElementById(location.hash.slice(1));
+    const target = location.hash && document.getElementById(plain(location.hash.slice(1)));
     const panel = target && target.closest("[role=tabpanel]");
     choose(panel ? home(panel) : tabs()[0], false);
     if (!panel) {
