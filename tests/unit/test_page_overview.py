@@ -319,4 +319,4 @@ def test_what_is_left_out_is_said(made_run: Make) -> None:
     records = grid(made_run, tasks=31, seeds=1)
     kept = PageRecords([RecordReducer(registered_info()).reduced(record) for record in records])
     content = leaderboard_page(kept, "source", registered_info()).decode()
-    assert content.count("30 of 31 tasks: those with most rows") == 2  # heat map and bars
+    assert content.count("30 of 31 columns: those with most rows") == 2  # heat map and bars
