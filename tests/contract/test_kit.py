@@ -60,12 +60,13 @@ class Crowded(Honest):
 
 
 class Restless(Honest):
-    """Learns when it is asked."""
+    """Remembers that it was asked, outside its weights."""
+
+    asked: int = 0
 
     def predict(self, images: Tensor) -> Prediction:
-        with torch.no_grad():
-            self.net.classifier.bias += 1.0
-        return Prediction(self.net(images))
+        self.asked += 1
+        return Prediction(self.net(images) * (1 + 0.1 * self.asked))
 
 
 class Moody(Honest):

@@ -395,7 +395,7 @@ def test_diga_remembers_what_an_image_does_not_show():
 def test_diga_needs_feature_maps():
     net = network()
     net.backbone, net.classifier = nn.Sequential(net.backbone, net.classifier), nn.Identity()
-    with pytest.raises(ConfigError, match=r"^diga: .* does not end in one .* use tta-aug or tent"):
+    with pytest.raises(ConfigError, match=r"^diga: .* does not end in one .* tent takes it"):
         begun("diga", net)
 
 
