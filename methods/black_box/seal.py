@@ -29,16 +29,16 @@ class SEAL(MemoryStudent):
     """SEAL, after the authors' code (MingxuanXia/SEAL).
 
     After a warm-up (DINE's distillation and instance contrast) every epoch separates the target:
-    *easy* are the images with the smallest losses against the oracle's first answer; *confident*
-    those of the rest whose answer passes their class's threshold; the others are *under-adapted*.
-    They learn the oracle's class, their own answer mixed with that of the nearest prototypes, and
-    the prototypes' answer; a contrast runs along a graph of labels.
-    Deviations: distillation and alignment are one step on one batch, with one contrast (there: two
-    passes) and one term on the use of classes (the code's second has the other sign), averaged over
-    batches; the rate falls every step (there: every epoch); contrast and prototypes use bottleneck
-    features (there: a head of 128 numbers); the key network keeps .99 of itself (there: .999); the
-    queue starts empty and holds half of the images at most; a group without an image adds 0 (there:
-    nan); classes without a prototype get no answer; mixed, strong images move no statistics.
+    *easy* are the images with the smallest losses against the oracle's class; *confident* those of
+    the rest whose answer passes their class's threshold; the others are *under-adapted*. They learn
+    the oracle's class, their own answer mixed with that of the nearest prototypes, and the
+    prototypes' answer; a contrast runs along a graph of labels. Deviations: distillation and
+    alignment are one step on one batch, with one contrast (there: two passes) and one term on the
+    use of classes (the code's second has the other sign), averaged over batches; the rate falls
+    every step (there: every epoch); contrast and prototypes use bottleneck features (there: a head
+    of 128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty and
+    holds at most half of the images; a group without an image adds 0 (there: nan); classes without
+    a prototype get no answer; mixed, strong images move no statistics.
 
     Args:
         warmup: share of the epochs, the first ones, that warm up.
@@ -76,8 +76,7 @@ class SEAL(MemoryStudent):
         self.named, self.k = self.answers.argmax(1), access.task.num_classes
         self.keys = frozen_copy(self.net)
         width, size = self.net.classifier.weight.shape[1], min(self.queue, len(self.named) // 2)
-        said = self.named.new_zeros(size, 2)
-        self.past = FeatureQueue(self.answers.new_zeros(size, width), said)
+        self.past = FeatureQueue(self.answers.new_zeros(size, width), self.named.new_zeros(size, 2))
         self.prototypes = self.answers.new_zeros(self.k, width)
         self.threshold = torch.full_like(self.answers[0], self.confidence)
         self.is_easy = torch.ones_like(self.named, dtype=torch.bool)
@@ -115,9 +114,10 @@ class SEAL(MemoryStudent):
         proto = label_graph.prototype_answer(q.detach(), self.prototypes, self.temperature)
         moved = label_graph.moved_prototypes(self.prototypes, q.detach(), label, self.momentum)
         self.prototypes = moved
-        distil, diversity = losses.kl_divergence(self.bank[index], logits).mean(), self.diversity(p)
+        distil = losses.kl_divergence(self.bank[index], logits).mean()
+        entropy, diversity = losses.entropy(p).mean(), self.diversity(p)
         contrast = self._contrast(q, strong, label, sure)
-        loss = distil + losses.entropy(p).mean() - diversity + self.contrast_weight * contrast
+        loss = distil + entropy - diversity + self.contrast_weight * contrast
         parts = {"distillation": distil, "diversity": diversity, "contrast": contrast}
         with fixed_statistics(self.net):
             loss = loss + distillation.mixup_consistency(self.net, weak, logits, 0.3)
