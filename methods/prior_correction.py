@@ -51,7 +51,7 @@ class PriorCorrection(OfflineMethod):
         """Return the logarithm of (B, K) answers, of which none counts below 1e-6."""
         access = self.access
         if isinstance(access, BlackBox):
-            p = access.oracle.ask(images)
+            p = access.oracle.ask(images).to(images.device)  # it answers on the host
         else:
             p = self.net.eval()(images).softmax(1)
         return p.clamp_min(1e-6).log()

@@ -161,7 +161,7 @@ def cases(workbench: Workbench) -> Callable[..., Case]:
                 vit = transformer(bench.plan.task)
                 bench = dataclasses.replace(bench, network=vit, start=vit)
             if name in EPISODIC:
-                bench = brief_form(bench, 3, 2)
+                bench = brief_form(bench, 3, 2 if hasattr(bench.plan, "held_out") else None)
             elif brief:
                 bench = brief_form(bench, 2 * bench.batch_size)
             made[key] = Case(bench, build)

@@ -72,6 +72,7 @@ class Bench:
         start: Any = None,
         resume: Resume | None = None,
         recorder: Recorder | None = None,
+        device: str = "cpu",
     ) -> Outcome:
         """Run a method under the protocol.
 
@@ -81,16 +82,17 @@ class Bench:
             start: another network, or oracle.
             resume: where a checkpoint of a stream lies.
             recorder: takes the method's inner figures.
+            device: where the method computes.
         """
         used: Any = plan or self.plan
         run = Run(
-            *("source", Budget(1 if self.online else EPOCHS, self.batch_size), 0, "cpu"),
+            *("source", Budget(1 if self.online else EPOCHS, self.batch_size), 0, device),
             recorder=recorder or Recorder(),
             progress=False,
             resume=resume,
             source_parts=lambda method: _drawn(method, self.start, self.plan.task),
             source_statistics=lambda: compute_statistics(
-                start or self.start, used.source, used.task.num_classes, "cpu"
+                start or self.start, used.source, used.task.num_classes, device
             ),
         )
         outcome: Outcome = self.protocol.run(build, used, start or self.start, run)
