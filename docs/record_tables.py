@@ -17,7 +17,7 @@ from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.board.tables.harm import REFERENCES, SHARE_BELOW
 from dabench.board.tables.leaderboard import table
 from dabench.registry.method_info import registered_info, row_marks
-from dabench.store.identity import column_key, task_of
+from dabench.store.identity import column_of, task_of
 from dabench.store.records import Record, score_map
 
 #: do no harm, beside the figures of a dense stream: metric -> head of its column
@@ -160,7 +160,7 @@ class Tables:
                 if name not in SHAPING
             ):
                 continue
-            tasks.add(task_of(column_key(spec)))
+            tasks.add(task_of(column_of(record)))
             seeds = (spec["seed"], spec.get("source_seed", spec["seed"]))
             alone = "adaptation" if seeds[1] == fixed else "source"
             kinds = ["both"] if "source_seed" not in spec else [alone]
@@ -183,7 +183,7 @@ class Tables:
         """Mean over runs, and over branches where there are several, of a curve's last value."""
         found = []
         for record in self.records:
-            if row_of(record) == (row, variant) and column_key(record["spec"]) == key:
+            if row_of(record) == (row, variant) and column_of(record) == key:
                 lines = [line for line in record["curves"] if line["metric"] == metric]
                 found += {line["segment"]: line["value"] for line in lines}.values()
         return number(statistics.fmean(found)) if found and None not in found else "–"

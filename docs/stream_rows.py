@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 from table_cells import Params, listed, reading_order, row_of
 
-from dabench.store.identity import column_key
+from dabench.store.identity import column_of
 from dabench.store.records import Record, score_map
 
 RANKED = "accuracy/final"
@@ -143,7 +143,7 @@ def short_names(rows: Sequence[Row], common: Iterable[str]) -> tuple[dict[str, s
 
 
 def _of(records: Iterable[Record], key: str) -> list[Record]:
-    return [record for record in records if column_key(record["spec"]) == key]
+    return [record for record in records if column_of(record) == key]
 
 
 def _empty(record: Record) -> Row:

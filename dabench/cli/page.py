@@ -92,7 +92,7 @@ def report(args: argparse.Namespace) -> int:
     folder = store.root / "runs" / str(record.get("run_id", "")).replace("/", "_") / "report"
     others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
     same = spec.get("method") == "source" and spec.get("init") == "source"
-    base = None if same or record.get("failed") else source_run(others, spec)
+    base = None if same or record.get("failed") else source_run(others, record)
     _draw(args, record, folder)
     target = Path(args.html) if args.html else folder / "index.html"
     _link_models([record], store.root, target.parent)

@@ -51,7 +51,7 @@ def _result_rows(results: Sequence[RunResult], store: Store) -> list[list[str]]:
     known = [record for _, record in store.all(spec["protocol"], spec["dataset"])]
     is_source = spec["method"] == "source" and spec["init"] == "source"
     pairs = [
-        (score_map(r.record), None if is_source else _scores(source_run(known, r.record["spec"])))
+        (score_map(r.record), None if is_source else _scores(source_run(known, r.record)))
         for r in results
     ]
     compared = [(ours, base) for ours, base in pairs if base]

@@ -14,7 +14,7 @@ import pandas as pd
 from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.errors import ConfigError, StoreError
 from dabench.store.garbage import collector_paused
-from dabench.store.identity import column_key
+from dabench.store.identity import column_of
 from dabench.store.lean import LeanScores, head_of
 from dabench.store.records import Record
 from dabench.store.rows import row_of
@@ -207,7 +207,7 @@ def _shared(record: Record, options: Sequence[str]) -> dict[str, Any]:
         "init": spec["init"],
         "reconstruction": bool(record.get("reconstruction", False)),
         "extras": " ".join(record.get("extras", [])),
-        "column": column_key(spec),
+        "column": column_of(record),
     }
     shared |= {name: spec.get(name) for name in _SPEC}
     return shared | {name: _option(spec, name) for name in options}

@@ -44,11 +44,27 @@ def versions_of(spec: RunSpec) -> dict[str, str]:
     )
 
 
-def column_key(spec: Mapping[str, Any]) -> str:
+def file_ids(ids: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the digests of weight files by the field that holds their path."""
+    return {name: ids[name] for name in FILES if name in ids}
+
+
+def column_of(record: Mapping[str, Any]) -> str:
+    """Return the key of the column that a record, even of a failed run, stands in."""
+    return column_key(record["spec"], record.get("ids"))
+
+
+def column_key(spec: Mapping[str, Any], ids: Mapping[str, Any] | None = None) -> str:
     """Return the key of a table's column: the protocol's side of a spec, without the seed.
 
     Runs whose source model has a seed of its own are a column of their own, of the same task.
+
+    Args:
+        spec: of a run.
+        ids: of the same run: a weight file counts by its digest there, wherever it lay. None =
+            the run is still to be made, and files count by their paths.
     """
+    spec = {**spec, **file_ids(ids or {})}
     part = {name: spec[name] for name in COLUMN_FIELDS}
     kept = [name for name in OPTIONAL_FIELDS if name != "source_seed"]
     part |= {name: spec[name] for name in kept if spec.get(name) is not None}
@@ -73,6 +89,5 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
     """
     own = ("init",) if "init" in versions else ()
     kept = {name: versions[name] for name in ("method", "protocol", *own)}
-    paths = {name: None for name in FILES if name in ids}
-    text = _SORTED.encode([{**spec, **paths}, kept, ids])
+    text = _SORTED.encode([{**spec, **dict.fromkeys(file_ids(ids))}, kept, ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from dabench.store.identity import file_ids
 from dabench.store.records import score_name
 
 #: keys of a record that are its own; what is not named here is shared as one part, the head
@@ -51,8 +52,8 @@ class LeanRecord(dict[str, Any]):
     """A record, with what is known of it without a look into it.
 
     Attributes:
-        head: an object that it shares with the records that have all in common but seed, ids,
-            source model, costs and scores: those of a row, on one machine.
+        head: an object that it shares with the records that have all in common but seed, ids (of
+            weight files: none), source model, costs and scores: those of a row, on one machine.
     """
 
     __slots__ = ("head",)
@@ -136,6 +137,7 @@ class Parts:
     def __init__(self, texts: Mapping[bytes, str] | None = None) -> None:
         self.texts = dict(texts or {})
         self._digests: dict[object, bytes] = {}
+        self._heads: dict[tuple[int, tuple[str, ...]], object] = {}
         # all at once: then equal keys are one object
         known = json.loads(f"[{','.join(self.texts.values())}]")
         self._read = {d: _as_part(*part) for d, part in zip(self.texts, known, strict=True)}
@@ -175,7 +177,8 @@ class Parts:
             head, ids, source_model, cost, layout = [read[digest] for digest in digests]
         kept, names = head
         record = LeanRecord(kept)
-        record.head = head
+        files = tuple(file_ids(ids).values())
+        record.head = self._heads.setdefault((id(head), files), (head, files)) if files else head
         for name, line in zip(names, own.split("\n"), strict=True):
             record[name] = line or None
         record["spec"] = {**kept["spec"], "seed": seed}

@@ -46,8 +46,7 @@ class Bench:
         protocol: what runs.
         plan: frozen.
         network: the source model.
-        start: what a method starts from: the source model, or in black-box protocols what answers
-            for it.
+        start: what a method starts from; in black-box protocols what answers for the network.
         unnormalised: the same of a network with LayerNorm in place of BatchNorm.
         batch_size: images a batch.
     """
@@ -153,8 +152,7 @@ class Workbench:
     def bench(self, name: str) -> Bench:
         """Return the bench of a registered protocol."""
         if name not in self._benches:
-            options = self._options.get(name, {})
-            self._benches[name] = self.make(registry.protocol(name)(**options))
+            self._benches[name] = self.make(registry.protocol(name)(**self._options.get(name, {})))
         return self._benches[name]
 
     def make(

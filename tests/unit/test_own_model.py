@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -15,13 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
+from dabench.board.tables.diff import compare_runs
+from dabench.board.tables.leaderboard import table
 from dabench.cli.main import main
 from dabench.config.command import run_command
 from dabench.config.spec import resolve
 from dabench.errors import ConfigError
 from dabench.registry.plugin_import import import_named, module_as_planned, source_digest
 from dabench.source_models.foreign import ForeignModel
-from dabench.store.identity import column_key
+from dabench.store.frames import load_results
+from dabench.store.identity import column_of
+from dabench.store.store import Store
 
 MODEL = """
     import torch
@@ -133,6 +138,7 @@ def test_wrappers_and_prefixes_of_checkpoints(place: Place) -> None:
     again = place.run()
     assert again["ids"]["source"] == first["ids"]["source"]
     assert again["ids"]["source_checkpoint"] != first["ids"]["source_checkpoint"]
+    assert column_of(again) != column_of(first)
     from safetensors.torch import save_file
 
     place.checkpoint = place.root / "net.safetensors"
@@ -140,11 +146,35 @@ def test_wrappers_and_prefixes_of_checkpoints(place: Place) -> None:
     assert place.run()["ids"]["source"] == first["ids"]["source"]
 
 
+def test_a_checkpoint_counts_by_what_is_in_it_and_not_by_its_path(place: Place) -> None:
+    """Or one model at two places would be two columns, and two models at one place one column."""
+    first, old = place.run(), place.checkpoint
+    place.checkpoint = place.root / "elsewhere.pt"
+    shutil.copy(old, place.checkpoint)
+    moved = place.run("--seed", 1)
+    assert column_of(moved) == column_of(first)
+    with torch.no_grad():
+        place.model.out.bias += 1.0
+    place.save(place.model.state_dict())
+    other = place.run("--seed", 2)
+    assert other["spec"]["source_checkpoint"] == moved["spec"]["source_checkpoint"]
+    assert column_of(other) != column_of(first)
+    kept = [record for _, record in Store(place.root / "results").all()]
+    for records in (kept, [first, moved, other]):
+        found = table(records)
+        seeds = {line.column: (line.seeds, line.note) for line in found.itertuples()}
+        assert seeds == {column_of(first): ("0 1", ""), column_of(other): ("2", "")}
+    assert load_results(place.root / "results")["column"].nunique() == 2
+    (line, _) = compare_runs(moved, other).reasons
+    digests = (record["ids"]["source_checkpoint"][:12] for record in (moved, other))
+    assert line == "source_checkpoint {} against {}".format(*digests)
+
+
 def test_what_is_part_of_the_run(place: Place) -> None:
     first = place.run()
     other = place.run("--source-mean", "0.5,0.5,0.5")
     assert other["ids"]["source"] != first["ids"]["source"]
-    assert column_key(other["spec"]) != column_key(first["spec"])
+    assert column_of(other) != column_of(first)
     place.file.write_text(place.file.read_text() + "\n# edited\n")
     assert place.run()["ids"]["source"] != first["ids"]["source"]
 

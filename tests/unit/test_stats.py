@@ -236,9 +236,9 @@ def test_baseline_is_the_plain_source_run_of_the_same_column() -> None:
     ours = record("usd", 1, 0.7)
     others = [record("source", 2, 0.5), record("source", 1, 0.5, init="bn-target")]
     others += [record("source", 1, 0.5, epochs=9), record("source", 1, 0.5, variant={"x": 1})]
-    assert source_run(others, ours["spec"]) is None
+    assert source_run(others, ours) is None
     right = record("source", 1, 0.4)
-    assert source_run([*others, right], ours["spec"]) is right
+    assert source_run([*others, right], ours) is right
 
 
 def test_runs_with_a_source_seed_of_their_own_are_another_column() -> None:

@@ -16,7 +16,7 @@ from dabench.board.page.page_records import FEW_METRICS
 from dabench.board.page.titles import naming, options, task_names
 from dabench.board.statistics.seeds import better_sign
 from dabench.registry.method_info import MethodInfo
-from dabench.store.identity import column_key
+from dabench.store.identity import column_of
 from dabench.store.records import Record, score_name
 from dabench.store.rows import Row, least_changed_variants, row_of, varying_options
 
@@ -110,7 +110,7 @@ def group_runs(records: Iterable[Record]) -> Groups:
     varying = varying_options(kept)
     cells: dict[str, dict[Row, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in kept:
-        cells[column_key(record["spec"])][row_of(record, varying)].append(record)
+        cells[column_of(record)][row_of(record, varying)].append(record)
     return cells
 
 

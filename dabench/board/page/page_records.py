@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dabench.board.page import texts
 from dabench.registry.method_info import REGISTERED, MethodInfo
-from dabench.store.identity import column_key
+from dabench.store.identity import column_of
 from dabench.store.records import Record, score_name
 from dabench.store.store import Store
 
@@ -69,7 +69,7 @@ def read_page_records(root: Path, only: str = "", info: MethodInfo = REGISTERED)
     reducer = RecordReducer(info, detail=found.detail)
     for path, record in store.all(protocol, dataset):
         try:
-            if not only or column_key(record["spec"]).startswith(only):
+            if not only or column_of(record).startswith(only):
                 found.records.append(reducer.reduced(record))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from dabench.board.tables.agreement import ids_of
 from dabench.config.spec import OPTIONAL_FIELDS
-from dabench.store.identity import COLUMN_FIELDS, IDS, column_key
+from dabench.store.identity import COLUMN_FIELDS, IDS, column_of, file_ids
 from dabench.store.records import Record, score_map
 from dabench.store.rows import row_of
 
@@ -46,7 +46,7 @@ def compare_runs(a: Record, b: Record) -> RunDiff:
     and stream from the same source model.
     """
     found = RunDiff((run_name(a), run_name(b)))
-    found.reasons = [*_failed(a, b), *_settings(a["spec"], b["spec"])]
+    found.reasons = [*_failed(a, b), *_settings(a, b)]
     if a["spec"]["seed"] != b["spec"]["seed"]:
         found.reasons.append(
             f"seed {a['spec']['seed']} against {b['spec']['seed']}: pair runs of one seed; "
@@ -77,16 +77,22 @@ def _failed(a: Record, b: Record) -> list[str]:
     ]
 
 
-def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def _settings(one: Record, two: Record) -> list[str]:
     """Return the fields of a column that differ."""
-    if column_key(a) == column_key(b):
+    if column_of(one) == column_of(two):
         return []
+    a, b = ({**record["spec"], **_files(record)} for record in (one, two))
     names = [*(n for n in COLUMN_FIELDS if n != "protocol_options"), *OPTIONAL_FIELDS]
     lines = _changes({n: a.get(n) for n in names}, {n: b.get(n) for n in names})
     if a["protocol"] == b["protocol"]:
         options = _changes(a["protocol_options"], b["protocol_options"])
         lines += [f"option {line} of the protocol" for line in options]
     return lines
+
+
+def _files(record: Record) -> dict[str, str]:
+    """Return the beginnings of the digests of weight files, whose paths do not count."""
+    return {name: digest[:12] for name, digest in file_ids(record.get("ids", {})).items()}
 
 
 def _ids(a: Record, b: Record) -> list[str]:

@@ -20,7 +20,7 @@ from dabench.board.tables.lines import BEST, DIFFERENCE, LINE, MEANS, Lines, lin
 from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.garbage import collector_paused
-from dabench.store.identity import BUDGET, COLUMN_FIELDS, IDS, column_key
+from dabench.store.identity import BUDGET, COLUMN_FIELDS, IDS, column_of, file_ids
 from dabench.store.lean import head_of
 from dabench.store.records import Record
 from dabench.store.rows import options_text, row_of, varying_options
@@ -81,8 +81,9 @@ def _columns(records: Sequence[Record], info: MethodInfo) -> Iterable[Column]:
         head = head_of(record)
         if id(head) not in places:
             spec = record["spec"]
-            parts = (*map(spec.get, _KEY), str(spec["protocol_options"]))
-            key = keys.get(parts) or keys.setdefault(parts, column_key(spec))
+            files = file_ids(record["ids"]).values()
+            parts = (*map(spec.get, _KEY), str(spec["protocol_options"]), *files)
+            key = keys.get(parts) or keys.setdefault(parts, column_of(record))
             if key not in columns:
                 columns[key] = Column(key, info=info)
             places[id(head)] = columns[key].runs[row_of(record, varying)]
@@ -120,10 +121,12 @@ def _task(spec: Mapping[str, Any]) -> str:
 
 def _heads(found: Column) -> Iterator[tuple[Any, ...]]:
     """Yield the fields ``_HEAD`` of each row."""
-    spec = found.results[0].runs[0]["spec"]
+    first = found.results[0].runs[0]
+    spec = first["spec"]
     options = spec["protocol_options"]
     place = (spec["protocol"], spec["dataset"], _task(spec), str(options.get("split", "")))
     budget = (*(spec[name] for name in BUDGET), options_text(options))
+    more = options_text(_source_options(first))
     for result in found.results:
         row, runs = result.row, result.runs
         ids = zip(*map(ids_of, runs), strict=True)
@@ -134,7 +137,7 @@ def _heads(found: Column) -> Iterator[tuple[Any, ...]]:
             _distinct([str(run["spec"]["seed"]) for run in runs]),
             any([run.get("reconstruction", False) for run in kinds]),
             " ".join(sorted({name for run in kinds for name in run.get("extras", ())})),
-            *(*budget, options_text(_source_options(runs[0])), found.key, "last"),
+            *(*budget, more, found.key, "last"),
             *(found.info.is_bound(row.method, kinds), result.target_tuned),
             *[_distinct([name[:_SHOWN] for name in part]) for part in ids],
             " ".join([str(run["run_id"]) for run in runs]),

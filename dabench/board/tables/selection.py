@@ -17,7 +17,7 @@ from dabench.board.statistics.seeds import better_sign
 from dabench.board.tables.leaderboard import table
 from dabench.errors import ConfigError, did_you_mean
 from dabench.registry.method_info import REGISTERED, MethodInfo
-from dabench.store.identity import column_key
+from dabench.store.identity import column_of
 from dabench.store.records import Record, score_map, score_name
 from dabench.store.rows import row_of
 
@@ -157,4 +157,4 @@ def _why(metric: str, there: bool) -> str:
 def row_key(record: Record) -> tuple[str, str, str, str]:
     """Return what names a run's row: key of the column, label, variant, version."""
     row = row_of(record)
-    return column_key(record["spec"]), row.label, row.variant, row.version
+    return column_of(record), row.label, row.variant, row.version
