@@ -18,8 +18,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from rate_tables import COMPARED, rate_grid
 from stream_rows import RANKED, RecordTables, Row, rows_of, short_names
-from stream_tables import COMPARED, rate_grid
 from table_cells import Params, listed
 
 from dabench import registry

@@ -15,8 +15,8 @@ Kinds:
     seeds      spread of ``row=ROW`` when source and adaptation seed vary together and alone
     stream     one line a row of a stream protocol: see ``stream_tables.py``
     passes     images passed for each of the stream, a line a row: see ``stream_tables.py``
-    rates      learning rates against gradient norms, and what collapses: see ``stream_tables.py``
-    unstable   the same grid, with the evidence a rate: see ``stream_tables.py``
+    rates      learning rates against gradient norms, and what collapses: see ``rate_tables.py``
+    unstable   the same grid, with the evidence a rate: see ``rate_tables.py``
     best       the best method of every protocol against ``source``: see ``best_table.py``
 
 ``<!-- figure: KIND file=NAME ... -->`` names a picture of the records (``stream_figures.py``, and
@@ -35,6 +35,7 @@ from pathlib import Path
 
 import best_table
 import front_figure
+import rate_tables
 import stream_figures
 import stream_tables
 from record_tables import Tables
@@ -82,8 +83,8 @@ def fill(text: str, tables: Tables) -> str:
         "seeds": tables.seeds,
         "stream": partial(stream_tables.stream, tables),
         "passes": partial(stream_tables.passes, tables),
-        "rates": partial(stream_tables.rates, tables),
-        "unstable": partial(stream_tables.unstable, tables),
+        "rates": partial(rate_tables.rates, tables),
+        "unstable": partial(rate_tables.unstable, tables),
         "best": partial(best_table.best, tables),
     }
 

@@ -65,7 +65,7 @@ def _of_kit(truth: Path) -> dict[str, str]:
     wnids = _wnid_of_number(truth.with_name(_META))
     found: dict[str, str] = {}
     for number, line in enumerate(list_lines(truth), start=1):
-        if not line.isdigit() or int(line) not in wnids:
+        if not (line.isascii() and line.isdigit()) or int(line) not in wnids:
             raise DataError(f"{truth}, line {number}: '{line[:40]}'; expected a number of {_META}")
         found[f"ILSVRC2012_val_{number:08d}"] = wnids[int(line)]
     return found

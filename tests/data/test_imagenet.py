@@ -347,6 +347,7 @@ def test_flat_validation_without_its_truth(root: Path) -> None:
     for text, words in (
         ("1\n2\n3\n", "says nothing of .*00000004.JPEG"),
         ("1\n2\n3\n5\n", "line 4: '5'; expected a number of meta.mat"),
+        ("1\n2\n3\n²\n", "line 4: '²'; expected a number of meta.mat"),
         ("1\n2\n3\nn0144\n", "line 4: 'n0144'"),
         ("\n", "no lines"),
     ):

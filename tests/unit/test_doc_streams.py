@@ -148,7 +148,7 @@ def test_diverged_and_missing_seeds_are_told_apart(tables: ModuleType) -> None:
         "1 of 3; 1 missing",
         "0.320",
     ]
-    table = tables.stream_tables.rates(found, {**PARAMS, "row": "conda"})
+    table = tables.rate_tables.rates(found, {**PARAMS, "row": "conda"})
     assert cells(table, "none") == [
         "0.320 (1 of 3; 1 missing)",
         "– (3 missing)",
@@ -162,7 +162,7 @@ def test_failed_runs_count_as_collapsed(tables: ModuleType) -> None:
     lost = [failed(seed, lr=0.1, **unit) for seed in range(3)] + [failed(0, lr=0.01, **unit)]
     ended = [record("conda", seed, 0.5, lr=0.01, **unit) for seed in (1, 2)]
     found = tables.Tables(grid() + ended, lost)
-    table = tables.stream_tables.rates(found, {**PARAMS, "row": "conda"})
+    table = tables.rate_tables.rates(found, {**PARAMS, "row": "conda"})
     assert cells(table, "accuracy/final of `conda`") == [
         *("0.01", "0.1", "collapsed", "below `source`", "few classes"),
     ]
@@ -179,7 +179,7 @@ def test_failed_runs_count_as_collapsed(tables: ModuleType) -> None:
 def test_evidence_of_instability_by_rate(tables: ModuleType) -> None:
     found = tables.Tables(grid(), [failed(0, lr=1.0, grad_norm="clip", replay=64)])
     params = {**PARAMS, "row": "conda"}
-    table = tables.stream_tables.unstable(found, params)
+    table = tables.rate_tables.unstable(found, params)
     assert cells(table, "`conda`: norm")[-5:] == [
         *("classes", "collapsed", "below `source`", "few classes", "unstable"),
     ]
@@ -195,16 +195,16 @@ def test_evidence_of_instability_by_rate(tables: ModuleType) -> None:
     for run in reference[:2]:
         run["scores"][0]["value"] = 0.6  # the accuracy over the whole stream
     found = tables.Tables([*grid(), *reference])
-    table = tables.stream_tables.unstable(found, {**params, "reference": "bn-adapt"})
+    table = tables.rate_tables.unstable(found, {**params, "reference": "bn-adapt"})
     assert "| below `bn-adapt` | unstable |" in table
     assert table.splitlines()[4].endswith("| 0.00 (0 of 3) | 0.67 (2 of 3) | 0.67 (2 of 3) |")
     with pytest.raises(ValueError, match="no row bn-adept"):
-        tables.stream_tables.unstable(found, {**params, "reference": "bn-adept"})
+        tables.rate_tables.unstable(found, {**params, "reference": "bn-adept"})
 
 
 def test_a_failed_run_that_was_run_again_is_forgotten(tables: ModuleType) -> None:
     found = tables.Tables(grid(), [failed(0, lr=0.01, replay=64)])
-    table = tables.stream_tables.rates(found, {**PARAMS, "row": "conda", "norms": "none"})
+    table = tables.rate_tables.rates(found, {**PARAMS, "row": "conda", "norms": "none"})
     assert cells(table, "none") == [
         *("0.310 ± 0.010", "0.00 (0 of 3)", "1.00 (3 of 3)", "0.00 (0 of 3)"),
     ]
@@ -213,23 +213,23 @@ def test_a_failed_run_that_was_run_again_is_forgotten(tables: ModuleType) -> Non
 def test_a_run_that_failed_otherwise_is_no_collapse(tables: ModuleType) -> None:
     found = tables.Tables(grid(), [failed(3, "Traceback\nMemoryError: no", lr=0.01)])
     with pytest.raises(ValueError, match=r"did not diverge \(MemoryError: no\)"):
-        tables.stream_tables.rates(found, {**PARAMS, "row": "conda"})
+        tables.rate_tables.rates(found, {**PARAMS, "row": "conda"})
 
 
 def test_what_else_differs_must_be_said(tables: ModuleType) -> None:
     found = tables.Tables([*grid(), record("conda", 0, 0.9, lr=0.01, replay=8)])
     with pytest.raises(ValueError, match="rows differ in replay; set with="):
-        tables.stream_tables.rates(found, {**PARAMS, "row": "conda"})
+        tables.rate_tables.rates(found, {**PARAMS, "row": "conda"})
     params = {**PARAMS, "row": "conda", "with": "replay=64", "norms": "none"}
-    assert cells(tables.stream_tables.rates(found, params), "none")[0] == "0.310 ± 0.010"
+    assert cells(tables.rate_tables.rates(found, params), "none")[0] == "0.310 ± 0.010"
 
 
 def test_seeds_select(tables: ModuleType) -> None:
     found = tables.Tables(grid())
     params = {**PARAMS, "row": "conda", "norms": "clip"}
-    table = tables.stream_tables.rates(found, {**params, "seeds": "0,1"})
+    table = tables.rate_tables.rates(found, {**params, "seeds": "0,1"})
     assert cells(table, "clip")[-1] == "0.00 (0 of 4)"
-    table = tables.stream_tables.rates(found, {**params, "seeds": "0,1,2,3"})
+    table = tables.rate_tables.rates(found, {**params, "seeds": "0,1,2,3"})
     assert cells(table, "clip")[0] == "0.400 ± 0.000 (3 of 4; 1 missing)"
 
 
