@@ -95,7 +95,6 @@ def run(folder: Path, device: str, method: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "more"),
     [
-        ("tent", {"protocol": "online-tta", "protocol.shifts": "fog:5"}),
         ("usd", {"protocol": "sf-osda", "epochs": 1}),
         ("cabb", {"protocol": "bb-uda", "epochs": 1, "protocol.oracle": "in-process"}),
         (
