@@ -89,7 +89,8 @@ class Gta5(FrameFolder):
     Layout: ``gta5/images/*.png`` with ``labels/*.png`` (24,966 frames; palette PNGs whose numbers
     are Cityscapes label ids), and ``cityscapes/``. Source training: the first nine tenths in file
     order; source validation: the last tenth (our own convention); stream: Cityscapes val (500).
-    GTA5 is squeezed to Cityscapes' 2:1.
+    Left out: 15188, 17705 and 20801 to 20860, whose masks public readers find to be of another
+    size. GTA5 is squeezed to Cityscapes' 2:1.
     """
 
     name = "gta5"

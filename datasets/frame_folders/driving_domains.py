@@ -7,7 +7,7 @@ validation is three cities that training does not see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dabench.datasets.frame_folders.dense_ids import (
     CROSSCITY_IDS,
@@ -21,6 +21,8 @@ from dabench.datasets.frame_folders.frame_domain import Domain
 from dabench.datasets.frame_folders.frame_files import Layout, Naming, Pair, Part
 
 HELD_OUT = ("ulm", "weimar", "zurich")
+#: frames of GTA5 whose mask has another size than the image, as public readers of it list them
+GTA5_MISFITS = frozenset(f"{n:05d}" for n in (15_188, 17_705, *range(20_801, 20_861)))
 
 
 def _city(pair: Pair) -> str:
@@ -71,6 +73,11 @@ CITYSCAPES_BOTH = _cityscapes(
 )
 
 
+def fitting(frames: Sequence[Pair]) -> Sequence[Pair]:
+    """Return the frames of GTA5 that have a mask of their size."""
+    return [pair for pair in frames if pair.image.stem not in GTA5_MISFITS]
+
+
 def _rendered(
     name: str,
     folders: tuple[str, ...],
@@ -78,11 +85,15 @@ def _rendered(
     ids: MaskIds,
     count: int,
     where: str,
+    usable: Callable[[Sequence[Pair]], Sequence[Pair]] = tuple,
 ) -> Domain:
-    """Return a domain of one folder of images, which is split here."""
+    """Return a domain of one folder of images, which is split here; then some are left out."""
     images = f"{masks[0]}/*.png"
     naming = Naming(((f"^{masks[0]}/", f"{masks[1]}/"),), ids)
-    train, val = (Part(images, keep, count) for keep in (first_nine_tenths, last_tenth))
+    train, val = (
+        Part(images, lambda frames, keep=keep: usable(keep(frames)), count)
+        for keep in (first_nine_tenths, last_tenth)
+    )
     return Domain(name, folders, (Layout((naming,), train, val),), where)
 
 
@@ -93,6 +104,7 @@ GTA5 = _rendered(
     GTA5_IDS,
     24_966,
     "get it from https://download.visinf.tu-darmstadt.de/data/from_games/",
+    fitting,
 )
 SYNTHIA = _rendered(
     "synthia",

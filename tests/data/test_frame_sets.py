@@ -367,6 +367,20 @@ def test_gta5(mode: str, tmp_path: Path) -> None:
     assert (masks(data.source_train) == truth).all()
 
 
+def test_gta5_leaves_out_frames_whose_masks_are_of_another_size(tmp_path: Path) -> None:
+    """The public set has 62 of them; a tenth is counted with them."""
+    root = gta5(tmp_path / "data")
+    misfits = ("15188", "17705", "20801", "20860")
+    for name in (*misfits, "24966"):
+        place, file = root / "GTA5", f"{name}.png"
+        write(place / "images" / file, place / "labels" / file, strip(range(35), 40), 1)
+        if name in misfits:
+            Image.new("RGB", (20, 10)).save(place / "images" / file)
+    data = load("gta5", root, size=HEIGHT)
+    # of 16 in file order 14 and 2
+    assert (len(data.source_train.masks), len(data.source_val.masks)) == (11, 1)
+
+
 def test_synthia_and_its_subset(tmp_path: Path) -> None:
     data = load("synthia", synthia(tmp_path / "data"))
     assert len(data.classes) == 16
