@@ -23,9 +23,9 @@ class IterLNL(Student):
     network starts anew, and learns from those of each class whose labels it finds likeliest. It
     keeps all at first, and fewer and fewer up to the middle of the loop; in the end 1 - tau, where
     tau falls with the share of images about which the labels' model is sure.
-    Deviations: the loops share the epochs of the budget (there: 10 x 30, for VisDA-C 30 x 2 of them), and
-    none begins with an epoch of all images; the share kept never falls below ``least`` (an
-    underconfident oracle would otherwise keep next to nothing); scores are remembered for half of
+    Deviations: the loops share the epochs of the budget (there: 10 x 30, for VisDA-C 30 x 2 of
+    them), and none begins with an epoch of all images; the share kept never falls below ``least``
+    (an underconfident oracle would otherwise keep next to nothing); scores are remembered for half of
     the images at most; rate and weight decay are the suite's, the rate from the start in every loop
     (there: 3e-3 and nearly constant); where fewer than two images of a batch are kept, the two
     likeliest learn (there: none); views are the suite's weak ones; the diversity term, of weight 0

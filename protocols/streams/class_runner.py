@@ -137,7 +137,8 @@ class ClassStreamRunner(ArrivalRunner):
     def score_held_out(self, number: int, answer: Callable[[Tensor], Tensor]) -> None:
         """Score held-out images: clear and as after this segment; after the last, all conditions.
 
-        They come shuffled, in batches as large as the stream's: a method may normalise by batch.
+        They come shuffled, in equal batches about as large as the stream's: a method may normalise
+        by batch.
         """
         stream = self.plan.stream
         conditions = [self._without_round(condition) for condition, _ in stream.segments]

@@ -57,7 +57,8 @@ def order_rows(
         rows: (N,) positions.
         labels: classes of the whole domain.
         order: ``random``, or ``class-correlated``: every class spreads over ten equal spans of
-            time in shares drawn from Dirichlet(``delta``), as in NOTE (Gong et al. 2022, §4).
+            time in shares drawn from Dirichlet(``delta``): simpler than NOTE's order (Gong et al.
+            2022, §4: as many spans as classes, quotas), which ``--protocol.stream correlated`` is.
         delta: concentration; smaller = more correlated.
         value: the seed.
     """

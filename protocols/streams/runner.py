@@ -231,7 +231,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
 
     @property
     def most_images(self) -> int:
-        """Images that a method is handed at once, at most."""
+        """Images that a method is handed in a step, at most."""
         return self.plan.stream.batch_size
 
     @property

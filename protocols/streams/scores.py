@@ -98,15 +98,16 @@ def label_free_scores(
     """Return the collapse that needs no label, and the share of segments that are too short.
 
     ``collapsed/label-free``: share of the steps from which exp(entropy of the mean prediction)
-    stays below K/4.
+    stays below K/4; a hole for four classes or fewer, where nothing is below.
     """
     shares, done, collapsed = _effective_shares(mean, sizes, layout), len(mean), 0
     for episode in layout.episodes:
         since = lasting_from([share < 0.25 for share in shares[episode]], layout.window)
         collapsed += 0 if since is None else episode.stop - episode.start - since
+    share = collapsed / done if len(mean[0]) > 4 else None
     short = [sum(adapted[s.first : s.last]) < SHORT_SEGMENT for s in layout.segments]
     return [
-        Score("collapsed", collapsed / done, done, "label-free", done),
+        Score("collapsed", share, done, "label-free", done),
         Score("short", sum(short) / len(short), len(short), at=done),
     ]
 

@@ -241,6 +241,14 @@ def test_collapse_without_labels() -> None:
     assert found == {"collapsed/label-free": 0.5, "short": 1.0}
 
 
+def test_four_classes_cannot_collapse_without_labels() -> None:
+    """One class of four is a quarter of them: the score would be 0 whatever happens."""
+    sure = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    layout = Short((SegmentSteps("a", 0, 4),), 10)
+    found = scores.label_free_scores([sure] * 4, [10] * 4, [True] * 4, layout)
+    assert {s.key: s.value for s in found}["collapsed/label-free"] is None
+
+
 def test_a_window_of_effective_classes_counts_images_and_ends_with_its_method() -> None:
     sure, even = torch.tensor([1.0, 0, 0, 0]), torch.full((4,), 0.25)
     segments = (SegmentSteps("a", 0, 2), SegmentSteps("b", 2, 3))

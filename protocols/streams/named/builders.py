@@ -92,8 +92,7 @@ def recurring(pool: Pool, options: Options) -> Arranged:
 
 def wild(pool: Pool, options: Options) -> Arranged:
     """One image at a time, each in a domain of its own, while class after class dominates."""
-    there = pool.size * len(pool.domains)
-    count = _at_least_classes(pool, pool.count(options["images"], there, "in all"))
+    count = _at_least_classes(pool, options["images"] or pool.size * len(pool.domains))
     rng = pool.rng("order")
     images = label_shift(pool.labels, count, options["ratio"], rng)
     return mixed(pool, images, rng.integers(len(pool.domains), size=len(images)))
@@ -101,7 +100,7 @@ def wild(pool: Pool, options: Options) -> Arranged:
 
 def shifting_labels(pool: Pool, options: Options) -> Arranged:
     """Every domain once, and in each class after class dominates."""
-    count = _at_least_classes(pool, pool.count(options["images"], pool.size, "of a domain"))
+    count = _at_least_classes(pool, options["images"] or pool.size)
     found = [
         one_domain(s, n, label_shift(pool.labels, count, options["ratio"], pool.rng(s.name)))
         for n, s in enumerate(pool.domains)
@@ -142,13 +141,7 @@ def unitta(setting: str) -> Builder:
 
     def build(pool: Pool, options: Options) -> Arranged:
         classes, counts = np.unique(pool.labels, return_counts=True)
-        fewest = int(counts.min())
-        samples = options["samples"] or fewest
-        if samples > fewest:
-            raise ConfigError(
-                f"stream '{pool.name}': samples={samples} of a domain and class, and a class has "
-                f"{fewest} images; give samples={fewest} or fewer, or use more data"
-            )
+        samples = options["samples"] or int(counts.min())
         if len(pool.domains) < 2 or len(classes) < 2:
             raise ConfigError(
                 f"stream '{pool.name}' moves among two domains and two classes at least; name "
