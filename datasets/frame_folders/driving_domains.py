@@ -20,6 +20,7 @@ from dabench.datasets.frame_folders.dense_ids import (
 from dabench.datasets.frame_folders.frame_domain import Domain
 from dabench.datasets.frame_folders.frame_files import Layout, Naming, Pair, Part
 
+Keep = Callable[[Sequence[Pair]], Sequence[Pair]]
 HELD_OUT = ("ulm", "weimar", "zurich")
 #: frames of GTA5 whose mask has another size than the image, as public readers of it list them
 GTA5_MISFITS = frozenset(f"{n:05d}" for n in (15_188, 17_705, *range(20_801, 20_861)))
@@ -85,15 +86,16 @@ def _rendered(
     ids: MaskIds,
     count: int,
     where: str,
-    usable: Callable[[Sequence[Pair]], Sequence[Pair]] = tuple,
+    usable: Keep = tuple,
 ) -> Domain:
     """Return a domain of one folder of images, which is split here; then some are left out."""
     images = f"{masks[0]}/*.png"
     naming = Naming(((f"^{masks[0]}/", f"{masks[1]}/"),), ids)
-    train, val = (
-        Part(images, lambda frames, keep=keep: usable(keep(frames)), count)
-        for keep in (first_nine_tenths, last_tenth)
-    )
+
+    def part(keep: Keep) -> Part:
+        return Part(images, lambda frames: usable(keep(frames)), count)
+
+    train, val = part(first_nine_tenths), part(last_tenth)
     return Domain(name, folders, (Layout((naming,), train, val),), where)
 
 

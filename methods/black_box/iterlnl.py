@@ -25,9 +25,9 @@ class IterLNL(Student):
     tau falls with the share of images about which the labels' model is sure.
     Deviations: the loops share the epochs of the budget (there: 10 x 30, for VisDA-C 30 x 2 of
     them), and none begins with an epoch of all images; the share kept never falls below ``least``
-    (an underconfident oracle would otherwise keep next to nothing); scores are remembered for half of
-    the images at most; rate and weight decay are the suite's, the rate from the start in every loop
-    (there: 3e-3 and nearly constant); where fewer than two images of a batch are kept, the two
+    (an underconfident oracle would otherwise keep next to nothing); scores are remembered for half
+    of the images at most; rate and weight decay are the suite's, the rate from the start in every
+    loop (there: 3e-3 and nearly constant); where fewer than two images of a batch are kept, the two
     likeliest learn (there: none); views are the suite's weak ones; the diversity term, of weight 0
     in the authors' settings for Office-31, is left out.
 
