@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from pretended_device import pretended_device
 
 import dabench
 from dabench.cli.main import main
@@ -277,3 +278,17 @@ def test_what_is_there_is_not_overwritten(place: Place) -> None:
     assert "there is something already" in place.capsys.readouterr().err
     with pytest.raises(CacheError, match=r"model.yaml: cannot be used"):
         dabench.load_model(place.root / "out")
+
+
+@pytest.mark.parametrize("method", ["shot", "tent"])
+def test_on_a_device_the_answers_are_those_of_the_cpu(place: Place, method: str) -> None:
+    outs = ("here", "there")
+    first, words = (place.words("--epochs", 1, method=method, out=out) for out in outs)
+    assert main(first) == 0
+    words[words.index("--device") + 1] = "cuda"
+    with pretended_device():
+        assert main(words) == 0
+    assert place.rows("there") == place.rows("here")
+    if method == "shot":
+        here, there = ((place.root / out / "model.safetensors").read_bytes() for out in outs)
+        assert here == there
