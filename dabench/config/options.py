@@ -26,7 +26,8 @@ OPTIONS: dict[str, tuple[type, int | None, str]] = {
     "freeze": (
         int,
         0,
-        "lower stages of the backbone that stay frozen, or all; default: the data set's, else 0",
+        "lower stages of the backbone that stay frozen, or all; default: 0, or what the data set "
+        "has for its own backbone",
     ),
     "seed": (int, 0, "one seed; default 0"),
     "seeds": (str, None, "several seeds: 5-9 or 0,1,2"),

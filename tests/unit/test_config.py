@@ -101,6 +101,11 @@ def test_the_method_alone_is_enough() -> None:
 
 def test_the_whole_trunk_can_be_frozen() -> None:
     assert spec(freeze="3").freeze == 3
+    office = {"dataset": "office31", "source": "amazon", "target": "dslr"}
+    assert spec(**office).freeze == spec(**office, backbone="efficientnet_lite0").freeze == 8
+    # eight stages are all that a resnet50 has
+    assert spec(**office, backbone="resnet50").freeze == 0
+    assert spec(**office, backbone="resnet50", freeze="2").freeze == 2
     found = spec(freeze="all")
     assert (found.freeze, found.to_dict()["freeze"]) == ("all", "all")
     assert "--freeze all" in run_command(found)
