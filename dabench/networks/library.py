@@ -49,13 +49,31 @@ def torchvision_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float
     return tuple(how.mean), tuple(how.std)
 
 
-def of_file(model: str) -> dict[str, Any]:
-    """Return what torchvision is told when weights from a file follow: as with its own weights.
+def of_file(name: str) -> dict[str, Any]:
+    """Return what torchvision is told where weights follow: what its own weights tell it.
 
-    Its files of these two networks are of a training under another normalisation, which they bring
-    the input to; torchvision switches that on where it fetches the weights itself.
+    The files of two networks are of a training under another normalisation, which they bring the
+    input to; those of some vision transformers are of larger images.
     """
-    return {"transform_input": True} if model in _MORE_HEADS else {}
+    model, _, weights = name.partition(".")
+    if model in _MORE_HEADS:
+        return {"transform_input": True}
+    if model.startswith("vit_") and weights:
+        return {"image_size": torchvision_weights(name).meta["min_size"][0]}
+    return {}
+
+
+def whole_network(name: str, **how: Any) -> nn.Module:
+    """Return a network of torchvision with its head, and without those that help training alone."""
+    import torchvision.models
+
+    net: Any = torchvision.models.get_model(name.partition(".")[0], **how)
+    for head in ("aux1", "aux2", "AuxLogits"):
+        if hasattr(net, head):
+            net.aux_logits = False
+            setattr(net, head, None)
+    found: nn.Module = net
+    return found
 
 
 def is_timm_model(name: str) -> bool:
@@ -81,8 +99,8 @@ def from_torchvision(name: str, weights: str) -> nn.Module:
     pretrained = weights == "pretrained"
     how: dict[str, Any] = {"weights": torchvision_weights(name) if pretrained else None}
     model = name.partition(".")[0]
-    if not pretrained and weights != "none":
-        how |= of_file(model)
+    if not pretrained:
+        how |= of_file(name)
     if model in _MORE_HEADS:
         how["aux_logits"] = False  # further heads, which answer in training mode alone
         if not pretrained:

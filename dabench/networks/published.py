@@ -28,7 +28,11 @@ _WRAPPER = re.compile(r"^(?:module\.|model\.|_orig_mod\.)+")
 #: "denselayer1.norm.1.weight" in torchvision's files is "denselayer1.norm1.weight" in its networks
 _OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
 #: tensors that a published file has and that its network never uses
-_UNUSED = {"wrn-28-10": "sub_block1."}
+_UNUSED = {
+    "wrn-28-10": ("sub_block1.",),
+    "googlenet": ("aux1.", "aux2."),
+    "inception_v3": ("AuxLogits.",),
+}
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,8 @@ def unfilled(name: str, outputs: int) -> nn.Module:
     """
     if name in CIFAR_MODELS:
         return CIFAR_MODELS[name].build(outputs)
-    if (model := library.torchvision_model(name)) is not None:
-        import torchvision.models
-
-        found: nn.Module = torchvision.models.get_model(model, num_classes=outputs)
-        return found
+    if library.torchvision_model(name) is not None:
+        return library.whole_network(name, num_classes=outputs, **library.of_file(name))
     import timm
 
     made: nn.Module = timm.create_model(name, num_classes=outputs)
@@ -100,14 +101,14 @@ def _without_wrapper(key: str) -> str:
     return _WRAPPER.sub("", key)
 
 
-def is_unused(model: str, key: str) -> bool:
+def is_unused(name: str, key: str) -> bool:
     """Say whether a tensor of a file is one that the named model never uses."""
-    return model in _UNUSED and key.startswith(_UNUSED[model])
+    return key.startswith(_UNUSED.get(name.partition(".")[0], ()))
 
 
-def is_beside(model: str, key: str) -> bool:
+def is_beside(name: str, key: str) -> bool:
     """Say whether a tensor of a file may stand beside those of the named model."""
-    return is_unused(model, key) or any(_without_wrapper(key) in pair for pair in _INPUT_NAMES)
+    return is_unused(name, key) or any(_without_wrapper(key) in pair for pair in _INPUT_NAMES)
 
 
 def normalisation_in(state: Mapping[str, Tensor], where: str) -> Normalisation | None:
@@ -174,5 +175,6 @@ def preparation(name: str, digest: str | None) -> dict[str, Any]:
     card = timm.get_pretrained_cfg(name) if library.is_timm_model(name) else None
     if card is None:
         return {}
-    found = {"size": card.input_size[-1], "interpolation": card.interpolation}
-    return found | {"crop": card.crop_pct, "weights": card.tag or ""}
+    size, crop = card.test_input_size or card.input_size, card.test_crop_pct or card.crop_pct
+    found = {"size": size[-1], "interpolation": card.interpolation}
+    return found | {"crop": crop, "weights": card.tag or ""}

@@ -28,6 +28,7 @@ from dabench.networks.library import (
     torchvision_model,
     torchvision_normalisation,
     torchvision_weights,
+    whole_network,
 )
 from dabench.networks.weight_files import file_digest, load_checkpoint, read_state
 from dabench.registry import Plugin
@@ -175,11 +176,9 @@ def _build(
         own = published.CIFAR_MODELS[named]
         outputs = classes or published.outputs_in(read_state(Path(str(given.checkpoint)), _OPTION))
         return own.build(outputs), own.normalisation, named
-    if (name := torchvision_model(named)) is not None:
-        import torchvision.models
-
-        how = sized | of_file(name) if loaded else {"weights": torchvision_weights(named)}
-        built = make(lambda: torchvision.models.get_model(name, **how), named, not loaded, instead)
+    if torchvision_model(named) is not None:
+        how = sized | of_file(named) if loaded else {"weights": torchvision_weights(named)}
+        built = make(lambda: whole_network(named, **how), named, not loaded, instead)
         return built, torchvision_normalisation(named), named
     if not is_timm_model(named):
         raise ConfigError(

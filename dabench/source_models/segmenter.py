@@ -31,8 +31,8 @@ class DenseRecipe:
 
     Pixel-wise cross-entropy and a rate that falls as (1 - done)^power ("poly"; Chen et al.,
     DeepLab, 2018). AdamW in place of the literature's SGD, because it takes a network that starts
-    from nothing further in few epochs; the backbone learns at a tenth where it starts from
-    trained weights.
+    from nothing further in few epochs; the backbone learns at a tenth of the rate, whether it
+    starts from trained weights or from nothing.
     """
 
     backbone: str
