@@ -57,7 +57,7 @@ def of_file(name: str) -> dict[str, Any]:
     """
     model, _, weights = name.partition(".")
     if model in _MORE_HEADS:
-        return {"transform_input": True}
+        return {"transform_input": True, "init_weights": False}
     if model.startswith("vit_") and weights:
         return {"image_size": torchvision_weights(name).meta["min_size"][0]}
     return {}

@@ -32,9 +32,10 @@ class MEMO(OnlineMethod):
     mirrored, in the ranges of ``tta-aug``; its answer is brought back, a pixel's mean is over the
     views that show it, and the loss is the mean over the pixels that some view shows.
     Deviations: shifts up to an eighth of the side in place of ImageNet's random crops; continuous
-    strengths of the operations; grey beyond an image's edge (there Pillow takes 128 for dark red); the numbers behind the views are drawn from the seed and are the
-    same for every image, so that ``predict`` answers as ``step`` does; the gradient passes
-    BatchNorm's share of the views' statistics; only SGD, without momentum.
+    strengths of the operations; grey beyond an image's edge (there Pillow takes 128 for dark red);
+    the numbers behind the views are drawn from the seed and are the same for every image, so that
+    ``predict`` answers as ``step`` does; the gradient passes BatchNorm's share of the views'
+    statistics; only SGD, without momentum.
 
     Args:
         views: of an image, which pass as one batch; 64 on ImageNet, 6 in a benchmark's form for
