@@ -203,7 +203,8 @@ def _fill(
     posed = registry.protocol(protocol)
     least = 1 if getattr(posed, "online", False) else 2
     defaults = {**_SPEC_DEFAULTS, "batch_size": usual, **getattr(data, "defaults", {})}
-    if given.get("backbone", defaults.get("backbone")) != defaults.get("backbone"):
+    own = defaults.get("backbone")
+    if own is not None and given.get("backbone", own) != own:
         defaults |= _SPEC_DEFAULTS  # stages of another network are others, and may be all it has
     if given.get("batch-size", usual) < least:
         raise ConfigError(f"--batch-size {given['batch-size']}: expected {least} or more")

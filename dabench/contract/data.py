@@ -226,10 +226,11 @@ class DataSet(Protocol):
     """The contract of a file in ``datasets/``: one class with these members.
 
     ``defaults`` fills in options that the user left out: ``source``, ``target``,
-    ``image_size``, ``backbone``, ``weights``, ``epochs``, ``source_epochs``, ``freeze``. A class
-    may have ``protocol_defaults`` too: by a protocol's name, options of the protocol likewise; and
-    a class method ``known_by_models``, the name of a source that has no images here (or None), so
-    that a run without ``--source-model`` is refused before anything is fetched.
+    ``image_size``, ``backbone``, ``weights``, ``epochs``, ``source_epochs``, and ``freeze``, which
+    goes with its ``backbone``. A class may have ``protocol_defaults`` too: by a protocol's name,
+    options of the protocol likewise; and a class method ``known_by_models``, the name of a source
+    that has no images here (or None), so that a run without ``--source-model`` is refused before
+    anything is fetched.
     """
 
     domains: ClassVar[tuple[str, ...]]

@@ -18,6 +18,7 @@ from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.types import Task
 from dabench.errors import DamageError
 from dabench.networks.dense import build_segmenter
+from dabench.networks.library import of_file
 from dabench.networks.network import build_classifier
 from dabench.networks.weight_files import NAMED, file_digest, weight_file
 from dabench.source_models import segmenter
@@ -89,6 +90,8 @@ def _key(recipe: Recipe, plan: AnyPlan, base_seed: int) -> str:
     if recipe.devices == 1:  # models that were trained before there was a choice keep their keys
         del own["devices"]
     parts = ["2", own, plan.source.digest, val, task.classes, task.flip, base_seed]
+    if of_file(recipe.backbone).get("transform_input"):  # from nothing they were trained without
+        parts.append("input transformed")
     if isinstance(plan, DensePlan):
         parts[:2] = ["dense-1", asdict(_dense(recipe))]
         parts.append(task.shape)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dabench.errors import CacheError, ConfigError, reason_of
 from dabench.networks.ensemble import Ensemble
 from dabench.networks.foreign import unwrapped_state, wrap_classifier
 from dabench.networks.network import ClassifierNetwork, build_classifier
-from dabench.networks.published import unfilled
+from dabench.networks.published import is_beside, unfilled
 from dabench.networks.weight_files import load_checkpoint
 from dabench.registry import Plugin
 from dabench.source_models.foreign import ForeignModel
@@ -111,7 +112,8 @@ def load_model(folder: str | Path) -> nn.Module:
         load_checkpoint(built, place / WEIGHTS, "the weights")
         return built.eval()
     assert given is not None
-    load_checkpoint(given, place / WEIGHTS, "the weights")
+    beside = partial(is_beside, str(card["model"]))
+    load_checkpoint(given, place / WEIGHTS, "the weights", beside)
     values = {name: card[name] for name in ("head", "mean", "std")}
     return wrap_classifier(given, int(card["outputs"]), **values).eval()
 

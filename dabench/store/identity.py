@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dabench import registry
@@ -49,8 +50,18 @@ def file_ids(ids: Mapping[str, Any]) -> dict[str, Any]:
     return {name: ids[name] for name in FILES if name in ids}
 
 
+def shown_spec(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's spec with weight files by name and digest, wherever they lay."""
+    spec: dict[str, Any] = record["spec"]
+    files = file_ids(record["ids"]).items()
+    return spec | {name: f"{Path(str(spec[name])).name} ({own[:8]})" for name, own in files}
+
+
 def column_of(record: Mapping[str, Any]) -> str:
-    """Return the key of the column that a record, even of a failed run, stands in."""
+    """Return the key of the column that a record stands in.
+
+    A run that failed may have no ids: its weight files count by their paths.
+    """
     return column_key(record["spec"], record.get("ids"))
 
 

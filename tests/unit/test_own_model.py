@@ -18,10 +18,12 @@ from PIL import Image
 
 from dabench.board.tables.diff import compare_runs
 from dabench.board.tables.leaderboard import table
+from dabench.board.tables.wide import wide_tables
 from dabench.cli.main import main
 from dabench.config.command import run_command
 from dabench.config.spec import resolve
 from dabench.errors import ConfigError
+from dabench.registry.method_info import registered_info
 from dabench.registry.plugin_import import import_named, module_as_planned, source_digest
 from dabench.source_models.foreign import ForeignModel
 from dabench.store.frames import load_results
@@ -164,6 +166,8 @@ def test_a_checkpoint_counts_by_what_is_in_it_and_not_by_its_path(place: Place) 
         found = table(records)
         seeds = {line.column: (line.seeds, line.note) for line in found.itertuples()}
         assert seeds == {column_of(first): ("0 1", ""), column_of(other): ("2", "")}
+    wide = wide_tables(table(kept), registered_info())
+    assert [len(part.tasks) for part in wide] == [1, 1]
     assert load_results(place.root / "results")["column"].nunique() == 2
     (line, _) = compare_runs(moved, other).reasons
     digests = (record["ids"]["source_checkpoint"][:12] for record in (moved, other))

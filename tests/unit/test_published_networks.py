@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -378,26 +379,33 @@ def test_how_published_images_were_prepared() -> None:
     assert published.preparation("wrn-28-10", theirs)["interpolation"] == "none"
 
 
-def test_torchvision_names_bring_the_input_that_their_weights_were_trained_with(
-    tmp_path: Path,
-) -> None:
-    """Most have ImageNet's mean and std; one has .5, and two files turn the input by themselves."""
+def test_torchvision_names_bring_the_input_that_their_weights_were_trained_with() -> None:
+    """Most have ImageNet's mean and std; one has .5."""
     assert library.torchvision_normalisation("resnet50.IMAGENET1K_V2") == published.IMAGENET
     assert library.torchvision_normalisation("efficientnet_v2_l") == ((0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("googlenet", 64), pytest.param("inception_v3", 80, marks=pytest.mark.slow)],
+)
+def test_two_networks_of_torchvision_turn_their_input(name: str, side: int, tmp_path: Path) -> None:
+    """Built from a file with further heads, or built anew for what was saved."""
     import torchvision.models
 
-    path = tmp_path / "googlenet.pt"
-    own = torchvision.models.googlenet(num_classes=3, init_weights=False)
+    path = tmp_path / "weights.pt"
+    own = torchvision.models.get_model(name, num_classes=3, init_weights=False)
     torch.save(own.state_dict(), path)
-    built, _, _ = ForeignModel("googlenet", str(path)).build(3)
-    assert built.transform_input is True
-    # what is saved of it is read into a network that is built anew
-    again = published.unfilled("googlenet", 3)
+    built, _, _ = ForeignModel(name, str(path)).build(3)
+    again = published.unfilled(name, 3)
     again.load_state_dict(built.state_dict())
-    images = torch.rand(2, 3, 64, 64)
-    assert torch.equal(again.eval()(images), built.eval()(images))
+    load_checkpoint(again, path, "weights", partial(published.is_beside, name))
+    own.transform_input = True
+    images = torch.rand(2, 3, side, side)
+    for network in (built, again):
+        assert torch.equal(network.eval()(images), own.eval()(images))
     for weights in (str(path), "none"):
-        assert library.from_torchvision("googlenet", weights).transform_input is True
+        assert library.from_torchvision(name, weights).transform_input is True
 
 
 def test_a_vision_transformer_has_the_size_of_its_weights() -> None:

@@ -16,7 +16,7 @@ from dabench.board.page.page_records import FEW_METRICS
 from dabench.board.page.titles import naming, options, task_names
 from dabench.board.statistics.seeds import better_sign
 from dabench.registry.method_info import MethodInfo
-from dabench.store.identity import column_of
+from dabench.store.identity import column_of, shown_spec
 from dabench.store.records import Record, score_name
 from dabench.store.rows import Row, least_changed_variants, row_of, varying_options
 
@@ -155,7 +155,7 @@ def set_titles(found: Sequence[Block]) -> None:
 
 def _empty(key: str, runs: Mapping[Row, list[Record]], info: MethodInfo, most: int) -> Block:
     """Return a block that knows its metrics but has no lines yet."""
-    spec = next(iter(runs.values()))[0]["spec"]
+    spec = shown_spec(next(iter(runs.values()))[0])
     metric = info.primary(spec["protocol"], spec["dataset"])
     known = {score_name(row) for group in runs.values() for run in group for row in run["scores"]}
     return Block(key, spec, metric, texts.headline_metrics(known, metric, most), [])

@@ -81,18 +81,18 @@ def _settings(one: Record, two: Record) -> list[str]:
     """Return the fields of a column that differ."""
     if column_of(one) == column_of(two):
         return []
-    a, b = ({**record["spec"], **_files(record)} for record in (one, two))
+    files = [file_ids(record.get("ids", {})) for record in (one, two)]
+    known = files[0].keys() & files[1].keys()  # a failed run may know of none
+    a, b = (
+        {**record["spec"], **{name: own[name][:12] for name in known}}
+        for record, own in zip((one, two), files, strict=True)
+    )
     names = [*(n for n in COLUMN_FIELDS if n != "protocol_options"), *OPTIONAL_FIELDS]
     lines = _changes({n: a.get(n) for n in names}, {n: b.get(n) for n in names})
     if a["protocol"] == b["protocol"]:
         options = _changes(a["protocol_options"], b["protocol_options"])
         lines += [f"option {line} of the protocol" for line in options]
     return lines
-
-
-def _files(record: Record) -> dict[str, str]:
-    """Return the beginnings of the digests of weight files, whose paths do not count."""
-    return {name: digest[:12] for name, digest in file_ids(record.get("ids", {})).items()}
 
 
 def _ids(a: Record, b: Record) -> list[str]:

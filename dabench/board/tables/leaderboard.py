@@ -20,7 +20,7 @@ from dabench.board.tables.lines import BEST, DIFFERENCE, LINE, MEANS, Lines, lin
 from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.garbage import collector_paused
-from dabench.store.identity import BUDGET, COLUMN_FIELDS, IDS, column_of, file_ids
+from dabench.store.identity import BUDGET, COLUMN_FIELDS, IDS, column_of, file_ids, shown_spec
 from dabench.store.lean import head_of
 from dabench.store.records import Record
 from dabench.store.rows import options_text, row_of, varying_options
@@ -122,7 +122,7 @@ def _task(spec: Mapping[str, Any]) -> str:
 def _heads(found: Column) -> Iterator[tuple[Any, ...]]:
     """Yield the fields ``_HEAD`` of each row."""
     first = found.results[0].runs[0]
-    spec = first["spec"]
+    spec = shown_spec(first)
     options = spec["protocol_options"]
     place = (spec["protocol"], spec["dataset"], _task(spec), str(options.get("split", "")))
     budget = (*(spec[name] for name in BUDGET), options_text(options))
@@ -147,7 +147,7 @@ def _heads(found: Column) -> Iterator[tuple[Any, ...]]:
 
 def _source_options(run: Record) -> dict[str, Any]:
     """Return what is said of a source model, and how many of its outputs are kept if not all."""
-    spec, about = run["spec"], run.get("source_model") or {}
+    spec, about = shown_spec(run), run.get("source_model") or {}
     given = {n: spec[n] for n in OPTIONAL_FIELDS if spec.get(n) is not None}
     return given | ({"outputs": about["outputs"]} if about.get("outputs") else {})
 
