@@ -36,6 +36,7 @@ class SourceFreeUniversal(OpenSetTarget, SourceFreeProtocol):
             leave out to keep all.
     """
 
+    version: ClassVar[str] = "2"
     sides: ClassVar[tuple[str, ...]] = tuple(SIDES)
     shorthands: ClassVar[Mapping[str, str]] = SIDES
 

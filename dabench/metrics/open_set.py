@@ -28,7 +28,8 @@ class OpenSetAccuracy(ConfusionMetric):
     prediction. OS* is the mean over known classes of per-class accuracy (a known sample called
     unknown is wrong; a class without samples is left out of the mean); UNK the accuracy pooled
     over private samples; HOS = 2 OS* UNK / (OS* + UNK), 0 if both are 0;
-    OS = (K OS* + UNK) / (K + 1). Holes: without private samples UNK, HOS and OS; without known
+    OS the mean over the known classes that have samples and UNK, (K OS* + UNK) / (K + 1) where all
+    have. Holes: without private samples UNK, HOS and OS; without known
     samples OS*, HOS and OS. ``class_accuracy`` has K + 1 values or holes, UNK last.
     ``confusion`` holds the (K + 1, K + 1) counts.
 
@@ -57,7 +58,8 @@ class OpenSetAccuracy(ConfusionMetric):
         if known is not None and unknown is not None:
             total = known + unknown
             hos = 2 * known * unknown / total if total > 0 else 0.0
-            both = ((self._size - 1) * known + unknown) / self._size
+            there = sum(value is not None for value in per_class[:-1])
+            both = (there * known + unknown) / (there + 1)
         return {"OS*": known, "UNK": unknown, "HOS": hos, "OS": both, "class_accuracy": per_class}
 
 

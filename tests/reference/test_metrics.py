@@ -54,7 +54,7 @@ def reference_open_set(predicted, truth, known):
         "OS*": star,
         "UNK": unk,
         "HOS": hos,
-        "OS": (known * star + unk) / (known + 1),
+        "OS": (len(shown) * star + unk) / (len(shown) + 1),
     }, per_class
 
 
@@ -111,7 +111,7 @@ def test_open_set_no_known_samples_are_holes():
 
 def test_open_set_absent_known_class_is_left_out_of_the_mean():
     got = open_set([0, 3, 1], [0, 0, 3], known=3)  # classes 1 and 2 have no samples
-    assert got["OS*"] == 0.5
+    assert (got["OS*"], got["OS"]) == (0.5, 0.25)  # OS: of class 0 and the private one
     assert got["class_accuracy"] == [0.5, None, None, 0.0]
 
 

@@ -27,7 +27,7 @@ METRICS: dict[str, str] = {
     "FPR95": "private images accepted where 95 % of the known ones are",
     "NMI": "whether clusters of their features tell the private classes apart",
     "H3": "harmonic mean of OS*, UNK and NMI",
-    "OS": "mean over all K + 1 classes; never ranked",
+    "OS": "mean over the known classes and UNK; never ranked",
     "AUROC-maxprob": "AUROC of 1 − the largest probability: one ruler for all rows",
     "pixel_accuracy": "share of the labelled pixels that are right",
     "accuracy/last-round": "accuracy over the last visit of a stream that comes again",
