@@ -30,7 +30,7 @@ COMMANDS = {
     "diff": "say why two runs are (not) comparable, and how their scores differ",
     "report": "write one run's report as a page that needs no network",
     "submit": "check records that are to join others, and write what a pull request needs",
-    "store": "take records out of the tables: dabench store retire RUN",
+    "store": "take records out of the tables (retire), or pack their predictions (pack)",
     "serve-source": "answer others over HTTP with a source model (black-box adaptation)",
     "stream": "draw a stream: domain and class over time",
     "weather": "list the kinds of weather, or draw a contact sheet of them",

@@ -99,7 +99,7 @@ class Outcome:
     Attributes:
         scores: final numbers.
         curves: the same metrics per epoch (never used to choose), and in offline protocols the
-            label-free scores ``im``, ``entropy`` and ``snd``.
+            label-free scores ``im``, ``entropy``, ``entropy-classes`` and ``snd``.
         arrays: per-sample predictions by part, for the file beside the record.
         cost: images forwarded and backwarded, parameters, seconds of adaptation.
         extras: names of the extras that the method was granted; ``answers-after`` where it answers
@@ -186,7 +186,12 @@ class Run:
 
 
 class ProtocolContract(Protocol):
-    """Members of a protocol class; its options are keyword-only constructor arguments."""
+    """Members of a protocol class; its options are keyword-only constructor arguments.
+
+    What only some have is asked for by name: ``online`` (a stream), ``single`` (one image at a
+    time), ``black_box``, ``several_sources``, ``usual_stream``, ``shorthands`` and
+    ``written_options`` of options, ``check_setting``, and ``default_dataset`` of a plug-in.
+    """
 
     version: ClassVar[str]
     #: the metric that tables rank by
@@ -202,4 +207,11 @@ class ProtocolContract(Protocol):
 
     def plan(self, data: Any, batch_size: int, seed: int) -> Plan | StreamPlan | DensePlan:
         """Select classes and images and freeze the stream; depends on nothing else."""
+        ...
+
+    def run(self, build: Callable[[], Any], plan: Any, source: Any, run: Run) -> Outcome:
+        """Hand the grant to what ``build`` makes, adapt, and let the answers meet the truth.
+
+        ``source`` is the source network, or a :class:`Remote` where it only answers.
+        """
         ...

@@ -79,7 +79,7 @@ def load_curves(
     """Return what was measured while the runs went on, one line a run, metric, segment and moment.
 
     Columns and arguments are those of :func:`load_results`; ``at`` is the epoch, or the step of a
-    stream. The label-free scores ``im``, ``entropy`` and ``snd`` are in nats.
+    stream. The label-free scores ``im``, ``entropy``, ``entropy-classes`` and ``snd`` are in nats.
 
     Args:
         path: as there.

@@ -10,14 +10,19 @@ A record::
      "versions": {"method": "1", "protocol": "1", "init": (where it has one), "dabench": …, …},
      "environment": {"device", "threads", "git_commit", …},
      "cost": {"seconds", "peak_memory_bytes", …},
+     "source_model": {what the run started from, and what it scores on the source's own images},
      "extras": [names of granted extras],
+     "plugins": [{"kind", "name", …}] where a class of an installed package or a file took part,
      "tuned": {"file", "sha256"} where a file of ``dabench tune`` gave the method's options,
+     "target_tuned": true where labels of the target chose the options,
      "reconstruction": false,
      "scores": [{"metric", "value" (null = hole), "n", "segment", "at"}, …],
      "curves": [the same, per scored epoch; in the file only where nothing lies beside it],
      "predictions": "<run_id>.npz" (or ".1.npz" and so on, after another run) or null: predictions
                     by sample, and curves,
      "predictions_checksum" or "curves_checksum", "checksum": see checksum.py; older ones have none}
+
+A run that failed has ``"failed": true`` and its ``"traceback"`` as well, and no score.
 """
 
 from __future__ import annotations

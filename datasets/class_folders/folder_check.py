@@ -79,7 +79,7 @@ def _usable_for(home: Path, trees: dict[str, Tree]) -> list[str]:
         (only,) = trees
         return [
             f"optional: one domain: it serves the streams, whose shift is weather (--source {only} "
-            f"--target {only}); sf-uda, sf-osda and bb-uda need a second domain folder"
+            f"--target {only}); every other protocol needs a second domain folder"
         ]
     lines = []
     names = {domain: {*map(comparable_name, tree)} for domain, tree in trees.items()}

@@ -128,7 +128,7 @@ class Manifest:
             (only,) = domains
             problems.append(
                 f"optional: one domain: it serves the streams, whose shift is weather (--source "
-                f"{only} --target {only}); sf-uda, sf-osda and bb-uda need a second one"
+                f"{only} --target {only}); every other protocol needs a second one"
             )
         return problems
 

@@ -59,7 +59,7 @@ class Streets:
         "epochs": 1,
         "source_epochs": 30,
         "freeze": 0,
-        "batch_size": 8,
+        "batch_size": 1,
     }
 
     def load(self, request: DataRequest) -> DenseData:

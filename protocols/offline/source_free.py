@@ -1,4 +1,4 @@
-"""What ``sf-osda`` and ``sf-uda`` share: everybody starts from a copy of one source model."""
+"""What the ``sf-`` protocols share: everybody starts from a copy of one source model."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_a_domain_of_unreadable_files_is_named(root: Path) -> None:
         path.rename(path.with_suffix(".heic"))
     lines = ImageFolder().check(root)
     assert any("no domain 'b': 6 of 6 files left out: 6 .heic" in line for line in lines)
-    assert any("need a second domain folder" in line for line in lines)
+    assert any("needs a second domain folder" in line for line in lines)
 
 
 def test_folders_and_pipes_called_like_pictures(root: Path) -> None:

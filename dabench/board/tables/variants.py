@@ -22,7 +22,7 @@ class VariantChoice:
     Attributes:
         column: as ``identity.column_key`` makes it.
         method: with ``+bn`` where BatchNorm was re-estimated on the target.
-        version: of method and protocol.
+        version: of method, protocol and start.
         rule: one of ``RULES``.
         variant: changed options of the chosen runs ("" = the defaults); None = no choice.
         judged: variant -> mean score over the common runs, larger = better; None = a hole.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dabench.contract import seeding
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
 from dabench.errors import ConfigError
@@ -36,8 +37,6 @@ class Pool:
 
     def rng(self, *names: str) -> np.random.Generator:
         """Return the generator of one part of the stream."""
-        from dabench.contract import seeding  # torch comes with it: not for a list of names
-
         return np.random.default_rng(seeding.seed(self.seed, "named stream", self.name, *names))
 
     @property
