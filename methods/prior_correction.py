@@ -56,6 +56,10 @@ class PriorCorrection(OfflineMethod):
             p = self.net.eval()(images).softmax(1)
         return p.clamp_min(1e-6).log()
 
+    def adapted_network(self) -> None:
+        """There is none: the factors are no part of the source model."""
+        return
+
     def predict(self, images: Tensor) -> Prediction:
         """Answer with the corrected probabilities."""
         return Prediction(self._log_answers(images) + self.shift.to(images.device))

@@ -60,7 +60,8 @@ def draw_features(record: Mapping[str, Any], settings: Settings, how: str) -> Pa
             "'dabench run ... --save-model' or 'dabench sweep --save-model'"
         )
     torch.set_num_threads(spec.threads)
-    spec, _, protocol, plan = load_plan(spec, settings)
+    spec, data, protocol, plan = load_plan(spec, settings)
+    _check_shown("--features", record, data, plan)
     networks: dict[str, Any] = {}
     if not getattr(protocol, "black_box", False):  # the source model only answers there
         start = open_start(spec, settings, protocol, plan, probe=False)
@@ -77,6 +78,18 @@ def draw_features(record: Mapping[str, Any], settings: Settings, how: str) -> Pa
     out.parent.mkdir(parents=True, exist_ok=True)
     _scatter(drawn, plan.truth["adapt"], names, how).savefig(out, dpi=110)
     return out
+
+
+def _check_shown(option: str, record: Mapping[str, Any], data: Any, plan: Any) -> None:
+    """Refuse other images than those of the run: the picture would be of another run."""
+    found = {"data": data.digest, "stream": plan.stream.digest}
+    other = [name for name, digest in found.items() if record["ids"].get(name) != digest]
+    if other:
+        raise ConfigError(
+            f"{option}: the {' and '.join(other)} of run {record['run_id']} had another digest: "
+            "these are other images, or another release read them; give the images of the run "
+            "(--data-root), or make the run again"
+        )
 
 
 def _scatter(drawn: Mapping[str, np.ndarray], truth: np.ndarray, names: list[str], how: str) -> Any:
@@ -143,7 +156,8 @@ def animate(record: Mapping[str, Any], settings: Settings, out: Path) -> Path:
     curves = running_curves(record)
     if not curves:
         raise ConfigError(f"--animate: run {record['run_id']} has no running figure to draw")
-    plan = load_plan(spec, settings)[3]
+    _, data, _, plan = load_plan(spec, settings)
+    _check_shown("--animate", record, data, plan)
     out.parent.mkdir(parents=True, exist_ok=True)
     frames = _frames(plan, curves, spec.method)
     first, *rest = frames

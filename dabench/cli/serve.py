@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from dabench import registry
 from dabench.cli.dotted import dotted_options
 from dabench.cli.output import say
 from dabench.config.options import is_number, merge
@@ -59,10 +61,8 @@ def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
             f"source model {info.id[:8]} ({info.form} answers, {len(info.classes)} classes{known}) "
             f"at {url}; Ctrl-C ends it"
         )
-        say(
-            f"clients: dabench run --protocol bb-uda --protocol.oracle http --oracle-url {url}"
-            + _form_options(spec)
-        )
+        say(f"clients: {_client_command(spec, url)}")
+        say(f"or, on own images: dabench adapt --method cabb --images DIR --oracle-url {url}")
         sys.stdout.flush()
 
     try:
@@ -82,12 +82,23 @@ def _spec(given: dict[str, Any]) -> RunSpec:
     return specs[0]
 
 
-def _form_options(spec: RunSpec) -> str:
-    """Return the options of the answers' form that a client has to repeat."""
+def _client_command(spec: RunSpec, url: str) -> str:
+    """Return a run that asks what is served, with the form of its answers."""
     options = {name: spec.protocol_options.get(name) for name in ("answers", "top_k", "decimals")}
     needed = {"soft": (), "hard": ("answers",), "top-k": ("answers", "top_k")}
     names = needed.get(str(options["answers"]), ("answers", "decimals"))
-    return "".join(f" --protocol.{name} {options[name]}" for name in names)
+    asks = (
+        spec.protocol
+        if getattr(registry.protocol(spec.protocol), "black_box", False)
+        else DEFAULT_PROTOCOL
+    )
+    method = "cabb" if asks == DEFAULT_PROTOCOL else "sd-shot"  # cabb knows no unknown images
+    words = ["dabench", "run", "--method", method, "--protocol", asks]
+    words += ["--dataset", spec.dataset, "--source", spec.source, "--target", spec.target]
+    words += ["--image-size", str(spec.image_size), "--protocol.oracle", "http"]
+    for name in names:
+        words += [f"--protocol.{name}", str(options[name])]
+    return shlex.join([*words, "--oracle-url", url])
 
 
 def _port(text: str) -> int:

@@ -147,6 +147,22 @@ def one_image_is_enough(case: Case) -> None:
         demand(finite, "with one image a batch its answers are not finite")
 
 
+def the_kept_network_answers(case: Case) -> None:
+    """What ``--save-model`` keeps gives the method's answers."""
+    method, _ = case.first
+    network = None if case.bench.online else method.eval().adapted_network()
+    if network is None:
+        return
+    with torch.no_grad():
+        own, kept = method.predict(case.images).logits, network.eval()(case.images)
+    if own.shape == kept.shape:  # a network with an output for unknown images has its own rule
+        demand(
+            torch.allclose(own.softmax(1), kept.softmax(1), atol=1e-4),
+            "the network that is kept with --save-model answers otherwise than predict: return "
+            "None from adapted_network, or a network that has what predict adds",
+        )
+
+
 def a_killed_run_goes_on(case: Case) -> None:
     """A stream that was killed goes on bit for bit: all that matters is in ``state_dict``."""
     steps = case.told["step"]
@@ -223,6 +239,7 @@ PROMISES: dict[str, tuple[Promise, bool]] = {
     "outputs are finite and have their form": (outputs_are_finite, False),
     "a batch of one image works": (one_image_is_enough, False),
     "predict changes nothing": (predict_changes_nothing, False),
+    "the kept network gives its answers": (the_kept_network_answers, False),
     "same seed, same bytes": (same_seed_same_bytes, False),
     "labels do not matter": (labels_do_not_matter, False),
     "the future does not matter": (the_future_does_not_matter, True),

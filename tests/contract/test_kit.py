@@ -215,6 +215,14 @@ class Shuffling(Resting):
         return super().predict(images)
 
 
+class Embellishing(Resting):
+    """Adds to the answers of the network that it leaves behind."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        logits = super().predict(images).logits
+        return Prediction(logits + torch.arange(logits.shape[1]))
+
+
 #: promise -> who breaks it, under which protocol, and what is said
 BREAKERS: dict[str, list[tuple[Any, str, str]]] = {
     "hyper-parameters are documented": [(Undocumented, PROTOCOL, "lacks depth")],
@@ -235,6 +243,7 @@ BREAKERS: dict[str, list[tuple[Any, str, str]]] = {
         (Gambling, "sf-uda", "answers otherwise when it is asked again"),
         (Shuffling, "sf-uda", "moved random numbers"),
     ],
+    "the kept network gives its answers": [(Embellishing, "sf-uda", "answers otherwise than")],
     "same seed, same bytes": [(Moody, PROTOCOL, "same seed answers otherwise")],
     "labels do not matter": [(Peeking, PROTOCOL, "follow the target's labels")],
     "the future does not matter": [(Foreseeing, PROTOCOL, "batches that come later")],

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dabench.cli.main import main
-from dabench.cli.report_pictures import PAUSE, _projected
+from dabench.cli.report_pictures import PAUSE, _check_shown, _projected
+from dabench.errors import ConfigError
 
 SMALL = ["--source-epochs", "1", "--no-progress"]
 
@@ -83,3 +85,12 @@ def test_an_animated_stream(
     ):
         assert main(["report", run, "--results", str(tmp_path), *words]) == 2
         assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("other", "named"), [({"data": "b"}, "data"), ({"stream": "b"}, "stream")])
+def test_images_of_another_run_are_refused(other: dict[str, str], named: str) -> None:
+    ids = {"data": "a", "stream": "a"}
+    data, plan = SimpleNamespace(digest="a"), SimpleNamespace(stream=SimpleNamespace(digest="a"))
+    _check_shown("--features", {"run_id": "0123", "ids": ids}, data, plan)
+    with pytest.raises(ConfigError, match=f"--features: the {named} of run 0123 .*--data-root"):
+        _check_shown("--features", {"run_id": "0123", "ids": ids | other}, data, plan)

@@ -10,6 +10,7 @@ import http.server
 import importlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -34,6 +35,7 @@ from fastapi.testclient import TestClient
 from uvicorn.lifespan.off import LifespanOff
 
 from dabench.cli.main import main
+from dabench.config.spec import resolve
 from dabench.contract.cost import Cost
 from dabench.contract.types import Task
 from dabench.errors import ConfigError, OracleError
@@ -677,3 +679,18 @@ def test_a_file_of_a_run_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path.write_text("seeds: 0-3\n")
     with pytest.raises(ConfigError, match="--seeds: one source model"):
         cli_serve._spec({"config": str(path)})
+
+
+def test_the_command_for_clients_is_one_that_resolves() -> None:
+    from dabench.cli import serve as cli_serve
+
+    words = ["protocol", "bb-osda", "protocol.answers", "top-k", "target", "handwritten"]
+    spec = cli_serve._spec(dict(zip(words[::2], words[1::2], strict=True)))
+    command = shlex.split(cli_serve._client_command(spec, "http://127.0.0.1:8765"))
+    assert command[:2] == ["dabench", "run"]
+    given = dict(zip(command[2::2], command[3::2], strict=True))
+    assert given.pop("--oracle-url") == "http://127.0.0.1:8765"
+    (client,) = resolve({name[2:]: value for name, value in given.items()})
+    assert client.protocol_options["answers"] == "top-k"
+    assert client.protocol_options["oracle"] == "http"
+    assert (client.image_size, client.target) == (spec.image_size, spec.target)
