@@ -1,4 +1,4 @@
-"""Metrics of segmentation as ``torchmetrics.Metric``, over one confusion matrix of pixels.
+"""Metrics of segmentation, over one confusion matrix of pixels.
 
 Everything that a stream keeps of an answer is such a matrix; matrices add up, means of IoU do not.
 """
@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from dabench.contract.types import IGNORE
 from dabench.errors import ConfigError, DataError
+from dabench.metrics.confusion import mean_of_present
 
 
 def pixel_confusion(predicted: Tensor, truth: Tensor, num_classes: int) -> Tensor:
@@ -62,66 +62,20 @@ def mean_iou(confusion: Tensor) -> Tensor:
     return iou.nanmean(-1)
 
 
-class DenseIoU(Metric):
-    """Mean IoU, IoU of every class, and the share of pixels that are right.
+def iou_scores(confusion: Tensor) -> dict[str, Any]:
+    """Return ``mIoU``, ``pixel_accuracy`` and ``class_iou`` (K values or holes) of (K, K) counts.
 
-    ``compute()`` returns ``mIoU``, ``pixel_accuracy`` and ``class_iou`` (K values or holes).
-    ``confusion`` holds the (K, K) counts of labelled pixels, pooled over all images: never a mean
-    of images' own figures. A class whose union is empty is a hole and left out of the mean; one
-    that is answered but absent counts as 0.
-
-    Args:
-        num_classes: K.
-        kwargs: passed on to ``torchmetrics.Metric``.
+    The counts are pooled over all images: never a mean of images' own figures. A class whose union
+    is empty is a hole and left out of the mean; one that is answered but absent counts as 0.
 
     Source: Everingham et al., "The Pascal visual object classes challenge", 2015 (IoU);
     Cordts et al., "The Cityscapes dataset", 2016 (ignored pixels).
     """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    confusion: Tensor
-
-    def __init__(self, num_classes: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if num_classes < 1:
-            raise ConfigError(f"a metric needs at least one class, not {num_classes}")
-        self._size = num_classes
-        zeros = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-        self.add_state("confusion", zeros, dist_reduce_fx="sum")
-
-    def update(
-        self, predicted: Tensor | None, truth: Tensor | None, confusion: Tensor | None = None
-    ) -> None:
-        """Count (B, H, W) answers, or (K, K) counts that were kept earlier.
-
-        Raises:
-            DataError, ConfigError: as :func:`pixel_confusion`.
-        """
-        if confusion is None:
-            if predicted is None or truth is None:
-                raise ConfigError("DenseIoU.update needs answers with their truth, or counts")
-            confusion = pixel_confusion(predicted, truth, self._size)
-        self.confusion += confusion.to(self.confusion.device)
-
-    def compute(self) -> dict[str, Any]:
-        """Return the scores over everything seen since the last reset."""
-        return iou_scores(self.confusion)
-
-
-def iou_scores(confusion: Tensor, classes: list[int] | None = None) -> dict[str, Any]:
-    """Return the scores of (K, K) counts; ``classes``: the mean over these alone.
-
-    The IoU of a class counts all its pixels whatever the other classes of the mean are.
-    """
     union, total = union_of(confusion), int(confusion.sum())
     right = confusion.diagonal()
     per_class = [a / b if b else None for a, b in zip(right.tolist(), union.tolist(), strict=True)]
-    chosen = [per_class[c] for c in (classes if classes is not None else range(len(union)))]
-    there = [value for value in chosen if value is not None]
     return {
-        "mIoU": sum(there) / len(there) if there else None,
+        "mIoU": mean_of_present(per_class),
         "pixel_accuracy": int(right.sum()) / total if total else None,
         "class_iou": per_class,
     }

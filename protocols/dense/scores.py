@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dabench.contract.types import Score
 from dabench.errors import ConfigError
-from dabench.metrics.segmentation import DenseIoU, iou_scores, mean_iou, union_of
+from dabench.metrics.confusion import mean_of_present
+from dabench.metrics.segmentation import iou_scores, mean_iou, union_of
 from dabench.protocols.streams.layout import StreamLayout
 
 #: the running mIoU's window in frames: a single frame lacks most classes
@@ -140,7 +141,7 @@ def dense_scores(found: Tensor, groups: ScoreGroups, suffix: str = "") -> list[S
 def condition_values(found: Tensor, groups: ScoreGroups, classes: list[int]) -> dict[str, float]:
     """Return the mean IoU by condition; conditions without a labelled pixel are left out."""
     values: dict[str, float | None] = {
-        name: iou_scores(found[members].sum(0), classes)["mIoU"]
+        name: _mean_of(iou_scores(found[members].sum(0)), classes)
         for name, members in groups.segments_by_condition.items()
     }
     return {name: value for name, value in values.items() if value is not None}
@@ -204,17 +205,16 @@ def _segment(name: str, suffix: str) -> str:
     return f"{name}{suffix}".lstrip("/") or "all"
 
 
-def _scores(counts: Tensor) -> dict[str, Any]:
-    metric = DenseIoU(len(counts))
-    metric.update(None, None, counts)
-    return dict(metric.compute())
+def _mean_of(found: Mapping[str, Any], classes: list[int]) -> float | None:
+    """Return the mean IoU of some classes; each counts all its pixels, whatever the others are."""
+    return mean_of_present([found["class_iou"][c] for c in classes])
 
 
 def _means(counts: Tensor, name: str, groups: ScoreGroups, suffix: str) -> list[Score]:
     n, segment = int(counts.sum()), _segment(name, suffix)
-    found = _scores(counts)
+    found = iou_scores(counts)
     rows = [
-        Score(metric, iou_scores(counts, classes)["mIoU"], n, segment, groups.steps)
+        Score(metric, _mean_of(found, classes), n, segment, groups.steps)
         for metric, classes in groups.classes_by_metric.items()
     ]
     return [*rows, Score("pixel_accuracy", found["pixel_accuracy"], n, segment, groups.steps)]
@@ -223,7 +223,7 @@ def _means(counts: Tensor, name: str, groups: ScoreGroups, suffix: str) -> list[
 def _classes(counts: Tensor, name: str, groups: ScoreGroups) -> list[Score]:
     """Return the IoU by class; its n is the union."""
     union = union_of(counts).tolist()
-    values = _scores(counts)["class_iou"]
+    values = iou_scores(counts)["class_iou"]
     return [
         Score("class_iou", value, n, _segment(f"{name}/{label}", ""), groups.steps)
         for label, value, n in zip(groups.classes, values, union, strict=True)
