@@ -96,11 +96,6 @@ def read_tuning_grid(path: Path, usual: grid.Options, over: grid.Options) -> Tun
     _check_setting(found)
     trials = _trials(found)
     _check_counts(trials, path.name)
-    for spec in next(iter(trials.values()))[0].specs:  # a kind of shift that there is not
-        try:
-            registry.protocol(spec.protocol)(**spec.protocol_options)
-        except ConfigError as error:
-            raise ConfigError(f"grid {path.name}: {error}") from None
     shown_ones = frozenset().union(*(conditions(spec.to_dict()) for spec in found.specs))
     later, seeds = _reported(reported, found.specs[0], path)
     if both := sorted(shown_ones & later):
