@@ -15,7 +15,7 @@ from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Task
 from dabench.datasets.weather.apply import MIN_SIDE, RENDERING
-from dabench.datasets.weather.groups import PUBLISHED
+from dabench.datasets.weather.groups import PUBLISHED_SHIFTS
 from dabench.errors import ConfigError
 from dabench.protocols.dense import schedules
 from dabench.protocols.dense.outcome import Timing
@@ -72,7 +72,8 @@ class OnlineSegmentation:
         frames: Literal["target", "source-val"] = "target",
     ) -> None:
         self.conditions = parse_shifts(conditions, "conditions")
-        if filed := {kind for s in self.conditions for kind in s.domain.split("+")} & {*PUBLISHED}:
+        kinds = {kind for segment in self.conditions for kind in segment.domain.split("+")}
+        if filed := kinds & {*PUBLISHED_SHIFTS}:
             raise ConfigError(
                 f"--protocol.conditions: {min(filed)} is read from files of classified pictures; "
                 "use a kind of 'dabench weather list'"

@@ -37,7 +37,7 @@ def enlarge(image: Floats, height: int, width: int, factor: float, whole: bool =
         height: of the result.
         width: of the result.
         factor: at least 1.
-        whole: False where ``image`` is the middle part of ``window`` only.
+        whole: False where ``image`` is the middle part of ``source_window`` only.
     """
     top, _, first_y, step_y = source_window(height, factor)
     left, _, first_x, step_x = source_window(width, factor)

@@ -18,9 +18,9 @@ class Kind:
     """One kind of weather or corruption.
 
     Attributes:
-        name: as users write it (``fog``, ``aid-cc``, ``gaussian_noise``).
+        name: as users write it (``fog``, ``aid-cc``, ``c-gaussian-noise``).
         levels: severities are 1 to ``levels``; 0 is the clear picture.
-        standard: whose levels they are (``imagenet-c``, ``cifar-c``, ``published``, ``dabench``).
+        standard: whose levels they are (``imagenet-c/cifar-c``, ``published``, ``dabench``).
         render: a pure function of its three arguments.
     """
 

@@ -17,7 +17,7 @@ from dabench.contract.protocol import BuildOnline, Outcome, Run, StreamPlan
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Task
 from dabench.datasets.weather.apply import MIN_SIDE, RENDERING
-from dabench.datasets.weather.groups import PUBLISHED
+from dabench.datasets.weather.groups import PUBLISHED_SHIFTS
 from dabench.engine.stream import StreamLog
 from dabench.errors import ConfigError
 from dabench.metrics.scoring import check_order
@@ -124,9 +124,9 @@ class OnlineProtocol(ABC):
         conditions = [*stream.domains] or [segment for segment, _ in segments]
         published, files = open_published(data, conditions)
         kinds = {kind for condition in conditions for kind in condition.domain.split("+")}
-        if not kinds <= {*PUBLISHED}:  # a set may have none: say so before a model is loaded
+        if not kinds <= {*PUBLISHED_SHIFTS}:  # a set may have none: say so before a model is loaded
             _ = data.target_all.images[found.stream[:1]]
-        drawn = "" if files and kinds <= {CLEAR, *PUBLISHED} else f"{RENDERING}, "
+        drawn = "" if files and kinds <= {CLEAR, *PUBLISHED_SHIFTS} else f"{RENDERING}, "
         rendering = f"{drawn}roles {sha.hexdigest()}{files}"
         for segment, rows in segments:
             if not len(rows):

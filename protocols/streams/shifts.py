@@ -13,7 +13,7 @@ from dabench.contract.seeding import seed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
 from dabench.datasets.weather.apply import KINDS, apply_weather, find_kind
-from dabench.datasets.weather.groups import GROUPS, LEVELS, PREFIX, PUBLISHED
+from dabench.datasets.weather.groups import GROUPS, LEVELS, PREFIX, PUBLISHED_SHIFTS
 from dabench.errors import ConfigError, did_you_mean, shown
 from dabench.protocols.streams.named.walk import BOTH
 
@@ -109,14 +109,14 @@ def levels_of(kind: str) -> int:
         ConfigError: there is none of that name.
     """
     if not kind.startswith(PREFIX):
-        if kind not in KINDS and f"{PREFIX}{kind}" in PUBLISHED:
+        if kind not in KINDS and f"{PREFIX}{kind}" in PUBLISHED_SHIFTS:
             raise ConfigError(
                 f"shift '{kind}': write {PREFIX}{kind} for the published files of a data set, or "
                 f"c-{kind} for our rendering"
             )
         return find_kind(kind).levels
-    if kind not in PUBLISHED:
-        near = did_you_mean(kind, PUBLISHED)
+    if kind not in PUBLISHED_SHIFTS:
+        near = did_you_mean(kind, PUBLISHED_SHIFTS)
         raise ConfigError(f"shift '{kind}': no such published corruption{near}")
     return LEVELS
 

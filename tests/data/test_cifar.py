@@ -338,9 +338,9 @@ def test_the_command_of_a_run_makes_the_same_run() -> None:
 
 def test_published_and_our_own_never_share_a_name(root: Path) -> None:
     from dabench.datasets.weather.apply import KINDS
-    from dabench.datasets.weather.groups import GROUPS, PUBLISHED
+    from dabench.datasets.weather.groups import GROUPS, PUBLISHED_SHIFTS
 
-    assert not set(PUBLISHED) & set(KINDS)
+    assert not set(PUBLISHED_SHIFTS) & set(KINDS)
     assert not set(GROUPS) & set(KINDS)
     ours = OnlineTTA(shifts="c-brightness:5").plan(load("cifar10-c", root), 10, 0)
     theirs = OnlineTTA(shifts="published-brightness:5").plan(load("cifar10-c", root), 10, 0)
