@@ -15,17 +15,11 @@ from dabench.datasets.caching.image_build import Entry
 from dabench.datasets.caching.image_cache import load_images, name_hashed
 from dabench.datasets.class_folders.folder_spec import Spec
 from dabench.datasets.class_folders.folder_tree import few
-from dabench.datasets.weather.groups import LEVELS, published
+from dabench.datasets.weather.groups import EXTRA, FAMILIES, LEVELS, published
 from dabench.errors import DataError, did_you_mean
 
 #: the fifteen corruptions of the tables by archive, and the four extra ones
-CORRUPTIONS: Mapping[str, tuple[str, ...]] = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
-}
+CORRUPTIONS: Mapping[str, tuple[str, ...]] = {**FAMILIES, "extra": EXTRA}
 _FILES = {published(kind): kind for kinds in CORRUPTIONS.values() for kind in kinds}
 #: the target whose corruptions are shifts: ImageNet's validation pictures
 STREAM = "val"

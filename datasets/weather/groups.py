@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-#: the corruptions in the order in which streams of the field meet them (Hendrycks & Dietterich,
-#: ICLR 2019: noise, blur, weather, digital), by the names of the published files
-STANDARD = (
-    *("gaussian_noise", "shot_noise", "impulse_noise"),
-    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    *("snow", "frost", "fog", "brightness"),
-    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+#: the corruptions by family, in the order in which streams of the field meet them (Hendrycks &
+#: Dietterich, ICLR 2019), by the names of the published files
+FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+        "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+        "weather": ("snow", "frost", "fog", "brightness"),
+        "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+    }
 )
+STANDARD = tuple(file for files in FAMILIES.values() for file in files)
 #: the authors' extra ones, for choosing hyper-parameters
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 #: what a corruption that is read from a published file is called by
@@ -27,7 +30,7 @@ def published(file: str) -> str:
 
 
 #: kinds of shift that are read from files
-PUBLISHED = tuple(published(file) for file in (*STANDARD, *EXTRA))
+PUBLISHED_SHIFTS = tuple(published(file) for file in (*STANDARD, *EXTRA))
 #: name of a group -> its kinds in order; ``c-...`` are dabench's own renderings
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
