@@ -63,9 +63,7 @@ def information_maximisation(p: Tensor, weight: Tensor) -> float | None:
     return _number(marginal - _mean(_entropy(p), weight))
 
 
-def soft_neighbourhood_density(
-    p: Tensor, weight: Tensor, temperature: float = TEMPERATURE
-) -> float | None:
+def soft_neighbourhood_density(p: Tensor, weight: Tensor) -> float | None:
     """Return the mean entropy of each sample's soft neighbourhood, in [0, log(N - 1)].
 
     Higher = denser neighbourhoods = better. With f_i = p_i / |p_i|, the neighbourhood of i is
@@ -84,7 +82,7 @@ def soft_neighbourhood_density(
         return None
     entropies = torch.cat(
         [
-            _neighbourhood_entropy(features, share.log(), start, temperature)
+            _neighbourhood_entropy(features, share.log(), start)
             for start in range(0, len(features), _ROWS)
         ]
     )
@@ -124,12 +122,10 @@ def _subsample(count: int) -> Tensor:
     return torch.from_numpy(np.sort(rng.permutation(count)[:SND_SAMPLES]))
 
 
-def _neighbourhood_entropy(
-    features: Tensor, log_weight: Tensor, start: int, temperature: float
-) -> Tensor:
+def _neighbourhood_entropy(features: Tensor, log_weight: Tensor, start: int) -> Tensor:
     """Return the entropy log Z - sum_j P_j s_j of some rows' neighbourhoods."""
     rows = features[start : start + _ROWS]
-    similarity = rows @ features.T / temperature + log_weight
+    similarity = rows @ features.T / TEMPERATURE + log_weight
     similarity[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = -1e9
     neighbours = similarity.softmax(1)
     return (similarity.logsumexp(1) - (neighbours * similarity).sum(1)).clamp_min(0)

@@ -111,12 +111,10 @@ class Workbench:
 
     Args:
         cache_dir: takes the drawn digits and the source models.
-        options: protocol -> options other than those of the kit.
     """
 
-    def __init__(self, cache_dir: Path, options: dict[str, dict[str, Any]] | None = None) -> None:
+    def __init__(self, cache_dir: Path) -> None:
         self.cache_dir = cache_dir
-        self._options = STREAM_OPTIONS | (options or {})
         self._benches: dict[str, Bench] = {}
         self._digits: DomainData | None = None
 
@@ -152,7 +150,7 @@ class Workbench:
     def bench(self, name: str) -> Bench:
         """Return the bench of a registered protocol."""
         if name not in self._benches:
-            self._benches[name] = self.make(registry.protocol(name)(**self._options.get(name, {})))
+            self._benches[name] = self.make(registry.protocol(name)(**STREAM_OPTIONS.get(name, {})))
         return self._benches[name]
 
     def make(

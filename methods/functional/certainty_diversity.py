@@ -35,20 +35,18 @@ def certainty_diversity_weights(p: Tensor, average: Tensor, temperature: float) 
     return weights.masked_fill(diverse < diverse.mean(), 0.0)
 
 
-def soft_likelihood_ratio(p: Tensor, most: float = 0.99, eps: float = 1e-5) -> Tensor:
-    """Return the per-sample loss -sum_k p_k log(p_k / (1 - p_k) + eps), p clamped to ``most``.
+def soft_likelihood_ratio(p: Tensor) -> Tensor:
+    """Return the per-sample loss -sum_k p_k log(p_k / (1 - p_k) + 1e-5), p clamped to .99.
 
-    Unlike the entropy's, its gradient does not fade for sure samples, until p reaches ``most``.
+    Unlike the entropy's, its gradient does not fade for sure samples, until p reaches .99.
 
     Args:
         p: (N, K) probabilities.
-        most: largest p.
-        eps: added in the logarithm.
 
     Source: ROID (Marsden et al., WACV 2024), authors' code.
     """
-    p = p.clamp(max=most)
-    return -(p * (p / (1 - p) + eps).log()).sum(1)
+    p = p.clamp(max=0.99)
+    return -(p * (p / (1 - p) + 1e-5).log()).sum(1)
 
 
 def symmetric_cross_entropy(one: Tensor, other: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from torch.nn import functional as F
 
 from dabench.methods.functional.mixture import fit_two_component
 
+#: of the dip about a boundary
+WIDTH = 1e-4
+
 
 def head_basis(weight: Tensor) -> Tensor:
     """Return (K, D) orthonormal rows that span the rows of a head's (K, D) weight, K < D.
@@ -81,10 +84,10 @@ def instance_boundary(score: Tensor, usual: Tensor, upper: float | None) -> tupl
     return label, own + best * (upper - own).clamp_min(0)
 
 
-def boundary_weight(norms: Tensor, bounds: Tensor, width: float = 1e-4) -> Tensor:
-    """Return 1 - (1 + (u - t)^2 / width)^(-(1 + width) / 2): 0 at the boundary, 1 far from it.
+def boundary_weight(norms: Tensor, bounds: Tensor) -> Tensor:
+    """Return 1 - (1 + (u - t)^2 / w)^(-(1 + w) / 2), w = 1e-4: 0 at the boundary, 1 far from it.
 
     Source: LEAD (Qu et al., CVPR 2024), authors' code, which then means to set the weight to 1
     beyond the means of known and unknown, but writes to a copy.
     """
-    return 1 - (1 + (norms - bounds).square() / width).pow(-(1 + width) / 2)
+    return 1 - (1 + (norms - bounds).square() / WIDTH).pow(-(1 + WIDTH) / 2)

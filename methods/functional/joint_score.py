@@ -9,11 +9,11 @@ from torch import Tensor
 
 #: rows that are computed in double precision at a time
 ROWS = 4096
+#: added to the diagonal of covariances
+RIDGE = 1e-6
 
 
-def gaussian_log_posterior(
-    z: Tensor, mass: Tensor, means: Tensor, weight: Tensor, ridge: float = 1e-6
-) -> Tensor:
+def gaussian_log_posterior(z: Tensor, mass: Tensor, means: Tensor, weight: Tensor) -> Tensor:
     """Return log gamma of one Gaussian a class: (N, K), rows of exp summing to one.
 
     Covariances S_c about the given means are shrunk towards their average, (1 - s) S_c + s S with
@@ -25,7 +25,6 @@ def gaussian_log_posterior(
         mass: (K,) masses of the classes, up to a factor.
         means: (K, D).
         weight: (N, K) non-negative shares of the images in the covariances; n_c are their sums.
-        ridge: added to the diagonal.
 
     Source: CoWA-JMDS (Lee et al., ICML 2022), authors' code; the shrinkage is ours.
     """
@@ -39,7 +38,7 @@ def gaussian_log_posterior(
     pooled = torch.einsum("k,kde->de", n / n.sum(), spread)
     shrink = (width / (width + n))[:, None, None]
     spread = (1 - shrink) * spread + shrink * pooled
-    spread = spread + ridge * torch.eye(width, dtype=means.dtype, device=z.device)
+    spread = spread + RIDGE * torch.eye(width, dtype=means.dtype, device=z.device)
     found = []
     for m, s, share in zip(means, spread, mass.double().clamp_min(1e-12), strict=True):
         root = torch.linalg.cholesky(s)

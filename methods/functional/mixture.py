@@ -14,6 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 FloatArray = npt.NDArray[np.float64]
+#: initialisations of a mixture; iterations of EM from each, at most
+STARTS, MOST_ITERATIONS = 4, 100
+#: EM stops where the mean log-likelihood gains less
+LEAST_GAIN = 1e-3
+#: added to the variances
+REG = 5e-4
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,8 @@ def fit_two_component(
     statistic: npt.NDArray[np.floating[Any]],
     *,
     seed: int,
-    starts: int = 4,
     min_weight: float = 0.05,
     min_gap: float = 0.05,
-    max_iter: int = 100,
-    tol: float = 1e-3,
-    reg: float = 5e-4,
 ) -> Split:
     """Fit w_0 N(m_0, v_0) + w_1 N(m_1, v_1), m_0 <= m_1, and return the posterior of the low one.
 
@@ -57,13 +59,9 @@ def fit_two_component(
 
     Args:
         statistic: (N,) finite numbers, small = clean or known.
-        seed: of the starts.
-        starts: number of initialisations; the likeliest fit wins.
+        seed: of the starts, of which the likeliest fit wins.
         min_weight: the fit is degenerate when the smaller weight is below this.
         min_gap: ... or when the means are closer than this, in the scaled range.
-        max_iter: EM iterations per start.
-        tol: EM stops when the mean log-likelihood gains less.
-        reg: added to the variances.
 
     Returns:
         A :class:`Split`; degenerate also for fewer than 4 numbers, equal or non-finite ones.
@@ -79,12 +77,12 @@ def fit_two_component(
         raise ValueError(f"a one-dimensional statistic is needed, not one of shape {raw.shape}")
     values = _scale(raw)
     if values is None:
-        return _no_fit(len(raw), reg)
+        return _no_fit(len(raw))
     mixture = GaussianMixture(
-        2, random_state=seed, n_init=starts, max_iter=max_iter, tol=tol, reg_covar=reg
+        2, random_state=seed, n_init=STARTS, max_iter=MOST_ITERATIONS, tol=LEAST_GAIN, reg_covar=REG
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # ancestors stop early on purpose
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit serves, too
         mixture.fit(values[:, None])
     order = np.argsort(mixture.means_[:, 0])
     weights = mixture.weights_[order]
@@ -171,6 +169,6 @@ def _scale(raw: FloatArray) -> FloatArray | None:
     return scaled
 
 
-def _no_fit(count: int, reg: float) -> Split:
+def _no_fit(count: int) -> Split:
     half, zero = np.full(2, 0.5), np.zeros(2)
-    return Split(np.full(count, 0.5), np.zeros(count), half, zero, np.full(2, reg), True)
+    return Split(np.full(count, 0.5), np.zeros(count), half, zero, np.full(2, REG), True)

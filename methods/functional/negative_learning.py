@@ -27,18 +27,19 @@ def complementary_classes(labels: Tensor, classes: int, count: int) -> Tensor:
     return (labels[:, None] + away) % classes
 
 
-def negative_loss(logits: Tensor, classes: Tensor, least: float = 1e-5) -> Tensor:
+def negative_loss(logits: Tensor, classes: Tensor) -> Tensor:
     """Return the per-sample mean over k of -log(1 - p_k): small where none of them is likely.
+
+    1 - p is at least 1e-5; where it would be less there is no gradient.
 
     Args:
         logits: (B, K).
         classes: (B, m) int64, what the images are said not to be.
-        least: smallest 1 - p; beyond it there is no gradient.
 
     Source: Kim et al., ICCV 2019; clamped as in PLUE's code.
     """
     p = logits.softmax(1).gather(1, classes)
-    return -(1 - p).clamp_min(least).log().mean(1)
+    return -(1 - p).clamp_min(1e-5).log().mean(1)
 
 
 def never_alike(query: Tensor, stored: Tensor) -> Tensor:
