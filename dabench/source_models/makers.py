@@ -57,7 +57,7 @@ def open_makers(
     # with the digest of a plug-in's code: two files may name their classes alike
     version = registry.version_of("method", spec.method, registry.method(spec.method))
     options, device = spec.method_options, spec.device
-    parts = SourceParts(plan, source, identity, options, cache, device, own, version)
+    parts = SourceParts(plan, source, identity, options, cache, device, version, own)
     if isinstance(plan, DensePlan):
         return Makers(parts)
     return Makers(parts, StatisticsMaker(plan, source, identity, cache, spec.device))

@@ -40,9 +40,9 @@ class SourceParts:
         options: the method's options by name.
         cache: root of the caches.
         device: where training happens, and where the parts end up.
+        version: of the method, as a run's id has it.
         source_data: digest of the source images where ``source_id`` does not say them, because the
             model was trained elsewhere; else empty.
-        version: of the method, as a run's id has it; empty = what its class says.
         about: for the record; empty until parts were made.
         spent: seconds that making them took here.
     """
@@ -53,8 +53,8 @@ class SourceParts:
     options: Mapping[str, Any]
     cache: Path
     device: str
+    version: str
     source_data: str = ""
-    version: str = ""
     about: dict[str, Any] = field(default_factory=dict)
     spent: float = 0.0
 
@@ -76,8 +76,8 @@ class SourceParts:
                 f"{type(method).__name__} trains parts of its own on labelled source images, and "
                 "the data set has none; choose a method without the extra 'source-parts'"
             )
-        source_id, version = self.source_id + self.source_data, self.version
-        key = parts_key(method, source_id, self.options, self.plan, version)
+        source_id = self.source_id + self.source_data
+        key = parts_key(method, source_id, self.options, self.plan, self.version)
         path = self.cache / "sources" / key / "parts.pt"
         twin = copy.deepcopy(method)
         network = copy.deepcopy(self.network).to(self.device).eval()
@@ -120,12 +120,12 @@ def parts_key(
     source_id: str,
     options: Mapping[str, Any],
     plan: StreamPlan | DensePlan,
-    version: str = "",
+    version: str,
 ) -> str:
     """Return the name of the folder in the cache: a hash of all that decides the parts.
 
     ``version`` is the method's as a run's id has it: with the digest of its code where that is no
-    part of dabench. Empty = what its class says.
+    part of dabench.
 
     Raises:
         TrainingError: the method names a source option that it does not have.
@@ -137,8 +137,7 @@ def parts_key(
             f"its options ({', '.join(sorted(options))})"
         )
     chosen = {name: options[name] for name in sorted(method.source_options)}
-    own = version or method.version
-    about = [source_id, type(method).__name__, own, chosen, plan.task.classes]
+    about = [source_id, type(method).__name__, version, chosen, plan.task.classes]
     text = json.dumps(["parts-1", *about], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

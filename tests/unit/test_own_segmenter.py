@@ -153,8 +153,8 @@ def test_parts_need_a_classifier_and_source_images(dense_plan: DensePlan, tmp_pa
     all_options = {name: getattr(method, name) for name in method.source_options}
 
     def make(plan: DensePlan, source_data: str, network: Any) -> SourceParts:
-        given = (plan, network, "ab" * 16, all_options, tmp_path, "cpu", source_data)
-        return SourceParts(*given)
+        given = (plan, network, "ab" * 16, all_options, tmp_path, "cpu", method.version)
+        return SourceParts(*given, source_data)
 
     ends = wrap_segmenter(model("build"), K, IMAGES)
     ends = wrap_segmenter(

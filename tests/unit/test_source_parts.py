@@ -101,7 +101,7 @@ def network(dense_plan: DensePlan) -> Any:
 def make(dense_plan: DensePlan, network: Any, tmp_path: Path) -> Any:
     def made(source_id: str = "ab" * 16, cache: Path = tmp_path, **options: Any) -> SourceParts:
         values = {"steps": 2, "lr": 0.1, "harm": ""} | options
-        return SourceParts(dense_plan, network, source_id, values, cache, "cpu")
+        return SourceParts(dense_plan, network, source_id, values, cache, "cpu", Second.version)
 
     return made
 
@@ -125,7 +125,8 @@ def test_trained_once_and_outside_nothing_changes(make: Any, network: Any) -> No
     assert Second.trained == trained + 1
     assert same(first, second)
     assert not second.training
-    assert maker.about["key"] == parts_key(method, "ab" * 16, {"steps": 2, "lr": 0.1}, maker.plan)
+    options = {"steps": 2, "lr": 0.1}
+    assert maker.about["key"] == parts_key(method, "ab" * 16, options, maker.plan, method.version)
     assert maker.spent > 0
 
 
@@ -136,27 +137,24 @@ def test_training_repeats(make: Any, tmp_path: Path) -> None:
 
 
 def test_what_the_key_depends_on(dense_plan: DensePlan) -> None:
-    class Newer(Second):
-        version: ClassVar[str] = "2"
-
     usual = {"steps": 2, "lr": 0.1}
     other = dataclasses.replace(
         dense_plan, task=dataclasses.replace(dense_plan.task, classes=("x", "y", "z"))
     )
 
     def key(
-        method: OnlineMethod | None = None,
         source_id: str = "a",
         plan: DensePlan = dense_plan,
+        version: str = "1",
         **options: Any,
     ) -> str:
-        return parts_key(method or Second(), source_id, usual | options, plan)
+        return parts_key(Second(), source_id, usual | options, plan, version)
 
     assert key() == key(lr=0.2)  # no source option
-    different = {key(), key(steps=3), key(source_id="b"), key(Newer()), key(plan=other)}
+    different = {key(), key(steps=3), key(source_id="b"), key(version="2"), key(plan=other)}
     assert len(different) == 5
     with pytest.raises(TrainingError, match=r"source_options names steps"):
-        parts_key(Second(), "a", {"lr": 0.1}, dense_plan)
+        parts_key(Second(), "a", {"lr": 0.1}, dense_plan, "1")
 
 
 def test_the_key_has_the_digest_of_a_plugin_and_of_no_other_method(
@@ -171,7 +169,8 @@ def test_the_key_has_the_digest_of_a_plugin_and_of_no_other_method(
         assert maker is not None
         return parts_key(method, "a", {"steps": 2}, dense_plan, maker.version)
 
-    assert key() == parts_key(method, "a", {"steps": 2}, dense_plan)  # as caches have it
+    # as caches have it
+    assert key() == parts_key(method, "a", {"steps": 2}, dense_plan, method.version)
     found = set()
     for sha in ("1" * 64, "2" * 64):
         plugin = registry.Plugin("method", "transadapt", "mine.py:Second", "", sha)
