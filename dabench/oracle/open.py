@@ -170,7 +170,6 @@ def _sealed(
         source_seed=source_seed,
         device=spec.device,
         threads=spec.threads,
-        cache_dir=settings.cache_dir,
         form=form,
         progress=settings.progress,
         plugins=tuple(p for p in spec.plugins if p.kind not in ("method", "model")),

@@ -13,7 +13,6 @@ import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ class SealedRequest:
 
     Attributes:
         dataset: name in the registry.
-        data: domains, image size and folders.
+        data: domains, image size and folders; source models are cached below its ``cache_dir``.
         protocol: name in the registry; its plan says what the source data are.
         protocol_options: as in the run's spec.
         recipe: how the source model is trained.
@@ -49,7 +48,6 @@ class SealedRequest:
         source_seed: of source training.
         device: where the model is trained and evaluated.
         threads: torch threads of the child.
-        cache_dir: source models are cached below it.
         form: what the interface gives away.
         progress: a progress bar of source training on stderr.
         plugins: where a data set or a protocol that is not dabench's own comes from.
@@ -66,7 +64,6 @@ class SealedRequest:
     source_seed: int
     device: str
     threads: int
-    cache_dir: Path
     form: AnswerForm
     progress: bool
     plugins: tuple[registry.Plugin, ...] = ()
@@ -133,7 +130,7 @@ def _answerer(request: SealedRequest) -> InProcess:
         request.recipe,
         plan,
         request.source_seed,
-        request.cache_dir,
+        request.data.cache_dir,
         request.device,
         request.progress,
     )

@@ -49,7 +49,6 @@ def request_(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> SealedReq
         source_seed=SEED,
         device="cpu",
         threads=1,
-        cache_dir=cache,
         form=AnswerForm("soft"),
         progress=False,
     )
@@ -122,7 +121,7 @@ def open_files() -> list[str]:
 
 def weights(request: SealedRequest) -> list[bytes]:
     """Read the source model's large tensors from the cache (after the search)."""
-    (path,) = request.cache_dir.glob("sources/*/model.pt")
+    (path,) = request.data.cache_dir.glob("sources/*/model.pt")
     saved = torch.load(path, weights_only=True)["state_dict"]
     found = [v.numpy().tobytes() for v in saved.values() if v.numel() >= 256]
     assert len(found) >= 3
@@ -146,7 +145,9 @@ def test_the_seal(
 
 
 def test_the_search_finds_what_is_here(request_: SealedRequest, plan: Plan) -> None:
-    model = loading.load_or_train(request_.recipe, plan, SEED, request_.cache_dir, "cpu", False)
+    model = loading.load_or_train(
+        request_.recipe, plan, SEED, request_.data.cache_dir, "cpu", False
+    )
     task = plan.task
     answerer = InProcess(model, task.classes, 32, request_.form, "cpu")
     del model
@@ -158,7 +159,9 @@ def test_the_search_finds_what_is_here(request_: SealedRequest, plan: Plan) -> N
 def test_same_bits_as_in_process(
     sealed: Sealed, request_: SealedRequest, images: torch.Tensor, plan: Plan
 ) -> None:
-    model = loading.load_or_train(request_.recipe, plan, SEED, request_.cache_dir, "cpu", False)
+    model = loading.load_or_train(
+        request_.recipe, plan, SEED, request_.data.cache_dir, "cpu", False
+    )
     here = InProcess(model, plan.task.classes, 32, request_.form, "cpu")
     assert dataclasses.asdict(here.info) == dataclasses.asdict(sealed.info)
     assert sealed.info.train_seconds > 0
@@ -201,7 +204,7 @@ def test_an_error_of_the_child_is_an_error_here(request_: SealedRequest) -> None
     missing = dataclasses.replace(
         request_,
         dataset="office31",
-        data=DataRequest("amazon", "webcam", 32, Path("/nowhere/at/all"), request_.cache_dir),
+        data=DataRequest("amazon", "webcam", 32, Path("/nowhere/at/all"), request_.data.cache_dir),
     )
     with pytest.raises(DataError, match="/nowhere/at/all"):
         Sealed(missing)

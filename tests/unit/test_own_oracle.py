@@ -55,7 +55,6 @@ def test_sealed_and_served_ones_give_the_same_bits(place: Any) -> None:
         source_seed=0,
         device="cpu",
         threads=1,
-        cache_dir=settings.cache_dir,
         form=AnswerForm("soft"),
         progress=False,
         foreign=ForeignModel.of_spec(spec),
