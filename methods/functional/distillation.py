@@ -77,21 +77,12 @@ def two_stage_factor(progress: float, first: float, power: float, restart: float
     return float((1 + 10 * (restart + (progress - first) / (1 - first))) ** -0.75)
 
 
-def mixup_weight(alpha: float, generator: torch.Generator | None = None) -> float:
-    """Draw lambda ~ Beta(alpha, alpha).
-
-    Args:
-        alpha: shape, above 0.
-        generator: of the draws; None = torch's global one.
-
-    Returns:
-        A number in [0, 1].
+def mixup_weight(alpha: float) -> float:
+    """Draw lambda ~ Beta(alpha, alpha), in [0, 1]; alpha is above 0.
 
     Source: Zhang et al., "mixup", 2018.
     """
-    shape = torch.full((2,), alpha)
-    draws = torch._standard_gamma(shape, generator=generator).clamp_min(1e-12)
-    return float(draws[0] / draws.sum())
+    return float(mixup_weights(1, alpha))
 
 
 def mixup_weights(count: int, alpha: float) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dabench.methods.functional.losses import entropy
+
 EPS = 1e-10
 
 
@@ -60,8 +62,7 @@ def normalised_entropy(p: Tensor, eps: float = EPS) -> Tensor:
     """
     if p.shape[1] == 1:
         return torch.zeros_like(p[:, 0])
-    entropy = -(p * p.clamp_min(eps).log()).sum(dim=1)
-    return (entropy / math.log(p.shape[1])).clamp(0, 1)
+    return (entropy(p, eps) / math.log(p.shape[1])).clamp(0, 1)
 
 
 def cross_entropy_to_label(p: Tensor, labels: Tensor, eps: float = EPS) -> Tensor:
