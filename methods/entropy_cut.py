@@ -12,6 +12,17 @@ from dabench.methods.functional.divergence import normalised_entropy
 from dabench.methods.functional.mixture import two_means_cut
 
 
+def cut_prediction(logits: Tensor, open_set: bool, cut: float) -> Prediction:
+    """Return the answer of (B, K) logits; in open sets, "unknown" where the entropy is above a cut.
+
+    The normalised entropy is the unknown score.
+    """
+    if not open_set:
+        return Prediction(logits)
+    entropy = normalised_entropy(logits.softmax(1))
+    return Prediction(logits, entropy, entropy > cut)
+
+
 class EntropyCut(OfflineMethod):
     """A network that learns, and in open sets a cut on its normalised entropy."""
 
@@ -43,8 +54,4 @@ class EntropyCut(OfflineMethod):
 
     def predict(self, images: Tensor) -> Prediction:
         """Closed-set prediction, and "unknown" above the entropy cut."""
-        logits = self.net(images)
-        if not self.access.task.open_set:
-            return Prediction(logits)
-        entropy = normalised_entropy(logits.softmax(1))
-        return Prediction(logits, entropy, entropy > self.cut)
+        return cut_prediction(self.net(images), self.access.task.open_set, self.cut)

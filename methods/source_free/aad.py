@@ -17,14 +17,14 @@ from dabench.api import (
     set_probabilities,
     views,
 )
+from dabench.methods.entropy_cut import EntropyCut
 from dabench.methods.functional.attraction import attraction, dispersion
 from dabench.methods.functional.bounds import NonNegative, Positive
 from dabench.methods.functional.losses import mean_over
 from dabench.methods.functional.neighbours import FeatureBank, within_class
-from dabench.methods.source_free.entropy_split import EntropySplit
 
 
-class AaD(EntropySplit):
+class AaD(EntropyCut):
     """AaD (Yang et al., NeurIPS 2022), after the authors' code (Albert0147/AaD_SFDA).
 
     An image's answer is drawn to the stored answers of its nearest neighbours in a bank of the
@@ -59,6 +59,7 @@ class AaD(EntropySplit):
     def begin(self, access: SourceFree) -> None:
         """Take the source model; in open sets its classifier stays."""
         super().begin(access)
+        self.net = access.source_model
         self.net.classifier.requires_grad_(not access.task.open_set)
         self.count = within_class(self.neighbours, len(access.target), access.task.num_classes)
         self.note("neighbours", self.count)

@@ -16,8 +16,8 @@ from dabench.api import (
     SourceFree,
     set_features,
 )
+from dabench.methods.entropy_cut import cut_prediction
 from dabench.methods.functional.bounds import NonNegative, Positive, Share
-from dabench.methods.functional.divergence import normalised_entropy
 from dabench.methods.functional.losses import soft_cross_entropy
 from dabench.methods.functional.neighbours import FeatureBank, within_class
 from dabench.methods.functional.prototypes import count_clusters, likeliest_rows
@@ -120,8 +120,4 @@ class PrototypeLabels(OfflineMethod):
 
     def predict(self, images: Tensor) -> Prediction:
         """Closed-set prediction, and "unknown" above the fixed cut."""
-        logits = self.net(images)
-        if not self.access.task.open_set:
-            return Prediction(logits)
-        entropy = normalised_entropy(logits.softmax(1))
-        return Prediction(logits, entropy, entropy > self.cut)
+        return cut_prediction(self.net(images), self.access.task.open_set, self.cut)

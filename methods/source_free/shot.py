@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dabench.api import SourceFree, TargetBatch, set_features, views
+from dabench.methods.entropy_cut import EntropyCut
 from dabench.methods.functional.bounds import BelowOne
 from dabench.methods.functional.centroids import centroid_labels
 from dabench.methods.functional.losses import AveragedMarginal, information_maximisation, mean_over
-from dabench.methods.source_free.entropy_split import EntropySplit
 
 #: predictions that a class needs more of to be a label, where the target may lack classes
 PARTIAL_LEAST = 10
 
 
-class Shot(EntropySplit):
+class Shot(EntropyCut):
     """SHOT (Liang et al., ICML 2020), after the authors' code (tim-learn/SHOT, object/).
 
     The classifier is frozen; the rest learns by information maximisation and centroid
@@ -53,6 +53,7 @@ class Shot(EntropySplit):
     def begin(self, access: SourceFree) -> None:
         """Take the source model and freeze its classifier."""
         super().begin(access)
+        self.net = access.source_model
         self.net.classifier.requires_grad_(False)
         self.use = AveragedMarginal(self.marginal)
 
