@@ -1,7 +1,8 @@
-"""The outcome of an adaptation, and what is asked of its images."""
+"""The outcome of an adaptation, and what is asked of its model and images."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dabench.contract.network import Network
 from dabench.contract.types import Prediction
 from dabench.errors import DataError
 from dabench.metrics import label_free
 from dabench.metrics.predictions import Predictions, gather
+from dabench.networks.foreign import wrap_classifier
 
 
 class AdaptedModel(nn.Module):
@@ -57,6 +60,28 @@ class Adapted:
         """The class of every image by name; ``unknown`` where it is none of them."""
         names = [*self.classes, "unknown"]
         return [names[i] for i in self.after.decided(len(self.classes))]
+
+
+def wrapped(
+    model: nn.Module,
+    classes: Sequence[str] | None,
+    example: Tensor | None,
+    wrapping: Mapping[str, Any],
+) -> tuple[Network, tuple[str, ...]]:
+    """Return a copy of a model as a network, and the names of its classes.
+
+    Args:
+        model: from images to (B, K) logits.
+        classes: names of the K classes; None = their numbers.
+        example: images on which it is tried; None = it is not.
+        wrapping: its head, mean and std.
+
+    Raises:
+        ConfigError: as :func:`dabench.networks.foreign.wrap_classifier`.
+    """
+    k = None if classes is None else len(classes)
+    network = wrap_classifier(model, k, example=example, **wrapping)
+    return network, tuple(classes or map(str, range(network.classifier.weight.shape[0])))
 
 
 def summary(logits: Tensor) -> Predictions:

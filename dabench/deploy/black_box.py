@@ -19,11 +19,10 @@ from dabench.contract.floats import to_float
 from dabench.contract.network import Network
 from dabench.contract.protocol import Remote, Run
 from dabench.contract.types import Task
-from dabench.deploy.adapted import Adapted, summary
+from dabench.deploy.adapted import Adapted, summary, wrapped
 from dabench.deploy.fitting import fitted, plan_of
 from dabench.errors import AccessError, ConfigError, OracleError
 from dabench.networks.backbones import SMALL
-from dabench.networks.foreign import wrap_classifier
 from dabench.oracle.answer_forms import Answerer, AnswerForm
 from dabench.oracle.client import OracleClient
 from dabench.oracle.in_process import InProcess
@@ -77,9 +76,7 @@ def teacher(
                 "leave the classes out, or give the oracle's in its order"
             )
         return model
-    k = None if classes is None else len(classes)
-    network = wrap_classifier(model, k, example=to_float(pictures[:2]), **wrapping)
-    names = tuple(classes or map(str, range(network.classifier.out_features)))
+    network, names = wrapped(model, classes, to_float(pictures[:2]), wrapping)
     source = SourceModel(network, state_hash(network), None, 0.0)
     return InProcess(source, names, pictures.shape[1], AnswerForm("soft"), device)
 

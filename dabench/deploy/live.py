@@ -18,8 +18,9 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.seeding import seed as seed_of
 from dabench.contract.seeding import seeded
 from dabench.contract.types import Task
+from dabench.deploy.adapted import wrapped
 from dabench.errors import AccessError, ConfigError
-from dabench.networks.foreign import Values, wrap_classifier
+from dabench.networks.foreign import Values
 
 
 class LiveModel(nn.Module):
@@ -97,11 +98,9 @@ class LiveModel(nn.Module):
         return logits
 
     def _begin(self, image_size: int, example: Tensor | None) -> None:
-        k = None if self._classes is None else len(self._classes)
         shown = None if example is None else example[:2]
-        network = wrap_classifier(self._given[0], k, example=shown, **self._wrapping)
+        network, names = wrapped(self._given[0], self._classes, shown, self._wrapping)
         self._k = int(network.classifier.weight.shape[0])
-        names = self._classes or tuple(str(i) for i in range(self._k))
         network.cost = GrantedCost(self.cost)
         task = Task("classification", names, image_size, flip=self._flip)
         method = self._method_class(**self._options)

@@ -20,13 +20,13 @@ from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Plan, Run
 from dabench.contract.types import Init, Task
 from dabench.deploy import black_box
-from dabench.deploy.adapted import Adapted, pictures_of, summary
+from dabench.deploy.adapted import Adapted, pictures_of, summary, wrapped
 from dabench.deploy.fitting import fitted, plan_of
 from dabench.deploy.live import check_answers_pictures, method_class
 from dabench.deploy.stream import Work, along
 from dabench.errors import ConfigError
 from dabench.metrics.predictions import Predictions
-from dabench.networks.foreign import Values, wrap_classifier
+from dabench.networks.foreign import Values
 from dabench.oracle.answer_forms import Answerer
 
 
@@ -102,9 +102,7 @@ def adapt(
     if not issubclass(cls, OfflineMethod):
         return along(model, pictures, cls, usual | {"flip": flip} | wrapping, options, work)
     target = Unlabelled(pictures, np.arange(len(pictures)))
-    k = None if classes is None else len(classes)
-    network = wrap_classifier(model, k, example=to_float(pictures[:2]), **wrapping)
-    names = tuple(classes or map(str, range(network.classifier.out_features)))
+    network, names = wrapped(model, classes, to_float(pictures[:2]), wrapping)
     plan = plan_of(Task("classification", names, pictures.shape[1], open_set, flip), target, run)
     protocol = registry.protocol("sf-osda" if open_set else "sf-uda")()
     before = _answers(network, target, device)

@@ -19,12 +19,11 @@ from dabench.contract.access import survey_size
 from dabench.contract.floats import to_float
 from dabench.contract.protocol import Resume
 from dabench.contract.signals import postponed
-from dabench.deploy.adapted import Adapted, AdaptedModel, summary
+from dabench.deploy.adapted import Adapted, AdaptedModel, summary, wrapped
 from dabench.deploy.live import LiveModel, online
 from dabench.engine.resume.checkpoint import Checkpoint
 from dabench.engine.stream import Progress
 from dabench.errors import CacheError
-from dabench.networks.foreign import wrap_classifier
 from dabench.source_models.loading import state_hash
 
 CHECKPOINT = "checkpoint.pt"
@@ -81,11 +80,8 @@ def along(
     Raises:
         DabenchError: a model, a method or an option that do not fit.
     """
-    names = usual["classes"]
     wrapping = {name: usual[name] for name in ("head", "mean", "std")}
-    shown = to_float(pictures[:2])
-    k = None if names is None else len(names)
-    source = wrap_classifier(model, k, example=shown, **wrapping)
+    source, names = wrapped(model, usual["classes"], to_float(pictures[:2]), wrapping)
     live = online(model, cls, image_size=pictures.shape[1], **usual, **options)
     parts = np.array_split(pictures, -(-len(pictures) // usual["batch_size"]))
     answers = Answers()
@@ -101,8 +97,7 @@ def along(
         "images_forward": float(live.cost.forward),
         "images_backward": float(live.cost.backward),
     }
-    named = tuple(names or map(str, range(logits.shape[1])))
-    return Adapted(AdaptedModel(live.method), named, before, summary(logits), cost)
+    return Adapted(AdaptedModel(live.method), names, before, summary(logits), cost)
 
 
 def _survey(pictures: np.ndarray) -> list[np.ndarray]:
