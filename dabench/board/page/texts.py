@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from dabench.board.statistics.seeds import LOWER_IS_BETTER, MIN_PAIRS
+from dabench.registry import STREAMS
 
 #: metric, or ``metric/segment`` -> what it is; this is also the order of a table's columns
 METRICS: dict[str, str] = {
@@ -87,7 +88,6 @@ GRANTS: dict[str, str] = {
 }
 #: how a remark begins that needs more room than a column of numbers has
 _SHORT = ("tuned", "other protocol version", "other start version")
-_STREAMS = frozenset({"gradual-weather", "online-tta", "continual-tta", "online-seg"})
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def ranked_by(protocol: str, metric: str) -> str:
 
 def is_stream(protocol: str) -> bool:
     """Return whether images come batch by batch and are answered at once."""
-    return protocol in _STREAMS
+    return protocol in STREAMS
 
 
 def headline_metrics(keys: Iterable[str], primary: str, most: int) -> list[str]:
