@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from dabench.errors import ConfigError, did_you_mean, one_line
@@ -116,16 +117,10 @@ def located(kind: str, reference: str) -> Plugin:
     Raises:
         ConfigError: the file or module cannot be imported.
     """
-    place, _, attribute = reference.rpartition(":")
     option = f"--source-{kind} {one_line(reference, 300)}"
-    if place.endswith(".py"):
-        path = Path(os.path.expanduser(place)).absolute()
-        module, target = module_of_file(path, option), f"{path}:{attribute}"
-    else:
-        module, target = import_named(place, option), reference
-    return Plugin(
-        kind, _short(reference), target, _owner(place, None), source_digest(module, option)
-    )
+    module, target = _imported(reference, option)
+    owner = _owner(reference.rpartition(":")[0], None)
+    return Plugin(kind, _short(reference), target, owner, source_digest(module, option))
 
 
 def restore(wanted: Iterable[Plugin], *, exact: bool = True) -> None:
@@ -166,17 +161,22 @@ def _short(target: str) -> str:
     return f"{Path(place).name}:{attribute}" if place.endswith(".py") else target
 
 
+def _imported(reference: str, option: str) -> tuple[ModuleType, str]:
+    """Return the module of ``PLACE:name``, and the target that imports it again."""
+    place, _, attribute = reference.rpartition(":")
+    if not place.endswith(".py"):
+        return import_named(place, option), reference
+    path = Path(os.path.expanduser(place)).absolute()
+    return module_of_file(path, option), f"{path}:{attribute}"
+
+
 def _load(kind: str, reference: str, point: Announced | None) -> Plugin:
     """Import a class, enter it into its table and remember where it came from."""
     option = f"--{kind.replace(' ', '')} {one_line(reference, 300)}"
     place, colon, attribute = reference.rpartition(":")
     if not colon or reference.endswith(".py"):
         raise ConfigError(f"{option}: which class of it? write {one_line(reference, 300)}:CLASS")
-    if place.endswith(".py"):
-        path = Path(os.path.expanduser(place)).absolute()
-        module, target = module_of_file(path, option), f"{path}:{attribute}"
-    else:
-        module, target = import_named(place, option), reference
+    module, target = _imported(reference, option)
     cls = vars(module).get(attribute)
     if not inspect.isclass(cls):
         own = [n for n, v in vars(module).items() if inspect.isclass(v) and is_of_kind(kind, v)]
