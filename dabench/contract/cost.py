@@ -94,7 +94,9 @@ class Cost:
     def uncount_backward(self, images: int) -> None:
         """Take back what the last pass with gradients was charged for a backward pass.
 
-        Nothing is taken back where one came. Passes without gradients may lie between.
+        It is charged as images pass; where samples are selected, only what comes out of the network
+        says whether a backward pass follows. Nothing is taken back where one came. Passes without
+        gradients may lie between.
         """
         last = self._last
         if not self.paused and not last.ran:

@@ -6,28 +6,10 @@ Functions over lists of parameters work on all of them at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-
-class Counter(Protocol):
-    """The part of the engine's cost counter that a method may correct."""
-
-    def uncount_backward(self, images: int) -> None:
-        """Take back what the last pass with gradients was charged."""
-        ...
-
-
-def uncount_backward(cost: Counter, count: int) -> None:
-    """Take ``count`` images off the backward count: they were charged, but nothing ran backward.
-
-    A network charges when an image passes with gradients switched on; whether a backward pass
-    follows is known only afterwards where samples are selected.
-    """
-    cost.uncount_backward(count)
 
 
 def as_samples(dense: Tensor) -> Tensor:

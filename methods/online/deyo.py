@@ -17,7 +17,6 @@ from dabench.methods.functional.destroyed_views import (
     pseudo_label_drop,
 )
 from dabench.methods.functional.losses import entropy
-from dabench.methods.functional.online import uncount_backward
 from dabench.methods.online.norm_affine import NormAffine
 from dabench.methods.online.sar import below_top
 
@@ -75,7 +74,7 @@ class DeYO(NormAffine):
         h = entropy(p)
         sure = h.detach() < self.limit * self.log_k
         if not bool(sure.any()):
-            uncount_backward(self.net.cost, len(logits))
+            self.net.cost.uncount_backward(len(logits))
             return logits.detach()
         with torch.no_grad():
             views = destroyed_view(batch.images[sure], self.destroy, self.grid)
@@ -86,5 +85,5 @@ class DeYO(NormAffine):
             weights = (self.scale * self.log_k - kept.detach()).exp() + fall.exp()
             self.update((weights * kept).mean())
         else:
-            uncount_backward(self.net.cost, len(logits))
+            self.net.cost.uncount_backward(len(logits))
         return logits.detach()

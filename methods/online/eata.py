@@ -23,7 +23,6 @@ from dabench.methods.functional.online import (
     flatten_all,
     is_novel,
     reliability_weights,
-    uncount_backward,
 )
 
 FISHER = "fisher-images"
@@ -144,7 +143,7 @@ class EATA(OnlineMethod):
             self.update(loss)
             self._remember(p.detach()[chosen].mean(0))
         else:
-            uncount_backward(self.net.cost, len(logits))
+            self.net.cost.uncount_backward(len(logits))
         return logits.detach()
 
     def _remember(self, p: Tensor) -> None:

@@ -18,7 +18,7 @@ from dabench.methods.functional.normalisation import (
     norm_layers,
     train_only_norms,
 )
-from dabench.methods.functional.online import ascent_step, restore_values, uncount_backward
+from dabench.methods.functional.online import ascent_step, restore_values
 
 
 class SAR(OnlineMethod):
@@ -92,7 +92,7 @@ class SAR(OnlineMethod):
         h = UNCERTAINTY[self.loss](logits)
         reliable = h.detach() < self.entropy_limit
         if not bool(reliable.any()):
-            uncount_backward(self.net.cost, len(logits))
+            self.net.cost.uncount_backward(len(logits))
             return logits.detach()
         gradients = torch.autograd.grad(h[reliable].mean(), self.trained, materialize_grads=True)
         origin = ascent_step(self.trained, gradients, self.radius)
@@ -105,7 +105,7 @@ class SAR(OnlineMethod):
             self.update.step()
             self._watch(loss.detach())
         else:
-            uncount_backward(self.net.cost, len(logits))
+            self.net.cost.uncount_backward(len(logits))
             restore_values(self.trained, origin)
         return logits.detach()
 

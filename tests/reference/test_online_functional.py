@@ -11,7 +11,6 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from dabench.contract.cost import Cost
 from dabench.errors import ConfigError
 from dabench.methods.functional import (
     centroids,
@@ -598,19 +597,3 @@ def test_ema_update_and_restoration():
     assert float(1 - weights[0].mean()) == pytest.approx(0.1, abs=0.01)
     online.stochastic_restore(weights, source, 1.0)
     assert not weights[0].any()
-
-
-def test_take_back() -> None:
-    cost = Cost(backward=10)
-    cost.count(4, backward=True)
-    with cost.pause():
-        online.uncount_backward(cost, 4)
-    assert cost.backward == 14
-    online.uncount_backward(cost, 4)
-    assert cost.backward == 10
-    cost.count(4, backward=True)
-    cost.count(3, backward=False)
-    online.uncount_backward(cost, 4)  # views that pass without gradients may lie between
-    assert cost.backward == 10
-    online.uncount_backward(cost, 4)  # no more than the last pass was charged
-    assert cost.backward == 10

@@ -74,6 +74,14 @@ def test_one_that_never_came_is_taken_back_once(net: Network) -> None:
     assert (net.cost.forward, net.cost.backward) == (12, 4)
 
 
+def test_nothing_is_taken_back_in_a_pause() -> None:
+    cost = Cost()
+    cost.count(4, backward=True)
+    with cost.pause():
+        cost.uncount_backward(4)
+    assert cost.backward == 4
+
+
 def test_what_notices_it_shows_nothing_and_moves_no_gradient() -> None:
     net, twin = classifier(), classifier()
     twin.load_state_dict(net.state_dict())
