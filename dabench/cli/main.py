@@ -9,8 +9,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from dabench import registry
@@ -108,8 +108,7 @@ def _dispatch(argv: list[str]) -> int:
     if args.command == "run":
         return _run(args, rest, run_parser)
     if args.command in _WITH_DOTTED:
-        module, _, function = _WITH_DOTTED[args.command].partition(":")
-        code: int = getattr(import_module(module), function)(args, rest)
+        code: int = resolve_name(_WITH_DOTTED[args.command])(args, rest)
         return code
     if args.command == "store":  # argparse takes an empty list before the first option
         args.runs += [argument for argument in rest if not argument.startswith("-")]
@@ -123,8 +122,7 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
     """Import what a command does, and nothing else."""
     if name in ("list", "show"):
         return {"list": _list, "show": _show}[name]
-    module, _, function = _COMMANDS[name].partition(":")
-    found: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
+    found: Callable[[argparse.Namespace], int] = resolve_name(_COMMANDS[name])
     return found
 
 

@@ -59,8 +59,7 @@ def wrap_classifier(
         )
     trunk = copy.deepcopy(whole)
     if name:
-        parent, _, last = name.rpartition(".")
-        setattr(trunk.get_submodule(parent), last, nn.Identity())
+        trunk.set_submodule(name, nn.Identity())
     else:
         trunk = nn.Identity()
     width, k = classifier.in_features, classifier.out_features

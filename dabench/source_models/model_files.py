@@ -165,10 +165,9 @@ def _foreign(card: Mapping[str, Any]) -> nn.Module:
     layer = model.get_submodule(head)
     if isinstance(layer, nn.Linear) and layer.out_features != outputs:
         fresh = nn.Linear(layer.in_features, outputs)
-        parent, _, last = head.rpartition(".")
         if not head:
             return fresh
-        setattr(model.get_submodule(parent), last, fresh)
+        model.set_submodule(head, fresh)
     return model
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import importlib
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from dabench.config.settings import Settings
@@ -61,7 +61,7 @@ def attempt(
         tell: is called with each stage and its identity.
     """
     try:
-        found = _load(function)(spec, settings, tell)
+        found = resolve_name(function)(spec, settings, tell)
     except Exception as error:  # noqa: BLE001 - one run's failure, whatever it is, is reported
         text, bug = explain(error)
         diverged = isinstance(error, TrainingError)
@@ -69,12 +69,6 @@ def attempt(
         return {"error": text, "bug": bug, "diverged": diverged, "traceback": told}
     value = score_map(found.record).get(primary_metric(spec.protocol, spec.dataset))
     return {"run_id": found.run_id, "existed": found.existed, "value": value}
-
-
-def _load(function: str) -> Callable[..., Any]:
-    module, _, name = function.partition(":")
-    loaded: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return loaded
 
 
 def _detach(log: Path) -> None:
