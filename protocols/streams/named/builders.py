@@ -34,12 +34,16 @@ MOST_SLOTS = 100
 
 def correlated(pool: Pool, options: Options) -> Arranged:
     """Every domain once, in chunks of few classes."""
-    return _domain_by_domain(pool, options)
+    found = [
+        one_domain(s, n, _chunked(pool.labels, options, pool.rng(s.name)))
+        for n, s in enumerate(pool.domains)
+    ]
+    return Arranged(pool.domains, tuple(found))
 
 
 def single(pool: Pool, options: Options) -> Arranged:
     """Every domain once, shuffled; images come one at a time."""
-    return _domain_by_domain(pool, {"concentration": np.inf})
+    return correlated(pool, {"concentration": np.inf})
 
 
 def mixed_domains(pool: Pool, options: Options) -> Arranged:
@@ -82,12 +86,22 @@ def gradual(pool: Pool, options: Options) -> Arranged:
 
 def ptta(pool: Pool, options: Options) -> Arranged:
     """Every domain once, each in RoTTA's slots."""
-    return _recurring(pool, {**options, "visits": 1, "images": 0})
+    return recurring(pool, {**options, "visits": 1, "images": 0})
 
 
 def recurring(pool: Pool, options: Options) -> Arranged:
     """The stream of ``ptta`` again and again, every visit drawn anew."""
-    return _recurring(pool, options)
+    slots = options["slots"] or min(len(np.unique(pool.labels)), MOST_SLOTS)
+    visits = options["visits"]
+    found = []
+    for visit in range(1, visits + 1):
+        for place, domain in enumerate(pool.domains):
+            rng = pool.rng(domain.name, str(visit))
+            images = pool.draw(options["images"], rng)
+            order = slot_order(pool.labels[images], slots, options["concentration"], rng)
+            name = f"{domain.name}@{visit}" if visits > 1 else None
+            found.append(one_domain(domain, place, images[order], name))
+    return Arranged(pool.domains, tuple(found))
 
 
 def wild(pool: Pool, options: Options) -> Arranged:
@@ -162,28 +176,6 @@ def unitta(setting: str) -> Builder:
 
 
 # -- what several of them share -------------------------------------------------------------------
-
-
-def _domain_by_domain(pool: Pool, options: Options) -> Arranged:
-    found = [
-        one_domain(s, n, _chunked(pool.labels, options, pool.rng(s.name)))
-        for n, s in enumerate(pool.domains)
-    ]
-    return Arranged(pool.domains, tuple(found))
-
-
-def _recurring(pool: Pool, options: Options) -> Arranged:
-    slots = options["slots"] or min(len(np.unique(pool.labels)), MOST_SLOTS)
-    visits = options["visits"]
-    found = []
-    for visit in range(1, visits + 1):
-        for place, domain in enumerate(pool.domains):
-            rng = pool.rng(domain.name, str(visit))
-            images = pool.draw(options["images"], rng)
-            order = slot_order(pool.labels[images], slots, options["concentration"], rng)
-            name = f"{domain.name}@{visit}" if visits > 1 else None
-            found.append(one_domain(domain, place, images[order], name))
-    return Arranged(pool.domains, tuple(found))
 
 
 def _chunked(labels: IntArray, options: Options, rng: np.random.Generator) -> IntArray:
