@@ -44,16 +44,15 @@ def write_report(
     order = changed[np.argsort(-adapted.after.confidence[changed], kind="stable")]
     share = len(changed) / len(after)
     headline = [
-        (f"{len(after):,}", "images", f"{len(pile.unreadable)} could not be read"),
-        (f"{share:.1%}", "answers changed", "disagreement with the model as it was"),
-        (f"{effective(before):.1f} → {effective(after):.1f}", "classes in use", "exp of entropy"),
+        ("images", f"{len(after):,}", f"{len(pile.unreadable)} could not be read"),
+        ("answers changed", f"{share:.1%}", "disagreement with the model as it was"),
+        ("classes in use", f"{effective(before):.1f} → {effective(after):.1f}", "exp of entropy"),
         (
-            f"{adapted.before.confidence.mean():.3f} → {adapted.after.confidence.mean():.3f}",
             "mean confidence",
+            f"{adapted.before.confidence.mean():.3f} → {adapted.after.confidence.mean():.3f}",
             "sureness is not accuracy",
         ),
     ]
-    headline = [(name, value, remark) for value, name, remark in headline]
     shown = {
         "changed": [
             _shot(pile, i, f"{names[before[i]]} → {names[after[i]]}") for i in order[:SHOWN]

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +100,7 @@ def compute_statistics(
     if not blocks:
         return found
     means, variances = zip(*(moments.found() for moments in blocks), strict=True)
-    return SourceStatistics(
-        *(found.mean, found.var, found.class_mean, found.class_var, found.count),
-        *(torch.cat(means), torch.cat(variances).sqrt()),
-    )
+    return replace(found, cls_mean=torch.cat(means), cls_std=torch.cat(variances).sqrt())
 
 
 class ClassTokens:
