@@ -14,7 +14,7 @@ from dabench.errors import ConfigError
 from dabench.networks import backbones, library
 from dabench.networks.dense_small import SmallDecoder, SmallEncoder
 
-SMALL = frozenset({"small-seg"})
+DENSE_SMALL = frozenset({"small-seg"})
 #: least side of an image in pixels: the stride of the deepest maps, before dilation replaced it
 _STRIDES = {"small-seg": 8, "lraspp_mobilenet_v3_large": 16, "deeplabv3_mobilenet_v3_large": 16}
 
@@ -45,7 +45,7 @@ def build_parts(name: str, pretrained: bool) -> SegmenterParts:
         ConfigError: pretrained weights that do not exist or cannot be fetched.
     """
     stride = _STRIDES.get(name, 8)
-    if name in SMALL:
+    if name in DENSE_SMALL:
         if pretrained:
             raise ConfigError(f"{name} has no pretrained weights: use --weights none")
         return SegmenterParts(
@@ -132,7 +132,7 @@ def rename_weights(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return {f"backbone.{key.removeprefix('features.')}": v for key, v in state.items()}
     if name.startswith("lraspp"):
         return _lite_names(state)
-    if name in SMALL:
+    if name in DENSE_SMALL:
         return state
     named: dict[str, Tensor] = {}
     for key, value in state.items():

@@ -112,7 +112,7 @@ class SEAL(MemoryStudent):
         p, sure = logits.softmax(1), (self.is_easy | self.is_sure)[index]
         label = torch.where(self.is_easy[index], self.named[index], p.argmax(1))
         proto = label_graph.prototype_answer(q.detach(), self.prototypes, self.temperature)
-        moved = label_graph.moved_prototypes(self.prototypes, q.detach(), label, self.momentum)
+        moved = label_graph.blended_prototypes(self.prototypes, q.detach(), label, self.momentum)
         self.prototypes = moved
         distil = losses.kl_divergence(self.bank[index], logits).mean()
         entropy, diversity = losses.entropy(p).mean(), self.diversity(p)

@@ -72,7 +72,7 @@ def graph_contrast(
     return -(graph * (similarity / temperature).log_softmax(1)).sum(1).mean()
 
 
-def moved_prototypes(prototypes: Tensor, z: Tensor, labels: Tensor, momentum: float) -> Tensor:
+def blended_prototypes(prototypes: Tensor, z: Tensor, labels: Tensor, momentum: float) -> Tensor:
     """Return (K, D) prototypes of unit length, moved by a batch's features.
 
     A class with n images keeps momentum^n of its prototype; the rest is the images' mean. A class

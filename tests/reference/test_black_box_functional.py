@@ -220,10 +220,10 @@ def test_contrast_along_the_graph_and_its_gradient():
 def test_prototypes_follow_and_answer():
     z = torch.as_tensor(unit(normal(0, 4, 3).numpy()))
     labels, old = torch.tensor([0, 0, 2, 2]), torch.zeros(3, 3, dtype=z.dtype)
-    first = label_graph.moved_prototypes(old, z, labels, 0.9)
+    first = label_graph.blended_prototypes(old, z, labels, 0.9)
     np.testing.assert_allclose(first[0], unit(z[:2].numpy().mean(0)), atol=1e-9)
     assert not first[1].any()
-    again = label_graph.moved_prototypes(first, z, labels, 0.9)
+    again = label_graph.blended_prototypes(first, z, labels, 0.9)
     by_hand = 0.81 * first[2].numpy() + 0.19 * z[2:].numpy().mean(0)
     np.testing.assert_allclose(again[2], unit(by_hand), atol=1e-9)
     answer = label_graph.prototype_answer(z, first, 0.07)
