@@ -161,7 +161,7 @@ def cases(workbench: Workbench) -> Callable[..., Case]:
                 vit = transformer(bench.plan.task)
                 bench = dataclasses.replace(bench, network=vit, start=vit)
             if name in EPISODIC:
-                bench = brief_form(bench, 3, 2 if hasattr(bench.plan, "held_out") else None)
+                bench = brief_form(bench, 3, 2)
             elif brief:
                 bench = brief_form(bench, 2 * bench.batch_size)
             made[key] = Case(bench, build)
@@ -188,13 +188,16 @@ def transformer(task: Any) -> ClassifierNetwork:
         return ClassifierNetwork(vit, 16, k, bottleneck=0, weight_norm=False).eval()
 
 
-def brief_form(bench: Bench, images: int, held_out: int | None = None) -> Bench:
-    """Return a bench whose stream has so many images of its first and of its last two segments."""
+def brief_form(bench: Bench, images: int, held_out: int = 8) -> Bench:
+    """Return a bench whose stream has so many images of its first and of its last two segments.
+
+    Held-out images are asked for after every segment, under every condition after the last.
+    """
     stream = bench.plan.stream
     kept = (stream.segments[0], *stream.segments[-2:])
     parts = tuple((segment, rows[:images]) for segment, rows in kept)
     plan = dataclasses.replace(bench.plan, stream=dataclasses.replace(stream, segments=parts))
-    if held_out is not None:
+    if hasattr(plan, "held_out"):  # frames have none
         plan = dataclasses.replace(plan, held_out=plan.held_out[:held_out])
     return dataclasses.replace(bench, plan=plan)
 

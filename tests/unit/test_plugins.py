@@ -17,6 +17,7 @@ from dabench import registry
 from dabench.cli.main import main
 from dabench.config.command import run_command
 from dabench.config.spec import RunSpec, resolve
+from dabench.contract.data import DomainData
 from dabench.errors import ConfigError
 from dabench.registry import announced, plugins
 from dabench.registry.plugin_import import import_named, source_digest
@@ -309,7 +310,10 @@ class Bare:
 '''
 
 
-def test_a_protocol_needs_no_more_members_than_are_asked_for(write: Write, tmp_path: Path) -> None:
+def test_a_protocol_needs_no_more_members_than_are_asked_for(
+    write: Write, tmp_path: Path, tiny: DomainData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.dataset("digits"), "load", lambda self, request: tiny)
     path = write(BARE, "bare.py")
     words = ["run", "--method", "source", "--protocol", f"{path}:Bare", "--source-epochs", "1"]
     words += ["--device", "cpu", "--threads", "1", "--no-progress"]
