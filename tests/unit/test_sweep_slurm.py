@@ -20,9 +20,11 @@ from dabench.cli.main import main
 from dabench.config.settings import Settings
 from dabench.errors import ConfigError
 from dabench.store.store import Store
-from dabench.sweep.executor import Ended
+from dabench.sweep.executor import Ended, Stage
+from dabench.sweep.executors import chunk
 from dabench.sweep.executors.chunk import read_tickets, slurm_folder
 from dabench.sweep.loop import Tally, run_jobs
+from dabench.sweep.plan import Job
 from dabench.sweep.resources import USUAL, Resources
 
 submitit = pytest.importorskip("submitit", reason="submitit is missing: dabench[slurm] brings it")
@@ -133,6 +135,50 @@ def test_a_warned_task_goes_on_in_another_life(
     assert events[-1].error is None
     assert events[-1].job == job
     assert [e for e in events if isinstance(e, Ended)] == events[-1:]
+
+
+def test_another_life_of_a_task_goes_on_with_force(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, bool, bool]] = []
+
+    class Executor:
+        def __init__(self, settings: Settings, *rest: Any) -> None:
+            self.settings = settings
+
+        def submit(self, job: Job) -> None:
+            self.job = job
+
+        def wait(self, seconds: float) -> list[Any]:
+            made.append((self.job.spec.seed, self.settings.force, self.settings.resume))
+            return [Stage(self.job, "start", ""), Ended(self.job, 1.0, "a")]
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(chunk, "LocalExecutor", Executor)
+    folder, forced = slurm_folder(settings.results), replace(settings, force=True)
+    folder.mkdir()
+    jobs = jobs_of("0-2", settings.results)
+    task = chunk.Chunk("n", folder, jobs[:1], forced, FUNCTION, PRELOAD)
+    task()
+    task.jobs = jobs  # it is warned when the first of them is over
+    task.checkpoint().function()
+    assert made == [(0, True, False), (1, True, True), (2, True, True)]
+
+
+def test_a_torn_line_costs_what_it_said_and_no_more(settings: Settings) -> None:
+    folder = slurm_folder(settings.results)
+    folder.mkdir()
+    events = folder / "n.events"
+    for torn in (b'["a", "ended", {"run', b"\0\0\xff"):  # a killed task, a node without power
+        events.write_bytes(b'["a", "start", ""]\n' + torn)
+        found, offset = chunk.read_events(folder, "n")
+        assert found == [("a", "start", "")]
+        for key in ("a", "b"):  # lives after it
+            with chunk._appended(events) as file:
+                file.write(f'["{key}", "start", ""]\n'.encode())
+        assert chunk.read_events(folder, "n", offset)[0] == [(k, "start", "") for k in "ab"]
+        assert len(events.read_bytes().splitlines()) == 4
 
 
 DRIVER = """

@@ -7,13 +7,14 @@ output.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dabench.config.settings import Settings
 from dabench.contract.signals import end_of, terminable
@@ -119,7 +120,8 @@ def read_tickets(folder: Path) -> list[Ticket]:
 def read_events(folder: Path, name: str, offset: int = 0) -> tuple[list[Event], int]:
     """Return a chunk's whole lines (run's key, kind, value) from an offset on, and the next offset.
 
-    Kinds are those of ``Stage``, and "ended" with the fields of ``Ended``.
+    Kinds are those of ``Stage``, and "ended" with the fields of ``Ended``. A line that a dying task
+    left torn says nothing.
     """
     try:
         with (folder / f"{name}.events").open("rb") as file:
@@ -128,8 +130,23 @@ def read_events(folder: Path, name: str, offset: int = 0) -> tuple[list[Event], 
     except FileNotFoundError:  # not begun
         return [], offset
     whole = content[: content.rfind(b"\n") + 1]
-    lines = (json.loads(line) for line in whole.splitlines())
-    return [(key, kind, value) for key, kind, value in lines], offset + len(whole)
+    events: list[Event] = []
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            key, kind, value = json.loads(line)
+            events.append((key, kind, value))
+    return events, offset + len(whole)
+
+
+@contextlib.contextmanager
+def _appended(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of lines for more of them, on a line of their own where its last one is torn."""
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
+        yield file
 
 
 @dataclass
@@ -162,11 +179,11 @@ class Chunk:
         logs.mkdir(exist_ok=True)
         self._executor = LocalExecutor(settings, 1, self.function, self.preload, logs)
         try:
-            with terminable(), (self.folder / f"{self.name}.events").open("a") as file:
+            with terminable(), _appended(self.folder / f"{self.name}.events") as file:
                 for job in self.jobs:
                     if job.key not in over:
                         for event in self._run(job):
-                            file.write(json.dumps(event) + "\n")
+                            file.write(f"{json.dumps(event)}\n".encode())
                             file.flush()
                             os.fsync(file.fileno())  # another node reads it
         except KeyboardInterrupt as stop:
@@ -180,9 +197,7 @@ class Chunk:
         from submitit.helpers import DelayedSubmission
 
         self._executor.close()
-        return DelayedSubmission(
-            replace(self, settings=replace(self.settings, resume=True, force=False))
-        )
+        return DelayedSubmission(replace(self, settings=replace(self.settings, resume=True)))
 
     def _run(self, job: Job) -> Iterator[Event]:
         self._executor.submit(job)
