@@ -37,13 +37,13 @@ def load_frames(build: FrameBuild, cache_dir: Path) -> Frames:
         found = read_frames(folder, build)
         if found is not None:
             return found
-        _check_room(build, cache_dir)
+        _check_room(build, cache_dir, free_bytes(folder.parent))
         return write_whole(folder, build.write, lambda: read_frames(folder, build))
 
 
-def _check_room(build: FrameBuild, cache_dir: Path) -> None:
+def _check_room(build: FrameBuild, cache_dir: Path, free: int) -> None:
     height, width = build.shape
-    need, free = len(build.frames) * height * width * 4, free_bytes(cache_dir)
+    need = len(build.frames) * height * width * 4
     if need > 0.9 * free:
         raise CacheError(
             f"{build.dataset}/{build.domain}: {need / 1e9:.2g} GB of decoded frames do not fit in "

@@ -88,7 +88,7 @@ def load_images(
     need = len(ordered) * size * size * 3
     with report_write_errors("image cache", cache_dir):
         found = read_images(folder, len(ordered), size)
-        if found is None and need > 0.9 * (free := free_bytes(cache_dir)):
+        if found is None and need > 0.9 * (free := free_bytes(folder.parent)):
             warn_once(
                 f"{dataset}/{domain}: {need / 1e9:.2g} GB of decoded images do not fit in "
                 f"{cache_dir} ({free / 1e9:.2g} GB free); decoding as they stream, which is slower"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import BAD, FUNCTION, KILLED, WAITS, Silent, jobs_of
+from fake_runs import BAD, FUNCTION, KILLED, WAITS, Silent, execute, jobs_of
 
 import dabench
 import dabench.cli.engines
@@ -20,6 +20,8 @@ from dabench.config.settings import Settings
 from dabench.errors import ConfigError
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended
+from dabench.sweep.executors import node
+from dabench.sweep.executors.shelf import keep_results
 from dabench.sweep.loop import Tally, run_jobs
 from dabench.sweep.resources import Resources
 
@@ -33,6 +35,52 @@ def test_without_ray_the_extra_is_named(
     monkeypatch.setattr(dabench.cli.engines.importlib.util, "find_spec", lambda name: None)
     assert main([*WORDS, "--executor", "ray"]) == 2
     assert "pip install 'dabench[ray]'" in capsys.readouterr().err
+
+
+def test_what_data_sets_keep_is_made_once_a_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+
+    def attempt(function: str, spec: Any, settings: Settings, tell: Any) -> dict[str, Any]:
+        for name in ("images", "frames", "links", "digests", "arrays", "answers", "sources"):
+            if not (settings.cache_dir / name / "key").exists():
+                (settings.cache_dir / name / "key").mkdir(parents=True)
+                built.append(name)
+        return {}
+
+    monkeypatch.setattr(node, "attempt", attempt)
+    settings = Settings(tmp_path / "results", None, tmp_path / "cache")
+    (job,) = jobs_of("0", settings.results)
+    for _ in range(2):
+        node.run_on_node(FUNCTION, job.spec, settings, {})
+    assert len(built) == 8
+    assert built[-1] == "sources"  # they come from the driver
+
+
+def test_a_record_from_a_node_takes_the_model_of_an_earlier_one_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_RUNS", str(tmp_path))
+    driver, there = (
+        Settings(tmp_path / name, None, tmp_path / "cache") for name in ("driver", "node")
+    )
+    (job,) = jobs_of("0", driver.results)
+    run_id = execute(job.spec, there, lambda stage, identity: None).run_id
+    made, place = node.read_files(there.results), f"runs/{run_id}/model"
+    new = {f"{place}/model.yaml": b"new"}
+    failed = {f"records/sf-osda/digits/{run_id}.failed.json": b"{}"}
+    store, other = Store(driver.results), driver.results / "runs" / "other" / "model"
+    for folder in (driver.results / place, other):
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").touch()
+    keep_results(store, node.Made({}, failed, {}))
+    assert (driver.results / place / "model.onnx").exists()  # its record is still there
+    keep_results(store, node.Made({}, made | new, {}))
+    assert [path.name for path in (driver.results / place).iterdir()] == ["model.yaml"]
+    keep_results(store, node.Made({}, made, {}))
+    assert not (driver.results / place).exists()
+    assert (other / "model.onnx").exists()
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +195,8 @@ def test_a_run_whose_node_is_lost_begins_again(executor_of: Any, cluster: Any, h
     executor.submit(job)
     until(lambda: [path for path in home.glob("seen-9-*") if path.read_text()])
     (seen,) = home.glob("seen-9-*")
-    node = next(n for n in cluster.list_all_nodes() if n.node_id == seen.read_text())
-    cluster.remove_node(node, allow_graceful=False)
+    lost = next(n for n in cluster.list_all_nodes() if n.node_id == seen.read_text())
+    cluster.remove_node(lost, allow_graceful=False)
     try:
         (home / "go").touch()
         until(lambda: events.extend(executor.wait(1)) or any(isinstance(e, Ended) for e in events))

@@ -16,7 +16,7 @@ from dabench.sweep.executors.worker import attempt
 #: path below a folder -> content
 Files = dict[str, bytes]
 #: folders of a cache that are made once a node; source models come from the driver
-_OF_NODE = ("images", "arrays", "answers")
+_OF_NODE = ("images", "frames", "links", "digests", "arrays", "answers")
 
 
 @dataclass(frozen=True)

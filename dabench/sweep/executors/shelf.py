@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from dabench.errors import StoreError
@@ -18,12 +19,17 @@ from dabench.sweep.plan import Job
 def keep_results(store: Store, made: Made) -> None:
     """Write what a run leaves; its record comes last, since what has one is not run again.
 
+    The adapted model of an earlier record goes: what lies beside a record is always of that record.
+
     Raises:
         StoreError: the disk refuses.
     """
     records = {name for name in made.results if name.startswith("records/")}
     others = {name: content for name, content in made.results.items() if name not in records}
     failed = {name: made.results[name] for name in records if name.endswith(".failed.json")}
+    for name in records - failed.keys():
+        if name.endswith(".json"):
+            shutil.rmtree(store.root / "runs" / Path(name).stem / "model", ignore_errors=True)
     for name, content in (others | failed).items():
         write_bytes_atomically(store.root / name, content)
     with scratch_folder("sweep") as scratch:
