@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from dabench.errors import ConfigError, one_line, shown
 
 if TYPE_CHECKING:
     from dabench.config.settings import Settings
+    from dabench.config.spec import RunSpec
     from dabench.sweep.executor import Executor
     from dabench.sweep.grid import Grid
 
@@ -54,29 +56,30 @@ class Engine:
     gpu: bool
     workers: int
 
-    def lay_over(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return a run's usual options, and the command line's without a device: none is here."""
-        return {"threads": self.cpus}, {**given, "device": "cpu"}
-
-    def place(self, grid: Grid, given: Mapping[str, Any]) -> Grid:
-        """Return the runs of a grid on the device that they will find.
+    def place(self, grid: Grid) -> Grid:
+        """Return the runs of a grid, whose devices are as they were given, on what they will find.
 
         Raises:
             ConfigError: they will have no such device.
         """
-        device = given.get("device") or "auto"
-        if device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f"--device {shown(device)}: runs on a cluster have auto, cpu or cuda")
-        with_gpu = [self._has_gpu(grid, spec.method) for spec in grid.specs]
-        if device == "cuda" and not all(with_gpu):
-            raise ConfigError("--device cuda: ask for GPUs, too: --gres gpu:1, --gpus-per-run 1")
-        if device == "cpu":
-            return grid
-        specs = zip(grid.specs, with_gpu, strict=True)
-        return replace(
-            grid,
-            specs=tuple(replace(spec, device="cuda") if gpu else spec for spec, gpu in specs),
-        )
+        specs: dict[str, RunSpec] = {}
+        for given in grid.specs:
+            spec = replace(given, device=self._device(grid, given))
+            specs.setdefault(json.dumps(spec.to_dict(), sort_keys=True), spec)  # auto and cuda
+        repeated = grid.repeated + len(grid.specs) - len(specs)
+        return replace(grid, specs=tuple(specs.values()), repeated=repeated)
+
+    def _device(self, grid: Grid, spec: RunSpec) -> str:
+        gpu, head = self._has_gpu(grid, spec.method), f"grid {grid.name}: " if grid.name else ""
+        if spec.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(
+                f"{head}--device {shown(spec.device)}: runs on a cluster have auto, cpu or cuda"
+            )
+        if spec.device == "cuda" and not gpu:
+            raise ConfigError(
+                f"{head}--device cuda: ask for GPUs, too: --gres gpu:1, --gpus-per-run 1"
+            )
+        return spec.device if spec.device != "auto" else "cuda" if gpu else "cpu"
 
     def _has_gpu(self, grid: Grid, method: str) -> bool:
         asked = grid.resources.get(method)

@@ -51,7 +51,7 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     settings = read_settings(given)
     grid = _grid(args, given, workers, engine)
     if engine is not None:
-        grid = engine.place(grid, given)
+        grid = engine.place(grid)
     if args.shard is not None:
         grid = shard(grid, args.shard)
     store = Store(settings.results, curves=False)  # a plan needs none, and the index is quick
@@ -95,24 +95,23 @@ def _grid(
     from dabench.sweep import grid
 
     part = {field: _names(f"--{option}", getattr(args, option)) for option, field in AXES.items()}
-    usual = {"threads": max(1, available_cores() // workers)}
-    over = given_ones(given)
-    if engine is not None:  # what is here says nothing of where the runs will be
-        usual, over = engine.lay_over(over)
+    # what is here says nothing of where an engine's runs will be
+    here, over = engine is None, given_ones(given)
+    usual = {"threads": engine.cpus if engine else max(1, available_cores() // workers)}
     if args.grid is not None:
         path = Path(args.grid)
         over.pop("seeds", None)
         for field, names in part.items():
             grid.known_names(field, names or [])
         return grid.choose(
-            grid.expand(grid.read(path), path.name, usual, over), part, given["seeds"]
+            grid.expand(grid.read(path), path.name, usual, over, here), part, given["seeds"]
         )
     if part["method"] is None:
         raise ConfigError(
             "dabench sweep needs GRID.yaml or --methods A,B; docs/sweeps.md shows both"
         )
     axes = {field: names for field, names in part.items() if names is not None}
-    return grid.expand(axes, "", usual, over)
+    return grid.expand(axes, "", usual, over, here)
 
 
 def _check_models(grid: Grid) -> None:

@@ -9,12 +9,13 @@ from dabench.config.hardware import available_gpus
 from dabench.errors import ConfigError
 
 
-def several_devices(given: dict[str, Any], protocol: str) -> dict[str, Any]:
+def several_devices(given: dict[str, Any], protocol: str, *, here: bool) -> dict[str, Any]:
     """Return the options without ``devices`` where it is 1, which is as if nobody had named it.
 
     Args:
         given: options by name.
         protocol: its name.
+        here: whether they are devices of this machine.
 
     Raises:
         ConfigError: several of them where nothing is trained so, or more than there are.
@@ -34,7 +35,8 @@ def several_devices(given: dict[str, Any], protocol: str) -> dict[str, Any]:
             f"{head}: with --protocol.oracle http the source model was trained elsewhere; give it "
             "to 'dabench serve-source', and leave it out here"
         )
-    check_devices(given["devices"], given.get("device", "auto"))
+    if here:
+        check_devices(given["devices"], given.get("device", "auto"))
     return given
 
 

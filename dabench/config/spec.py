@@ -96,8 +96,12 @@ class RunSpec:
         return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v is not None}
 
 
-def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
+def resolve(args: Mapping[str, Any], *, here: bool = True) -> list[RunSpec]:
     """Turn options (long name -> value, None = not given) into one full spec a seed.
+
+    Args:
+        args: the options.
+        here: whether the runs are for this machine; the device of others stays as it is given.
 
     Raises:
         ConfigError: a name, value or combination that does not fit.
@@ -111,9 +115,9 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
     registry.check_data_kind(protocol, dataset, registry.DATASETS[dataset].kind)
     data = registry.dataset(dataset)
     check_domains(protocol, dataset, data)
-    given, models = own_model(several_devices(given, protocol), protocol)
+    given, models = own_model(several_devices(given, protocol, here=here), protocol)
     common = _fill(given, protocol, dataset, data, registry.kind_of(protocol))
-    method_class = registry.method(method)
+    method_class, device = registry.method(method), given.get("device", "auto")
     plugins = registry.plugins_of(method=method, protocol=protocol, dataset=dataset) + models
     for plugin in plugins:
         check_documented(plugin)
@@ -125,7 +129,7 @@ def resolve(args: Mapping[str, Any]) -> list[RunSpec]:
         **_one_pass(protocol, given),
         **{name: given.get(name.replace("_", "-")) for name in OPTIONAL_FIELDS},
         "init": given.get("init", usual_init(method_class, common["weights"])),
-        "device": resolve_device(given.get("device", "auto")),
+        "device": resolve_device(device) if here else device,
         "threads": given.get("threads", available_cores()),
         "protocol_options": validate_options(
             registry.protocol(protocol),

@@ -64,7 +64,7 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
-def expand(tree: Options, name: str, usual: Options, over: Options) -> Grid:
+def expand(tree: Options, name: str, usual: Options, over: Options, here: bool = True) -> Grid:
     """Return the runs of a grid.
 
     Args:
@@ -72,6 +72,7 @@ def expand(tree: Options, name: str, usual: Options, over: Options) -> Grid:
         name: of its file, for messages.
         usual: options where the grid and the command line give none.
         over: options of the command line, laid over every block.
+        here: as in ``resolve``.
 
     Raises:
         ConfigError: an unknown key or name, an empty axis, a combination that does not fit; the
@@ -86,7 +87,7 @@ def expand(tree: Options, name: str, usual: Options, over: Options) -> Grid:
     found: dict[str, RunSpec] = {}
     count = 0
     for place, options in _leaves(top, {}, where, ""):
-        for spec in _product(options, place, usual, over, resources):
+        for spec in _product(options, place, usual, over, resources, here):
             count += 1
             if count > MOST_RUNS:
                 raise ConfigError(
@@ -198,6 +199,7 @@ def _product(
     usual: Options,
     over: Options,
     resources: Mapping[str, Resources],
+    here: bool,
 ) -> Iterator[RunSpec]:
     """Yield the specs of one block: the product of its lists, seeds last."""
     seeds = {key: options[key] for key in ("seeds",) if key in options}
@@ -214,7 +216,7 @@ def _product(
         plain = {key: _plain(key, value) for key, value in {**fixed, **point}.items()}
         try:
             own = _threads(plain.get("method"), resources)
-            yield from resolve({**usual, **own, **plain, **seeds, **over})
+            yield from resolve({**usual, **own, **plain, **seeds, **over}, here=here)
         except DabenchError as error:
             several = {k: v for k, v in point.items() if len(lists[k]) > 1}
             at = ", ".join(f"{key}={value}" for key, value in several.items())

@@ -144,13 +144,34 @@ def test_a_sweep_says_so_before_it_begins(
 
 
 def test_on_a_cluster_runs_with_a_gpu_of_their_own_are_on_it() -> None:
-    grid = grid_of({"shot": {"gpus": 1}, "usd": {"gpus": 0}})
     plain, gpus = (Engine("ray", {}, 1, gpu, 8) for gpu in (False, True))
-    assert [spec.device for spec in plain.place(grid, {}).specs] == ["cpu", "cuda", "cpu"]
-    assert [spec.device for spec in gpus.place(grid, {}).specs] == ["cuda", "cuda", "cpu"]
-    assert [spec.device for spec in gpus.place(grid, {"device": "cpu"}).specs] == ["cpu"] * 3
+    asked = {"shot": {"gpus": 1}, "usd": {"gpus": 0}}
+    assert placed(plain, device="auto", resources=asked) == ["cpu", "cuda", "cpu"]
+    assert placed(gpus, device="auto", resources=asked) == ["cuda", "cuda", "cpu"]
+    assert placed(gpus, device="cpu", resources=asked) == ["cpu"] * 3
     with pytest.raises(ConfigError, match="ask for GPUs"):
-        plain.place(grid, {"device": "cuda"})
+        placed(plain, device="cuda", resources=asked)
+
+
+def test_on_a_cluster_the_device_of_a_grid_is_that_of_its_runs() -> None:
+    """It is part of a run's id: the same grid here and there is the same runs."""
+    plain, gpus = (Engine("slurm", {}, 1, gpu, 8) for gpu in (False, True))
+    blocks = {"method": "source", "blocks": [{"device": "cpu"}, {"device": "cuda", "devices": 2}]}
+    assert placed(gpus, **blocks) == ["cpu", "cuda"]
+    with pytest.raises(ConfigError, match=r"grid g\.yaml: --device cuda: ask for GPUs, too"):
+        placed(plain, **blocks)
+    both = {"method": "source", "device": ["auto", "cpu", "cuda"]}
+    assert placed(gpus, **both) == ["cuda", "cpu"]
+    assert placed(gpus, over={"device": "cpu"}, **both) == ["cpu"]
+    for device in ("cuda:1", "mps", "gpu"):
+        with pytest.raises(ConfigError, match=f"grid g.yaml: --device '{device}': runs on a"):
+            placed(gpus, device=device)
+
+
+def placed(engine: Engine, over: Any = None, **more: Any) -> list[str]:
+    tree = {key: value for key, value in TREE.items() if key != "device"}
+    grid = expand({**tree, **more}, "g.yaml", {"threads": 1}, over or {}, here=False)
+    return [spec.device for spec in engine.place(grid).specs]
 
 
 def timed(*seconds: float | None) -> SweepPlan:
