@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -179,6 +180,38 @@ def test_a_torn_line_costs_what_it_said_and_no_more(settings: Settings) -> None:
                 file.write(f'["{key}", "start", ""]\n'.encode())
         assert chunk.read_events(folder, "n", offset)[0] == [(k, "start", "") for k in "ab"]
         assert len(events.read_bytes().splitlines()) == 4
+
+
+def test_a_run_that_will_leave_something_else_is_not_taken_over(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub_slurm(tmp_path, monkeypatch)
+
+    def next_driver(**more: Any) -> SlurmExecutor:
+        return SlurmExecutor(replace(settings, **more), Request(), alive=lambda task: True)
+
+    jobs, first = jobs_of("0", settings.results), next_driver(data_root=tmp_path)
+    first.submit(jobs[0])
+    first.wait(0.1)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"data_root": None}, "--data-root"),
+        ({"save_model": True, "target_tuned": True}, "--save-model and --target-tuned"),
+        ({"oracle_url": "http://a"}, "--oracle-url"),
+    ]
+    for change, named in changes:
+        with pytest.raises(ConfigError, match=f"as job 10 with another {named}; give"):
+            next_driver(**{"data_root": tmp_path} | change).check(jobs)
+    folder = slurm_folder(settings.results)
+    next_driver(data_root=tmp_path, resume=True).check(jobs)
+    next_driver(force=True).check(jobs)  # takes nothing over
+    (ticket,) = read_tickets(folder)
+    old = {k: v for k, v in vars(ticket).items() if k != "switches"}  # of an earlier version
+    (folder / f"{ticket.name}.ticket.json").write_text(json.dumps(old))
+    later = next_driver()
+    later.check(jobs)
+    later.submit(jobs[0])
+    assert [sent.ticket.job for sent in later._sent] == ["10"]
+    assert later._queued == []
 
 
 DRIVER = """

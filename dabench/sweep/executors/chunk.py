@@ -72,12 +72,14 @@ class Ticket:
         job: the engine's number of it.
         runs: key -> name of each run.
         cancelled: by the driver, which was interrupted.
+        switches: that decide what its runs leave; None in tickets of earlier versions.
     """
 
     name: str
     job: str
     runs: dict[str, str]
     cancelled: bool = False
+    switches: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
         """Keep it for later drivers."""

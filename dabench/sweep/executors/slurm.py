@@ -17,16 +17,8 @@ from dabench.config.settings import Settings
 from dabench.contract.signals import postponed
 from dabench.errors import ConfigError, one_line
 from dabench.sweep.executor import Ended, Stage
-from dabench.sweep.executors.chunk import (
-    Chunk,
-    Request,
-    Sent,
-    Ticket,
-    read_events,
-    read_tickets,
-    slurm_folder,
-    task_of,
-)
+from dabench.sweep.executors.chunk import Chunk, Request, Sent, Ticket, read_events, slurm_folder
+from dabench.sweep.executors.earlier import check_switches, earlier_runs, switches_of
 from dabench.sweep.executors.local import EXECUTE, PRELOAD, elsewhere, last_output
 from dabench.sweep.grid import MOST_RUNS
 from dabench.sweep.plan import Job
@@ -74,15 +66,19 @@ class SlurmExecutor:
         self._queued: list[Job] = []
         self._sent: list[Sent] = []
         self._asked, self._number = 0.0, itertools.count()
-        self._earlier = {} if settings.force else self._take_over()
+        self._earlier = {} if settings.force else earlier_runs(self._folder, cluster, alive)
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Refuse parts of a GPU; what a cluster has it says itself when jobs are submitted.
+        """Refuse parts of a GPU, and to wait for a run that will leave something else.
+
+        What a cluster has it says itself when jobs are submitted.
 
         Raises:
-            ConfigError: names the method.
+            ConfigError: names the method, or the run.
         """
         for job in jobs:
+            if (earlier := self._earlier.get(job.key)) is not None:
+                check_switches(job, earlier.ticket, self._settings)
             if (gpus := job.resources.gpus) is not None and gpus != int(gpus):
                 raise ConfigError(
                     f"resources of '{job.spec.method}': {gpus:g} GPUs: Slurm gives whole ones"
@@ -128,19 +124,6 @@ class SlurmExecutor:
         for sent in self._sent:
             replace(sent.ticket, cancelled=True).write(self._folder)
         self._sent.clear()
-
-    def _take_over(self) -> dict[str, Sent]:
-        """Return the runs that earlier drivers have submitted and that may still end."""
-        found: dict[str, Sent] = {}
-        for ticket in read_tickets(self._folder):
-            events, _ = read_events(self._folder, ticket.name)
-            left = ticket.runs.keys() - {key for key, kind, _ in events if kind == "ended"}
-            if ticket.cancelled or not left:
-                continue
-            task = task_of(ticket, self._folder, self._cluster)
-            if self._alive(task):
-                found |= dict.fromkeys(left, Sent(ticket, task, {}))
-        return found
 
     def _send(self, jobs: Sequence[Job]) -> None:
         """Submit runs: one for each source model first, then those that find it in the cache."""
@@ -203,7 +186,8 @@ class SlurmExecutor:
                 for name, jobs in zip(names, chunks, strict=True)
             ]
         for name, jobs, task in zip(names, chunks, tasks, strict=True):
-            ticket = Ticket(name, task.job_id, {job.key: job.name for job in jobs})
+            runs = {job.key: job.name for job in jobs}
+            ticket = Ticket(name, task.job_id, runs, switches=switches_of(self._settings))
             ticket.write(self._folder)
             self._sent.append(Sent(ticket, task, {job.key: job for job in jobs}))
         return tasks
