@@ -20,6 +20,8 @@ TEXT = "PULL_REQUEST.md"
 #: how many problems are named one by one
 _NAMED = 20
 _OF_REPRODUCE = ("data-root", "cache-dir", "oracle-url")
+#: folders of a results folder in which no record of a finished run lies
+_NO_RECORDS = {"superseded", "runs", "slurm", "tuned"}
 
 
 def add_options(submit: argparse.ArgumentParser) -> None:
@@ -102,7 +104,10 @@ def _files(names: list[str], store: Store) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = [p for p in sorted(path.rglob("*.json")) if _is_record(p.relative_to(path))]
+            # a results folder holds more: trials of 'dabench tune', tickets of a cluster
+            folder = path / "records" if (path / "records").is_dir() else path
+            below = sorted(folder.rglob("*.json"))
+            inside = [p for p in below if _is_record(p.relative_to(folder))]
             if not inside:
                 raise StoreError(f"{path}: no record in this folder or below")
             found += inside
@@ -113,7 +118,7 @@ def _files(names: list[str], store: Store) -> list[Path]:
 
 def _is_record(path: Path) -> bool:
     """Whether a file below a folder is a finished run's, by its name and place."""
-    return not path.name.endswith(".failed.json") and not {"superseded", "runs"} & {*path.parts}
+    return not path.name.endswith(".failed.json") and not _NO_RECORDS & {*path.parts}
 
 
 def _refuse(found: Submission) -> None:

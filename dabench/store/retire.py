@@ -27,15 +27,30 @@ def to_retire(
         threads: only runs with this many CPU threads.
 
     Raises:
-        StoreError: nothing fits, or several runs fit one name.
+        StoreError: nothing fits, several runs fit one name, or a file is no record of the store.
     """
     if runs:
-        names = [Path(run).stem if run.endswith(".json") else run for run in runs]
-        return list(dict.fromkeys(map(store.find, names)))
+        return list(dict.fromkeys(_named(store, run) for run in runs))
     found = [path for path, record in store.read(*place) if _fits(record, ids, threads)]
     if not found:
         raise StoreError(f"no sound record in {store.records} has all that; nothing was moved")
     return found
+
+
+def _named(store: Store, run: str) -> Path:
+    """Return the record of a run id, or a file: a run of its id in another folder is not meant."""
+    if not run.endswith(".json"):
+        return store.find(run)
+    path = Path(run)
+    place = path.parent.resolve()
+    inside = place.parent.parent == store.records.resolve()
+    if inside and path.is_file():
+        return store.path(place.parent.name, place.name, path.stem)
+    if inside:
+        raise StoreError(f"{path}: no such file; give a record that is there, or a run id")
+    root = place.parent.parent.parent if place.parent.parent.name == "records" else None
+    results = f"--results {root}" if root else "the --results in whose records/ it lies"
+    raise StoreError(f"{path} is no record of {store.records}; give {results}")
 
 
 def _fits(record: Record, ids: Mapping[str, str], threads: int | None) -> bool:

@@ -150,6 +150,26 @@ def test_records_are_retired_by_name_sound_or_not(store: Store) -> None:
     assert (store.records / "superseded" / second.name).read_text() == "{"
 
 
+def test_a_file_that_lies_elsewhere_retires_no_run_of_its_id(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    other = Store(tmp_path / "other")
+    before = dict(store.all())
+    path, record = next(iter(before.items()))
+    copy = other.write(record)
+    assert retire(store, str(copy)) == 2
+    said = capsys.readouterr().err
+    assert f"{copy} is no record of {store.records}; give --results {other.root}" in said
+    assert retire(store, path.name) == 2  # a file's name is that of a file here
+    assert "the --results in whose records/ it lies" in capsys.readouterr().err
+    assert retire(store, str(path.with_name("none.json"))) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert dict(store.all()) == before
+    monkeypatch.chdir(path.parent)
+    assert retire(store, path.name, str(path)) == 0  # one record, named twice
+    assert "1 record moved" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -191,6 +191,23 @@ def test_so_is_one_that_saw_other_data_than_the_rest(submit: Submit, tmp_path: P
     refused(submit, tmp_path, "refused; seed 5: data id differs", str(other.root))
 
 
+def test_of_a_results_folder_the_records_alone_are_taken(
+    submit: Submit, offered: Store, tmp_path: Path
+) -> None:
+    """Not trials on development shifts, nor tickets of a cluster."""
+    trials = Store(offered.root / "tuned" / "trials")
+    trials.write(record_of(specs("usd", "0")[0]))
+    (offered.root / "slurm").mkdir()
+    (offered.root / "slurm" / "a.ticket.json").write_text("{}")
+    code, said = submit()
+    assert code == 0, said
+    assert "10 records are sound" in said
+    (tmp_path / "above").mkdir()
+    offered.root.rename(tmp_path / "above" / "mine")
+    (tmp_path / "out").rename(tmp_path / "before")
+    assert "10 records are sound" in submit(str(tmp_path / "above"))[1]
+
+
 def test_a_folder_without_records_is_named(submit: Submit, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(submit, tmp_path, "no record in this folder", str(tmp_path / "empty"))
