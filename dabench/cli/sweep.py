@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dabench.cli import engines
 from dabench.cli.dotted import AXES, dotted_options
-from dabench.cli.output import EXIT_BUG, EXIT_USER, say
+from dabench.cli.output import say
 from dabench.contract.signals import end_of
 from dabench.errors import ConfigError
 from dabench.store.store import Store
@@ -17,7 +17,7 @@ from dabench.store.store import Store
 if TYPE_CHECKING:
     from dabench.cli.engines import Engine
     from dabench.config.settings import Settings
-    from dabench.sweep.executor import Ended, Executor
+    from dabench.sweep.executor import Executor
     from dabench.sweep.grid import Grid
     from dabench.sweep.loop import Tally
     from dabench.sweep.plan import SweepPlan
@@ -42,6 +42,7 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
     engine = engines.read_engine(args)
     workers = engines.worker_count(args.workers, engine)
 
+    from dabench.cli import sweep_view
     from dabench.config.options import merge
     from dabench.config.settings import read_settings
     from dabench.config.switches import check_switches
@@ -65,20 +66,19 @@ def sweep(args: argparse.Namespace, rest: list[str]) -> int:
         store,
         force=settings.force,
         models=settings.save_model,
+        target_tuned=settings.target_tuned,
         resources=grid.resources,
     )
     plan = in_order(plan, args.order)
     # who is not told how much a cluster holds guesses for one run at a time
-    _say_what(grid, plan, 1 if engine and args.workers is None else workers)
+    sweep_view.say_plan(grid, plan, 1 if engine and args.workers is None else workers)
     if args.dry_run:
-        from dabench.cli.sweep_view import list_jobs
-
-        list_jobs(plan)
+        sweep_view.list_jobs(plan)
         return 0
     if not plan.jobs:
         return 0
     store.check_writable()
-    return run_plan(plan, settings, workers, lambda tally: _end(tally, settings.results), engine)
+    return run_plan(plan, settings, workers, lambda tally: sweep_view.say_end(tally, given), engine)
 
 
 def make_executor(settings: Settings, workers: int) -> Executor:
@@ -159,27 +159,6 @@ def given_ones(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _say_what(grid: Grid, plan: SweepPlan, workers: int) -> None:
-    """Print what the grid comes to, and what a reader may not expect."""
-    from dabench.cli.sweep_view import say_time
-
-    for problem in plan.problems:
-        say(f"warning: {problem}", error=True)
-    notes = (note for spec in grid.specs if spec.tuned for note in spec.tuned.notes)
-    for note in dict.fromkeys(notes):
-        say(f"note: {note}", error=True)
-    budget = f" (budget: {grid.budget})" if grid.budget else ""
-    repeated = f"; {grid.repeated} listed again, counted once" if grid.repeated else ""
-    head = f"{grid.name or 'grid'}{budget}: {len(grid.specs)} runs{repeated}"
-    say(f"{head}; {plan.done} have a record, {len(plan.jobs)} to do")
-    say_time(plan, workers)
-    if plan.other_threads:
-        say(
-            f"note: {plan.other_threads} of them have a record that differs in --threads alone; "
-            "give --threads to have equal runs whatever --workers is"
-        )
-
-
 def run_plan(
     plan: SweepPlan,
     settings: Settings,
@@ -222,25 +201,3 @@ def run_plan(
         view.close()
         executor.close()
     return end(tally)
-
-
-def _end(tally: Tally, results: Path) -> int:
-    """Print what became of the runs; return the exit code."""
-    where = "" if results == Path("results") else f" --results {results}"
-    say(
-        f"{len(tally.done)} done, {len(tally.failed)} failed; "
-        f"'dabench leaderboard{where}' has the table"
-    )
-    return say_failed(tally.failed)
-
-
-def say_failed(failed: Sequence[Ended]) -> int:
-    """Name the runs that failed, each with the command that repeats it; return the exit code."""
-    from dabench.config.command import run_command
-
-    for end in failed:
-        say(f"failed: {end.job.name}: {end.error}", error=True)
-        say(f"  again: {run_command(end.job.spec)}", error=True)
-    if failed:
-        say("the same command tries them again", error=True)
-    return max((EXIT_BUG if end.bug else EXIT_USER for end in failed), default=0)

@@ -1,20 +1,27 @@
-"""What a sweep shows while it runs: one live line, and one for every run that is over."""
+"""What a sweep shows: its plan, a live line, one for every run that is over, and the end."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from dabench.cli.output import print_columns, say
+from dabench.cli.output import EXIT_BUG, EXIT_USER, print_columns, say
 from dabench.errors import one_line
 from dabench.registry import primary_metric
 from dabench.sweep.executor import Ended
 from dabench.sweep.plan import Job, SweepPlan, seconds_of
+
+if TYPE_CHECKING:
+    from dabench.config.spec import RunSpec
+    from dabench.sweep.grid import Grid
+    from dabench.sweep.loop import Tally
 
 _MINUTE, _HOUR = 60, 3600
 
@@ -40,6 +47,30 @@ def say_time(plan: SweepPlan, workers: int) -> None:
     say(f"time: about {duration(seconds)} on {many}{more}; {text}")
 
 
+def say_plan(grid: Grid, plan: SweepPlan, workers: int) -> None:
+    """Print what a grid comes to, and what a reader may not expect."""
+    for problem in plan.problems:
+        say(f"warning: {problem}", error=True)
+    notes = (note for spec in grid.specs if spec.tuned for note in spec.tuned.notes)
+    for note in dict.fromkeys(notes):
+        say(f"note: {note}", error=True)
+    budget = f" (budget: {grid.budget})" if grid.budget else ""
+    repeated = f"; {grid.repeated} listed again, counted once" if grid.repeated else ""
+    head = f"{grid.name or 'grid'}{budget}: {len(grid.specs)} runs{repeated}"
+    say(f"{head}; {plan.done} have a record, {len(plan.jobs)} to do")
+    say_time(plan, workers)
+    if plan.other_threads:
+        say(
+            f"note: {plan.other_threads} of them have a record that differs in --threads alone; "
+            "give --threads to have equal runs whatever --workers is"
+        )
+    if plan.by_hand:
+        say(
+            f"note: {plan.by_hand} of the records were made with these options given by hand, and "
+            "are not marked 'tuned'; --force runs them again with the mark"
+        )
+
+
 def list_jobs(plan: SweepPlan) -> None:
     """Print what is to do, and how long each may take."""
     print_columns(
@@ -50,6 +81,48 @@ def list_jobs(plan: SweepPlan) -> None:
     )
     if not plan.jobs:
         say("nothing to do")
+
+
+def say_end(tally: Tally, given: Mapping[str, Any]) -> int:
+    """Print what became of a sweep's runs; return the exit code.
+
+    Args:
+        tally: the runs.
+        given: options of the command by name.
+    """
+    results = given.get("results")
+    where = f" --results {shlex.quote(results)}" if results else ""
+    say(
+        f"{len(tally.done)} done, {len(tally.failed)} failed; "
+        f"'dabench leaderboard{where}' has the table"
+    )
+    return say_failed(tally.failed, given)
+
+
+def say_failed(failed: Sequence[Ended], given: Mapping[str, Any]) -> int:
+    """Name the runs that failed, each with the command that repeats it; return the exit code.
+
+    Args:
+        failed: the runs.
+        given: options of the command by name.
+    """
+    from dabench.config.command import run_command
+
+    for end in failed:
+        say(f"failed: {end.job.name}: {end.error}", error=True)
+        say(f"  again: {run_command(end.job.spec)}{_also(given, end.job.spec)}", error=True)
+    if failed:
+        say("the same command tries them again", error=True)
+    return max((EXIT_BUG if end.bug else EXIT_USER for end in failed), default=0)
+
+
+def _also(given: Mapping[str, Any], spec: RunSpec) -> str:
+    """Return those of a command's options that are no part of a spec and that its run needs."""
+    url = ("oracle-url",) if spec.protocol_options.get("oracle") == "http" else ()
+    named = {name: given.get(name) for name in ("results", "data-root", "cache-dir", *url)}
+    words = [w for name, value in named.items() if value for w in (f"--{name}", str(value))]
+    words += [f"--{name}" for name in ("save-model", "target-tuned") if given.get(name)]
+    return f" {shlex.join(words)}" if words else ""
 
 
 class ProgressView:

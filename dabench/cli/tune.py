@@ -71,7 +71,8 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     words += [w for k, v in over.items() if k not in _ELSEWHERE for w in (f"--{k}", str(v))]
 
     def end(tally: Tally) -> int:
-        return _end(tally, tuning, Store(trials.results), file, shlex.join(words))
+        places = {**given, "results": trials.results}
+        return _end(tally, tuning, places, file, shlex.join(words))
 
     if not plan.jobs:
         from dabench.sweep.loop import Tally
@@ -108,16 +109,20 @@ def _say_what(tuning: TuningGrid, done: int, left: int) -> None:
     say(f"reported later: {', '.join(sorted(tuning.reported))}")
 
 
-def _end(tally: Tally, tuning: TuningGrid, store: Store, file: Path, command: str) -> int:
+def _end(
+    tally: Tally, tuning: TuningGrid, places: Mapping[str, Any], file: Path, command: str
+) -> int:
     """Write the file where all trials are there; one that diverged is a trial without a score."""
+    from dabench.cli.sweep_view import say_failed
     from dabench.sweep.tuned_file import spec_key, tuned_content, write_tuned
 
     if broken := [end for end in tally.failed if not end.diverged]:
-        code = sweep.say_failed(broken)
+        code = say_failed(broken, places)
         say(f"{len(broken)} trials failed; nothing is chosen before all are there", error=True)
         return code
     failed = {spec_key(end.job.spec): str(end.error) for end in tally.failed}
     spec = tuning.spec
+    store = Store(places["results"])
     records = [record for _, record in store.all(spec.protocol, spec.dataset)]
     content = tuned_content(tuning, records, failed, command)
     write_tuned(file, content)

@@ -7,12 +7,15 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from dabench import registry
 from dabench.config.command import changed_protocol_options
 from dabench.config.spec import RunSpec, changed_options
+from dabench.errors import ConfigError
+from dabench.store.arrays import file_beside
 from dabench.store.files import kept_models
 from dabench.store.identity import versions_of
 from dabench.store.records import Record
@@ -93,12 +96,14 @@ class SweepPlan:
         done: how many have a record.
         other_threads: how many of the jobs have a record that differs in its threads alone.
         problems: a line for every damaged record.
+        by_hand: how many of those done take a tuned file's options, and no record says so.
     """
 
     jobs: tuple[Job, ...]
     done: int
     other_threads: int
     problems: tuple[str, ...] = ()
+    by_hand: int = 0
 
 
 def make_plan(
@@ -107,36 +112,70 @@ def make_plan(
     *,
     force: bool = False,
     models: bool = False,
+    target_tuned: bool = False,
     resources: Mapping[str, Resources] | None = None,
 ) -> SweepPlan:
     """Compare specs and versions with the records: what fits has been run.
 
     Images, source models and weights are not looked at: a record of other images under the same
-    names counts as done. A record that no table would take does not, nor with ``models`` one
-    without its adapted model. ``force`` takes none for done. ``resources`` are by method.
+    names counts as done. A record that no table would take does not, nor one whose predictions are
+    gone, nor with ``models`` one without its adapted model. ``force`` takes none for done.
+    ``resources`` are by method.
+
+    Raises:
+        ConfigError: with ``target_tuned`` a run has a record without that mark.
     """
     wanted = list(specs)
     places = sorted({(spec.protocol, spec.dataset) for spec in wanted})
-    records, problems = [], []
+    records: list[Record] = []
+    problems: list[str] = []
+    kept = kept_models(store.root) if models else None
+    known: dict[str, list[Record]] = defaultdict(list)
+    loose = set()
     for place in places:
-        records += [record for _, record in store.all(*place)]
+        for path, record in store.all(*place):
+            records.append(record)
+            if lost := _lost_file(path, record):
+                problems.append(
+                    f"{path}: its predictions {lost} do not lie beside it; restore them, or run "
+                    "again"
+                )
+            elif kept is None or record["run_id"] in kept:
+                versions = record.get("versions", {})
+                known[identity(record["spec"], versions)].append(record)
+                loose.add(identity({**record["spec"], "threads": 0}, versions))
         problems += store.problems
-    kept = kept_models(store.root) if models else {r["run_id"] for r in records}
-    known = {identity(r["spec"], r.get("versions", {})) for r in records if r["run_id"] in kept}
-    loose = {identity({**r["spec"], "threads": 0}, r.get("versions", {})) for r in records}
     guess = time_estimator(records)
-    jobs, done, other = [], 0, 0
+    jobs, done, other, by_hand = [], 0, 0, 0
     for spec in wanted:
         fields, versions = spec.to_dict(), versions_of(spec)
         text = identity(fields, versions)
         if text in known and not force:
             done += 1
+            if target_tuned and not any(r.get("target_tuned") for r in known[text]):
+                raise ConfigError(
+                    f"run {known[text][0]['run_id']} has a record without the mark 'target-tuned'; "
+                    "give --force as well to run it again with the mark, or leave --target-tuned "
+                    "away"
+                )
+            whole = spec.tuned is not None and spec.tuned.whole
+            by_hand += whole and not any(r.get("tuned") for r in known[text])
             continue
         if loose and not force:
             other += identity({**fields, "threads": 0}, versions) in loose
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         jobs.append(Job(spec, key, guess(spec), (resources or {}).get(spec.method, USUAL)))
-    return SweepPlan(tuple(jobs), done, other, tuple(problems))
+    return SweepPlan(tuple(jobs), done, other, tuple(problems), by_hand)
+
+
+def _lost_file(path: Path, record: Record) -> str:
+    """Return the name of the file that should lie beside a record and does not.
+
+    Older records hold their curves themselves, and are read without it.
+    """
+    if "predictions_checksum" not in record or file_beside(path, record).is_file():
+        return ""
+    return str(record["predictions"])
 
 
 def in_order(plan: SweepPlan, order: str) -> SweepPlan:

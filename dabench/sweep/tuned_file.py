@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def tuned_content(
             source model, or a method without a score.
     """
     trials = [trial for found in tuning.trials.values() for trial in found]
-    runs = _runs(tuning, trials, records)
+    runs = _runs(tuning, trials, records, failed)
     for trial, own in zip(trials, runs, strict=True):
         if None in own and not any(spec_key(spec) in failed for spec in trial.specs):
             raise StoreError(f"{trial.name} has no record; run 'dabench tune' again")
@@ -107,12 +107,17 @@ def spec_key(spec: RunSpec) -> str:
 
 
 def _runs(
-    tuning: TuningGrid, trials: Sequence[Trial], records: Iterable[Record]
+    tuning: TuningGrid, trials: Sequence[Trial], records: Iterable[Record], failed: Collection[str]
 ) -> list[list[Record | None]]:
-    """Return trial -> task -> record; all records of a task are of one stream and source model."""
+    """Return trial -> task -> record; all records of a task are of one stream and source model.
+
+    A run that diverged when it was made again has none, though its earlier one is still there.
+    """
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         found[identity(record["spec"], record.get("versions", {}))].append(record)
+    for key in failed:
+        found.pop(key, None)
     there = [[found[spec_key(spec)] for spec in trial.specs] for trial in trials]
     shared = [_shared_ids(tuning, column) for column in zip(*there, strict=True)]
     return [

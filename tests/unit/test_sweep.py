@@ -135,6 +135,31 @@ def test_a_failed_run_is_recorded_named_and_tried_again(command: Any, tmp_path: 
     assert "2 have a record, 1 to do" in out
 
 
+def test_the_command_of_a_failed_run_has_the_folders_of_the_sweep(
+    command: Any, tmp_path: Path
+) -> None:
+    fate = {"error": "no data"}
+    words = ("--methods", "source", *WORDS, "--results", "my results", "--data-root", "data")
+    _, out, err, _ = command(*words, "--cache-dir", "c", "--save-model", seed0=fate)
+    assert "'dabench leaderboard --results 'my results'' has the table" in out
+    (line,) = (line for line in err.splitlines() if "again: dabench run" in line)
+    assert line.endswith(" --results 'my results' --data-root data --cache-dir c --save-model")
+    # an address is for the runs that ask one: 'run' refuses it elsewhere
+    http = ("--methods", "cabb", "--protocols", "bb-uda", "--protocol.oracle", "http")
+    url = ("--oracle-url", "http://127.0.0.1:1")
+    _, _, err, _ = command(*http, *url, "--device", "cpu", seed0=fate)
+    assert f"--protocol.oracle http {' '.join(url)}" in err
+
+
+def test_a_mark_that_a_record_lacks_is_no_run_that_was_made(command: Any) -> None:
+    words = ("--methods", "source", *WORDS)
+    assert command(*words)[0] == 0
+    code, _, err, executor = command(*words, "--target-tuned")
+    assert code == 2
+    assert "has a record without the mark 'target-tuned'; give --force as well" in err
+    assert not executor.submitted
+
+
 def test_a_bug_is_exit_code_1_unless_a_user_erred_too(command: Any) -> None:
     bug = {"error": "unexpected IndexError", "bug": True}
     words = ("--methods", "source", "--seeds", "0-1", *WORDS)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dabench.config.command import run_command
 from dabench.config.spec import RunSpec, resolve
+from dabench.config.tuned import Tuned
+from dabench.errors import ConfigError
 from dabench.store.identity import run_digest
 from dabench.store.records import Record
 from dabench.store.store import Store
@@ -61,6 +65,39 @@ def test_a_record_of_another_version_or_a_failed_one_does_not_count(tmp_path: Pa
     store.write(old | {"versions": {**old["versions"], "method": "0"}})
     store.write_failed(record(wanted[1]), "boom")
     assert len(make_plan(wanted, store).jobs) == 2
+
+
+def test_a_record_whose_predictions_are_gone_does_not_count(tmp_path: Path) -> None:
+    wanted, store = specs(seeds="0-2"), Store(tmp_path, curves=False)
+    arrays = {"adapt.prediction": np.arange(3)}
+    paths = [store.write(record(spec), arrays) for spec in wanted[:2]]
+    older = record(wanted[2])
+    older |= {"schema": 1, "predictions": f"{older['run_id']}.npz", "curves": []}
+    paths[0].with_name(f"{older['run_id']}.json").write_text(
+        json.dumps(older)
+    )  # from before there were checksums: 'run' takes it
+    assert make_plan(wanted, store).done == 3
+    paths[0].with_suffix(".npz").unlink()
+    found = make_plan(wanted, store)
+    assert ([job.spec.seed for job in found.jobs], found.done, found.other_threads) == ([0], 2, 0)
+    (line,) = found.problems
+    assert line.startswith(f"{paths[0]}: its predictions {paths[0].stem}.npz do not lie beside it")
+
+
+def test_a_mark_that_records_lack_is_asked_for_or_said(tmp_path: Path) -> None:
+    (spec,), store = specs(), Store(tmp_path)
+    file = Tuned("mine.yaml", "0" * 64, (), whole=True)
+    tuned = replace(spec, tuned=file)
+    path = store.write(record(spec))
+    assert make_plan([tuned], store).by_hand == 1
+    assert make_plan([spec], store).by_hand == 0
+    said = f"run {path.stem} has a record without the mark 'target-tuned'; give --force"
+    with pytest.raises(ConfigError, match=said):
+        make_plan([spec], store, target_tuned=True)
+    assert len(make_plan([tuned], store, target_tuned=True, force=True).jobs) == 1
+    store.write(record(spec) | {"target_tuned": True, **file.mark()})
+    found = make_plan([tuned], store, target_tuned=True)
+    assert (found.done, found.by_hand) == (1, 0)
 
 
 def test_other_threads_are_another_run_and_said_so(tmp_path: Path) -> None:

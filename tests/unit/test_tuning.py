@@ -180,6 +180,19 @@ def test_a_diverging_trial_is_a_trial_and_a_broken_one_ends_it(tune: Tune) -> No
     assert "every trial diverged" in tune(GRID.replace("10-11", "13"))[1]
 
 
+def test_a_trial_that_diverges_when_forced_has_not_its_earlier_score(tune: Tune) -> None:
+    tune.outcome = lambda spec: 0.9 if spec.method_options["lr"] == 1e-2 else 0.5
+    assert tune()[0] == 0
+    bad = {"error": "logits are not finite", "diverged": True}
+    tune.outcome = lambda spec: bad if spec.method_options["lr"] == 1e-2 else 0.5
+    code, said = tune(GRID, "--force")
+    assert code == 0, said
+    for part in yaml.safe_load(tune.file.read_text())["methods"].values():
+        assert part["options"] == {"lr": 1e-4}
+        assert part["curve"][2]["scores"] == part["curve"][2]["runs"] == [None, None]
+        assert part["curve"][2]["failed"] == bad["error"]
+
+
 def test_trials_on_other_data_do_not_count(tune: Tune) -> None:
     tune()
     store = Store(tune.home / "results" / "tuned" / "trials")
@@ -347,6 +360,19 @@ def test_an_option_by_hand_wins_and_is_said(tuned: str, tmp_path: Path, capsys: 
     said = capsys.readouterr().err
     assert said.count("note:") == 1
     assert "0.01 is given by hand" in said
+
+
+def test_a_sweep_says_which_records_were_made_by_hand(
+    tuned: str, tmp_path: Path, capsys: Any
+) -> None:
+    (spec,) = resolve({**TASK, "method": "tent", "tuned": tuned})
+    Store(tmp_path / "mine").write(record(spec, 0.5))
+    text = GRID.partition("seeds")[0] + f"threads: 1\ndevice: cpu\ntuned: {tuned}\nmethod: tent\n"
+    (tmp_path / "later.yaml").write_text(text)
+    assert main(["sweep", str(tmp_path / "later.yaml"), "--results", str(tmp_path / "mine")]) == 0
+    said = capsys.readouterr().out
+    assert "1 have a record, 0 to do" in said
+    assert "note: 1 of the records were made with these options given by hand" in said
 
 
 @pytest.mark.parametrize(
