@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from dabench import registry
@@ -58,6 +59,28 @@ def own_model(
             own[option] = ",".join(repr(number).removesuffix(".0") for number in numbers)
     own |= {} if answers else {"backbone": name, "weights": "trained"}
     return {**given, **own}, models
+
+
+def check_one_name(
+    plugins: Iterable[registry.Plugin], seen: dict[str, registry.Plugin], place: str
+) -> None:
+    """Refuse another source model of a name that one has: their runs would be one run.
+
+    Args:
+        plugins: of a run.
+        seen: name -> source model of the runs before it; this one's is added.
+        place: of the run, for the message.
+
+    Raises:
+        ConfigError: names both.
+    """
+    for model in (plugin for plugin in plugins if plugin.kind == "model"):
+        before = seen.setdefault(model.name, model)
+        if before.target != model.target and before.sha256 != model.sha256:
+            raise ConfigError(
+                f"{place}: --source-model {model.target}: {before.target} was named before, and "
+                f"tables would call both {model.name}; rename one of the files"
+            )
 
 
 def three_numbers(option: str, text: str) -> tuple[float, ...]:

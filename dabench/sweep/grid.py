@@ -16,6 +16,7 @@ from typing import Any
 
 from dabench import registry
 from dabench.config.options import FLAGS, OPTIONS, parse_seeds
+from dabench.config.own_model import check_one_name
 from dabench.config.spec import RunSpec, resolve
 from dabench.errors import ConfigError, DabenchError, did_you_mean, shown
 from dabench.sweep.resources import Resources, read_resources
@@ -85,6 +86,7 @@ def expand(tree: Options, name: str, usual: Options, over: Options, here: bool =
         raise ConfigError(f"{where}: budget {shown(budget)}: expected a word such as smoke")
     resources = read_resources(top.pop("resources"), where) if "resources" in top else {}
     found: dict[str, RunSpec] = {}
+    models: dict[str, registry.Plugin] = {}
     count = 0
     for place, options in _leaves(top, {}, where, ""):
         for spec in _product(options, place, usual, over, resources, here):
@@ -93,7 +95,13 @@ def expand(tree: Options, name: str, usual: Options, over: Options, here: bool =
                 raise ConfigError(
                     f"{place or 'the options'}: more than {MOST_RUNS} runs in one sweep; split it"
                 )
+            check_one_name(spec.plugins, models, place or "the options")
             found.setdefault(json.dumps(spec.to_dict(), sort_keys=True), spec)
+    if not found:
+        raise ConfigError(
+            f"{where or 'the options'}: source and target are the same in every run, and a domain "
+            "is never its own target; give another one"
+        )
     return Grid(name, budget, tuple(found.values()), count - len(found), resources)
 
 
@@ -179,6 +187,8 @@ def _leaves(
 
 def _check(key: Any, value: Any, place: str) -> None:
     before = f"{place}: " if place else ""
+    if key == "json":
+        raise ConfigError(f"{before}json is for the output of one run; leave it out")
     if key in _NOT_IN_GRIDS:
         raise ConfigError(f"{before}{key} decides no number; give it to the command: --{key}")
     if key not in _KNOWN and not re.match(r"(method|protocol)\.\w", str(key)):
@@ -208,10 +218,12 @@ def _product(
     if over.keys() & set(_SEEDS):
         seeds = {}
         lists, fixed = ({k: v for k, v in m.items() if k != "seed"} for m in (lists, fixed))
-    tasks = {"source", "target"} <= lists.keys()
+    # what the command line gives in place of a side leaves the square a square
+    square = all(isinstance(options.get(side), list) for side in ("source", "target"))
     for values in itertools.product(*lists.values()):
         point = dict(zip(lists, values, strict=True))
-        if tasks and point["source"] == point["target"]:
+        ends = {**fixed, **point, **over}
+        if square and ends["source"] == ends["target"]:
             continue  # a square of domains has a diagonal that is no task
         plain = {key: _plain(key, value) for key, value in {**fixed, **point}.items()}
         try:

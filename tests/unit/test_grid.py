@@ -99,6 +99,31 @@ def test_a_square_of_domains_has_no_diagonal() -> None:
     assert shown(found, "source", "target") == [("amazon", "dslr"), ("dslr", "amazon")]
 
 
+def test_nor_has_one_of_which_the_command_line_gives_a_side() -> None:
+    text = """
+        {method: shot, dataset: office31, source: [amazon, dslr], target: [amazon, dslr, webcam]}
+    """
+    found = grid_of(text, source="dslr")
+    assert shown(found, "source", "target") == [("dslr", "amazon"), ("dslr", "webcam")]
+    found = grid_of(text, target="dslr")
+    assert shown(found, "source", "target") == [("amazon", "dslr")]
+    with pytest.raises(ConfigError, match="source and target are the same in every run"):
+        grid_of(text, source="dslr", target="dslr")
+
+
+def test_two_source_models_of_one_name_are_not_one_run(tmp_path: Path) -> None:
+    for name, text in (("a", "1"), ("b", "2"), ("c", "1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.py").write_text(f"def make(): return {text}\n")
+    paths = [f"{tmp_path}/{name}/net.py:make" for name in "abc"]
+    words = {"method": "shot", "protocol": "sf-uda"}
+    with pytest.raises(ConfigError) as caught:
+        expand({**words, "source-model": paths[:2]}, "g.yaml", USUAL, {})
+    said = f"--source-model {paths[1]}: {paths[0]} was named before, and tables would call both "
+    assert said + "net.py:make; rename one of the files" in str(caught.value)
+    assert expand({**words, "source-model": paths[::2]}, "g.yaml", USUAL, {}).repeated == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -111,6 +136,12 @@ def test_a_square_of_domains_has_no_diagonal() -> None:
         ("{method: source, method.lr: [[1, 2]]}", "method.lr: expected a value or a list"),
         ("{method: source, results: here}", "results decides no number; give it to the command"),
         ("{method: source, force: true}", "force decides no number"),
+        ("{method: source, json: true}", "json is for the output of one run; leave it out"),
+        ("{method: source, debug: true}", "give it to the command: --debug"),
+        (
+            "{method: source, source: [digits], target: [digits]}",
+            "grid g.yaml: source and target are the same in every run, and a domain is never its",
+        ),
         ("{budget: 3, method: source}", "budget 3: expected a word"),
         ("{seeds: 0-2}", "grid g.yaml: --method is needed"),
         ("{method: source, seeds: 4-2}", "--seeds 4-2: expected a range"),
