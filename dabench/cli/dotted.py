@@ -31,7 +31,7 @@ _KNOWN = {
         *(*AXES, *SWEPT, "workers", "dry-run", "shard", "order", "executor", "status"),
         *("force", "resume", "save-model", "target-tuned"),
     ),
-    "tune": (*TUNED, "workers", "dry-run", "force", "name"),
+    "tune": (*TUNED, "workers", "dry-run", "force", "resume", "name"),
 }
 
 

@@ -38,7 +38,7 @@ def add_tune_options(tune: argparse.ArgumentParser) -> None:
     tune.add_argument("grid", metavar="GRID.yaml", help="docs/tuning.md has its form")
     text = "of the file RESULTS/tuned/NAME.yaml; default that of the grid"
     tune.add_argument("--name", metavar="NAME", help=text)
-    _add_many_runs(tune, TUNED, ("force", "no-progress"), {})
+    _add_many_runs(tune, TUNED, ("force", "resume", "no-progress"), {})
     tune.epilog = (
         "Options are those of 'run', laid over the grid's. A trial that has a record is not run "
         "again; the same command goes on after an interruption."

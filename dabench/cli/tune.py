@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 _OWN = ("command", "help", "grid", "workers", "dry_run", "name")
 #: options that are no part of the command in the file: they change no number
-_ELSEWHERE = ("results", "data-root", "cache-dir", "no-progress", "force", "debug")
+_ELSEWHERE = (
+    *("results", "data-root", "cache-dir", "prefetch"),
+    *("no-progress", "force", "resume", "debug"),
+)
 
 
 def tune(args: argparse.Namespace, rest: list[str]) -> int:
@@ -41,7 +44,9 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     workers = worker_count(args.workers)
     from dabench.cli.sweep_view import list_jobs, say_time
     from dabench.config.hardware import available_cores
+    from dabench.config.options import merge
     from dabench.config.settings import read_settings
+    from dabench.config.switches import check_switches
     from dabench.sweep.plan import make_plan
     from dabench.sweep.tuning import read_tuning_grid
 
@@ -51,6 +56,7 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     tuning = read_tuning_grid(Path(args.grid), usual, over)
     file = settings.results / "tuned" / f"{_name(args.name or tuning.path.stem)}.yaml"
     _check_free(file, tuning)
+    check_switches(merge(given), tuning.grid.specs)
     sweep.check_networks_of(tuning.grid)
     # trials are no results: a folder of their own keeps them out of tables and ranks
     trials = replace(settings, results=file.parent / "trials")
@@ -68,6 +74,7 @@ def tune(args: argparse.Namespace, rest: list[str]) -> int:
     Store(settings.results).check_writable()
     file.parent.mkdir(exist_ok=True)
     words = ["dabench", "tune", args.grid]
+    words += ["--name", args.name] if args.name else []
     words += [w for k, v in over.items() if k not in _ELSEWHERE for w in (f"--{k}", str(v))]
 
     def end(tally: Tally) -> int:

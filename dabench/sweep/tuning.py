@@ -91,7 +91,12 @@ def read_tuning_grid(path: Path, usual: grid.Options, over: grid.Options) -> Tun
             raise ConfigError(f"grid {path.name}: {name}: {_EXAMPLE} '{name}: ...'")
     protocol = registry.name_of("protocol", names["protocol"])
     dataset = registry.name_of("data set", names["dataset"])
-    tree = {**_development(protocol, dataset, shifts, path.name), **tree}
+    shown_by = _development(protocol, dataset, shifts, path.name)
+    if shifts is not None and (twice := next((n for n in shown_by if _names(tree, n)), None)):
+        raise ConfigError(
+            f"grid {path.name}: shifts and {twice} say the same thing; leave one of them out"
+        )
+    tree = {**shown_by, **tree}
     found = grid.expand(tree, path.name, usual, over)
     _check_setting(found)
     trials = _trials(found)
@@ -133,6 +138,15 @@ def _development(protocol: str, dataset: str, shifts: Any, name: str) -> dict[st
     return {f"protocol.{option}": listed if option == "weather" else ",".join(listed)}
 
 
+def _names(tree: Any, option: str) -> bool:
+    """Whether a grid or a block of it gives an option; what is no grid is refused later."""
+    if not isinstance(tree, Mapping):
+        return False
+    blocks = tree.get("blocks")
+    inner = blocks if isinstance(blocks, list) else []
+    return option in tree or any(_names(block, option) for block in inner)
+
+
 def _check_setting(found: grid.Grid) -> None:
     for name in _SETTING:
         values = {str(getattr(spec, name)) for spec in found.specs}
@@ -161,12 +175,24 @@ def _trials(found: grid.Grid) -> dict[str, list[Trial]]:
             options = {n: v for n, v in first.method_options.items() if n in names}
             trial = Trial(label, options, tuple(specs[task] for task in tasks if task in specs))
             if len(specs) < len(tasks):
+                _check_threads(found, trial)
                 raise ConfigError(
                     f"grid {found.name}: {trial.name} runs on {len(specs)} of {len(tasks)} tasks "
                     "and seeds; give every trial all of them"
                 )
             trials.setdefault(label, []).append(trial)
     return trials
+
+
+def _check_threads(found: grid.Grid, trial: Trial) -> None:
+    """Refuse trials that differ in threads alone, as the cores of ``resources`` may have it."""
+    tasks = {json.dumps({**task_of(spec), "threads": 0}, sort_keys=True) for spec in found.specs}
+    if len(tasks) == len(trial.specs):
+        threads = ", ".join(map(str, sorted({spec.threads for spec in found.specs})))
+        raise ConfigError(
+            f"grid {found.name}: its trials run with {threads} threads, which decide numbers; give "
+            "'threads: N', the same for all of them"
+        )
 
 
 def task_of(spec: RunSpec) -> dict[str, Any]:

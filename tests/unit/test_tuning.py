@@ -152,6 +152,20 @@ def test_no_trial_is_made_twice_and_equal_trials_make_equal_files(tune: Tune) ->
     assert (tune.home / "other" / "tuned" / "mine.yaml").read_bytes() == first
 
 
+def test_the_command_in_the_file_makes_this_file_again(tune: Tune) -> None:
+    words = ("--name", "second", "--prefetch", "2", "--resume", "--method.steps", "2")
+    assert tune(GRID.replace("[tent, pl]", "tent"), *words)[0] == 0
+    found = yaml.safe_load(tune.file.with_name("second.yaml").read_text())
+    assert found["command"] == "dabench tune mine.yaml --name second --method.steps 2"
+
+
+def test_trials_that_cannot_go_on_take_no_resume(tune: Tune) -> None:
+    text = "protocol: sf-osda\ndataset: digits\ndevice: cpu\nmethod: shot\nprotocol.split: r2\n"
+    code, said = tune(text + "method.lr: [1e-3, 1e-2]\n", "--resume")
+    assert code == 2
+    assert "--resume: only streams go on in the middle, and sf-osda is none; drop it" in said
+
+
 def test_a_dry_run_writes_nothing(tune: Tune) -> None:
     assert tune(GRID, "--dry-run")[0] == 0
     assert not (tune.home / "results").exists()
@@ -220,12 +234,27 @@ BLOCK = "  - method: [tent, pl]\n    method.lr: [1e-4, 1e-3, 1e-2]\n"
         ("seeds:", "shifts: [c-spatter:1, fog:2]\nseeds:", "would tune on fog, which is reported"),
         ("seeds:", "shifts: {a: b}\nseeds:", "names such as c-extra"),
         ("seeds:", "shifts: c-spattar:5\nseeds:", "did you mean 'c-spatter'"),
+        (
+            "seeds:",
+            "shifts: fog:1\nprotocol.shifts: c-spatter:1\nseeds:",
+            "shifts and protocol.shifts say the same thing; leave one of them out",
+        ),
+        (
+            "blocks:\n",
+            "shifts: fog:1\nblocks:\n  - protocol.shifts: rain:1\n",
+            "shifts and protocol",
+        ),
+        (
+            "threads: 1\n",
+            "resources: {pl: {cpus: 3}}\n",
+            "its trials run with 1, 3 threads, which decide numbers; give 'threads: N'",
+        ),
         ("seeds:", "reported: none-there.yaml\nseeds:", "cannot be read"),
         ("seeds:", "reported: [a]\nseeds:", "expected a grid's file"),
     ],
 )
 def test_an_unfair_grid_is_refused_in_one_line(tune: Tune, old: str, new: str, said: str) -> None:
-    code, told = tune(GRID.replace(old, new, 1))
+    code, told = tune(GRID.replace(old, new, 1), "--workers", "1024")
     assert code == 2
     assert said in told
     assert len(told.strip().splitlines()) == 1
