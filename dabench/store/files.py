@@ -120,12 +120,31 @@ def set_aside(paths: list[Path], folder: Path, move: Callable[[Path, Path], obje
             targets += [new.with_name(new.name + path.suffix) for path in paths[1:]]
             if not any(target.exists() or target.name in packed for target in targets):
                 break
-        for path, target in zip(paths, targets, strict=True):
+        # the record last: there is none without what lies beside it
+        for path, target in reversed([*zip(paths, targets, strict=True)]):
             with contextlib.suppress(FileNotFoundError):
                 move(path, target)
     except OSError as error:
         raise StoreError(f"cannot move {paths[0]} to {folder}: {error.strerror}") from error
     return targets[0]
+
+
+def move_aside(paths: list[Path], folder: Path) -> Path:
+    """Move files as :func:`set_aside` does, all of them there before the first goes.
+
+    Whenever this is interrupted, the record has what lies beside it wherever it is: in its place,
+    in the folder, or in both.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    new = set_aside(paths, folder, keep_copy)
+    try:
+        for path in paths:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot remove {path}, which is now {new}: {error.strerror}") from error
+    return new
 
 
 def free_name(path: Path) -> Path:

@@ -102,3 +102,14 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
     kept = {name: versions[name] for name in ("method", "protocol", *own)}
     text = _SORTED.encode([{**spec, **dict.fromkeys(file_ids(ids))}, kept, ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def known_before(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
+    """Return all of a run id that is known before data and source model are there."""
+    own = {name: versions.get(name) for name in ("method", "protocol", "init")}
+    return json.dumps([dict(spec), own], sort_keys=True)
+
+
+def job_key(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
+    """Return 16 digits that stand for a run while its id is not known."""
+    return hashlib.sha256(known_before(spec, versions).encode()).hexdigest()[:16]

@@ -46,9 +46,11 @@ def pack(root: Path, *, dry_run: bool = False) -> Packed:
         dry_run: only count.
 
     Raises:
-        StoreError: the disk refuses.
+        StoreError: the disk refuses, or there are no records.
     """
     found, store = Packed(), Store(root, curves=False)
+    if not store.records.is_dir():
+        raise StoreError(f"{store.records}: no such folder; give the --results of the records")
     for path, record in store.read():
         if "predictions_checksum" not in record:
             try:

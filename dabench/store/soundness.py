@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ def check_place(path: Path, record: Mapping[str, Any], seen: dict[str, Path]) ->
         )
     if run_id in seen:
         raise StoreError(f"{path}: run {run_id} lies in {seen[run_id]} too; delete one of them")
-    if path.parts[-3:-1] != (spec["protocol"], spec["dataset"]):
+    place = (spec["protocol"], spec["dataset"])
+    # a path may begin within the folder of its protocol or data set
+    if path.parts[-3:-1] != place and Path(os.path.abspath(path)).parts[-3:-1] != place:
         right = f"{spec['protocol']}/{spec['dataset']}"
         raise StoreError(f"{path}: its spec says {right:.80}; move it to that folder, or delete it")
     seen[run_id] = path

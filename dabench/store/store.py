@@ -29,10 +29,12 @@ from dabench.store.files import (
     keep_copy,
     listed,
     locked,
+    move_aside,
     set_aside,
     write_bytes_atomically,
 )
 from dabench.store.garbage import collector_paused
+from dabench.store.identity import job_key
 from dabench.store.lean_reader import LeanReader
 from dabench.store.reading import load_record
 from dabench.store.records import SCHEMA, Record, without_nan
@@ -130,7 +132,9 @@ class Store:
             self.dump(path, {**lean, "schema": SCHEMA, "predictions": new.name if new else None})
             if old != new:
                 old.unlink(missing_ok=True)
-            self._retire_failed(path)
+            # a sweep names what failed before its id was known by the key
+            for name in (path.stem, job_key(record["spec"], record.get("versions", {}))):
+                self._retire_failed(path.with_name(f"{name}.json"))
         return path
 
     def _predictions(self, path: Path) -> Path:
@@ -165,8 +169,7 @@ class Store:
         """Move a record and its predictions to ``records/superseded/``; return the new path."""
         path = run if isinstance(run, Path) else self.find(run)
         with locked(self.records):
-            files = [path, self._predictions(path)]
-            return set_aside(files, self.superseded, os.replace)
+            return move_aside([path, self._predictions(path)], self.superseded)
 
     def find(self, run: str) -> Path:
         """Return the record of a run id or of an unambiguous beginning of one.

@@ -12,6 +12,7 @@ from dabench import registry
 from dabench.config.spec import changed_options
 from dabench.errors import StoreError
 from dabench.store.identity import versions_of
+from dabench.store.reading import load_record
 from dabench.store.records import Record
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Executor, Stage
@@ -136,8 +137,9 @@ def run_jobs(
 
 
 def _settle(end: Ended, store: Store) -> None:
-    """Put a failed run on record where the run has not done so itself; clear up after a good one.
+    """Put a failed run on record, with its last output; clear up after a good one.
 
+    What the run itself has recorded stays, but for the traceback: the output is known here alone.
     A run that failed before its id was known is recorded under the job's key.
     """
     spec = end.job.spec
@@ -148,8 +150,11 @@ def _settle(end: Ended, store: Store) -> None:
             store.retire_failed(stand_in)
             return
         path = store.path(spec.protocol, spec.dataset, end.run_id or end.job.key)
-        if end.killed or not path.with_suffix(".failed.json").is_file():
+        own = path.with_suffix(".failed.json")
+        if end.killed or not own.is_file():
             store.write_failed(_record(end), end.traceback)
+        elif end.traceback:
+            store.write_failed(load_record(own), end.traceback)
 
 
 def _record(end: Ended) -> Record:

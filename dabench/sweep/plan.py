@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from dabench.config.spec import RunSpec, changed_options
 from dabench.errors import ConfigError
 from dabench.store.arrays import file_beside
 from dabench.store.files import kept_models
-from dabench.store.identity import versions_of
+from dabench.store.identity import job_key, known_before, versions_of
 from dabench.store.records import Record
 from dabench.store.store import Store
 from dabench.sweep.resources import USUAL, Resources
@@ -142,14 +140,14 @@ def make_plan(
                 )
             elif kept is None or record["run_id"] in kept:
                 versions = record.get("versions", {})
-                known[identity(record["spec"], versions)].append(record)
-                loose.add(identity({**record["spec"], "threads": 0}, versions))
+                known[known_before(record["spec"], versions)].append(record)
+                loose.add(known_before({**record["spec"], "threads": 0}, versions))
         problems += store.problems
     guess = time_estimator(records)
     jobs, done, other, by_hand = [], 0, 0, 0
     for spec in wanted:
         fields, versions = spec.to_dict(), versions_of(spec)
-        text = identity(fields, versions)
+        text = known_before(fields, versions)
         if text in known and not force:
             done += 1
             if target_tuned and not any(r.get("target_tuned") for r in known[text]):
@@ -162,8 +160,8 @@ def make_plan(
             by_hand += whole and not any(r.get("tuned") for r in known[text])
             continue
         if loose and not force:
-            other += identity({**fields, "threads": 0}, versions) in loose
-        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+            other += known_before({**fields, "threads": 0}, versions) in loose
+        key = job_key(fields, versions)
         jobs.append(Job(spec, key, guess(spec), (resources or {}).get(spec.method, USUAL)))
     return SweepPlan(tuple(jobs), done, other, tuple(problems), by_hand)
 
@@ -199,12 +197,6 @@ def seconds_of(jobs: Sequence[Job], workers: int) -> tuple[float | None, int]:
     if not known:
         return None, len(jobs)
     return max(*known, sum(known) / workers), len(jobs) - len(known)
-
-
-def identity(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
-    """Return all of a run id that is known before data and source model are there."""
-    own = {name: versions.get(name) for name in ("method", "protocol", "init")}
-    return json.dumps([dict(spec), own], sort_keys=True)
 
 
 def time_estimator(records: Iterable[Record]) -> Callable[[RunSpec], float | None]:

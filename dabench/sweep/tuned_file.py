@@ -17,9 +17,8 @@ from dabench.config.tuned import SCHEMA, file_digest, model_files, network_of
 from dabench.errors import StoreError
 from dabench.registry import primary_metric
 from dabench.store.files import write_bytes_atomically
-from dabench.store.identity import FILES, IDS, versions_of
+from dabench.store.identity import FILES, IDS, known_before, versions_of
 from dabench.store.records import Record, score_map
-from dabench.sweep.plan import identity
 from dabench.sweep.tuning import Trial, TuningGrid
 
 _HEAD = """\
@@ -103,7 +102,7 @@ def at_edge(method: Mapping[str, Any]) -> list[str]:
 
 def spec_key(spec: RunSpec) -> str:
     """Return what a record and a run of this spec share."""
-    return identity(spec.to_dict(), versions_of(spec))
+    return known_before(spec.to_dict(), versions_of(spec))
 
 
 def _runs(
@@ -115,7 +114,7 @@ def _runs(
     """
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        found[identity(record["spec"], record.get("versions", {}))].append(record)
+        found[known_before(record["spec"], record.get("versions", {}))].append(record)
     for key in failed:
         found.pop(key, None)
     there = [[found[spec_key(spec)] for spec in trial.specs] for trial in trials]

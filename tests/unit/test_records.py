@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
 import json
 import os
 import tempfile
@@ -118,6 +119,28 @@ def test_supersede(tmp_path: Path) -> None:
     assert list(store.all()) == []
     with pytest.raises(StoreError, match="no run"):
         store.find(ID)
+
+
+@needs_fork
+def test_a_record_that_is_retired_keeps_its_predictions_whenever_it_is_killed(
+    tmp_path: Path,
+) -> None:
+    for step in itertools.count():
+        store = Store(tmp_path / str(step))
+        path = store.write(record(), {"id": np.arange(2)})
+        died = killed_at(step, partial(store.supersede, path))
+        moved = store.superseded / path.name
+        whole = [p for p in (path, moved) if p.is_file()]
+        assert whole
+        assert all(p.with_suffix(".npz").is_file() for p in whole)
+        if path.is_file():
+            moved = store.supersede(ID)
+        assert not path.exists()
+        assert np.load(moved.with_suffix(".npz"))["id"].tolist() == [0, 1]
+        if not died:
+            break
+    assert not path.with_suffix(".npz").exists()
+    assert step > 3  # two links, two files removed
 
 
 def test_failed_runs_never_look_like_results(tmp_path: Path) -> None:

@@ -152,6 +152,15 @@ def test_what_cannot_be_packed_stays_and_is_named(
     assert (store.superseded / run).read_text() == "another"
 
 
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_folder_without_records_is_none_that_was_packed(
+    tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["store", "pack", "--results", str(tmp_path / "typo"), *words]) == 2
+    assert f"{tmp_path / 'typo' / 'records'}: no such folder; give" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
 def test_pack_takes_no_choice(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["abc"], ["--data", "d"], ["--protocol", "sf-osda"]):
         assert main(["store", "pack", "--results", str(store.root), *words]) == 2

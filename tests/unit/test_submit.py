@@ -131,6 +131,15 @@ def test_it_finds_runs_by_id_and_by_file(submit: Submit, offered: Store, tmp_pat
     assert "is there already" in said
 
 
+def test_and_by_a_file_s_name_within_its_folder(
+    submit: Submit, offered: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = first(offered)
+    monkeypatch.chdir(path.parent)
+    code, said = submit(path.name)
+    assert code == 0, said
+
+
 def test_a_record_that_was_edited_is_refused(
     submit: Submit, offered: Store, tmp_path: Path
 ) -> None:

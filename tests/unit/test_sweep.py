@@ -17,6 +17,7 @@ from dabench.cli.sweep_view import ProgressView, duration
 from dabench.config.settings import Settings
 from dabench.config.spec import resolve
 from dabench.store.identity import run_digest
+from dabench.store.reading import load_record
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Stage
 from dabench.sweep.loop import Tally, _Gate, run_jobs
@@ -173,15 +174,44 @@ def test_a_killed_run_is_recorded_under_its_id(command: Any, tmp_path: Path) -> 
     assert (tmp_path / "results/records/sf-osda/digits/abc.failed.json").is_file()
 
 
-def test_what_the_run_itself_has_recorded_stays(tmp_path: Path) -> None:
+def test_what_the_run_itself_has_recorded_stays_and_its_output_comes_to_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (spec,) = resolve({"method": "source", "protocol": "sf-osda", "device": "cpu", "threads": 1})
-    own = {"run_id": "abc", "spec": spec.to_dict(), "ids": {"data": "d"}}
-    path = store.write_failed(own, "its own traceback")
+    ids = {"data": "d", "stream": "t", "source": "s"}
+    run_id = run_digest(spec.to_dict(), versions_of(spec), ids)
+    own = {"run_id": run_id, "spec": spec.to_dict(), "versions": versions_of(spec), "ids": ids}
+    path = store.write_failed(own | {"scores": [], "curves": []}, "its own traceback")
     jobs = make_plan([spec], store).jobs
-    executor = Scripted(tmp_path, seed0={"error": "no", "run_id": "abc", "traceback": "other"})
-    run_jobs(jobs, executor, store, ProgressView(jobs, 1, live=False), Tally())
-    assert "its own traceback" in path.read_text()
+
+    def fail(**fate: Any) -> dict[str, Any]:
+        executor = Scripted(tmp_path, seed0={"error": "no", "run_id": run_id, **fate})
+        run_jobs(jobs, executor, store, ProgressView(jobs, 1, live=False), Tally())
+        return load_record(path)
+
+    before = load_record(path)
+    assert fail() == before  # nothing else is known
+    told = "its own traceback\nlast output:\nneighbours 3 of 2"
+    after = fail(traceback=told)
+    assert after["traceback"] == told
+    kept = {name for name in before if before[name] == after.get(name)}
+    assert before.keys() - kept == {"traceback", "checksum"}
+    assert after["ids"] == ids
+
+
+def test_a_run_that_succeeds_alone_takes_what_the_sweep_knew_of_its_failure(
+    command: Any, tmp_path: Path
+) -> None:
+    """Its id was not known then; the next sweep does not come to it, since it has a record."""
+    words = ("--methods", "source", *WORDS)
+    _, _, _, executor = command(*words, seed0={"error": "no data"})
+    store = executor.store
+    (failed,) = store.failed()
+    assert failed.name == f"{executor.submitted[0].key}.failed.json"
+    run = Scripted(tmp_path / "results")
+    run.under_way = executor.submitted
+    assert len(run.wait(1.0)) == 2
+    assert store.failed() == []
+    assert (store.superseded / failed.name).is_file()
 
 
 @pytest.mark.parametrize(
