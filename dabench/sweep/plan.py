@@ -11,7 +11,7 @@ from typing import Any
 
 from dabench import registry
 from dabench.config.command import changed_protocol_options
-from dabench.config.spec import RunSpec, changed_options
+from dabench.config.spec import OPTIONAL_FIELDS, RunSpec, changed_options
 from dabench.errors import ConfigError
 from dabench.store.arrays import file_beside
 from dabench.store.files import kept_models
@@ -33,6 +33,11 @@ _SIMILAR: tuple[tuple[str, ...], ...] = (
         ("method", "protocol"),
     ),
 )
+#: what a run's name has only where it tells runs apart
+_FURTHER = (
+    *("backbone", "weights", "image_size", "epochs", "batch_size", "source_epochs", "freeze"),
+    *(*OPTIONAL_FIELDS, "device", "threads"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,14 @@ class Job:
         key: 16 digits that stand for it while its run id is not known.
         seconds: what it may take, from earlier records; None = nobody knows.
         resources: what it needs besides what all runs get.
+        further: fields of the spec in which it differs from runs that would have its name.
     """
 
     spec: RunSpec
     key: str
     seconds: float | None = None
     resources: Resources = USUAL
+    further: tuple[str, ...] = ()
 
     @property
     def source_key(self) -> Key:
@@ -81,8 +88,10 @@ class Job:
         start = "+bn" if spec.init == "bn-target" else ""
         setting = " ".join(f"{k}={v}" for k, v in changed_protocol_options(spec).items())
         task = f"{spec.dataset} {spec.source}→{spec.target}"
-        parts = [f"{spec.method}{start} {options}", f"{spec.protocol} {setting}", task]
-        return " · ".join([*(part.strip() for part in parts), f"seed {spec.seed}"])
+        values = {name.replace("_", "-"): getattr(spec, name) for name in self.further}
+        further = " ".join(f"{k}={v}" for k, v in values.items() if v is not None)
+        parts = [f"{spec.method}{start} {options}", f"{spec.protocol} {setting}", task, further]
+        return " · ".join([*(part.strip() for part in parts if part), f"seed {spec.seed}"])
 
 
 @dataclass(frozen=True)
@@ -143,7 +152,7 @@ def make_plan(
                 known[known_before(record["spec"], versions)].append(record)
                 loose.add(known_before({**record["spec"], "threads": 0}, versions))
         problems += store.problems
-    guess = time_estimator(records)
+    guess, further = time_estimator(records), _further(wanted)
     jobs, done, other, by_hand = [], 0, 0, 0
     for spec in wanted:
         fields, versions = spec.to_dict(), versions_of(spec)
@@ -161,9 +170,28 @@ def make_plan(
             continue
         if loose and not force:
             other += known_before({**fields, "threads": 0}, versions) in loose
+        own = (resources or {}).get(spec.method, USUAL)
         key = job_key(fields, versions)
-        jobs.append(Job(spec, key, guess(spec), (resources or {}).get(spec.method, USUAL)))
+        jobs.append(Job(spec, key, guess(spec), own, further[_named(spec)]))
     return SweepPlan(tuple(jobs), done, other, tuple(problems), by_hand)
+
+
+def _named(spec: RunSpec) -> Key:
+    """Return what a run's name always has, but for the seed."""
+    options = (repr(sorted(o.items())) for o in (spec.method_options, spec.protocol_options))
+    task = (spec.dataset, spec.source, spec.target)
+    return (spec.method, spec.init, spec.protocol, *task, *options)
+
+
+def _further(specs: Sequence[RunSpec]) -> dict[Key, tuple[str, ...]]:
+    """Return the further fields in which runs differ whose names are equal but for the seed."""
+    found: dict[Key, list[RunSpec]] = defaultdict(list)
+    for spec in specs:
+        found[_named(spec)].append(spec)
+    return {
+        key: tuple(n for n in _FURTHER if len({getattr(spec, n) for spec in alike}) > 1)
+        for key, alike in found.items()
+    }
 
 
 def _lost_file(path: Path, record: Record) -> str:

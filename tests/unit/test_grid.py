@@ -204,7 +204,9 @@ def test_a_large_grid_is_listed_in_seconds(tmp_path: Path) -> None:
     plan = make_plan(found.specs, Store(tmp_path))
     assert len(plan.jobs) == len({job.key for job in plan.jobs}) == 900
     assert {job.name for job in plan.jobs} == {
-        f"source · sf-osda · digits print→handwritten · seed {n}" for n in range(3)
+        f"source · sf-osda · digits print→handwritten · epochs={epochs} · seed {n}"
+        for epochs in range(1, 301)
+        for n in range(3)
     }
     assert time.process_time() - begin < 3
 
@@ -242,6 +244,12 @@ def test_the_quick_grid_has_every_method_under_every_protocol_of_its() -> None:
     assert len(found.specs) == 3 * len(pairs)
     assert {spec.dataset for spec in found.specs} == {"digits", "overhead", "streets"}
     assert {(spec.threads, spec.device) for spec in found.specs} == {(1, "cpu")}
+
+
+@pytest.mark.parametrize("name", ["seeds.yaml", "ablations.yaml"])
+def test_no_two_runs_of_a_grid_have_one_name(name: str, tmp_path: Path) -> None:
+    names = [job.name for job in make_plan(committed(name).specs, Store(tmp_path)).jobs]
+    assert len(set(names)) == len(names)
 
 
 def test_the_reference_grid_has_tasks_enough_for_ranks() -> None:

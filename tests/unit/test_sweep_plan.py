@@ -173,6 +173,26 @@ def test_the_command_of_a_run_makes_the_same_spec(given: dict[str, Any]) -> None
     assert resolve(again) == [spec]
 
 
+def test_names_have_what_varies_in_a_grid(tmp_path: Path) -> None:
+    def names(*wanted: RunSpec) -> list[str]:
+        return [job.name for job in make_plan(wanted, Store(tmp_path)).jobs]
+
+    here = "shot · sf-osda · digits print→handwritten ·"
+    varied = [*specs(seeds="0-1"), *specs(epochs=3, batch_size=8), *specs(source_seed=7)]
+    usual = f"epochs={varied[0].epochs} batch-size={varied[0].batch_size}"
+    assert names(*varied) == [
+        f"{here} {usual} · seed 0",
+        f"{here} {usual} · seed 1",
+        f"{here} epochs=3 batch-size=8 · seed 0",
+        f"{here} {usual} source-seed=7 · seed 0",
+    ]
+    # runs that are told apart without it keep their names
+    assert names(*specs(), *specs(protocol="sf-uda", epochs=3, backbone="resnet18")) == [
+        f"{here} seed 0",
+        f"{here.replace('sf-osda', 'sf-uda')} seed 0",
+    ]
+
+
 def test_names_tell_runs_apart() -> None:
     (spec,) = specs(init="bn-target", seed=2)
     assert Job(spec, "").name == "shot+bn · sf-osda · digits print→handwritten · seed 2"
