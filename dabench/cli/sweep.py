@@ -11,7 +11,7 @@ from dabench.cli import engines
 from dabench.cli.dotted import AXES, dotted_options
 from dabench.cli.output import say
 from dabench.contract.signals import end_of
-from dabench.errors import ConfigError
+from dabench.errors import ConfigError, DabenchError
 from dabench.store.store import Store
 
 if TYPE_CHECKING:
@@ -131,16 +131,22 @@ def check_networks_of(grid: Grid) -> None:
     """Refuse networks and weight files that there are not, before the first run starts.
 
     Raises:
-        DabenchError: names the first.
+        DabenchError: names the first, and in a file the run that has it.
     """
     from dabench.source_models import checking
+    from dabench.sweep.plan import Job
 
     fields = (
         *("protocol", "backbone", "weights", "source_backbone", "source_weights"),
         *("source_model", "source_checkpoint", "dataset", "source"),
     )
     for spec in {tuple(getattr(s, n) for n in fields): s for s in grid.specs}.values():
-        checking.check_network_names(spec)
+        try:
+            checking.check_network_names(spec)
+        except DabenchError as error:
+            if not grid.name:
+                raise
+            raise ConfigError(f"grid {grid.name} ({Job(spec, '').name}): {error}") from None
 
 
 def _names(option: str, text: str | None) -> list[str] | None:

@@ -273,6 +273,15 @@ def test_what_no_run_can_be_is_said_before_the_first(
         assert code == 0
 
 
+def test_of_a_grid_the_run_with_such_a_network_is_named(command: Any, tmp_path: Path) -> None:
+    text = "device: cpu\nblocks: [{method: source}, {method: shot, backbone: resnet19}]\n"
+    (tmp_path / "g.yaml").write_text(text)
+    code, _, err, _ = command("g.yaml", "--dry-run")
+    assert code == 2
+    head = "grid g.yaml (shot · sf-osda · digits print→handwritten · seed 0): "
+    assert f"{head}unknown backbone 'resnet19'" in err
+
+
 def test_a_grid_file_with_a_part_and_options_over_it(command: Any, tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text("budget: smoke\nmethod: [source, shot]\nseeds: 0-3\nblocks: [{}, {}]\n")
