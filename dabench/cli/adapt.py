@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dabench import registry
 from dabench.cli.dotted import method_options
 from dabench.cli.output import say
-from dabench.errors import ConfigError, one_line
+from dabench.errors import ConfigError, one_line, reason_of
 
 if TYPE_CHECKING:
     from dabench.deploy.adapted import Adapted
@@ -169,10 +169,10 @@ def _write(
     about: dict[str, Any],
     export: str | None,
 ) -> ConfigError | None:
-    """Fill the folder; return why an export failed, which costs nothing else."""
+    """Fill the folder; return why weights or an export are missing, which costs nothing else."""
     from dabench.deploy import onnx_file, saved
     from dabench.deploy.report import write_report
-    from dabench.source_models.model_files import save_model
+    from dabench.source_models.model_files import CARD, WEIGHTS, save_model
 
     saved.write_predictions(folder / saved.ANSWERS, adapted, pile)
     page = write_report(adapted, pile, about["method"], [*facts, *adapted.about.items()])
@@ -180,7 +180,15 @@ def _write(
     if adapted.network is None:
         return None
     foreign = None if adapted.about else asked.foreign
-    save_model(folder, adapted.network, adapted.classes, foreign, about | adapted.about)
+    try:
+        save_model(folder, adapted.network, adapted.classes, foreign, about | adapted.about)
+    except Exception as error:  # noqa: BLE001 - a network is a user's code, or a method's
+        for name in (WEIGHTS, CARD):
+            (folder / name).unlink(missing_ok=True)
+        return ConfigError(
+            f"the adapted model cannot be kept ({type(error).__name__}: {reason_of(error)}); "
+            "predictions and report are whole"
+        )
     if export:
         try:
             onnx_file.export_onnx(folder)
@@ -198,7 +206,7 @@ def _tell(adapted: Adapted, out: Path) -> None:
     for warning in warnings_of(adapted):
         say(f"warning: {warning}", error=True)
     say(f"wrote {out / saved.ANSWERS} and {out / 'report.html'}")
-    if adapted.network is not None:
+    if (out / "model.safetensors").is_file():
         say(f"wrote {out / 'model.safetensors'}; dabench.load_model('{out}') reads it")
     if (out / "model.onnx").is_file():
         say(f"wrote {out / 'model.onnx'}")

@@ -52,7 +52,9 @@ def save_model(
     from safetensors.torch import save_file
 
     state, card = _described(network, foreign)
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    # a layer under two names is written twice: safetensors refuses tensors that share memory
+    own = {name: value.contiguous().clone() for name, value in state.items()}
+    save_file(own, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)  # safetensors' own are for their owner alone
     card = {"dabench": dabench.__version__, **card, "classes": list(classes), **about}
     text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True)

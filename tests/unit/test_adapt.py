@@ -137,6 +137,56 @@ def test_the_folder_of_a_domain_gives_what_a_run_scores(place: Place) -> None:
         path.rename(folder / f"{i}.png")
 
 
+TWICE = """
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = Model()
+            self.layers = nn.ModuleList([self.model.conv, self.model.norm])
+
+        def forward(self, x):
+            return self.model(x)
+
+    def twice():
+        return Twice()
+"""
+
+
+def test_a_layer_under_two_names_is_kept_under_both(place: Place) -> None:
+    place.file.write_text(textwrap.dedent(MODEL + TWICE))
+    words = place.words("--epochs", "1")
+    at = words.index("--source-checkpoint")
+    del words[at : at + 2]
+    words[words.index("--source-model") + 1] = f"{place.file}:twice"
+    assert main(words) == 0
+    from safetensors.torch import load_file
+
+    state = load_file(place.root / "out/model.safetensors")
+    assert torch.equal(state["layers.0.weight"], state["model.conv.weight"])
+    pile = read_pictures(place.root / "pile", 32, hashed=False)
+    images = torch.from_numpy(pile.images).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        found = dabench.load_model(place.root / "out")(images).argmax(1)
+    assert [row["class"] for row in place.rows()] == [str(int(i)) for i in found]
+
+
+def test_a_model_that_cannot_be_kept_costs_nothing_else(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path, *given: Any) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise RuntimeError("share memory")
+
+    monkeypatch.setattr("dabench.source_models.model_files.save_model", fail)
+    assert main(place.words("--epochs", "1")) == 2
+    out, err = place.capsys.readouterr()
+    assert "the adapted model cannot be kept (RuntimeError: share memory)" in err
+    assert "model.safetensors" not in out
+    found = sorted(path.name for path in (place.root / "out").iterdir())
+    assert found == ["predictions.csv", "report.html"]
+
+
 def test_an_open_set_has_unknown_images_and_an_output_more(place: Place) -> None:
     assert main(place.words("--open-set", "--epochs", "2", method="usd")) == 0
     rows = place.rows()
