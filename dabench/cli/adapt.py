@@ -201,7 +201,8 @@ def _tell(adapted: Adapted, out: Path) -> None:
     from dabench.deploy import saved
     from dabench.deploy.report import warnings_of
 
-    changed = float((adapted.before.known != adapted.after.known).mean())
+    after = adapted.after.decided(len(adapted.classes))
+    changed = float((adapted.before.known != after).mean())
     say(f"{changed:.1%} of the answers changed; nothing here was measured against labels")
     for warning in warnings_of(adapted):
         say(f"warning: {warning}", error=True)
@@ -217,9 +218,9 @@ def _classes(text: str | None) -> list[str] | None:
     if text is None:
         return None
     path = Path(text)
-    if "," not in text and path.is_file():
+    if os.path.isfile(path):  # its name may have commas
         try:
-            names = path.read_text(encoding="utf-8").split("\n")
+            names = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError):
             raise ConfigError(f"--classes {one_line(text, 200)}: cannot be read") from None
     elif "," not in text and (path.suffix or "/" in text):

@@ -95,12 +95,12 @@ def warnings_of(adapted: Adapted) -> list[str]:
             "Methods that fail do so by calling everything by few names; lower the learning rate, "
             "or keep the model as it was."
         )
-    elif k > 2 and share > 0.95:
+    elif k > 2 and min(share, was) > 0.95:
         found.append(
             f"Before and after nearly all images are called {adapted.classes[top]}: look at the "
             "model, its mean and std, and the order of the classes."
         )
-    elif k > 2 and share > 0.5 and share > 1.5 * was:
+    elif k > 2 and (share > 0.95 or (share > 0.5 and share > 1.5 * was)):
         found.append(
             f"{share:.0%} of the images are now {adapted.classes[top]} ({was:.0%} before). "
             "If that is not what they show, the adaptation has gone wrong."

@@ -15,6 +15,7 @@ from PIL import Image
 from pretended_device import pretended_device
 
 import dabench
+from dabench.cli.adapt import _classes
 from dabench.cli.main import main
 from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import Pile, read_pictures
@@ -190,6 +191,8 @@ def test_a_model_that_cannot_be_kept_costs_nothing_else(
 def test_an_open_set_has_unknown_images_and_an_output_more(place: Place) -> None:
     assert main(place.words("--open-set", "--epochs", "2", method="usd")) == 0
     rows = place.rows()
+    share = np.mean([row["class"] != row["class_before"] for row in rows])
+    assert f"{share:.1%} of the answers changed" in place.capsys.readouterr().out
     assert all(row["unknown_score"] for row in rows)
     assert {row["class"] for row in rows} <= {"0", "1", "2", "unknown"}
     loaded = dabench.load_model(place.root / "out")
@@ -268,6 +271,14 @@ def test_a_collapse_is_warned_of() -> None:
     assert warnings_of(Adapted(torch.nn.Identity(), ("a", "b", "c"), before, before, {})) == []
     one = Adapted(torch.nn.Identity(), ("a", "b", "c"), after, after, {})
     assert any("nearly all images are called a" in line for line in warnings_of(one))
+    most, all_but_one = (
+        Predictions(np.where(np.arange(30) < n, 0, 1), np.full(30, 0.5), None, None)
+        for n in (25, 29)
+    )
+    moved = Adapted(torch.nn.Identity(), ("a", "b", "c"), most, all_but_one, {})
+    assert [line.split(".")[0] for line in warnings_of(moved)] == [
+        "97% of the images are now a (83% before)"
+    ]
 
 
 def test_names_are_no_formulas(tmp_path: Path) -> None:
@@ -294,6 +305,12 @@ def test_images_that_cannot_be_read_are_listed(place: Place) -> None:
     assert main(place.words("--epochs", "1", "--strict", out="other")) == 2
     assert "leave --strict out to go on without it" in place.capsys.readouterr().err
     assert not (place.root / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["names.txt", "ant, bee.txt"])
+def test_names_of_classes_in_a_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("ant\n\nbee, big \ncat\n", encoding="utf-8-sig")
+    assert _classes(str(tmp_path / name)) == ["ant", "bee, big", "cat"]
 
 
 @pytest.mark.parametrize(
