@@ -139,7 +139,7 @@ def _add_adapt_options(adapt: Parser) -> None:
     adapt.add_argument("--weights", dest="weights", help=text)
     text = "pictures, at any depth; or a list of them"
     adapt.add_argument("--images", required=True, metavar="DIR", help=text)
-    adapt.add_argument("--out", required=True, metavar="DIR", help="a folder that is not there yet")
+    adapt.add_argument("--out", required=True, metavar="DIR", help="a new or empty folder")
     adapt.add_argument("--classes", metavar="A,B", help="or a file, a name per line; else numbers")
     adapt.add_argument("--open-set", action="store_true", help="some may be of none of the classes")
     adapt.add_argument("--init", choices=("source", "bn-target"), help=OPTIONS["init"][2])

@@ -23,15 +23,24 @@ _COLUMNS = ("file", "class", "confidence", "unknown_score", "class_before", "con
 
 
 def check_free(out: Path) -> None:
-    """Refuse a folder that has something in it.
+    """Refuse a folder that has something in it, or that cannot take the result.
 
     Raises:
-        ConfigError: there is something at ``out``.
+        ConfigError: there is something at ``out``, a link that leads nowhere, or no right to write.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if _taken(out):
         raise ConfigError(
             f"--out {out}: there is something already; name a folder that is not there yet"
         )
+    if out.exists() and not os.access(out, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out {out}: this folder cannot be written; mend its rights")
+
+
+def _taken(out: Path) -> bool:
+    """Return whether a place is neither free nor an empty folder."""
+    if out.exists():
+        return not out.is_dir() or any(out.iterdir())
+    return out.is_symlink()
 
 
 @contextlib.contextmanager
@@ -53,12 +62,14 @@ def workplace(out: Path) -> Iterator[tuple[Path, Path]]:
             check_free(out)
             yield out, work
         finally:
-            if out.exists() or not (work / CHECKPOINT).is_file():
+            if _taken(out) or not (work / CHECKPOINT).is_file():
                 shutil.rmtree(work, ignore_errors=True)
 
 
 def publish(work: Path, out: Path, write: Callable[[Path], T]) -> T:
     """Fill a folder in ``work``, which then takes the place ``out``: half of it is never there.
+
+    An empty folder that cannot be replaced (a mount point, a link) takes it file by file.
 
     Args:
         work: as :func:`workplace` gave it.
@@ -67,11 +78,17 @@ def publish(work: Path, out: Path, write: Callable[[Path], T]) -> T:
     """
     draft = work / "result"
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
+    draft.mkdir(parents=True)
     found = write(draft)
     for path in draft.iterdir():  # safetensors' own are for their owner alone
         path.chmod(0o644)
-    os.replace(draft, out)
+    try:
+        os.replace(draft, out)
+    except OSError:
+        if _taken(out) or not out.is_dir():
+            raise
+        for path in draft.iterdir():
+            shutil.move(path, out / path.name)
     return found
 
 

@@ -70,20 +70,24 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         StoreError: the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror}; choose another") from error
-    try:
-        if sys.platform != "win32":
-            import fcntl
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {error.strerror}; choose another") from error
+        try:
+            if sys.platform != "win32":
+                import fcntl
 
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+                with contextlib.suppress(OSError):
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                if not os.fstat(handle).st_nlink:
+                    continue  # who held it before has removed the folder
+            yield
+            return
+        finally:
+            os.close(handle)
 
 
 def keep_copy(path: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from pretended_device import pretended_device
 import dabench
 from dabench.cli.adapt import _classes
 from dabench.cli.main import main
+from dabench.deploy import saved
 from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import Pile, read_pictures
 from dabench.deploy.report import warnings_of
 from dabench.deploy.saved import write_predictions
-from dabench.errors import CacheError
+from dabench.errors import CacheError, ConfigError
 from dabench.metrics.predictions import Predictions
 
 MODEL = """
@@ -345,6 +347,53 @@ def test_what_is_there_is_not_overwritten(place: Place) -> None:
     assert "there is something already" in place.capsys.readouterr().err
     with pytest.raises(CacheError, match=r"model.yaml: cannot be used"):
         dabench.load_model(place.root / "out")
+
+
+@pytest.mark.parametrize("kind", ["link", "mount"])
+def test_an_empty_folder_that_cannot_be_replaced_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "real").mkdir()
+    if kind == "link":
+        out.symlink_to("real")
+    else:
+        out.mkdir()
+
+        def busy(*given: Any) -> None:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+
+        monkeypatch.setattr(saved.os, "replace", busy)
+    with saved.workplace(out) as (place, work):
+        saved.publish(work, place, lambda draft: (draft / "a.txt").write_text("a"))
+    assert [path.name for path in out.iterdir()] == ["a.txt"]
+    assert not (tmp_path / ".out.adapt").exists()
+    assert out.is_symlink() == (kind == "link")
+
+
+def test_an_interrupted_stream_keeps_its_state_beside_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+
+    def interrupted() -> None:
+        with saved.workplace(tmp_path / "out") as (_, work):
+            (work / "checkpoint.pt").write_text("state")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (tmp_path / ".out.adapt/checkpoint.pt").is_file()
+
+
+def test_an_out_that_cannot_be_filled_is_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="there is something already"):
+        saved.check_free(tmp_path / "link")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(saved.os, "access", lambda *given: False)
+    with pytest.raises(ConfigError, match="this folder cannot be written"):
+        saved.check_free(tmp_path / "mine")
 
 
 @pytest.mark.parametrize("method", ["shot", "tent"])

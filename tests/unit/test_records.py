@@ -8,7 +8,10 @@ import gc
 import itertools
 import json
 import os
+import shutil
 import tempfile
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +25,7 @@ from killed_calls import fork, killed_at, needs_fork
 from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.contract.types import Score
 from dabench.errors import NewerError, StoreError
+from dabench.store.files import locked
 from dabench.store.identity import INIT_VERSIONS, column_key, id_versions, run_digest
 from dabench.store.reading import load_record
 from dabench.store.records import score_map, score_to_row
@@ -264,6 +268,25 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(KeyboardInterrupt):
         Store(tmp_path).write(record())
     assert files(tmp_path) == []
+
+
+def test_who_waited_for_a_folder_that_is_gone_holds_a_new_one(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    folder, inside = tmp_path / "work", threading.Event()
+
+    def wait() -> None:
+        with locked(folder), (folder / ".lock").open() as file:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            inside.set()
+
+    with locked(folder):
+        second = threading.Thread(target=wait)
+        second.start()
+        time.sleep(0.05)  # until it waits
+        shutil.rmtree(folder)
+    second.join(10)
+    assert inside.is_set()
 
 
 def test_check_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
