@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dabench.contract.network import Network
 from dabench.contract.types import Prediction
-from dabench.errors import DataError
+from dabench.errors import ConfigError, DataError
 from dabench.metrics import label_free
 from dabench.metrics.predictions import Predictions, gather
 from dabench.networks.foreign import wrap_classifier
@@ -91,18 +91,44 @@ def summary(logits: Tensor) -> Predictions:
 
 
 def pictures_of(images: np.ndarray | Tensor) -> np.ndarray:
-    """Return (N, H, W, 3) uint8.
+    """Return (N, S, S, 3) uint8.
 
     Raises:
         DataError: another shape or type, or fewer than two images.
+        ConfigError: floats outside [0, 1].
     """
+    expected = "expected two or more, as (N, S, S, 3) uint8 or an (N, 3, S, S) tensor in [0, 1]"
+    if not isinstance(images, Tensor | np.ndarray):
+        raise DataError(f"images are a {type(images).__name__}; {expected}")
     if isinstance(images, Tensor):
-        if images.is_floating_point():
+        if images.is_floating_point() and images.numel():
+            check_range(images, "adapt")
             images = (images.clamp(0, 1) * 255).round().to(torch.uint8)
-        images = images.permute(0, 2, 3, 1).cpu().numpy() if images.ndim == 4 else images.numpy()
+        images = images.detach().cpu().numpy()
+        images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) < 2:
+        raise DataError(f"images are {tuple(images.shape)} of {images.dtype}; {expected}")
+    if images.shape[1] != images.shape[2]:
         raise DataError(
-            f"images are {tuple(images.shape)} of {images.dtype}; expected two or more, as "
-            "(N, H, W, 3) uint8 or an (N, 3, H, W) tensor in [0, 1]"
+            f"images are {images.shape[1]} x {images.shape[2]} px, and methods expect squares; "
+            "resize or cut them"
         )
     return images
+
+
+def check_range(images: Tensor, function: str) -> None:
+    """Refuse floats that are no pictures in [0, 1].
+
+    Args:
+        images: floats.
+        function: of dabench, that was handed them.
+
+    Raises:
+        ConfigError: they lie outside, or are no numbers.
+    """
+    low, high = float(images.min()), float(images.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise ConfigError(
+            f"images lie between {low:g} and {high:g}; expected [0, 1], not normalised: give mean "
+            f"and std to dabench.{function} instead"
+        )

@@ -18,7 +18,7 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.seeding import seed as seed_of
 from dabench.contract.seeding import seeded
 from dabench.contract.types import Task
-from dabench.deploy.adapted import wrapped
+from dabench.deploy.adapted import check_range, wrapped
 from dabench.errors import AccessError, ConfigError
 from dabench.networks.foreign import Values
 
@@ -153,12 +153,7 @@ def _check_images(images: Tensor) -> None:
             f"images are {len(images)} of {images.dtype}; expected floats in [0, 1]: "
             "images.float() / 255"
         )
-    low, high = float(images.min()), float(images.max())
-    if not (low >= -1e-3 and high <= 1 + 1e-3):
-        raise ConfigError(
-            f"images lie between {low:g} and {high:g}; expected [0, 1], not normalised: give mean "
-            "and std to dabench.online instead"
-        )
+    check_range(images, "online")
 
 
 def online(

@@ -61,7 +61,7 @@ def adapt(
         model: any module from images to (B, K) logits that ends in a linear layer; it stays as it
             is, a copy adapts. For black-box methods also a model elsewhere:
             ``dabench.oracle.http.Http(url, token)``.
-        images: (N, H, W, 3) uint8, or an (N, 3, H, W) tensor in [0, 1], which is rounded to 8 bits.
+        images: (N, S, S, 3) uint8, or an (N, 3, S, S) tensor in [0, 1], which is rounded to 8 bits.
         method: name of a source-free or black-box method or one for streams (the images' order is
             the stream's), ``file.py:Class``, or a class.
         classes: names of the K classes; None = their numbers, or what a model elsewhere says.

@@ -243,6 +243,23 @@ def test_what_adapt_refuses(model: Foreign, images: Tensor) -> None:
         dabench.adapt(model, np.zeros((4, 8, 8, 3)), "shot")
 
 
+@pytest.mark.parametrize(
+    ("pictures", "message"),
+    [
+        (torch.randn(4, 3, 32, 32), r"expected \[0, 1\], not normalised: .* dabench.adapt"),
+        (255 * torch.rand(4, 3, 32, 32), r"expected \[0, 1\]"),
+        (torch.full((4, 3, 32, 32), torch.nan), r"between nan and nan; expected \[0, 1\]"),
+        (np.zeros((4, 32, 48, 3), np.uint8), "images are 32 x 48 px, and methods expect squares"),
+        ([np.zeros((32, 32, 3), np.uint8)] * 4, "images are a list; expected two or more"),
+        (torch.zeros(0, 3, 32, 32), "expected two or more"),
+    ],
+)
+def test_pictures_that_adapt_refuses(model: Foreign, pictures: Any, message: str) -> None:
+    for method in ("shot", "tent"):
+        with pytest.raises((ConfigError, DataError), match=message):
+            dabench.adapt(model, pictures, method)
+
+
 # -- run
 
 
