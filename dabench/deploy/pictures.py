@@ -72,13 +72,28 @@ def read_pictures(place: Path, size: int, *, hashed: bool, strict: bool = False)
     return Pile(tuple(names), np.stack(pictures), unreadable)
 
 
-def _under(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for parent, _, names in os.walk(folder)
-        for path in (Path(parent, name) for name in names)
-        if not path.name.startswith(".") and is_picture(path)
-    )
+def _under(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """Return the visible pictures under a folder, by path; links are followed, as in data sets.
+
+    Args:
+        folder: that is looked into.
+        above: folders in which it lies, links resolved: one that leads back there is left out.
+    """
+    found: list[Path] = []
+    inside = (*above, folder.resolve())
+    try:
+        for path in folder.iterdir():
+            if path.name.startswith("."):
+                continue
+            if not path.is_dir():
+                found += [path] if is_picture(path) else []
+            elif not path.name.startswith("__") and path.resolve() not in inside:
+                found += _under(path, inside)
+    except OSError as error:
+        raise DataError(
+            f"cannot read folder {folder}: {error.strerror}; mend its rights"
+        ) from error
+    return sorted(found)
 
 
 def _listed(place: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import Pile, read_pictures
 from dabench.deploy.report import warnings_of
 from dabench.deploy.saved import write_predictions
-from dabench.errors import CacheError, ConfigError
+from dabench.errors import CacheError, ConfigError, DataError
 from dabench.metrics.predictions import Predictions
 
 MODEL = """
@@ -231,6 +231,35 @@ def test_a_stream_goes_by_a_list(place: Place) -> None:
     top = torch.cat([live(part) for part in parts]).softmax(1).amax(1).tolist()
     found = {row["file"]: float(row["confidence"]) for row in place.rows()}
     assert [found[name] for name in pile.names] == pytest.approx(top, abs=1e-6)
+
+
+def test_a_folder_is_looked_into_as_data_sets_are(place: Place, tmp_path: Path) -> None:
+    pile = place.root / "pile"
+    (tmp_path / "elsewhere").mkdir()
+    for name in (".thumbs/a.png", "__MACOSX/a.png", "ant/.a.png", "../elsewhere/deep/a.png"):
+        (pile / name).parent.mkdir(parents=True, exist_ok=True)
+        (pile / name).write_bytes((pile / "bee/0.png").read_bytes())
+    (pile / "link").symlink_to(tmp_path / "elsewhere")
+    (pile / "bee/round").symlink_to(pile)
+    (tmp_path / "elsewhere/round").symlink_to(tmp_path / "elsewhere")
+    names = read_pictures(pile, 32, hashed=False).names
+    own = [f"{name}/{i}.png" for name in ("ant", "bee", "cat") for i in range(8)]
+    assert list(names) == [*own, "link/deep/a.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iterdir = Path.iterdir
+
+    def refused(path: Path) -> Any:
+        if path.name == "cat":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(DataError, match=r"cannot read folder .*/pile/cat: Permission denied"):
+        read_pictures(place.root / "pile", 32, hashed=False)
 
 
 @pytest.mark.parametrize(
