@@ -84,6 +84,8 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
         say(
             f"{len(pile.names)} images of {asked.size} px; {len(pile.unreadable)} could not be read"
         )
+        for line in pile.left_out:
+            say(line)
         key = f"{asked.code} {torch.get_num_threads()}"
         kept: dict[str, Any] = {"work": stream.Work(work, key, say)}
         if remote:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from dabench.datasets.decoding.images import decode
 from dabench.datasets.decoding.lists import read_table
-from dabench.datasets.decoding.picture_files import is_picture
+from dabench.datasets.decoding.picture_files import describe_left_out, is_note, is_picture
 from dabench.errors import DataError, one_line
 
 
@@ -24,11 +25,13 @@ class Pile:
         names: paths from the folder on.
         images: (N, S, S, 3) uint8.
         unreadable: name -> why a file could not be decoded.
+        left_out: what else lies in the folder, a line for each reason.
     """
 
     names: tuple[str, ...]
     images: np.ndarray
     unreadable: dict[str, str]
+    left_out: tuple[str, ...] = ()
 
 
 def read_pictures(place: Path, size: int, *, hashed: bool, strict: bool = False) -> Pile:
@@ -40,18 +43,21 @@ def read_pictures(place: Path, size: int, *, hashed: bool, strict: bool = False)
         size: side in pixels to which they are brought; the aspect ratio is not kept.
         hashed: in the order of their hashed names, as data sets have them; else by name, or as the
             list has them, which is the order of a stream.
-        strict: refuse a file that cannot be decoded.
+        strict: refuse a file that cannot be read.
 
     Raises:
         DataError: no folder or list, fewer than two pictures, a file that is listed twice or is not
             there, or (``strict``) a bad one.
     """
     folder = place if place.is_dir() else place.parent
-    found = _under(place) if place.is_dir() else _listed(place)
+    found, others = _under(place) if place.is_dir() else (_listed(place), [])
     if hashed:
         found.sort(key=lambda path: hashlib.sha256(os.fsencode(_entry(folder, path))).digest())
     names, pictures = [], []
-    unreadable: dict[str, str] = {}
+    kind = "of a kind that this Pillow does not read"
+    if strict and others:
+        raise DataError(f"{others[0]}: {kind}; leave --strict out to go on without it")
+    unreadable = {_name(folder, path): kind for path in others}
     for path in found:
         name = _name(folder, path)
         try:
@@ -69,31 +75,37 @@ def read_pictures(place: Path, size: int, *, hashed: bool, strict: bool = False)
             f"--images {place}: {len(pictures)} picture(s) can be read"
             f"{f' and {len(unreadable)} cannot' if unreadable else ''}; expected two or more"
         )
-    return Pile(tuple(names), np.stack(pictures), unreadable)
+    left_out = describe_left_out(place, found) if place.is_dir() else ()
+    return Pile(tuple(names), np.stack(pictures), unreadable, tuple(left_out))
 
 
-def _under(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
-    """Return the visible pictures under a folder, by path; links are followed, as in data sets.
+def _under(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the pictures under a folder, and the files of other kinds but for notes, by path."""
+    there = sorted(path for path in _visible(folder) if not is_note(path))
+    found = [path for path in there if is_picture(path)]
+    return found, sorted({*there}.difference(found))
+
+
+def _visible(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Return the visible files under a folder; links are followed, as in data sets.
 
     Args:
         folder: that is looked into.
         above: folders in which it lies, links resolved: one that leads back there is left out.
     """
-    found: list[Path] = []
     inside = (*above, folder.resolve())
     try:
         for path in folder.iterdir():
             if path.name.startswith("."):
                 continue
             if not path.is_dir():
-                found += [path] if is_picture(path) else []
+                yield path
             elif not path.name.startswith("__") and path.resolve() not in inside:
-                found += _under(path, inside)
+                yield from _visible(path, inside)
     except OSError as error:
         raise DataError(
             f"cannot read folder {folder}: {error.strerror}; mend its rights"
         ) from error
-    return sorted(found)
 
 
 def _listed(place: Path) -> list[Path]:

@@ -56,6 +56,12 @@ def is_picture(path: Path) -> bool:
     return stat.S_ISREG(mode) and (ending in endings() or _starts_as_picture(path))
 
 
+def is_note(path: Path) -> bool:
+    """Say whether nobody takes a file for a picture: notes, and systems' own files."""
+    systems = path.name.startswith("._") or path.name in {".DS_Store", ".gitkeep", ".gitignore"}
+    return systems or path.suffix.lower() in _NOTES
+
+
 def _starts_as_picture(path: Path) -> bool:
     from PIL import Image
 
@@ -84,9 +90,7 @@ def describe_left_out(
     there = _files(folder) if among is None else map(os.fspath, among)
     out: dict[str, list[Path]] = {"elsewhere": [], "unreadable": []}
     for path in sorted(Path(name) for name in there if name not in used):
-        if path.suffix.lower() in _NOTES or path.is_dir():
-            continue
-        if path.name.startswith("._") or path.name in {".DS_Store", ".gitkeep", ".gitignore"}:
+        if is_note(path) or path.is_dir():
             continue
         hidden = any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
         if not hidden or path.suffix.lower() in endings():

@@ -338,6 +338,23 @@ def test_images_that_cannot_be_read_are_listed(place: Place) -> None:
     assert not (place.root / "other").exists()
 
 
+def test_files_of_kinds_that_are_not_read_are_listed(place: Place) -> None:
+    for name in ("ant/IMG_1.heic", "raw.cr2", "notes.txt", ".hidden/b.png"):
+        (place.root / "pile" / name).parent.mkdir(exist_ok=True)
+        (place.root / "pile" / name).write_bytes(b"no picture")
+    assert main(place.words(method="source")) == 0
+    lines = place.capsys.readouterr().out.splitlines()
+    assert lines[0] == "24 images of 32 px; 2 could not be read"
+    assert lines[1].startswith("1 of 27 files left out: 1 .png: hidden")
+    assert lines[2].startswith("2 of 27 files left out: 1 .heic, 1 .cr2: cannot be read by this")
+    found = {row["file"]: row["not_read"] for row in place.rows() if row["not_read"]}
+    assert found == dict.fromkeys(
+        ("ant/IMG_1.heic", "raw.cr2"), "of a kind that this Pillow does not read"
+    )
+    assert main(place.words("--strict", out="other")) == 2
+    assert "IMG_1.heic: of a kind that this Pillow does not read" in place.capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["names.txt", "ant, bee.txt"])
 def test_names_of_classes_in_a_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("ant\n\nbee, big \ncat\n", encoding="utf-8-sig")
