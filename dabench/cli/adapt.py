@@ -56,7 +56,7 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
 
     from dabench.config.options import merge
     from dabench.contract.method import OfflineMethod
-    from dabench.deploy import offline, onnx_file, saved, stream
+    from dabench.deploy import black_box, offline, onnx_file, saved, stream
     from dabench.deploy.pictures import read_pictures
 
     given |= merge({key: given[key] for key in _NUMBERS if key in given})
@@ -69,16 +69,9 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
             raise ConfigError(f"--export: {name} answers a stream, and leaves no model")
     asked = _asked(args, given)
     remote = offline.only_answers(cls, asked.model)
-    for option in () if remote else _OF_NETWORK:
-        if option in given:
-            raise ConfigError(f"--{option}: {name} adapts the model itself; leave it out")
     usual = _usual(args, given, cls)
-    offline.check_asked(
-        *(cls, asked.model, options),
-        open_set=args.open_set,
-        init=args.init,
-        backbone=given.get("backbone"),
-    )
+    own = black_box.TargetNetwork(given.get("backbone"), given.get("weights"))
+    offline.check_asked(cls, asked.model, options, own, open_set=args.open_set, init=args.init)
     with saved.workplace(Path(args.out)) as (out, work):
         pile = read_pictures(Path(args.images), asked.size, hashed=fits, strict=args.strict)
         say(
@@ -152,7 +145,9 @@ def _usual(args: argparse.Namespace, given: dict[str, Any], cls: type[Any]) -> d
     if issubclass(cls, OfflineMethod):
         found |= {"epochs": given.get("epochs", 10), "open_set": args.open_set}
         found |= {"init": args.init or usual_init(cls, "pretrained")}
-        found["device"] = resolve_device(args.device)
+    elif "epochs" in given:
+        raise ConfigError(f"--epochs: {cls.__name__} answers a stream, once; leave it out")
+    found["device"] = resolve_device(args.device)
     return found
 
 

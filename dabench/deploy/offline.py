@@ -24,7 +24,7 @@ from dabench.deploy.adapted import Adapted, pictures_of, summary, wrapped
 from dabench.deploy.fitting import fitted, plan_of
 from dabench.deploy.live import check_answers_pictures, method_class
 from dabench.deploy.stream import Work, along
-from dabench.errors import ConfigError
+from dabench.errors import ConfigError, shown
 from dabench.metrics.predictions import Predictions
 from dabench.networks.foreign import Values
 from dabench.oracle.answer_forms import Answerer
@@ -68,7 +68,7 @@ def adapt(
         open_set: whether there may be images of none of the classes.
         epochs: passes over the images; a stream has one.
         batch_size: images a batch.
-        init: ``source`` or ``bn-target``; None = the method's own.
+        init: ``source`` or ``bn-target``; None = the method's own. A stream begins from the model.
         head: name of the classifier; None = the last linear layer.
         mean: per channel, that the model expects to be taken off [0, 1] images.
         std: likewise, to be divided by.
@@ -86,7 +86,8 @@ def adapt(
         DabenchError: a model, images, a method or an option that do not fit; a training that fails.
     """
     cls = method_class(method)
-    check_asked(cls, model, options, open_set=open_set, init=init, backbone=backbone)
+    own = black_box.TargetNetwork(backbone, weights)
+    check_asked(cls, model, options, own, open_set=open_set, init=init)
     pictures = pictures_of(images)
     wrapping: dict[str, Any] = {"head": head, "mean": mean, "std": std}
     usual: dict[str, Any] = {"classes": classes, "batch_size": batch_size, "seed": seed}
@@ -94,13 +95,12 @@ def adapt(
     run = Run(start, Budget(epochs, batch_size), seed, device, Recorder(), progress)  # type: ignore[arg-type]
     if only_answers(cls, model):
         teacher = black_box.teacher(model, pictures, classes, device, wrapping)
-        own = black_box.TargetNetwork(backbone, weights)
         return black_box.adapt(
             teacher, pictures, cls, options, own, run, flip=flip, cache_dir=cache_dir
         )
     assert isinstance(model, nn.Module)
     if not issubclass(cls, OfflineMethod):
-        return along(model, pictures, cls, usual | {"flip": flip} | wrapping, options, work)
+        return along(model, pictures, cls, usual | {"flip": flip} | wrapping, options, device, work)
     target = Unlabelled(pictures, np.arange(len(pictures)))
     network, names = wrapped(model, classes, to_float(pictures[:2]), wrapping)
     plan = plan_of(Task("classification", names, pictures.shape[1], open_set, flip), target, run)
@@ -114,10 +114,10 @@ def check_asked(
     cls: type[Any],
     model: Any,
     options: Mapping[str, Any],
+    own: black_box.TargetNetwork,
     *,
     open_set: bool,
     init: str | None,
-    backbone: str | None,
 ) -> None:
     """Refuse what no picture is needed to refuse; arguments as those of :func:`adapt`.
 
@@ -125,6 +125,8 @@ def check_asked(
         ConfigError: a method that needs labels or frames, an option that it lacks, or open sets, a
             start or a network that do not go with it.
     """
+    if init not in (None, "source", "bn-target"):
+        raise ConfigError(f"init {shown(init)}: expected source or bn-target")
     name = cls.__name__
     validate_options(cls, options, "method")
     check_answers_pictures(cls)
@@ -133,14 +135,21 @@ def check_asked(
             raise ConfigError(f"{name} asks a black box, and knows no unknown classes")
         if init == "bn-target":
             raise ConfigError("a black box has no BatchNorm to re-estimate: leave bn-target out")
-        if getattr(cls, "trains", False) and backbone is None:
+        if getattr(cls, "trains", False) and own.backbone is None:
             raise ConfigError(
                 f"{name} trains a network of its own, and only asks the model: give --backbone "
                 "(small-cnn, or a name of torchvision or timm)"
             )
-    elif open_set:
-        if not issubclass(cls, OfflineMethod):
-            raise ConfigError(f"{name} answers streams, and knows no unknown classes")
+        return
+    for option, value in (("backbone", own.backbone), ("weights", own.weights)):
+        if value is not None:
+            raise ConfigError(f"{option}: {name} adapts the model itself; leave it out")
+    stream = not issubclass(cls, OfflineMethod)
+    if stream and init is not None:
+        raise ConfigError(f"init: {name} answers a stream from the model as it is; leave it out")
+    if open_set and stream:
+        raise ConfigError(f"{name} answers streams, and knows no unknown classes")
+    if open_set:
         check_open(cls)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -65,6 +66,7 @@ def along(
     cls: type[Any],
     usual: dict[str, Any],
     options: dict[str, Any],
+    device: str,
     work: Work | None = None,
 ) -> Adapted:
     """Push images through a method for streams, in their order.
@@ -75,24 +77,28 @@ def along(
         cls: of the method.
         usual: arguments of ``dabench.online``: classes, batch_size, seed, flip, head, mean, std.
         options: the method's hyper-parameters.
+        device: where it happens.
         work: keeps the state every half minute, and where somebody interrupts; None = nowhere.
 
     Raises:
         DabenchError: a model, a method or an option that do not fit.
     """
+    model = copy.deepcopy(model).to(device)  # a live model is where its model is
     wrapping = {name: usual[name] for name in ("head", "mean", "std")}
     source, names = wrapped(model, usual["classes"], to_float(pictures[:2]), wrapping)
     live = online(model, cls, image_size=pictures.shape[1], **usual, **options)
     parts = np.array_split(pictures, -(-len(pictures) // usual["batch_size"]))
     answers = Answers()
     if work is None:
-        answers.logits = [live(to_float(part)) for part in parts]
+        answers.logits = [live(to_float(part)).cpu() for part in parts]
     else:
-        digest = _identity(work, source, pictures, cls, usual, options)
+        where = {} if device == "cpu" else {"device": device}
+        digest = _identity(work, source, pictures, cls, usual | where, options)
         _resumable(live, parts, answers, work, digest)
     logits = torch.cat(answers.logits)
     with torch.no_grad():
-        before = summary(torch.cat([source(to_float(part)) for part in _survey(pictures)]))
+        answered = [source(to_float(part).to(device)).cpu() for part in _survey(pictures)]
+    before = summary(torch.cat(answered))
     cost = {
         "images_forward": float(live.cost.forward),
         "images_backward": float(live.cost.backward),
@@ -140,7 +146,7 @@ def _resumable(
     last = time.monotonic()
     with postponed() as let_interrupt:  # within a step model and answers do not fit each other
         for part in parts[answers.steps :]:
-            answers.logits.append(live(to_float(part)))
+            answers.logits.append(live(to_float(part)).cpu())
             answers.steps += 1
             if time.monotonic() - last >= EVERY:
                 checkpoint.save(live, answers)

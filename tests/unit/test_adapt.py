@@ -373,6 +373,9 @@ def test_names_of_classes_in_a_file(tmp_path: Path, name: str) -> None:
         (("--method", "transadapt", "--images", "/nowhere"), "TransAdapt segments frames"),
         (("--method.lrr", "1", "--images", "/nowhere"), "no such option; did you mean 'lr'"),
         (("--classes", "names.txt"), "--classes names.txt: no such file"),
+        (("--method", "tent", "--epochs", "5"), "--epochs: Tent answers a stream, once"),
+        (("--method", "tent", "--init", "bn-target"), "init: Tent answers a stream from the model"),
+        (("--method", "tent", "--device", "cuda:99"), "--device cuda:99: no such GPU"),
         (("--image-size", "4"), "--image-size 4: expected 8 or more"),
     ],
 )
@@ -445,11 +448,13 @@ def test_an_out_that_cannot_be_filled_is_refused_first(
 @pytest.mark.parametrize("method", ["shot", "tent"])
 def test_on_a_device_the_answers_are_those_of_the_cpu(place: Place, method: str) -> None:
     outs = ("here", "there")
-    first, words = (place.words("--epochs", 1, method=method, out=out) for out in outs)
+    more = ("--epochs", 1) if method == "shot" else ()
+    first, words = (place.words(*more, method=method, out=out) for out in outs)
     assert main(first) == 0
     words[words.index("--device") + 1] = "cuda"
     with pretended_device():
         assert main(words) == 0
+    assert "device</th><td>cuda<" in (place.root / "there/report.html").read_text()
     assert place.rows("there") == place.rows("here")
     if method == "shot":
         here, there = ((place.root / out / "model.safetensors").read_bytes() for out in outs)

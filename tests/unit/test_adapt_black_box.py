@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_one_line_and_asks_nobody(
     assert "small-cnn has no pretrained weights" in error(*OWN, "--weights", "pretrained")
     assert "knows no unknown classes" in error(*OWN, "--open-set")
     assert "no BatchNorm to re-estimate" in error(*OWN, "--init", "bn-target")
-    assert "--backbone: shot adapts the model itself" in error(*OWN, method="shot")
+    assert "backbone: Shot adapts the model itself" in error(*OWN, method="shot")
     both = error(*OWN, "--oracle-url", "http://h", "--source-model", "m.py:build")
     assert "give --source-model, or --oracle-url" in both
     assert "learns the target's labels" in error(method="target-supervised")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pretended_device import pretended_device
 from torch import Tensor, nn
 
 import dabench
@@ -232,11 +233,27 @@ def test_adapt_along_a_stream_and_in_an_open_set(model: Foreign, images: Tensor)
     assert set(opened.labels) <= {*names, "unknown"}
 
 
+def test_a_stream_is_where_it_is_asked_to_be(model: Foreign, images: Tensor) -> None:
+    here = dabench.adapt(model, images, "tent", batch_size=8)
+    with pretended_device():
+        there = dabench.adapt(model.to("cuda"), images, "tent", batch_size=8, device="cuda")
+        assert {p.device.type for p in there.model.parameters()} == {"cuda"}
+        back = dabench.adapt(model, images, "tent", batch_size=8)
+        assert {p.device.type for p in back.model.parameters()} == {"cpu"}
+    for found in (there, back):
+        assert np.array_equal(found.after.confidence, here.after.confidence)
+        assert np.array_equal(found.before.confidence, here.before.confidence)
+
+
 def test_what_adapt_refuses(model: Foreign, images: Tensor) -> None:
     with pytest.raises(ConfigError, match="CABB trains a network of its own"):
         dabench.adapt(model, images, "cabb")
     with pytest.raises(ConfigError, match="Tent answers streams, and knows no unknown"):
         dabench.adapt(model, images, "tent", open_set=True)
+    with pytest.raises(ConfigError, match="weights: Tent adapts the model itself"):
+        dabench.adapt(model, images, "tent", weights="none")
+    with pytest.raises(ConfigError, match="init 'foo': expected source or bn-target"):
+        dabench.adapt(model, images, "shot", init="foo")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"\(1, 3, 32, 32\)|images are"):
         dabench.adapt(model, images[:1], "shot")
     with pytest.raises(DataError, match="expected two or more"):
