@@ -69,6 +69,8 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
             raise ConfigError(f"--export: {name} answers a stream, and leaves no model")
     asked = _asked(args, given)
     remote = offline.only_answers(cls, asked.model)
+    if args.export and remote and not cls.trains:
+        raise ConfigError(f"--export: {name} only asks the model, and has no network; leave it out")
     usual = _usual(args, given, cls)
     own = black_box.TargetNetwork(given.get("backbone"), given.get("weights"))
     offline.check_asked(cls, asked.model, options, own, open_set=args.open_set, init=args.init)

@@ -135,7 +135,10 @@ def check_asked(
             raise ConfigError(f"{name} asks a black box, and knows no unknown classes")
         if init == "bn-target":
             raise ConfigError("a black box has no BatchNorm to re-estimate: leave bn-target out")
-        if getattr(cls, "trains", False) and own.backbone is None:
+        trains = getattr(cls, "trains", False)
+        if not trains and (own.backbone or own.weights):
+            raise ConfigError(f"backbone, weights: {name} trains no network; leave them out")
+        if trains and own.backbone is None:
             raise ConfigError(
                 f"{name} trains a network of its own, and only asks the model: give --backbone "
                 "(small-cnn, or a name of torchvision or timm)"

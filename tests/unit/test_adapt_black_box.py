@@ -15,7 +15,7 @@ import yaml
 import dabench
 from dabench.cli.main import main
 from dabench.deploy import black_box
-from dabench.errors import AccessError
+from dabench.errors import AccessError, ConfigError
 from dabench.oracle.answer_forms import AnswerForm
 from dabench.oracle.in_process import InProcess
 from dabench.source_models.loading import SourceModel, state_hash
@@ -155,6 +155,13 @@ def test_what_does_not_fit_is_one_line_and_asks_nobody(
     from dabench.deploy.offline import adapt
 
     hard, images = oracle(place, "hard"), place.images()
+    with pytest.raises(ConfigError, match="Source trains no network; leave them out"):
+        adapt(hard, images, "source", backbone="small-cnn")
+    monkeypatch.setattr("dabench.oracle.http.Http", lambda *given: hard)
+    monkeypatch.setattr("dabench.deploy.onnx_file.check_installed", lambda: None)
+    url = ("--oracle-url", "http://h")
+    line = error(*url, "--export", "onnx", method="source")
+    assert "--export: source only asks the model, and has no network" in line
     with pytest.raises(AccessError, match="needs probabilities, and the oracle gives hard"):
         adapt(hard, images, "dine", backbone="small-cnn")
     assert black_box.TargetNetwork("resnet18", None).start == "pretrained"
