@@ -41,13 +41,15 @@ def wrap_classifier(
             model gives; None = not tried.
 
     Raises:
-        ConfigError: no such layer, another number of classes, a classifier that is not the last
-            thing that the model does, or answers that are no numbers.
+        ConfigError: no such layer, another number of classes, weights that are not float32, a
+            classifier that is not the last thing that the model does, or answers that are no
+            numbers.
     """
     if isinstance(model, Network):
         twin: Network = copy.deepcopy(model).eval()
         return twin
     check_normalisation(mean, std)
+    _check_floats(model)
     whole = copy.deepcopy(model).eval()
     name = _head_name(whole, num_classes, head)
     classifier = whole.get_submodule(name)
@@ -81,6 +83,15 @@ def check_normalisation(mean: Values, std: Values) -> None:
     numbers = [*mean, *std]
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"mean {list(mean)}, std {list(std)}: expected three numbers, std > 0")
+
+
+def _check_floats(model: nn.Module) -> None:
+    for name, p in model.named_parameters():
+        if p.is_floating_point() and p.dtype != torch.float32:
+            raise ConfigError(
+                f"the model's weights '{one_line(name, 100)}' are {p.dtype}; expected "
+                "torch.float32, in which images come and methods learn: give model.float()"
+            )
 
 
 def unwrapped_state(network: Any) -> dict[str, Tensor]:
@@ -145,7 +156,7 @@ def _compare(network: ClassifierNetwork, whole: nn.Module, images: Tensor, name:
     try:
         found = network.classifier(network.backbone(network.normalised(images)))
         same = torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, AttributeError):  # it may read the weights of the layer
         same = False
     if not same:
         raise ConfigError(

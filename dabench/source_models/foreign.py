@@ -35,6 +35,8 @@ from dabench.registry import Plugin
 from dabench.registry.plugin_import import module_as_planned
 
 _OPTION = "--source-checkpoint"
+#: of images, on which a model is tried that does not take those that there are
+_SIDES = (32, 64, 96, 224, 299, 384)
 
 
 @dataclass(frozen=True)
@@ -107,18 +109,26 @@ class ForeignModel:
             CacheError: as :meth:`build`.
         """
         model, (mean, std), code = self.build(classes)
-        example = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0))
-        try:
-            network = wrap_classifier(
+
+        def tried(height: int, width: int) -> Network:
+            example = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+            return wrap_classifier(
                 model, classes, head=self.head, mean=mean, std=std, example=example
             )
+
+        try:
+            network = tried(*shape)
         except DabenchError as error:
             raise ConfigError(f"--source-model {self.named}: {error}") from error
         except Exception as error:
-            raise ConfigError(
-                f"--source-model {self.named} does not take images of {shape[0]} px "
-                f"({type(error).__name__}: {reason_of(error)}); give another --image-size"
-            ) from error
+            reason = f"{type(error).__name__}: {reason_of(error)}"
+            fits = next((side for side in _SIDES if _works(tried, side)), None)
+            if fits is None:
+                what = f"failed on two images of noise ({reason}); mend its code"
+            else:
+                what = f"does not take images of {shape[0]} px ({reason}); it takes those of {fits}"
+                what += f": --image-size {fits}"
+            raise ConfigError(f"--source-model {self.named} {what}") from error
         return network, code
 
     def wrap_dense(self, classes: int, shape: tuple[int, int]) -> tuple[Network, str]:
@@ -140,6 +150,14 @@ class ForeignModel:
             model, classes, example, head=self.head, mean=mean, std=std, name=name
         )
         return network, code
+
+
+def _works(trial: Callable[[int, int], object], side: int) -> bool:
+    try:
+        trial(side, side)
+    except Exception:  # noqa: BLE001 - a model's code raises what it likes
+        return False
+    return True
 
 
 def _build(

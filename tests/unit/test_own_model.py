@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dabench import registry
 from dabench.board.tables.diff import compare_runs
 from dabench.board.tables.leaderboard import table
 from dabench.board.tables.wide import wide_tables
@@ -58,6 +59,21 @@ MODEL = """
 
     def fails():
         raise ValueError("no such luck")
+
+    class Reads(Model):
+        def forward(self, x):
+            features = self.norm(self.conv(x)).relu().mean((2, 3))
+            return nn.functional.linear(features, self.out.weight, self.out.bias)
+
+    class Two(Model):
+        def forward(self, x, y):
+            return super().forward(x)
+
+    def half():
+        return Model().half()
+
+    def large():
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 3))
 """
 
 
@@ -272,6 +288,23 @@ def test_what_does_not_fit_is_one_line(place: Place) -> None:
     assert "a linear probe is trained beside" in place.error(*own("build"), method="linear-probe")
     torch.save(torch.nn.Linear(2, 2), place.checkpoint)
     assert "could run code" in place.error(*own("build", *weights))
+
+
+def test_why_a_model_fails_is_said(place: Place) -> None:
+    def said(function: str) -> str:
+        plugin = registry.located("model", f"{place.file}:{function}")
+        with pytest.raises(ConfigError) as error:
+            ForeignModel(function, plugin=plugin).wrap(3, (32, 32))
+        return str(error.value)
+
+    assert "Reads does something after its layer out" in said("Reads")
+    assert "'conv.weight' are torch.float16; expected torch.float32" in said("half")
+    large = said("large")
+    assert "does not take images of 32 px (RuntimeError: mat1 and mat2 shapes cannot" in large
+    assert large.endswith("it takes those of 64: --image-size 64")
+    two = said("Two")
+    assert "failed on two images of noise (TypeError: " in two
+    assert "image-size" not in two
 
 
 def test_mean_and_std_are_numbers_as_options_are_given_and_have_one_spelling() -> None:
