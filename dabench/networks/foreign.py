@@ -46,6 +46,7 @@ def wrap_classifier(
             numbers.
     """
     if isinstance(model, Network):
+        _check_own(model, num_classes, (head, *mean, *std))
         twin: Network = copy.deepcopy(model).eval()
         return twin
     check_normalisation(mean, std)
@@ -79,10 +80,28 @@ def wrap_classifier(
 
 
 def check_normalisation(mean: Values, std: Values) -> None:
-    """Raise ``ConfigError`` unless both are three finite numbers, and ``std`` above 0."""
+    """Raise ``ConfigError`` unless both are three numbers of [0, 1] images, ``std`` above 0."""
     numbers = [*mean, *std]
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"mean {list(mean)}, std {list(std)}: expected three numbers, std > 0")
+    if max(map(abs, mean)) > 1.5 or max(std) > 10:
+        raise ConfigError(
+            f"mean {list(mean)}, std {list(std)}: expected those of [0, 1] images; divide by 255"
+        )
+
+
+def _check_own(network: Network, num_classes: int | None, given: tuple[Any, ...]) -> None:
+    """Refuse what a network of dabench, such as one that it loaded, would be handed in vain."""
+    k = int(network.classifier.weight.shape[0])
+    if num_classes not in (None, k):
+        raise ConfigError(
+            f"the network has {k} outputs, and there are {num_classes} classes; give the class "
+            "list of the network (its card, model.yaml, has it)"
+        )
+    if given != (None, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0):
+        raise ConfigError(
+            "the network was wrapped by dabench, and has its own head, mean and std; leave them out"
+        )
 
 
 def _check_floats(model: nn.Module) -> None:

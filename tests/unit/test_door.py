@@ -103,6 +103,8 @@ def test_models_of_torchvision(name: str) -> None:
         (nn.Softmax(1), {}, "does something after its layer 0.out"),
         (nn.Unflatten(1, (2, 5)), {}, r"answered 24 images by \(24, 2, 5\)"),
         (nn.Identity(), {"std": (0.0, 1.0, 1.0)}, "expected three numbers, std > 0"),
+        (nn.Identity(), {"mean": (123, 116, 103)}, r"those of \[0, 1\] images; divide by 255"),
+        (nn.Identity(), {"std": (58.4, 57.1, 57.4)}, r"those of \[0, 1\] images; divide by 255"),
     ],
 )
 def test_what_does_not_fit_is_said(
@@ -110,6 +112,16 @@ def test_what_does_not_fit_is_said(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         wrap_classifier(nn.Sequential(model, change), example=images, **given)
+
+
+def test_a_network_of_dabench_is_as_it_is(model: Foreign, images: Tensor) -> None:
+    network = wrap_classifier(model, mean=(0.4, 0.5, 0.6))
+    assert torch.equal(wrap_classifier(network, 10)(images), network(images))
+    with pytest.raises(ConfigError, match="has 10 outputs, and there are 3 classes"):
+        dabench.adapt(network, images, "shot", classes=["a", "b", "c"])
+    for given in ({"mean": (0.5, 0.5, 0.5)}, {"std": (0.5, 0.5, 0.5)}, {"head": "out"}):
+        with pytest.raises(ConfigError, match="its own head, mean and std; leave them out"):
+            dabench.online(network, "tent", **given)(images)  # type: ignore[arg-type]
 
 
 def test_a_model_without_a_linear_layer_or_of_nan(images: Tensor) -> None:
