@@ -73,7 +73,13 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
         raise ConfigError(f"--export: {name} only asks the model, and has no network; leave it out")
     usual = _usual(args, given, cls)
     own = black_box.TargetNetwork(given.get("backbone"), given.get("weights"))
-    offline.check_asked(cls, asked.model, options, own, open_set=args.open_set, init=args.init)
+    offline.check_asked(
+        *(cls, asked.model, options, own),
+        open_set=args.open_set,
+        init=args.init,
+        classes=asked.classes,
+        side=asked.size,
+    )
     with saved.workplace(Path(args.out)) as (out, work):
         pile = read_pictures(Path(args.images), asked.size, hashed=fits, strict=args.strict)
         say(

@@ -23,7 +23,7 @@ from dabench.deploy.adapted import Adapted, summary, wrapped
 from dabench.deploy.fitting import fitted, plan_of
 from dabench.errors import AccessError, ConfigError, OracleError
 from dabench.networks.backbones import SMALL
-from dabench.oracle.answer_forms import Answerer, AnswerForm
+from dabench.oracle.answer_forms import Answerer, AnswerForm, check_fits_task
 from dabench.oracle.client import OracleClient
 from dabench.oracle.in_process import InProcess
 from dabench.oracle.open import network_maker
@@ -69,16 +69,51 @@ def teacher(
         OracleError: other classes than an answerer's.
     """
     if not isinstance(model, nn.Module):
-        if classes is not None and tuple(classes) != model.info.classes:
-            raise OracleError(
-                f"the oracle answers over {len(model.info.classes)} classes, first "
-                f"'{model.info.classes[0]}', and {len(classes)} are given, first '{classes[0]}'; "
-                "leave the classes out, or give the oracle's in its order"
-            )
+        _check_classes(model, classes)
         return model
     network, names = wrapped(model, classes, to_float(pictures[:2]), wrapping)
     source = SourceModel(network, state_hash(network), None, 0.0)
     return InProcess(source, names, pictures.shape[1], AnswerForm("soft"), device)
+
+
+def _check_classes(answerer: Answerer, classes: Sequence[str] | None) -> None:
+    known = answerer.info.classes
+    if classes is not None and tuple(classes) != known:
+        raise OracleError(
+            f"the oracle answers over {len(known)} classes, first '{known[0]}', and {len(classes)} "
+            f"are given, first '{classes[0]}'; leave the classes out, or give the oracle's in its "
+            "order"
+        )
+
+
+def _check_probabilities(answerer: Answerer, cls: type[Any]) -> None:
+    if cls.needs_probabilities and not answerer.info.gives_probabilities:
+        raise AccessError(
+            f"{cls.__name__} needs probabilities, and the oracle gives {answerer.info.form} "
+            "answers; choose a method such as pseudo-label or cabb, or serve the model with soft "
+            "ones"
+        )
+
+
+def check_fits(
+    model: nn.Module | Answerer,
+    cls: type[Any],
+    classes: Sequence[str] | None,
+    side: int,
+    network: TargetNetwork,
+) -> None:
+    """Refuse what no picture is needed to refuse; arguments as those of :func:`adapt`.
+
+    Raises:
+        DabenchError: answers, classes or a size of images that are not an answerer's, or a network
+            that does not fit.
+    """
+    if not isinstance(model, nn.Module):
+        _check_probabilities(model, cls)
+        _check_classes(model, classes)
+        check_fits_task(model.info, Task("classification", model.info.classes, side))
+    if network.backbone is not None:
+        network_maker(network.backbone, network.start, 2, side, 0)(0)
 
 
 def adapt(
@@ -110,11 +145,7 @@ def adapt(
         OracleError: no answer, or one that is no distribution.
     """
     info, side = answerer.info, pictures.shape[1]
-    if cls.needs_probabilities and not info.gives_probabilities:
-        raise AccessError(
-            f"{cls.__name__} needs probabilities, and the oracle gives {info.form} answers; choose "
-            "a method such as pseudo-label or cabb, or serve the model with soft ones"
-        )
+    _check_probabilities(answerer, cls)
     built = cls(**validate_options(cls, options, "method"))
     maker: Callable[[int], Network] = _no_network
     if cls.trains:

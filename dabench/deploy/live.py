@@ -104,7 +104,7 @@ class LiveModel(nn.Module):
         network.cost = GrantedCost(self.cost)
         task = Task("classification", names, image_size, flip=self._flip)
         method = self._method_class(**self._options)
-        missing = sorted(method.extras & _BEYOND_A_MODEL - self._extras.keys())
+        missing = sorted(method.extras & BEYOND_A_MODEL - self._extras.keys())
         if missing:
             raise AccessError(
                 f"{type(method).__name__} needs {', '.join(missing)}, which a model alone has not; "
@@ -141,7 +141,7 @@ class LiveModel(nn.Module):
 
 
 #: extras that need more than a model
-_BEYOND_A_MODEL = frozenset({"fisher-images", "source-statistics", "source-parts"})
+BEYOND_A_MODEL = frozenset({"fisher-images", "source-statistics", "source-parts"})
 
 
 def _check_images(images: Tensor) -> None:

@@ -22,9 +22,9 @@ from dabench.contract.types import Init, Task
 from dabench.deploy import black_box
 from dabench.deploy.adapted import Adapted, pictures_of, summary, wrapped
 from dabench.deploy.fitting import fitted, plan_of
-from dabench.deploy.live import check_answers_pictures, method_class
+from dabench.deploy.live import BEYOND_A_MODEL, check_answers_pictures, method_class
 from dabench.deploy.stream import Work, along
-from dabench.errors import ConfigError, shown
+from dabench.errors import AccessError, ConfigError, shown
 from dabench.metrics.predictions import Predictions
 from dabench.networks.foreign import Values
 from dabench.oracle.answer_forms import Answerer
@@ -118,17 +118,21 @@ def check_asked(
     *,
     open_set: bool,
     init: str | None,
+    classes: Sequence[str] | None = None,
+    side: int | None = None,
 ) -> None:
     """Refuse what no picture is needed to refuse; arguments as those of :func:`adapt`.
 
+    With ``side``, what the images will have in pixels, a network of a black-box method is tried.
+
     Raises:
-        ConfigError: a method that needs labels or frames, an option that it lacks, or open sets, a
-            start or a network that do not go with it.
+        DabenchError: a method that needs labels, frames or images of the source, an option that it
+            lacks, or open sets, a start, classes or a network that do not go with it.
     """
     if init not in (None, "source", "bn-target"):
         raise ConfigError(f"init {shown(init)}: expected source or bn-target")
     name = cls.__name__
-    validate_options(cls, options, "method")
+    built = cls(**validate_options(cls, options, "method"))
     check_answers_pictures(cls)
     if only_answers(cls, model):
         if open_set:
@@ -143,11 +147,18 @@ def check_asked(
                 f"{name} trains a network of its own, and only asks the model: give --backbone "
                 "(small-cnn, or a name of torchvision or timm)"
             )
+        if side is not None:
+            black_box.check_fits(model, cls, classes, side, own)
         return
     for option, value in (("backbone", own.backbone), ("weights", own.weights)):
         if value is not None:
             raise ConfigError(f"{option}: {name} adapts the model itself; leave it out")
     stream = not issubclass(cls, OfflineMethod)
+    if stream and (missing := sorted(built.extras & BEYOND_A_MODEL)):
+        raise AccessError(
+            f"{name} needs {', '.join(missing)}, which a model alone has not: in Python only, "
+            f"dabench.online(..., extras={{'{missing[0]}': ...}}); or choose another method"
+        )
     if stream and init is not None:
         raise ConfigError(f"init: {name} answers a stream from the model as it is; leave it out")
     if open_set and stream:

@@ -373,6 +373,7 @@ def test_names_of_classes_in_a_file(tmp_path: Path, name: str) -> None:
         (("--method", "transadapt", "--images", "/nowhere"), "TransAdapt segments frames"),
         (("--method.lrr", "1", "--images", "/nowhere"), "no such option; did you mean 'lr'"),
         (("--classes", "names.txt"), "--classes names.txt: no such file"),
+        (("--method", "eata", "--images", "/nowhere"), "EATA needs fisher-images, which a model"),
         (("--method", "tent", "--epochs", "5"), "--epochs: Tent answers a stream, once"),
         (("--method", "tent", "--init", "bn-target"), "init: Tent answers a stream from the model"),
         (("--method", "tent", "--device", "cuda:99"), "--device cuda:99: no such GPU"),

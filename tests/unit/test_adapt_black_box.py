@@ -162,6 +162,14 @@ def test_what_does_not_fit_is_one_line_and_asks_nobody(
     url = ("--oracle-url", "http://h")
     line = error(*url, "--export", "onnx", method="source")
     assert "--export: source only asks the model, and has no network" in line
+    gone = ("--images", "/nowhere")  # no picture is read before these
+    assert "needs probabilities" in error(*url, *gone, *OWN)
+    monkeypatch.setattr("dabench.oracle.http.Http", lambda *given: oracle(place))
+    size = error(*url, *gone, *OWN, "--image-size", "64")
+    assert "run with --image-size 32" in size
+    assert "give the oracle's in its order" in error(*url, *gone, *OWN, "--classes", "bee,ant,cat")
+    assert "unknown backbone 'small-cn'; did you mean" in error(*gone, "--backbone", "small-cn")
+    assert "no pretrained weights" in error(*gone, *OWN, "--weights", "pretrained")
     with pytest.raises(AccessError, match="needs probabilities, and the oracle gives hard"):
         adapt(hard, images, "dine", backbone="small-cnn")
     assert black_box.TargetNetwork("resnet18", None).start == "pretrained"
