@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ def is_number(value: Any, *, whole: bool = False) -> bool:
 
     Python reads more as a number: ``1_0``, other scripts' digits, ``010``, spaces around it, nan.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, str | Integral):  # NumPy's, too
         return False
     text, digits = str(value), "(0|[1-9][0-9]*)"
     pattern = digits if whole else rf"({digits}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dabench.config.options import as_argument, merge
 from dabench.contract.network import Network
 from dabench.contract.types import Prediction
-from dabench.errors import ConfigError, DataError
+from dabench.errors import ConfigError, DataError, shown
 from dabench.metrics import label_free
 from dabench.metrics.predictions import Predictions, gather
 from dabench.networks.foreign import wrap_classifier
@@ -114,6 +115,30 @@ def pictures_of(images: np.ndarray | Tensor) -> np.ndarray:
             "resize or cut them"
         )
     return images
+
+
+def whole_numbers(**given: object) -> tuple[int, ...]:
+    """Return options of Python as numbers, within the bounds that the command line has.
+
+    Raises:
+        ConfigError: names the one that does not fit.
+    """
+    named = {name.replace("_", "-"): as_argument(value) for name, value in given.items()}
+    return tuple(merge(named).values())
+
+
+def class_names(classes: Iterable[object] | None) -> tuple[str, ...] | None:
+    """Return the names of the classes as text; None stays.
+
+    Raises:
+        ConfigError: fewer than two, or one twice.
+    """
+    if classes is None:
+        return None
+    names = tuple(map(str, classes))
+    if isinstance(classes, str) or len(names) < 2 or len(set(names)) < len(names):
+        raise ConfigError(f"classes {shown(classes)}: expected two or more different names")
+    return names
 
 
 def check_range(images: Tensor, function: str) -> None:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from dabench.datasets.decoding.images import eight_bits
-from dabench.errors import CacheError, DataError, one_line, reason_of
+from dabench.errors import CacheError, DataError, one_line, reason_of, shown
 
 log = logging.getLogger("dabench")
 Pixels = npt.NDArray[np.uint8]
@@ -146,6 +146,11 @@ def _read(name: str, given: Any, size: int | None) -> tuple[Pixels, list[Any]]:
         except (TypeError, ValueError):
             raise DataError(f"data['{name}'][{number}]: expected (image, label)") from None
         pictures.append(_picture(image, size, f"data['{name}'][{number}]"))
+        if isinstance(label, list | tuple | dict) or np.prod(getattr(label, "shape", ())) != 1:
+            raise DataError(
+                f"data['{name}'][{number}]: label {shown(label)}; expected one number or name an "
+                "image (of one-hot labels: labels.argmax(1))"
+            )
         labels.append(label.item() if hasattr(label, "item") else label)
     if not pictures:
         raise DataError(f"data['{name}']: no images")
@@ -195,7 +200,7 @@ def _class_names(
     told = {tuple(given.classes) for given in domains.values() if hasattr(given, "classes")}
     if len(told) > 1 and classes is None:
         raise DataError("data: the datasets have different classes; say which by classes=")
-    named = classes or next(iter(told), None)
+    named = next(iter(told), None) if classes is None else classes
     if named is None:
         every = {label for part in labels for label in part}
         if all(isinstance(label, str) for label in every):

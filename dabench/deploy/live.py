@@ -18,7 +18,7 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.seeding import seed as seed_of
 from dabench.contract.seeding import seeded
 from dabench.contract.types import Task
-from dabench.deploy.adapted import check_range, wrapped
+from dabench.deploy.adapted import check_range, class_names, whole_numbers, wrapped
 from dabench.errors import AccessError, ConfigError
 from dabench.networks.foreign import Values
 
@@ -202,11 +202,12 @@ def online(
             f"{', '.join(fits)}"
         )
     check_answers_pictures(cls)
+    batch_size, seed = whole_numbers(batch_size=batch_size, seed=seed)
     return LiveModel(
         model,
         cls,
         validate_options(cls, options, "method"),
-        classes=classes,
+        classes=class_names(classes),
         image_size=image_size,
         batch_size=batch_size,
         seed=seed,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dabench import registry
+from dabench.config.hardware import resolve_device
 from dabench.config.signature import validate_options
 from dabench.config.spec import usual_init
 from dabench.contract.access import BlackBox, Budget, Recorder, SourceFree, Unlabelled
@@ -20,7 +21,14 @@ from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Plan, Run
 from dabench.contract.types import Init, Task
 from dabench.deploy import black_box
-from dabench.deploy.adapted import Adapted, pictures_of, summary, wrapped
+from dabench.deploy.adapted import (
+    Adapted,
+    class_names,
+    pictures_of,
+    summary,
+    whole_numbers,
+    wrapped,
+)
 from dabench.deploy.fitting import fitted, plan_of
 from dabench.deploy.live import BEYOND_A_MODEL, check_answers_pictures, method_class
 from dabench.deploy.stream import Work, along
@@ -74,7 +82,7 @@ def adapt(
         std: likewise, to be divided by.
         flip: whether a mirrored image keeps its class.
         seed: of everything that is drawn.
-        device: where it happens.
+        device: where it happens: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         progress: show a bar.
         backbone: network that a black-box method trains, by name.
         weights: that it starts from: ``none``, ``pretrained`` or a path.
@@ -85,7 +93,8 @@ def adapt(
     Raises:
         DabenchError: a model, images, a method or an option that do not fit; a training that fails.
     """
-    cls = method_class(method)
+    cls, classes, device = method_class(method), class_names(classes), resolve_device(device)
+    epochs, batch_size, seed = whole_numbers(epochs=epochs, batch_size=batch_size, seed=seed)
     own = black_box.TargetNetwork(backbone, weights)
     check_asked(cls, model, options, own, open_set=open_set, init=init)
     pictures = pictures_of(images)

@@ -7,13 +7,14 @@ import types
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 from pydantic import Field
 
 from dabench import registry
 from dabench.config.command import run_command
 from dabench.config.hardware import resolve_device
-from dabench.config.options import parse_seeds
+from dabench.config.options import merge, parse_seeds
 from dabench.config.settings import read_settings
 from dabench.config.signature import signature_options, validate_options
 from dabench.config.spec import RunSpec, changed_options, resolve
@@ -343,3 +344,11 @@ def test_a_source_seed_of_its_own_is_another_spec() -> None:
     (other,) = resolve(given | {"source-seed": "3"})
     assert "source_seed" not in plain.to_dict()
     assert (other.seed, other.to_dict()["source_seed"]) == (0, 3)
+
+
+def test_whole_numbers_may_be_of_numpy() -> None:
+    found = merge({"epochs": np.int64(3), "seed": np.uint8(1)})
+    assert found == {"epochs": 3, "seed": 1}
+    assert {type(value) for value in found.values()} == {int}
+    with pytest.raises(ConfigError, match="expected a whole number"):
+        merge({"epochs": np.bool_(True)})

@@ -245,6 +245,28 @@ def test_adapt_along_a_stream_and_in_an_open_set(model: Foreign, images: Tensor)
     assert set(opened.labels) <= {*names, "unknown"}
 
 
+def test_arguments_are_checked_as_options_are(model: Foreign, images: Tensor) -> None:
+    names = np.array([f"class {i}" for i in range(10)])
+    given = {"epochs": np.int64(1), "batch_size": np.int64(8), "device": "auto"}
+    found = dabench.adapt(model, images, "shot", classes=names, **given)
+    assert found.classes == tuple(names)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
+        ({"epochs": -1}, "--epochs -1: expected 0 or more"),
+        ({"epochs": None}, "--epochs 'none': expected a whole number"),
+        ({"seed": -1}, "--seed -1: expected 0 or more"),
+        ({"device": "gpu"}, "--device 'gpu': expected auto, cpu"),
+        ({"classes": ["a"] * 10}, "expected two or more different names"),
+    ]
+    for arguments, message in wrong:
+        for method in ("shot", "tent"):
+            with pytest.raises(ConfigError, match=message):
+                dabench.adapt(model, images, method, **arguments)
+    for arguments in ({"batch_size": 0}, {"seed": -1}, {"classes": "ab"}):
+        with pytest.raises(ConfigError, match="expected"):
+            dabench.online(model, "tent", **arguments)  # type: ignore[arg-type]
+
+
 def test_a_stream_is_where_it_is_asked_to_be(model: Foreign, images: Tensor) -> None:
     here = dabench.adapt(model, images, "tent", batch_size=8)
     with pretended_device():

@@ -158,6 +158,12 @@ def test_pil_pictures_of_more_than_8_bits(tmp_path: Path) -> None:
             write_domains({"a": ([wrong] * 4, range(4))}, NAMES, None, tmp_path)
 
 
+def test_classes_may_be_an_array(tmp_path: Path) -> None:
+    images, labels = pictures(n=6)
+    first, _ = write_domains({"a": (images, labels)}, np.array(NAMES), None, tmp_path)
+    assert (first / "classes.txt").read_text().split() == list(NAMES)
+
+
 def test_the_order_says_nothing(tmp_path: Path) -> None:
     images, labels = pictures(n=40)
     order = np.argsort(labels, kind="stable")
@@ -182,6 +188,9 @@ def test_the_order_says_nothing(tmp_path: Path) -> None:
         ({"a": (np.zeros((0, 8, 8, 3), np.uint8), [])}, "no images"),
         ({"a": (np.zeros((2, 8, 8, 3), np.uint8), [3, "cow"])}, "label 'cow'"),
         ({"a": (np.zeros((2, 8, 8, 3), np.uint8), [0, 0])}, "1 class(es)"),
+        ({"a": (np.zeros((2, 8, 8, 3), np.uint8), np.eye(2))}, "of one-hot labels: labels.argmax"),
+        ({"a": (np.zeros((2, 8, 8, 3), np.uint8), torch.eye(2))}, "expected one number or name"),
+        ({"a": (np.zeros((2, 8, 8, 3), np.uint8), [[0, 1], [1, 0]])}, "expected one number or"),
         ({"a/b": (np.zeros((2, 8, 8, 3), np.uint8), [0, 1])}, "is no name of a domain"),
         ({"a": [1, 2]}, "data['a'][0]: expected (image, label)"),
     ],
