@@ -28,6 +28,7 @@ class PriorCorrection(OfflineMethod):
 
     grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox)
     trains: ClassVar[bool] = False
+    keeps_network: ClassVar[bool] = False  # the factors are no part of the source model
 
     rounds: Annotated[int, Field(ge=1)] = 3
 
@@ -55,10 +56,6 @@ class PriorCorrection(OfflineMethod):
         else:
             p = self.net.eval()(images).softmax(1)
         return p.clamp_min(1e-6).log()
-
-    def adapted_network(self) -> None:
-        """There is none: the factors are no part of the source model."""
-        return
 
     def predict(self, images: Tensor) -> Prediction:
         """Answer with the corrected probabilities."""

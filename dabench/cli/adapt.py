@@ -69,8 +69,8 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
             raise ConfigError(f"--export: {name} answers a stream, and leaves no model")
     asked = _asked(args, given)
     remote = offline.only_answers(cls, asked.model)
-    if args.export and remote and not cls.trains:
-        raise ConfigError(f"--export: {name} only asks the model, and has no network; leave it out")
+    if args.export and ((remote and not cls.trains) or not cls.keeps_network):
+        raise ConfigError(f"--export: {name} leaves no network of its own behind; leave it out")
     usual = _usual(args, given, cls)
     own = black_box.TargetNetwork(given.get("backbone"), given.get("weights"))
     offline.check_asked(
@@ -183,7 +183,10 @@ def _write(
     page = write_report(adapted, pile, about["method"], [*facts, *adapted.about.items()])
     (folder / "report.html").write_bytes(page)
     if adapted.network is None:
-        return None
+        none = ConfigError(
+            "--export: the method leaves no network; predictions and report are whole"
+        )
+        return none if export else None
     foreign = None if adapted.about else asked.foreign
     try:
         save_model(folder, adapted.network, adapted.classes, foreign, about | adapted.about)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dabench import registry
 from dabench.cli.dotted import dotted_options
 from dabench.cli.output import say
-from dabench.config.options import is_number, merge
+from dabench.config.command import changed_protocol_options
+from dabench.config.options import as_argument, is_number, merge
 from dabench.config.settings import Settings, read_settings
 from dabench.config.spec import RunSpec, resolve
 from dabench.errors import ConfigError, one_line
@@ -84,20 +85,15 @@ def _spec(given: dict[str, Any]) -> RunSpec:
 
 def _client_command(spec: RunSpec, url: str) -> str:
     """Return a run that asks what is served, with the form of its answers."""
-    options = {name: spec.protocol_options.get(name) for name in ("answers", "top_k", "decimals")}
-    needed = {"soft": (), "hard": ("answers",), "top-k": ("answers", "top_k")}
-    names = needed.get(str(options["answers"]), ("answers", "decimals"))
-    asks = (
-        spec.protocol
-        if getattr(registry.protocol(spec.protocol), "black_box", False)
-        else DEFAULT_PROTOCOL
-    )
+    asked = getattr(registry.protocol(spec.protocol), "black_box", False)
+    asks = spec.protocol if asked else DEFAULT_PROTOCOL
     method = "cabb" if asks == DEFAULT_PROTOCOL else "sd-shot"  # cabb knows no unknown images
     words = ["dabench", "run", "--method", method, "--protocol", asks]
     words += ["--dataset", spec.dataset, "--source", spec.source, "--target", spec.target]
     words += ["--image-size", str(spec.image_size), "--protocol.oracle", "http"]
-    for name in names:
-        words += [f"--protocol.{name}", str(options[name])]
+    for name, value in (changed_protocol_options(spec) if asked else {}).items():
+        if name != "oracle":  # where the model was to be for this command
+            words += [f"--protocol.{name}", as_argument(value)]
     return shlex.join([*words, "--oracle-url", url])
 
 

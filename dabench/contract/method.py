@@ -42,6 +42,8 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
     trains: ClassVar[bool] = True
     #: True where one-hot answers of a black box are of no use
     needs_probabilities: ClassVar[bool] = False
+    #: False where the answers are not those of a network that could be kept
+    keeps_network: ClassVar[bool] = True
 
     access: Any
 
@@ -66,7 +68,7 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
 
         It is one of those that were handed out, or an ``Ensemble`` of them.
         """
-        return getattr(self, "net", None)
+        return getattr(self, "net", None) if self.keeps_network else None
 
     def calibrate(self) -> None:
         """Freeze set-level rules (a 2-means cut, say) on the adapt set; called before scoring."""

@@ -93,7 +93,7 @@ def adapt(
     Raises:
         DabenchError: a model, images, a method or an option that do not fit; a training that fails.
     """
-    cls, classes, device = method_class(method), class_names(classes), resolve_device(device)
+    cls, classes, device = method_class(method), class_names(classes), resolve_device(str(device))
     epochs, batch_size, seed = whole_numbers(epochs=epochs, batch_size=batch_size, seed=seed)
     own = black_box.TargetNetwork(backbone, weights)
     check_asked(cls, model, options, own, open_set=open_set, init=init)

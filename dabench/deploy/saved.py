@@ -6,6 +6,7 @@ import contextlib
 import csv
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,7 @@ from dabench.board.tables.csv_file import harmless
 from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import Pile
 from dabench.deploy.stream import CHECKPOINT
-from dabench.errors import ConfigError
+from dabench.errors import ConfigError, StoreError, reason_of
 from dabench.store.files import locked
 
 T = TypeVar("T")
@@ -75,6 +76,9 @@ def publish(work: Path, out: Path, write: Callable[[Path], T]) -> T:
         work: as :func:`workplace` gave it.
         out: likewise.
         write: fills an empty folder; what it returns is returned.
+
+    Raises:
+        StoreError: the place cannot take it; the message says where it lies instead.
     """
     draft = work / "result"
     shutil.rmtree(draft, ignore_errors=True)
@@ -83,12 +87,20 @@ def publish(work: Path, out: Path, write: Callable[[Path], T]) -> T:
     for path in draft.iterdir():  # safetensors' own are for their owner alone
         path.chmod(0o644)
     try:
-        os.replace(draft, out)
-    except OSError:
-        if _taken(out) or not out.is_dir():
-            raise
-        for path in draft.iterdir():
-            shutil.move(path, out / path.name)
+        try:
+            os.replace(draft, out)
+        except OSError:
+            if _taken(out) or not out.is_dir():
+                raise
+            for path in draft.iterdir():
+                shutil.copy2(path, out / path.name)
+    except OSError as error:
+        rest = tempfile.mkdtemp(prefix=f"{out.name}.", dir=out.parent)
+        os.replace(draft, rest)
+        raise StoreError(
+            f"{out}: cannot be filled ({reason_of(error)}); what was to stand there is whole in "
+            f"{rest}"
+        ) from error
     return found
 
 

@@ -95,8 +95,8 @@ def _check_own(network: Network, num_classes: int | None, given: tuple[Any, ...]
     k = int(network.classifier.weight.shape[0])
     if num_classes not in (None, k):
         raise ConfigError(
-            f"the network has {k} outputs, and there are {num_classes} classes; give the class "
-            "list of the network (its card, model.yaml, has it)"
+            f"the network has {k} outputs, and there are {num_classes} classes; give a name for "
+            "each, or none (that of an open set may have outputs for unknown images)"
         )
     if given != (None, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0):
         raise ConfigError(

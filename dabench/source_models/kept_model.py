@@ -22,7 +22,7 @@ def check_keeps(spec: RunSpec, method: type[Any]) -> None:
     """Refuse ``--save-model`` where a run leaves no model; called before data are loaded.
 
     Raises:
-        ConfigError: a stream, or a method that only asks a black box.
+        ConfigError: a stream, or a method that leaves no network behind.
     """
     protocol = registry.protocol(spec.protocol)
     if getattr(protocol, "online", False):
@@ -35,6 +35,11 @@ def check_keeps(spec: RunSpec, method: type[Any]) -> None:
         raise ConfigError(
             f"--save-model: under {spec.protocol} {spec.method} only asks the source model and has "
             "no network of its own; leave it out, or choose a method that learns"
+        )
+    if not method.keeps_network:
+        raise ConfigError(
+            f"--save-model: {spec.method} answers by more than a network, and leaves none; leave "
+            "it out, or choose a method that learns"
         )
 
 

@@ -82,12 +82,21 @@ def locked(folder: Path) -> Iterator[None]:
 
                 with contextlib.suppress(OSError):
                     fcntl.flock(handle, fcntl.LOCK_EX)
-                if not os.fstat(handle).st_nlink:
+                if _is_removed(folder / ".lock", handle):
                     continue  # who held it before has removed the folder
             yield
             return
         finally:
             os.close(handle)
+
+
+def _is_removed(path: Path, handle: int) -> bool:
+    """Return whether an open file has lost its name; some file systems count no names at all."""
+    found = os.fstat(handle)
+    try:
+        return not found.st_nlink and not os.path.samestat(os.stat(path), found)
+    except FileNotFoundError:
+        return True
 
 
 def keep_copy(path: Path, target: Path) -> None:

@@ -151,7 +151,7 @@ def _settle(end: Ended, store: Store) -> None:
             return
         path = store.path(spec.protocol, spec.dataset, end.run_id or end.job.key)
         own = path.with_suffix(".failed.json")
-        if end.killed or not own.is_file():
+        if end.killed or end.run_id is None or not own.is_file():
             store.write_failed(_record(end), end.traceback)
         elif end.traceback:
             store.write_failed(load_record(own), end.traceback)

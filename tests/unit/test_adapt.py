@@ -23,7 +23,7 @@ from dabench.deploy.adapted import Adapted
 from dabench.deploy.pictures import Pile, read_pictures
 from dabench.deploy.report import warnings_of
 from dabench.deploy.saved import write_predictions
-from dabench.errors import CacheError, ConfigError, DataError
+from dabench.errors import CacheError, ConfigError, DataError, StoreError
 from dabench.metrics.predictions import Predictions
 
 MODEL = """
@@ -419,6 +419,27 @@ def test_an_empty_folder_that_cannot_be_replaced_is_filled(
     assert [path.name for path in out.iterdir()] == ["a.txt"]
     assert not (tmp_path / ".out.adapt").exists()
     assert out.is_symlink() == (kind == "link")
+
+
+def test_a_result_that_finds_no_room_lies_beside_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(saved.shutil, "copy2", full)
+    with (
+        pytest.raises(StoreError, match=r"out: cannot be filled .*No space left") as caught,
+        saved.workplace(tmp_path / "out") as (place, work),
+    ):
+        saved.publish(work, place, lambda draft: (draft / "a.txt").write_text("a"))
+    (rest,) = tmp_path.glob("out.*")
+    assert str(rest) in str(caught.value)
+    assert (rest / "a.txt").read_text() == "a"
+    assert not (tmp_path / ".out.adapt").exists()
 
 
 def test_an_interrupted_stream_keeps_its_state_beside_an_empty_folder(tmp_path: Path) -> None:

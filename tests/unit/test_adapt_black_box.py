@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_one_line_and_asks_nobody(
     monkeypatch.setattr("dabench.deploy.onnx_file.check_installed", lambda: None)
     url = ("--oracle-url", "http://h")
     line = error(*url, "--export", "onnx", method="source")
-    assert "--export: source only asks the model, and has no network" in line
+    assert "--export: source leaves no network of its own behind" in line
     gone = ("--images", "/nowhere")  # no picture is read before these
     assert "needs probabilities" in error(*url, *gone, *OWN)
     monkeypatch.setattr("dabench.oracle.http.Http", lambda *given: oracle(place))

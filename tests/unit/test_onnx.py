@@ -98,6 +98,8 @@ def test_what_an_export_needs_is_said_first(place: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(onnx_file, "check_installed", lambda: None)
     stream = error(*place.adapt("--export", "onnx", method="tent"))
     assert "--export: tent answers a stream, and leaves no model" in stream
+    corrected = error(*place.adapt("--export", "onnx", method="prior-correction"))
+    assert "--export: prior-correction leaves no network of its own behind" in corrected
     monkeypatch.undo()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     line = error(*place.adapt("--export", "onnx", method="shot"))

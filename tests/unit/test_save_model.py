@@ -156,4 +156,6 @@ def test_runs_that_leave_no_model_are_refused_first(place: Any) -> None:
     line = error(method="tent", protocol="online-tta", **own)
     assert "--save-model: under online-tta a method goes on changing" in line
     assert "source only asks the source model" in error(method="source")
+    line = error(method="prior-correction", protocol="sf-uda", **own)
+    assert "--save-model: prior-correction answers by more than a network" in line
     assert not (place.root / "cache").exists()

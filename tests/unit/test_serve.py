@@ -684,7 +684,8 @@ def test_a_file_of_a_run_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_the_command_for_clients_is_one_that_resolves() -> None:
     from dabench.cli import serve as cli_serve
 
-    words = ["protocol", "bb-osda", "protocol.answers", "top-k", "target", "handwritten"]
+    words = ["protocol", "bb-osda", "protocol.answers", "top-k", "protocol.split", "r2"]
+    words += ["target", "handwritten"]
     spec = cli_serve._spec(dict(zip(words[::2], words[1::2], strict=True)))
     command = shlex.split(cli_serve._client_command(spec, "http://127.0.0.1:8765"))
     assert command[:2] == ["dabench", "run"]
@@ -692,5 +693,9 @@ def test_the_command_for_clients_is_one_that_resolves() -> None:
     assert given.pop("--oracle-url") == "http://127.0.0.1:8765"
     (client,) = resolve({name[2:]: value for name, value in given.items()})
     assert client.protocol_options["answers"] == "top-k"
+    assert client.protocol_options["split"] == "r2"
     assert client.protocol_options["oracle"] == "http"
     assert (client.image_size, client.target) == (spec.image_size, spec.target)
+    elsewhere = cli_serve._client_command(cli_serve._spec({"protocol": "sf-uda"}), "http://a")
+    assert "--protocol bb-uda" in elsewhere
+    assert "None" not in elsewhere
