@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import dabench
 from dabench import registry
+from dabench.contract.data import DomainData
 from dabench.testing import Case
 from dabench.testing.case import answers_of
 
@@ -103,8 +104,15 @@ def run(folder: Path, device: str, method: str, **more: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_whole_run(tmp_path: Path, method: str, more: dict[str, Any]) -> None:
+def test_a_whole_run(
+    tmp_path: Path,
+    method: str,
+    more: dict[str, Any],
+    tiny: DomainData,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Source training, adaptation, scores and curves."""
+    monkeypatch.setattr(registry.dataset("digits"), "load", lambda self, request: tiny)
     usual = run(tmp_path / "here", "cpu", method, **more)
     with pretended_device():
         assert run(tmp_path / "there", "cuda", method, **more) == usual
