@@ -45,7 +45,7 @@ def adapt(
     *,
     classes: Sequence[str] | None = None,
     open_set: bool = False,
-    epochs: int = 10,
+    epochs: int | None = None,
     batch_size: int = 64,
     init: Init | None = None,
     head: str | None = None,
@@ -74,7 +74,7 @@ def adapt(
             the stream's), ``file.py:Class``, or a class.
         classes: names of the K classes; None = their numbers, or what a model elsewhere says.
         open_set: whether there may be images of none of the classes.
-        epochs: passes over the images; a stream has one.
+        epochs: passes over the images; None = 10. A stream has one, and takes no number.
         batch_size: images a batch.
         init: ``source`` or ``bn-target``; None = the method's own. A stream begins from the model.
         head: name of the classifier; None = the last linear layer.
@@ -94,7 +94,10 @@ def adapt(
         DabenchError: a model, images, a method or an option that do not fit; a training that fails.
     """
     cls, classes, device = method_class(method), class_names(classes), resolve_device(str(device))
-    epochs, batch_size, seed = whole_numbers(epochs=epochs, batch_size=batch_size, seed=seed)
+    if epochs is not None and not issubclass(cls, OfflineMethod):
+        raise ConfigError(f"epochs={epochs}: {cls.__name__} answers a stream, once; leave it out")
+    passes = 10 if epochs is None else epochs
+    epochs, batch_size, seed = whole_numbers(epochs=passes, batch_size=batch_size, seed=seed)
     own = black_box.TargetNetwork(backbone, weights)
     check_asked(cls, model, options, own, open_set=open_set, init=init)
     pictures = pictures_of(images)

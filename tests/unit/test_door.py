@@ -286,6 +286,8 @@ def test_what_adapt_refuses(model: Foreign, images: Tensor) -> None:
         dabench.adapt(model, images, "tent", open_set=True)
     with pytest.raises(ConfigError, match="weights: Tent adapts the model itself"):
         dabench.adapt(model, images, "tent", weights="none")
+    with pytest.raises(ConfigError, match="epochs=3: Tent answers a stream, once; leave it out"):
+        dabench.adapt(model, images, "tent", epochs=3)
     with pytest.raises(ConfigError, match="init 'foo': expected source or bn-target"):
         dabench.adapt(model, images, "shot", init="foo")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"\(1, 3, 32, 32\)|images are"):
