@@ -13,10 +13,11 @@ from dabench.methods.functional.class_use import rebalanced
 
 
 class PriorCorrection(OfflineMethod):
-    """No training: every class gets a factor, with which the mean answer is alike for all.
+    """No training: every class gets a factor, with which all are named more nearly alike.
 
-    The factors are those that bring the mean answer of the adapt set close to uniform; an image is
-    then answered by itself. What a method of training gains beyond this row it does not owe to
+    The factors bring the mean answer of the adapt set towards uniform, round by round (three leave
+    a class of a very sure model at half to twice its share); an image is then answered by itself.
+    Hard answers are refused: no factor changes which is first. What a method of training gains beyond this row it does not owe to
     classes that the source model names too often. It assumes that the classes occur alike.
 
     Source: the correction of priors of Saerens et al., Neural Computation 2002, with the mean
@@ -28,6 +29,7 @@ class PriorCorrection(OfflineMethod):
 
     grant: ClassVar[type | tuple[type, ...]] = (SourceFree, BlackBox)
     trains: ClassVar[bool] = False
+    needs_probabilities: ClassVar[bool] = True
     keeps_network: ClassVar[bool] = False  # the factors are no part of the source model
 
     rounds: Annotated[int, Field(ge=1)] = 3

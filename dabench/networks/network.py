@@ -127,7 +127,9 @@ class ClassifierNetwork(Network):
         head = nn.Linear(weight.shape[1], weight.shape[0] + 1).to(weight.device)
         with torch.no_grad():
             head.weight.copy_(torch.cat((weight, fresh)))
-            head.bias.copy_(torch.cat((old.bias.detach(), old.bias.new_zeros(1))))
+            head.bias.zero_()
+            if old.bias is not None:  # a model of somebody else may have none
+                head.bias[:-1] = old.bias
         weight_norm = parametrizations.weight_norm
         normed = hasattr(old, "parametrizations")
         self.classifier = weight_norm(head) if normed else head

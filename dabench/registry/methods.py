@@ -26,7 +26,7 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "prior-correction": MethodEntry(
         "dabench.methods.prior_correction:PriorCorrection",
-        "the source model's answers with a factor a class, so that all are answered alike",
+        "the source model's answers with a factor a class, which brings them towards equal use",
         ("sf-uda", "bb-uda"),
     ),
     "shot": MethodEntry(

@@ -33,9 +33,8 @@ class SEAL(MemoryStudent):
     the rest whose answer passes their class's threshold; the others are *under-adapted*. They learn
     the oracle's class, their own answer mixed with that of the nearest prototypes, and the
     prototypes' answer; a contrast runs along a graph of labels. Deviations: distillation and
-    alignment are one step on one batch, with one contrast (there: two passes) and one term on the
-    use of classes (the code's second has the other sign), averaged over batches; the rate falls
-    every step (there: every epoch); contrast and prototypes use bottleneck features (there: a head
+    alignment are one step on one batch, with one contrast (there: two passes), and their terms on
+    the use of classes are averaged over batches; the rate falls every step (there: every epoch); contrast and prototypes use bottleneck features (there: a head
     of 128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty and
     holds at most half of the images; a group without an image adds 0 (there: nan); classes without
     a prototype get no answer; mixed, strong images move no statistics.
@@ -46,7 +45,8 @@ class SEAL(MemoryStudent):
         confidence: threshold of the surest class.
         scale: how far thresholds of other classes fall.
         queue: most keys that are kept.
-        momentum: share of the key network kept a step, and of a prototype an image.
+        key_momentum: share of the key network kept a step (there: .999).
+        prototype_momentum: share of a prototype kept an image.
         temperature: of contrast and prototypes.
         contrast_weight: weight of the contrast.
         neighbours: nearest keys that under-adapted images are drawn to, after a fifth of the run.
@@ -55,14 +55,15 @@ class SEAL(MemoryStudent):
         alpha: of the alignment's mixup (the distillation's is .3).
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
 
     warmup: Annotated[float, Field(gt=0, le=1)] = 0.1
     easy: Share = 0.4
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     scale: NonNegative = 0.05
     queue: Annotated[int, Field(ge=1)] = 1024
-    momentum: BelowOne = 0.99
+    key_momentum: BelowOne = 0.99
+    prototype_momentum: BelowOne = 0.99
     temperature: Positive = 0.07
     contrast_weight: NonNegative = 0.5
     neighbours: Annotated[int, Field(ge=0)] = 5
@@ -112,8 +113,9 @@ class SEAL(MemoryStudent):
         p, sure = logits.softmax(1), (self.is_easy | self.is_sure)[index]
         label = torch.where(self.is_easy[index], self.named[index], p.argmax(1))
         proto = label_graph.prototype_answer(q.detach(), self.prototypes, self.temperature)
-        moved = label_graph.blended_prototypes(self.prototypes, q.detach(), label, self.momentum)
-        self.prototypes = moved
+        self.prototypes = label_graph.blended_prototypes(
+            self.prototypes, q.detach(), label, self.prototype_momentum
+        )
         distil = losses.kl_divergence(self.bank[index], logits).mean()
         entropy, diversity = losses.entropy(p).mean(), self.diversity(p)
         contrast = self._contrast(q, strong, label, sure)
@@ -123,11 +125,11 @@ class SEAL(MemoryStudent):
             loss = loss + distillation.mixup_consistency(self.net, weak, logits, 0.3)
             if not self.warm:
                 parts["alignment"] = self._alignment(index, logits, proto, weak, strong)
-                loss = loss + parts["alignment"]
+                loss = loss + parts["alignment"] - diversity  # both passes of the code have it
         return self.record_losses(loss, parts)
 
     def _contrast(self, q: Tensor, strong: Tensor, label: Tensor, sure: Tensor) -> Tensor:
-        ema_state(self.keys, self.net, self.momentum)
+        ema_state(self.keys, self.net, self.key_momentum)
         with torch.no_grad():
             k = F.normalize(self.keys.features(strong), dim=1)
         earlier, said = (part.clone() for part in self.past.stored())

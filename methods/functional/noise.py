@@ -42,7 +42,7 @@ def symmetric_kl(
     return kl_divergence(labels, logits) + reverse_weight * reverse
 
 
-def balanced_assignment(p: Tensor, mass: Tensor, sharpness: float, rounds: int = 100) -> Tensor:
+def balanced_assignment(p: Tensor, mass: Tensor, sharpness: float, rounds: int = 2000) -> Tensor:
     """Assign images to classes of given sizes: rows of the transport plan, each summing to one.
 
     The plan is diag(a) P^s diag(b), whose rows have mass 1 / N and whose columns ``mass``; found by
@@ -66,8 +66,8 @@ def balanced_assignment(p: Tensor, mass: Tensor, sharpness: float, rounds: int =
     column = torch.zeros_like(share)
     for _ in range(rounds):
         rows = score - (score + column).logsumexp(1, keepdim=True)
-        column = share + math.log(len(p)) - rows.logsumexp(0)
-        plan = (score + column).softmax(1)
-        if bool((plan.mean(0) - mass.double()).abs().max() < 1e-6):
+        unscaled = rows.logsumexp(0) - math.log(len(p))
+        if bool(((unscaled + column).exp() - mass.double()).abs().max() < 1e-6):
             break
-    return plan.to(p)
+        column = share - unscaled
+    return (score + column).softmax(1).to(p)

@@ -15,7 +15,6 @@ from dabench.api import (
     Prediction,
     SourceFree,
     TargetBatch,
-    batch_statistics,
     fixed_statistics,
     frozen_copy,
     views,
@@ -44,7 +43,8 @@ class CSFDA(OfflineMethod):
     teacher and the choice that for VisDA-C; the contrast's second view is a weak one, and the only
     one that moves BatchNorm's statistics; the teacher keeps .99 of itself a step (there .999, over
     many times as many steps); a class that was let in counts as reliable alone (there: in both
-    losses).
+    losses). As there, the balance lets in more than the choice kept where a batch has fewer than
+    two images a class.
 
     Args:
         lr: learning rate of the bottleneck.
@@ -59,7 +59,7 @@ class CSFDA(OfflineMethod):
         temperature: of the contrast.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
 
     lr: Positive = 1e-2
     backbone_factor: NonNegative = 0.1
@@ -83,15 +83,15 @@ class CSFDA(OfflineMethod):
         return self.decaying_sgd(self.net.parameter_groups(self.lr, self.backbone_factor))
 
     def on_train_epoch_start(self) -> None:
-        """Switch the modes."""
+        """Switch the modes; the teacher's frozen stages, too, keep the source's statistics."""
         self.net.train()
-        self.teacher.eval()
+        self.teacher.train()
 
     @torch.no_grad()
     def _answers(self, images: Tensor) -> Tensor:
         """Return the teacher's (V, B, K) logits of the views, by the batch's statistics."""
         flip = self.access.task.flip
-        with batch_statistics(self.teacher, images):
+        with fixed_statistics(self.teacher):
             found = [self.teacher(images)]
             for number in range(1, self.views):
                 view = views.weak if number % 2 else views.strong

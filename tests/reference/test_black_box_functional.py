@@ -74,6 +74,18 @@ def test_balanced_assignment_is_sinkhorns(mass):
     np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-9)
 
 
+def test_sure_answers_get_their_shares_in_the_default_rounds():
+    """A hundred rounds leave a class more than .01 off its share here."""
+    drawn = np.random.default_rng(0)
+    p = torch.as_tensor(0.9 * np.eye(10)[drawn.integers(0, 10, 300) ** 2 % 10])
+    p = p + 0.1 * torch.as_tensor(drawn.dirichlet(np.ones(10), 300))
+    mass = torch.as_tensor(drawn.dirichlet(10 * np.ones(10)))
+    few = noise.balanced_assignment(p, mass, 25.0, 100).mean(0)
+    assert float((few - mass).abs().max()) > 0.01
+    found = noise.balanced_assignment(p, mass, 25.0).mean(0)
+    assert float((found - mass).abs().max()) < 1e-3
+
+
 def test_uniform_sizes_are_wrong_where_classes_are_not():
     """Nine sure images of class 0 and one of class 1: equal sizes take four from class 0."""
     p = torch.tensor([[0.99, 0.01]] * 9 + [[0.01, 0.99]])

@@ -578,7 +578,8 @@ def test_seal_separates_by_the_oracles_class(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_step_of_seals_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = Steps(monkeypatch, "seal", warmup=0.5, easy=0.3, contrast_weight=0.0, marginal=0.0)
+    fixed = {"contrast_weight": 0.0, "marginal": 0.0, "prototype_momentum": 0.9}
+    steps = Steps(monkeypatch, "seal", warmup=0.5, easy=0.3, **fixed)
     method = steps.method
     steps.to_epoch(1)
     prototypes = F.normalize(torch.randn(3, 8, generator=torch.Generator().manual_seed(0)), dim=1)
@@ -606,7 +607,7 @@ def test_a_step_of_seals_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
         easy = [n for n, i in rows if method.is_easy[i]]
         sure = [n for n, i in rows if method.is_sure[i]]
         rest = [n for n, i in rows if not method.is_easy[i] and not method.is_sure[i]]
-        loss = divergence(bank[index], logits) + entropy(p) - use(p)
+        loss = divergence(bank[index], logits) + entropy(p) - 2 * use(p)
         for group, weight in ((easy, 1.0), (sure, 1.0), (rest, 0.2)):
             if group:
                 loss = loss + weight * ce[group].mean()
@@ -629,7 +630,7 @@ def test_a_step_of_seals_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
                 if (steps.answers[i].argmax() if method.is_easy[i] else p[n].argmax()) == c
             ]
             old = protos[0][c]
-            kept = 0.99 ** len(mine)
+            kept = 0.9 ** len(mine)
             after.append(kept * old + (1 - kept) * torch.stack(mine).mean(0) if mine else old)
         protos[0] = F.normalize(torch.stack(after), dim=1)
         return loss

@@ -154,6 +154,16 @@ def test_an_appended_class_keeps_the_known_logits(plain: bool) -> None:
     assert torch.equal(other.classifier.weight[4], model.classifier.weight[4])
 
 
+def test_a_class_is_appended_to_a_head_without_a_bias() -> None:
+    model = net(plain=True).eval()
+    model.classifier = nn.Linear(model.classifier.in_features, 4, bias=False)
+    images = to_float(PICTURES[:8])
+    before = model(images).detach()
+    model.append_class(torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(images).detach()[:, :4], before, atol=1e-5, rtol=1e-5)
+    assert not model.classifier.bias.any()
+
+
 class Tiny(nn.Module):
     """BatchNorm straight on the pixels, or nothing."""
 

@@ -171,12 +171,16 @@ def test_c_sfda_looks_at_the_image_itself_first(monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(steps.method._answers(images), torch.stack(expected))
 
 
+@pytest.mark.parametrize("frozen", [0, 2])
 def test_c_sfdas_teacher_answers_by_the_statistics_of_the_batch(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, frozen: int
 ) -> None:
+    """But for frozen stages, whose statistics stay the source's in the student, too."""
     squeezed(monkeypatch)
-    trunk = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 8))
+    first = (nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+    trunk = nn.Sequential(*first, nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 8))
     net = ClassifierNetwork(trunk, 8, CLASSES, bottleneck=0, weight_norm=False)
+    net.freeze_trunk(frozen)
     method: Any = registry.method("c-sfda")(views=2)
     access = grant(net, pictures())
     method.begin(access)
@@ -184,10 +188,11 @@ def test_c_sfdas_teacher_answers_by_the_statistics_of_the_batch(
     images = access.target.__getitems__([0, 5, 9]).images
     before = copy.deepcopy(method.teacher.state_dict())
     theirs = copy.deepcopy(net).train()
+    assert theirs.backbone[1].training is (frozen == 0)
     expected = torch.stack([theirs(images), theirs(0.9 * images)])
     torch.testing.assert_close(method._answers(images), expected)
     for name, value in method.teacher.state_dict().items():
-        assert torch.equal(value, before[name])
+        assert torch.equal(value, before[name]) or name.endswith("num_batches_tracked")
 
 
 @pytest.mark.parametrize("options", [{}, {"curriculum": False}, {"co_training": "none"}], ids=str)
