@@ -17,8 +17,9 @@ class PriorCorrection(OfflineMethod):
 
     The factors bring the mean answer of the adapt set towards uniform, round by round (three leave
     a class of a very sure model at half to twice its share); an image is then answered by itself.
-    Hard answers are refused: no factor changes which is first. What a method of training gains beyond this row it does not owe to
-    classes that the source model names too often. It assumes that the classes occur alike.
+    Hard answers are refused: no factor changes which is first. What a method of training gains
+    beyond this row it does not owe to classes that the source model names too often. It assumes
+    that the classes occur alike.
 
     Source: the correction of priors of Saerens et al., Neural Computation 2002, with the mean
     answer in place of the old prior; that it is repeated is ours.

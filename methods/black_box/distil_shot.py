@@ -25,9 +25,10 @@ class HDShot(EntropyCut, DiverseStudent):
     First the network learns the classes that the oracle names, with label smoothing. Then its
     classifier is frozen and SHOT goes on (Liang et al., ICML 2020): centroid labels before every
     epoch and information maximisation. The stages share the budget's epochs; each has a decay of
-    its own, the second SHOT's with a power of .75. The tables' papers name the row and its two steps, and no setting of them. Ours: equal
-    halves, and the use of classes as an average over batches. Open sets: in the second stage SHOT's
-    2-means on entropy marks unknown images, as in ``shot``; the tables have no such row.
+    its own, the second SHOT's with a power of .75. The tables' papers name the row and its two
+    steps, and no setting of them. Ours: equal halves, and the use of classes as an average over
+    batches. Open sets: in the second stage SHOT's 2-means on entropy marks unknown images, as in
+    ``shot``; the tables have no such row.
 
     Args:
         distil: share of the epochs, the first ones, that learn from the oracle.

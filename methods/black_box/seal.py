@@ -34,10 +34,9 @@ class SEAL(MemoryStudent):
     the oracle's class, their own answer mixed with that of the nearest prototypes, and the
     prototypes' answer; a contrast runs along a graph of labels. Deviations: distillation and
     alignment are one step on one batch, with one contrast (there: two passes), and their terms on
-    the use of classes are averaged over batches; the rate falls every step (there: every epoch); contrast and prototypes use bottleneck features (there: a head
-    of 128 numbers); the key network keeps .99 of itself (there: .999); the queue starts empty and
-    holds at most half of the images; a group without an image adds 0 (there: nan); classes without
-    a prototype get no answer; mixed, strong images move no statistics.
+    the use of classes are averaged over batches; no head of 128 numbers for contrast and
+    prototypes; the queue starts empty and holds at most half of the images; an empty group adds 0;
+    classes without a prototype get no answer; mixed and strong images move no statistics.
 
     Args:
         warmup: share of the epochs, the first ones, that warm up.
@@ -113,9 +112,8 @@ class SEAL(MemoryStudent):
         p, sure = logits.softmax(1), (self.is_easy | self.is_sure)[index]
         label = torch.where(self.is_easy[index], self.named[index], p.argmax(1))
         proto = label_graph.prototype_answer(q.detach(), self.prototypes, self.temperature)
-        self.prototypes = label_graph.blended_prototypes(
-            self.prototypes, q.detach(), label, self.prototype_momentum
-        )
+        moved = (q.detach(), label, self.prototype_momentum)
+        self.prototypes = label_graph.blended_prototypes(self.prototypes, *moved)
         distil = losses.kl_divergence(self.bank[index], logits).mean()
         entropy, diversity = losses.entropy(p).mean(), self.diversity(p)
         contrast = self._contrast(q, strong, label, sure)

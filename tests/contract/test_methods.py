@@ -215,7 +215,10 @@ def test_other_answers_do_matter(make_bench: Any, fitted: Fitted, answers: Any, 
     assert same == (registry.method(name) is TargetSupervised)
 
 
-@pytest.mark.parametrize("name", ["dine", "beta", "kd", "ls-kd", "sd-shot", "rfc", "seal", "rain"])
+NEED_PROBABILITIES = ("dine", "beta", "kd", "ls-kd", "sd-shot", "rfc", "seal", "rain")
+
+
+@pytest.mark.parametrize("name", [*NEED_PROBABILITIES, "prior-correction"])
 def test_hard_answers_are_refused_where_probabilities_are_needed(
     make_bench: Any, name: str
 ) -> None:
