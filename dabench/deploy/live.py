@@ -53,6 +53,7 @@ class LiveModel(nn.Module):
         self._batch_size, self._seed, self._extras = batch_size, seed, dict(extras)
         self._wrapping, self._flip = dict(wrapping), flip
         self._images = 0
+        self._side: int | None = None
         self._random = torch.empty(0, dtype=torch.uint8)
         self.method: Any = None
         self.cost = Cost()
@@ -61,17 +62,15 @@ class LiveModel(nn.Module):
 
     def reset(self) -> None:
         """Forget all that was learned; the next batch begins from the model as it was given."""
-        self.method, self._images, self.cost = None, 0, Cost()
+        self.method, self._images, self._side, self.cost = None, 0, None, Cost()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Answer (B, 3, H, W) images in [0, 1] by (B, K) logits, and learn from them.
+        """Answer (B, 3, S, S) images in [0, 1] by (B, K) logits, and learn from them.
 
         Raises:
             DabenchError: images or a model that do not fit; names what.
         """
-        _check_images(images)
-        if self.method is None:
-            self._begin(images.shape[2], images)
+        self._ready(images)
         device = self._network_device()
         index = torch.arange(self._images, self._images + len(images))
         batch = TargetBatch(images.clone(), index).to(device)
@@ -88,17 +87,32 @@ class LiveModel(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Answer (B, 3, H, W) images in [0, 1] by (B, K) logits without learning from them."""
-        _check_images(images)
-        if self.method is None:
-            self._begin(images.shape[2], images)
+        """Answer (B, 3, S, S) images in [0, 1] by (B, K) logits without learning from them."""
+        self._ready(images)
         with torch.random.fork_rng():
             own = images.to(self._network_device()).clone()  # the caller's stay as they are
             logits: Tensor = self.method.predict(own).logits
         return logits
 
+    def train(self, mode: bool = True) -> LiveModel:
+        """Change no mode of the method's networks: dropout stays off while they learn."""
+        self.training = mode
+        return self
+
+    def _ready(self, images: Tensor) -> None:
+        """Refuse images that do not fit; begin with the first ones."""
+        _check_images(images)
+        side, (height, width) = self._side or images.shape[2], images.shape[2:]
+        if (height, width) != (side, side):
+            raise ConfigError(
+                f"images are {height} x {width} pixels; expected {side} x {side}, as the first: "
+                "square ones, all of one size"
+            )
+        if self.method is None:
+            self._begin(side, images)
+
     def _begin(self, image_size: int, example: Tensor | None) -> None:
-        shown = None if example is None else example[:2]
+        self._side, shown = image_size, None if example is None else example[:2]
         network, names = wrapped(self._given[0], self._classes, shown, self._wrapping)
         self._k = int(network.classifier.weight.shape[0])
         network.cost = GrantedCost(self.cost)
@@ -147,7 +161,7 @@ BEYOND_A_MODEL = frozenset({"fisher-images", "source-statistics", "source-parts"
 def _check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
         shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ConfigError(f"images are {shape}; expected a (B, 3, H, W) tensor in [0, 1]")
+        raise ConfigError(f"images are {shape}; expected a (B, 3, S, S) tensor in [0, 1]")
     if not images.is_floating_point() or not len(images):
         raise ConfigError(
             f"images are {len(images)} of {images.dtype}; expected floats in [0, 1]: "

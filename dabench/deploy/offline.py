@@ -94,17 +94,17 @@ def adapt(
         DabenchError: a model, images, a method or an option that do not fit; a training that fails.
     """
     cls, classes, device = method_class(method), class_names(classes), resolve_device(str(device))
+    passes = 10 if epochs is None else epochs
+    passes, batch_size, seed = whole_numbers(epochs=passes, batch_size=batch_size, seed=seed)
     if epochs is not None and not issubclass(cls, OfflineMethod):
         raise ConfigError(f"epochs={epochs}: {cls.__name__} answers a stream, once; leave it out")
-    passes = 10 if epochs is None else epochs
-    epochs, batch_size, seed = whole_numbers(epochs=passes, batch_size=batch_size, seed=seed)
     own = black_box.TargetNetwork(backbone, weights)
     check_asked(cls, model, options, own, open_set=open_set, init=init)
     pictures = pictures_of(images)
     wrapping: dict[str, Any] = {"head": head, "mean": mean, "std": std}
     usual: dict[str, Any] = {"classes": classes, "batch_size": batch_size, "seed": seed}
     start = init or usual_init(cls, "pretrained")
-    run = Run(start, Budget(epochs, batch_size), seed, device, Recorder(), progress)  # type: ignore[arg-type]
+    run = Run(start, Budget(passes, batch_size), seed, device, Recorder(), progress)  # type: ignore[arg-type]
     if only_answers(cls, model):
         teacher = black_box.teacher(model, pictures, classes, device, wrapping)
         return black_box.adapt(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dabench.methods.functional.gradient_step import GradientStep, GradNorm
+from dabench.methods.functional.gradient_step import GradientStep, GradNorm, learnable
 from dabench.methods.functional.normalisation import adapt_normalisation
 
 
@@ -56,8 +56,12 @@ class FrozenHead:
             classifier: its last layer.
             groups: (lr, backbone_factor) -> parameter groups of what is trainable.
             put: recorder of (name, step, value).
+
+        Raises:
+            ConfigError: all the rest is frozen, too.
         """
         classifier.requires_grad_(False)
+        learnable(net)
         adapt_normalisation(net, self.rho)
         optimiser = torch.optim.SGD(
             groups(self.lr, self.backbone_factor),

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from dabench.errors import ConfigError
 
 GradNorm = Literal["none", "clip", "unit-global", "unit-per-layer"]
 EPS = 1e-12
@@ -66,6 +68,25 @@ def layer_numbers(net: nn.Module, parameters: list[Tensor]) -> Tensor:
     return torch.tensor([number[name] for name in names])
 
 
+def learnable(net: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are not frozen, by name.
+
+    Raises:
+        ConfigError: all are.
+    """
+    found = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    _check_any(found)
+    return found
+
+
+def _check_any(parameters: Collection[object]) -> None:
+    if not parameters:
+        raise ConfigError(
+            "every weight that this method could change is frozen; freeze fewer stages "
+            "(requires_grad), or choose a method that changes none: bn-adapt, t3a, lame"
+        )
+
+
 def build_optimiser(
     kind: Literal["adam", "sgd"],
     parameters: list[Tensor],
@@ -74,7 +95,12 @@ def build_optimiser(
     momentum: float,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """Return SGD, or Adam with ``momentum`` as its first beta, over one group of parameters."""
+    """Return SGD, or Adam with ``momentum`` as its first beta, over one group of parameters.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    _check_any(parameters)
     if kind == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
     return torch.optim.Adam(parameters, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay)

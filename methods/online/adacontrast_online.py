@@ -13,7 +13,7 @@ from dabench.api import Online, OnlineMethod, Prediction, TargetBatch, frozen_co
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.contrastive import instance_contrast
 from dabench.methods.functional.feature_queue import FeatureQueue
-from dabench.methods.functional.gradient_step import GradientStep, GradNorm
+from dabench.methods.functional.gradient_step import GradientStep, GradNorm, learnable
 from dabench.methods.functional.linear_head import linear_head
 from dabench.methods.functional.losses import entropy
 from dabench.methods.functional.moving_norm import MovingNorm, moving_statistics
@@ -82,7 +82,7 @@ class AdaContrastOnline(OnlineMethod):
         self.keys = FeatureQueue(keys, labels.to(keys.device))
         self.bank = FeatureQueue(torch.zeros_like(keys), keys.new_zeros(self.queue, k))
         optimiser = torch.optim.SGD(
-            [p for p in self.net.parameters() if p.requires_grad],
+            learnable(self.net).values(),
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,

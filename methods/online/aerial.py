@@ -40,7 +40,7 @@ class Aerial(OnlineMethod):
         per_class: size of the buffer, in images of each class.
         replay: stored images that join a batch.
         turn: stored images are shown turned by a quarter or more, or mirrored, all alike in a step:
-            seen from above, nothing has an upright.
+            seen from above, nothing has an upright (whatever the data set says of mirrored images).
         pseudo_weight: weight of the pseudo-label cross-entropy on the batch.
         im_weight: weight of information maximisation on the batch.
         replay_weight: weight of the cross-entropy with the answers of stored images.

@@ -26,8 +26,8 @@ class LAME(OnlineMethod):
 
     Args:
         affinity: rbf, knn or linear; the authors choose among them on a validation stream.
-        neighbours: of an image, itself counted with rbf (1: no change); the authors choose
-            among 1, 3 and 5.
+        neighbours: of an image, itself counted with rbf (1: no other class, but surer
+            answers); the authors choose among 1, 3 and 5.
         weight: of the agreement against the network's own answer.
         rho: weight of the batch in BatchNorm statistics; 0 = the source's alone.
     """

@@ -12,7 +12,12 @@ from torch.func import functional_call
 
 from dabench.api import Kind, Online, OnlineMethod, Photometric, Prediction, TargetBatch, Warp
 from dabench.methods.functional.bounds import NonNegative, Positive, Share
-from dabench.methods.functional.gradient_step import GradNorm, layer_numbers, normalise_gradients
+from dabench.methods.functional.gradient_step import (
+    GradNorm,
+    layer_numbers,
+    learnable,
+    normalise_gradients,
+)
 from dabench.methods.functional.many_views import (
     augmix_views,
     marginal_entropy,
@@ -68,9 +73,8 @@ class MEMO(OnlineMethod):
         super().begin(access)
         self.net = access.source_model.eval()
         adapt_normalisation(self.net, self.rho)
-        named = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
-        self.learned: dict[str, Tensor] = dict(named)
-        self.layers = layer_numbers(self.net, list(named.values()))
+        self.learned: dict[str, Tensor] = dict(learnable(self.net))
+        self.layers = layer_numbers(self.net, list(self.learned.values()))
         self.register_buffer("drawn", torch.tensor(access.seed))
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
 

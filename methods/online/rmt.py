@@ -13,7 +13,12 @@ from dabench.api import Online, OnlineMethod, Prediction, TargetBatch, frozen_co
 from dabench.methods.functional.bounds import BelowOne, NonNegative, Positive, Share
 from dabench.methods.functional.certainty_diversity import symmetric_cross_entropy
 from dabench.methods.functional.contrastive import view_contrast
-from dabench.methods.functional.gradient_step import GradientStep, GradNorm, build_optimiser
+from dabench.methods.functional.gradient_step import (
+    GradientStep,
+    GradNorm,
+    build_optimiser,
+    learnable,
+)
 from dabench.methods.functional.linear_head import linear_head
 from dabench.methods.functional.normalisation import adapt_normalisation
 from dabench.methods.functional.online import ema_update
@@ -66,7 +71,7 @@ class RMT(OnlineMethod):
         """Take the source model as student, copy it as teacher, draw the projector.
 
         Raises:
-            ConfigError: the classifier is no linear layer.
+            ConfigError: the classifier is no linear layer, or all weights are frozen.
         """
         super().begin(access)
         self.net = access.source_model.eval()
@@ -79,7 +84,7 @@ class RMT(OnlineMethod):
         learning = nn.ModuleList([self.net, self.projector])
         optimiser = build_optimiser(
             self.optimiser,
-            [p for p in learning.parameters() if p.requires_grad],
+            [*learnable(self.net).values(), *self.projector.parameters()],
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,

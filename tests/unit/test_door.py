@@ -180,7 +180,8 @@ def test_a_live_model_goes_on_from_its_state(model: Foreign, images: Tensor) -> 
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (torch.rand(3, 32, 32), r"expected a \(B, 3, H, W\) tensor"),
+        (torch.rand(3, 32, 32), r"expected a \(B, 3, S, S\) tensor"),
+        (torch.rand(2, 3, 24, 16), "are 24 x 16 pixels; expected 24 x 24, as the first: square"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"images.float\(\) / 255"),
         (255 * torch.rand(2, 3, 8, 8), "expected \\[0, 1\\]"),
         (torch.rand(2, 3, 8, 8) - 0.5, "give mean and std"),
@@ -189,6 +190,30 @@ def test_a_live_model_goes_on_from_its_state(model: Foreign, images: Tensor) -> 
 def test_images_that_do_not_fit(model: Foreign, batch: Tensor, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         dabench.online(model, "tent")(batch)
+
+
+def test_images_are_of_one_size(model: Foreign, images: Tensor) -> None:
+    live = dabench.online(model, "tent")
+    live(images)
+    with pytest.raises(ConfigError, match="are 16 x 16 pixels; expected 32 x 32, as the first"):
+        live.predict(images[..., :16, :16])
+    live.reset()
+    assert live(images[..., :16, :16]).shape == (24, 10)
+
+
+def test_dropout_stays_off_whatever_a_training_loop_says(model: Foreign, images: Tensor) -> None:
+    live = nn.ModuleList([dabench.online(model, "cotta", image_size=32)]).train()[0]
+    assert not any(m.training for m in live.method.modules() if isinstance(m, nn.Dropout))
+    assert torch.equal(live.predict(images), live.predict(images))
+
+
+@pytest.mark.parametrize("method", ["cotta", "adacontrast-online", "memo", "rmt", "shot-online"])
+def test_a_frozen_model_is_refused_by_what_changes_weights(
+    model: Foreign, images: Tensor, method: str
+) -> None:
+    with pytest.raises(ConfigError, match="every weight that this method could change is frozen"):
+        dabench.online(model.requires_grad_(False), method)(images)
+    assert dabench.online(model, "bn-adapt")(images).shape == (24, 10)
 
 
 def test_what_online_refuses(model: Foreign, images: Tensor) -> None:
@@ -253,7 +278,7 @@ def test_arguments_are_checked_as_options_are(model: Foreign, images: Tensor) ->
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
         ({"epochs": -1}, "--epochs -1: expected 0 or more"),
-        ({"epochs": None}, "--epochs 'none': expected a whole number"),
+        ({"epochs": 1.5}, "--epochs 1.5: expected a whole number"),
         ({"seed": -1}, "--seed -1: expected 0 or more"),
         ({"device": "gpu"}, "--device 'gpu': expected auto, cpu"),
         ({"classes": ["a"] * 10}, "expected two or more different names"),
