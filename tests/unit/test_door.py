@@ -278,7 +278,7 @@ def test_arguments_are_checked_as_options_are(model: Foreign, images: Tensor) ->
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
         ({"epochs": -1}, "--epochs -1: expected 0 or more"),
-        ({"epochs": 1.5}, "--epochs 1.5: expected a whole number"),
+        ({"epochs": 1.5}, "--epochs '1.5': expected a whole number"),
         ({"seed": -1}, "--seed -1: expected 0 or more"),
         ({"device": "gpu"}, "--device 'gpu': expected auto, cpu"),
         ({"classes": ["a"] * 10}, "expected two or more different names"),
