@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import matplotlib
+import matplotlib.pyplot as plt
 import nbformat
+import pandas as pd
 import pytest
+
+import dabench
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
@@ -21,3 +27,21 @@ def test_no_outputs_are_committed(name: str) -> None:
     assert {cell.execution_count for cell in code} == {None}
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert notebook.metadata.language_info == {"name": "python"}
+
+
+def test_streams_of_the_analysis_are_of_one_column() -> None:
+    """Two data sets have the same weather: their means would be of neither."""
+    matplotlib.use("agg")
+    cells = nbformat.read(FOLDER / "analysis.ipynb", as_version=4).cells
+    code = {cell.id: cell.source for cell in cells if cell.cell_type == "code"}
+    known: dict[str, Any] = {"RESULTS": ROOT / "results", "dabench": dabench, "pd": pd, "plt": plt}
+    options = ["protocol.weather"]
+    known["results"] = known["usual"] = dabench.load_results(
+        ROOT / "results", protocol="gradual-weather", options=options
+    )
+    for name in ("cell-21", "cell-22"):
+        exec(compile(code[name], name, "exec"), known)
+    plt.close("all")
+    for name in ("stream", "weather"):
+        assert set(known[name]["dataset"]) == {"aid"}
+        assert known[name]["column"].nunique() == 1
