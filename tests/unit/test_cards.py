@@ -142,6 +142,21 @@ def test_other_settings_are_not_taken_for_the_cards(records: Records) -> None:
     assert figure_of(office(**{"method.fine_tune": "0.5"}), found) is not None
 
 
+def test_an_option_that_a_record_lacks_had_its_default(
+    made_run: Callable[..., dict[str, Any]],
+) -> None:
+    """Specs leave out later options at their default: a card may ask for another value."""
+    plain, mixed = (read_card(CARDS / f"tent-cifar10-c{end}.yaml") for end in ("", "-mixed"))
+    (spec,) = _specs(plain)
+    run = made_run("tent", 0, scores={"accuracy": 0.8}) | {"spec": spec}
+    assert figure_of(plain, [run]) is not None
+    assert figure_of(mixed, [run]) is None
+    fewer = dict(spec["method_options"])
+    fewer.popitem()
+    older = run | {"spec": spec | {"method_options": fewer}}
+    assert figure_of(plain, [older]) is not None
+
+
 @pytest.mark.parametrize("part", ["method", "protocol", "init"])
 def test_the_newest_version_counts_alone(records: Records, part: str) -> None:
     found = records("bb-uda", "office31")

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dabench import registry
 from dabench.board.tables.agreement import repeated, seed_of
 from dabench.board.tables.cards import METRICS, SETUP, Card
+from dabench.config.signature import usual_options
 from dabench.config.spec import resolve
 from dabench.errors import ConfigError
 from dabench.store.records import Record, score_map
@@ -204,17 +206,17 @@ def _specs(card: Card) -> list[dict[str, Any]]:
 
 
 def _same(mine: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Say whether a record's spec is the wanted one; it may lack options that are younger."""
-    for name in mine.keys() | wanted.keys():
-        if name in _LOOSE:
-            continue
-        a, b = mine.get(name), wanted.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            if any(key not in b or b[key] != value for key, value in a.items()):
-                return False
-        elif a != b:
+    """Say whether a record's spec is the wanted one; options that it lacks had their default."""
+    usual = {
+        "method_options": usual_options(registry.method(wanted["method"]), "method"),
+        "protocol_options": usual_options(registry.protocol(wanted["protocol"]), "protocol"),
+    }
+    for name in (mine.keys() | wanted.keys()) - {*_LOOSE, *usual}:
+        if mine.get(name) != wanted.get(name):
             return False
-    return True
+    return all(
+        {**options, **mine[name]} == {**options, **wanted[name]} for name, options in usual.items()
+    )
 
 
 def _task(record: Record, card: Card) -> tuple[str, str]:
