@@ -14,7 +14,7 @@ import yaml
 
 from dabench import registry
 from dabench.board.tables.card_figures import _specs, figure_of, markdown, state_of
-from dabench.board.tables.cards import Card, methods_without, read_card, read_cards
+from dabench.board.tables.cards import METRICS, Card, methods_without, read_card, read_cards
 from dabench.cli.main import main
 from dabench.errors import ConfigError
 from dabench.store.store import Store
@@ -155,6 +155,12 @@ def test_an_option_that_a_record_lacks_had_its_default(
     fewer.popitem()
     older = run | {"spec": spec | {"method_options": fewer}}
     assert figure_of(plain, [older]) is not None
+
+
+def test_the_cards_of_acdc_are_of_the_mean_over_weathers() -> None:
+    cards = [card for card in read_cards(CARDS) if card.benchmark == "Cityscapes to ACDC"]
+    assert len(cards) == 3
+    assert {METRICS[card.metric] for card in cards} == {("mIoU/mean-conditions", False)}
 
 
 @pytest.mark.parametrize("part", ["method", "protocol", "init"])

@@ -28,6 +28,7 @@ METRICS = {
     "HOS": ("HOS", False),
     "OS": ("OS", False),
     "mIoU": ("mIoU", False),
+    "mIoU, mean over conditions": ("mIoU/mean-conditions", False),
 }
 #: what is said of a published set-up
 SETUP = ("data", "checkpoint", "batch", "optimiser", "adaptation", "images", "order", "selection")
