@@ -30,6 +30,11 @@ class Row:
         """The label, and where options differ from the defaults ``option=value``."""
         return f"{self.label} {self.variant}".strip()
 
+    @property
+    def protocol_version(self) -> str:
+        """The version of its protocol: one of another version poses another task."""
+        return "".join(self.version.split("/")[1:2])
+
     def named(self, name: str) -> bool:
         """Whether this is the row ``name``."""
         return self.name == name

@@ -257,3 +257,20 @@ def test_the_registry_tells_the_board() -> None:
     assert found.baselines == {"source", "linear-probe", "bn-adapt", "tta-aug"}
     assert found.primary("sf-osda", "digits") == "HOS"
     assert found.primary("sf-uda", "visda-c") == "mean_class_accuracy"
+
+
+def test_versions_of_a_protocol_may_have_streams_of_their_own(made_run: Make) -> None:
+    """What agrees with its own version is not refused for the other's ids."""
+    records = []
+    for number in ("1", "2"):
+        made = runs(made_run, "source", spread(0.5), **version("1", number))
+        made += runs(made_run, "usd", spread(0.7), **version("1", number))
+        for record in made:
+            record["ids"] = record["ids"] | {"stream": f"{number}-{record['spec']['seed']}"}
+        records += made
+    assert set(lines(records)["note"]) == {""}
+    assert lines(records).loc["usd", "verdict"].tolist() == ["win", "win"]
+    records[-1]["ids"] = records[-1]["ids"] | {"stream": "1-4"}  # that of the other version
+    usd = lines(records).loc["usd"].set_index("version")
+    assert usd.loc["1/1", "note"] == ""
+    assert "stream id differs" in usd.loc["1/2", "note"]

@@ -10,6 +10,8 @@ from dabench.store.records import Record
 from dabench.store.rows import Row
 
 Ids = tuple[str, ...]
+#: whose ids have to agree: runs of one seed under one version of the protocol
+Group = tuple[int, str]
 #: how many files a refusal names
 _NAMED = 4
 
@@ -29,10 +31,11 @@ def ids_of(run: Record) -> Ids:
 def refusals(rows: Mapping[Row, list[Record]]) -> dict[Row, str]:
     """Return why a row's cells are refused in their column, and the way out ("" = they are not)."""
     seen = {row: [(seed_of(run), ids_of(run)) for run in runs] for row, runs in rows.items()}
-    wanted = _wanted(seen)
+    by_group = _wanted(seen)
     notes = {}
     for row, found in seen.items():
         seeds = Counter(seed for seed, _ in found)
+        wanted = {seed: by_group[seed, row.protocol_version] for seed in seeds}
         twice = {seed for seed, count in seeds.items() if count > 1}
         strange = {seed for seed, ids in found if ids != wanted[seed]}
         problems = [repeated(seed, rows[row]) for seed in sorted(twice)]
@@ -79,16 +82,19 @@ def _moved_defaults(runs: Sequence[Record]) -> list[str]:
     return [f"options differ between seeds: {', '.join(sorted(moved))}"] if moved else []
 
 
-def _wanted(seen: Mapping[Row, list[tuple[int, Ids]]]) -> dict[int, tuple[str | None, ...]]:
-    """Return, a seed, the ids that hold: those of ``source``, else what most rows have."""
-    trusted: dict[int, list[Ids]] = defaultdict(list)
-    others: dict[int, list[Ids]] = defaultdict(list)
+def _wanted(seen: Mapping[Row, list[tuple[int, Ids]]]) -> dict[Group, tuple[str | None, ...]]:
+    """Return, a group, the ids that hold: those of ``source``, else what most rows have.
+
+    A protocol of another version poses another task, and may make another stream of a seed.
+    """
+    trusted: dict[Group, list[Ids]] = defaultdict(list)
+    others: dict[Group, list[Ids]] = defaultdict(list)
     for row, found in seen.items():
         for seed, ids in found:
-            (trusted if row.is_baseline else others)[seed].append(ids)
+            (trusted if row.is_baseline else others)[seed, row.protocol_version].append(ids)
     return {
-        seed: tuple(_majority(values) for values in zip(*found, strict=True))
-        for seed, found in (others | trusted).items()
+        group: tuple(_majority(values) for values in zip(*found, strict=True))
+        for group, found in (others | trusted).items()
     }
 
 
