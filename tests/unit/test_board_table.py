@@ -274,3 +274,17 @@ def test_versions_of_a_protocol_may_have_streams_of_their_own(made_run: Make) ->
     usd = lines(records).loc["usd"].set_index("version")
     assert usd.loc["1/1", "note"] == ""
     assert "stream id differs" in usd.loc["1/2", "note"]
+
+
+def test_seeds_of_several_machines_say_so(made_run: Make) -> None:
+    """Last digits and seconds are those of a machine: a mean or a pair over two of them is told."""
+    records = runs(made_run, "source", spread(0.5)) + runs(made_run, "usd", spread(0.7))
+    records += runs(made_run, "shot", spread(0.6), device="cuda")
+    records[9]["spec"]["threads"] = 4
+    found = lines(records)
+    said = "other machine than source"
+    assert found["remark"].to_dict() == {
+        **{"source": "", "shot": said, "usd": f"{said}; seeds of several machines"}
+    }
+    assert found["seconds"].isna().to_dict() == {"source": False, "shot": False, "usd": True}
+    assert not found["peak_memory_bytes"].isna().any()

@@ -249,7 +249,12 @@ def test_a_remark_stands_in_few_words_beside_the_number_of_runs(remark: str, sai
 
 def test_no_remark_of_the_table_is_without_words() -> None:
     """Whatever a row can lack is said, and not hidden behind a tooltip."""
-    run = {"tuned": {"file": "t"}, "target_tuned": True, "scores": []}
+    run = {"tuned": {"file": "t"}, "target_tuned": True, "scores": [], "spec": {"threads": 1}}
     result = RowResult(Row("tent", "source", "", "1"), [run], "", "1 of 2 seeds")
     remark = result.remark(1, "other start version than source")
     assert runs_said(1, remark) == "1 of 2, 1 hole, other start version, tuned, target-tuned"
+    runs = [run, {"scores": [], "spec": {"threads": 2}}]
+    result = RowResult(Row("tent", "source", "", "1"), runs, "", "")
+    remark = result.remark(0, "other machine than source")
+    said = "2, other machine, seeds of several machines, tuned, target-tuned"
+    assert runs_said(2, remark) == said

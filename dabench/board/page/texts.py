@@ -87,7 +87,10 @@ GRANTS: dict[str, str] = {
     "under changing weather",
 }
 #: how a remark begins that needs more room than a column of numbers has
-_SHORT = ("tuned", "other protocol version", "other start version")
+_SHORT = (
+    *("tuned", "other protocol version", "other start version"),
+    *("seeds of several machines", "other machine"),
+)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dabench.store.identity import IDS
 from dabench.store.records import Record
@@ -12,6 +12,8 @@ from dabench.store.rows import Row
 Ids = tuple[str, ...]
 #: whose ids have to agree: runs of one seed under one version of the protocol
 Group = tuple[int, str]
+#: what a spec says of its machine: it moves last digits, and whatever is timed
+_MACHINE = ("device", "threads")
 #: how many files a refusal names
 _NAMED = 4
 
@@ -26,6 +28,11 @@ def ids_of(run: Record) -> Ids:
     """Return a run's ``IDS``."""
     ids = run.get("ids", {})
     return tuple([str(ids.get(name)) for name in IDS])
+
+
+def machines_of(runs: Iterable[Record]) -> set[tuple[str, ...]]:
+    """Return on which machines runs were made, as far as their specs tell."""
+    return {tuple([str(run["spec"].get(name)) for name in _MACHINE]) for run in runs}
 
 
 def refusals(rows: Mapping[Row, list[Record]]) -> dict[Row, str]:
@@ -54,7 +61,7 @@ def refusals(rows: Mapping[Row, list[Record]]) -> dict[Row, str]:
 def repeated(seed: int, runs: Sequence[Record]) -> str:
     """Name the records of one seed, and what of the machine tells them apart."""
     same = [run for run in runs if seed_of(run) == seed]
-    machine = {name: {str(run["spec"].get(name)) for run in same} for name in ("device", "threads")}
+    machine = {name: {str(run["spec"].get(name)) for run in same} for name in _MACHINE}
     apart = [f"{n}: {', '.join(sorted(v))}" for n, v in machine.items() if len(v) > 1]
     told = f", of other {' and '.join(apart)}" if apart else ""
     return f"seed {seed} has {len(same)} records{told}"

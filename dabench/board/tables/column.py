@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dabench.board.statistics.cells import Floats, Ints, exact_sum
 from dabench.board.statistics.seeds import better_sign
-from dabench.board.tables.agreement import refusals, seed_of
+from dabench.board.tables.agreement import machines_of, refusals, seed_of
 from dabench.board.tables.harm import MARK, harm_metrics
 from dabench.registry.method_info import REGISTERED, MethodInfo
 from dabench.store.lean import score_values
@@ -60,17 +60,18 @@ class RowResult:
         below = [float(own[_BELOW]) for own in found if _BELOW in own]
         return sum(value > 0 for value in below) > len(below) / 2
 
-    def remark(self, holes: int, unpaired: str = "") -> str:
+    def remark(self, holes: int, pairing: str = "") -> str:
         """Return what a reader must know of a cell that stands: what is missing, who chose.
 
         Args:
             holes: how many runs lack its metric.
-            unpaired: why there is no difference, where there could be one.
+            pairing: why there is no difference where there could be one, or what it bridges.
         """
         if self.note:
             return ""
         said = [f"hole in {holes} of {len(self.runs)} runs"] if holes else []
-        said += [part for part in (self.missing, unpaired) if part]
+        said += [part for part in (self.missing, pairing) if part]
+        said += ["seeds of several machines"] if len(machines_of(self.runs)) > 1 else []
         said += [self.tuned] if self.tuned else []
         said += [BELOW_SOURCE] if self.loses else []
         return "; ".join(said + ["target-tuned"] * self.target_tuned)
@@ -182,16 +183,19 @@ class Column:
         found = (reference_of(result.row, standing) for result in self.results)
         return np.array([-1 if row is None else standing[row] for row in found], np.intp)
 
-    def unpaired(self, name: str) -> list[str]:
-        """Return why a row is paired with none of this name, though one stands ("" = it is)."""
+    def pairings(self, name: str) -> list[str]:
+        """Return why a row is paired with none of this name, or what tells their machines apart."""
         *_, newest = [None, *self._standing(name)]
         if newest is None:
             return [""] * len(self.results)
         numbers = self.references(name).tolist()
         kinds = [result.row.other_version(newest) for result in self.results]
+        made_on = [machines_of(result.runs) for result in self.results]
         return [
-            f"other {kind} version than {name}" if number < 0 else ""
-            for kind, number in zip(kinds, numbers, strict=True)
+            f"other {kind} version than {name}"
+            if number < 0
+            else f"other machine than {name}" * (own != made_on[number])
+            for kind, number, own in zip(kinds, numbers, made_on, strict=True)
         ]
 
     def best_baselines(self, ours: Floats) -> Ints:

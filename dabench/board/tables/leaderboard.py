@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dabench.board.tables.agreement import ids_of
+from dabench.board.tables.agreement import ids_of, machines_of
 from dabench.board.tables.column import Column
 from dabench.board.tables.lines import BEST, DIFFERENCE, LINE, MEANS, Lines, lines_of
 from dabench.config.spec import OPTIONAL_FIELDS
@@ -32,6 +32,8 @@ COSTS = (
 )
 #: of which the largest says what a run needs
 PEAKS = frozenset({"peak_memory_bytes", "step_memory_bytes"})
+#: of which a mean over several machines says nothing
+TIMES = frozenset({"seconds", "adapt_seconds"})
 #: fields that all lines of a row in a column share
 _HEAD = (
     *("protocol", "dataset", "task", "split", "method", "variant", "version"),
@@ -159,11 +161,12 @@ def _distinct(values: Iterable[str]) -> str:
 
 def _costs(runs: Sequence[Record]) -> list[float | None]:
     """Return the mean ``COSTS`` of a run (peak memory: the largest); a hole where one lacks it."""
+    several = len(machines_of(runs)) > 1
     costs = [run.get("cost") or {} for run in runs]
     found: list[float | None] = []
     for name in COSTS:
         values = [cost[name] for cost in costs if cost.get(name) is not None]
-        if len(values) < len(costs):
+        if len(values) < len(costs) or (several and name in TIMES):
             found.append(None)
         elif name in PEAKS:
             found.append(max(values))

@@ -63,7 +63,7 @@ def lines_of(found: Column, against: str, first: int = 0) -> Lines:
     fields: dict[str, npt.NDArray[Any]] = {
         "metric": np.array(scores.metrics, dtype=object)[metric],
         "note": np.array([result.note for result in results], dtype=object)[row],
-        "remark": _remarks(found, runs - count, found.unpaired(against))[row, metric],
+        "remark": _remarks(found, runs - count, found.pairings(against))[row, metric],
         "n": cells.n[row, metric],
         "gain": _gains(found, ours)[row, metric],
         "best_baseline": names[best][row, metric],
@@ -99,10 +99,10 @@ def _drop(pairs: Comparisons, where: npt.NDArray[np.bool_]) -> None:
 
 
 def _remarks(
-    found: Column, holes: npt.NDArray[np.int_], unpaired: list[str]
+    found: Column, holes: npt.NDArray[np.int_], pairings: list[str]
 ) -> npt.NDArray[np.object_]:
-    whole = [result.remark(0, why) for result, why in zip(found.results, unpaired, strict=True)]
+    whole = [result.remark(0, why) for result, why in zip(found.results, pairings, strict=True)]
     remarks = np.repeat(np.array(whole, dtype=object)[:, None], holes.shape[1], axis=1)
     for row, metric in np.argwhere(holes > 0):
-        remarks[row, metric] = found.results[row].remark(int(holes[row, metric]), unpaired[row])
+        remarks[row, metric] = found.results[row].remark(int(holes[row, metric]), pairings[row])
     return remarks
