@@ -102,7 +102,8 @@ def _rows(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, Line]]:
         usual = method in registry.METHODS and plus == (
             "+bn" if usual_init(registry.method(method), line["weights"]) == "bn-target" else ""
         )
-        ranked = not line["oracle"] and ANSWERS_AFTER not in line["extras"].split()
+        aside = line["oracle"] or line["target_tuned"]
+        ranked = not aside and ANSWERS_AFTER not in line["extras"].split()
         if not usual or not ranked or line["note"] or math.isnan(line["mean"]):
             continue
         there = rows[method, line["variant"]].get(line["column"])

@@ -84,6 +84,7 @@ class Tables:
                 number(head["sd"]) if judged else f"{number(head['min'])}–{number(head['max'])}"
             )
             kind = {"reconstruction": bool(head["reconstruction"]), "bound": bool(head["oracle"])}
+            kind["target_tuned"] = bool(head["target_tuned"])
             marks = ", ".join(row_marks(head["extras"].split(), **kind))
             name = f"`{row}`" + (f" ({marks})" if marks else "")
             shown = [number(values.get(metric)) for metric in [*metrics, *harm]]

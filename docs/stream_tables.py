@@ -114,6 +114,7 @@ def _marks(row: Row) -> str:
     """Return what a reader must know beside a name."""
     run = next(iter(row.runs.values()), {})
     kind = {"reconstruction": bool(run.get("reconstruction")), "bound": row.label == UPPER_BOUND}
+    kind["target_tuned"] = any(own.get("target_tuned") for own in row.runs.values())
     marks = row_marks(run.get("extras", []), **kind)
     return f" ({', '.join(marks)})" if marks else ""
 

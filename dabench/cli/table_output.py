@@ -17,7 +17,8 @@ _Line = Mapping[Any, Any]
 _PLACE = ("protocol", "dataset", "metric")
 #: what a printed row is made of
 _SHOWN = (
-    *("protocol", "column", "method", "variant", "reconstruction", "extras", "oracle"),
+    *("protocol", "column", "method", "variant", "extras", "oracle"),
+    *("reconstruction", "target_tuned"),
     *("mean", "sd", "n"),
     *("diff_mean", "diff_low", "diff_high", "diff_n", "verdict", "note", "remark", "selection"),
 )
@@ -89,8 +90,12 @@ def _budget(head: _Line) -> str:
 
 def _row_name(line: _Line) -> str:
     name = shortened(f"{line['method']} {line['variant']}".strip())
-    extras, reconstruction = str(line["extras"]).split(), bool(line["reconstruction"])
-    marks = row_marks(extras, reconstruction=reconstruction, bound=bool(line["oracle"]))
+    marks = row_marks(
+        str(line["extras"]).split(),
+        reconstruction=bool(line["reconstruction"]),
+        bound=bool(line["oracle"]),
+        target_tuned=bool(line["target_tuned"]),
+    )
     return name + (f" ({', '.join(marks)})" if marks else "")
 
 

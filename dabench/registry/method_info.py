@@ -14,6 +14,8 @@ from dabench.registry.protocols import PROTOCOLS
 TARGET_LABELS = "target-labels"
 #: the method answered a stream after its own update, which is a setting of its own
 ANSWERS_AFTER = "answers-after"
+#: the mark of a row whose options were chosen by labels of a task that is reported
+TARGET_TUNED = "target-tuned"
 
 
 def _baselines() -> frozenset[str]:
@@ -53,15 +55,19 @@ class MethodInfo:
         )
 
 
-def row_marks(extras: Iterable[str], *, reconstruction: bool, bound: bool) -> list[str]:
+def row_marks(
+    extras: Iterable[str], *, reconstruction: bool, bound: bool, target_tuned: bool
+) -> list[str]:
     """Return what stands beside a row's name in every table.
 
     Args:
         extras: of its records.
         reconstruction: whether the paper's own code or text was not at hand.
         bound: whether it was trained with target labels.
+        target_tuned: whether these chose its options.
     """
     found = ["reconstruction"] * reconstruction + ["upper bound"] * bound
+    found += [TARGET_TUNED] * target_tuned
     named = {ANSWERS_AFTER: "answers after its update", "external": "external"}
     others = sorted({*extras} - {TARGET_LABELS})
     return found + [named.get(name, f"+{name}") for name in others]

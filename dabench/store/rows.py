@@ -65,6 +65,18 @@ def version_order(text: str) -> tuple[int, ...]:
     )
 
 
+def newest_tasks(lines: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return, of (column, version), those under the newest version of the column's protocol.
+
+    Another one posed another task: its rows are no competitors of the others.
+    """
+    found = {*lines}
+    newest: dict[str, tuple[int, ...]] = {}
+    for column, version in found:
+        newest[column] = max(newest.get(column, ()), version_order(version)[1:2])
+    return {(c, version) for c, version in found if version_order(version)[1:2] == newest[c]}
+
+
 def reference_of(row: Row, standing: Iterable[Row]) -> Row | None:
     """Return the newest of some rows that a row's differences may be paired with.
 

@@ -17,7 +17,7 @@ def line(method: str, task: str, gap: float, **changed: Any) -> dict[str, Any]:
     found = {"method": method, "variant": "", "column": task, "metric": "HOS", "version": "1/1"}
     found |= {"mean": 0.5 + gap, "diff_mean": gap, "diff_low": gap - 0.1, "diff_high": gap + 0.1}
     found |= {"oracle": False, "note": "", "weights": "pretrained", "reconstruction": False}
-    found["extras"] = ""
+    found |= {"extras": "", "target_tuned": False}
     if method.startswith("source"):
         found["diff_mean"] = NAN
     return found | changed
@@ -51,6 +51,7 @@ def test_ablations_bounds_and_refused_rows_are_left_out(tables: ModuleType) -> N
         *(line("target-supervised", task, 0.4, oracle=True) for task in "abc"),
         *(line("usd", task, 0.4, note="refused; data id differs") for task in "abc"),
         *(line("t3a", task, 0.4, extras="answers-after") for task in "abc"),
+        *(line("nrc", task, 0.4, target_tuned=True) for task in "abc"),
     ]
     name, lines = chosen(tables, *rows)
     assert (name, gaps((name, lines))) == ("shot", [0.1] * 3)

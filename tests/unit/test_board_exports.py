@@ -311,3 +311,37 @@ def test_of_two_versions_the_newest_is_shown(made_run: Make) -> None:
     (found,) = wide_tables(table(runs, info=ROSTER), ROSTER)
     (row,) = found.rows
     assert [cell and cell.mean for cell in row.cells] == [0.9]
+
+
+def test_a_row_of_an_older_protocol_is_of_another_task(made_run: Make) -> None:
+    rows = {"source": (0.5, "2"), "shot": (0.6, "2"), "usd": (0.9, "1")}
+    runs = [
+        made_run(name, seed, level, versions={"method": "1", "protocol": version})
+        for name, (level, version) in rows.items()
+        for seed in range(3)
+    ]
+    (found,) = wide_tables(table(runs, info=ROSTER), ROSTER)
+    bold = {row.name: bool(row.cells[0] and row.cells[0].best) for row in found.rows}
+    assert bold == {"source": False, "shot": True}
+
+
+def test_what_labels_of_the_target_chose_is_marked_and_never_bold(
+    made_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dabench.store.store import Store
+
+    store = Store(tmp_path)
+    levels = {"source": 0.5, "tent": 0.6, "usd": 0.9}
+    runs = [
+        made_run(name, seed, level, **({"target_tuned": True} if name == "usd" else {}))
+        for name, level in levels.items()
+        for seed in range(3)
+    ]
+    (found,) = wide_tables(table(runs, info=ROSTER), ROSTER)
+    bold = {row.name: bool(row.cells[0] and row.cells[0].best) for row in found.rows}
+    assert bold == {"source": False, "tent": True, "usd": False}
+    assert "| usd (target-tuned) | 90.0" in to_markdown(found)
+    for run in runs:
+        store.write(run)
+    assert main(["leaderboard", "--results", str(store.root)]) == 0
+    assert "usd (target-tuned)" in capsys.readouterr().out

@@ -345,3 +345,15 @@ def test_names_say_what_a_row_was_granted(made_run: Make) -> None:
 def test_tasks_of_one_data_set_share_images() -> None:
     tasks = ("p/office/a-d/1", "p/office/w-d/2", "p/digits/x-y/3")
     assert describe_tasks(tasks) == "3 tasks; not independent: 2 of office share images"
+
+
+def test_what_labels_of_the_target_chose_is_not_ranked(made_run: Make) -> None:
+    """Nor where they did so on one of its tasks."""
+    base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    records = runs(made_run, "source", base) + runs(made_run, "tent", [v + 0.1 for v in base])
+    ours = runs(made_run, "usd", [v + 0.2 for v in base])
+    for record in ours[:2]:
+        record["target_tuned"] = True
+    found = task_grid(table(records + ours, info=ROSTER), ROSTER, "sf-osda")
+    assert set(found.values) == {"source", "tent"}
+    assert found.left_out == {"usd": "target-tuned"}

@@ -77,6 +77,14 @@ def test_an_ambiguous_selection_is_refused(tables: ModuleType) -> None:
         tables.Tables(records).rows({"dataset": "digits", "metrics": "HOS"})
 
 
+def test_what_labels_of_the_target_chose_is_marked(
+    tables: ModuleType, made_run: Callable[..., dict[str, Any]]
+) -> None:
+    records = [made_run("source", 0), made_run("usd", 0, 0.7, target_tuned=True)]
+    shown = tables.Tables(records).rows({"metrics": "HOS"}).splitlines()
+    assert shown[-1].startswith("| `usd` (target-tuned) | 1 | ")
+
+
 def test_a_hole_is_no_zero_among_the_seeds(
     tables: ModuleType, made_run: Callable[..., dict[str, Any]]
 ) -> None:

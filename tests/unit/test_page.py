@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dabench import registry
-from dabench.board.page.blocks import group_runs
+from dabench.board.page.blocks import Block, blocks, group_runs
 from dabench.board.page.build import leaderboard_page
 from dabench.board.page.command import full_command
 from dabench.board.page.page_records import PageRecords, RecordReducer, read_page_records
@@ -25,6 +25,7 @@ from dabench.board.page.svg import Picture, axis_ceiling, ticks
 from dabench.board.page.texts import headline_metrics
 from dabench.board.tables.card_figures import Figure
 from dabench.board.tables.cards import read_card
+from dabench.board.tables.leaderboard import table
 from dabench.cli.dotted import dotted_options
 from dabench.cli.main import main
 from dabench.cli.parser import build_parsers
@@ -299,6 +300,30 @@ def test_the_command_of_a_run_with_somebody_elses_model(made_run: Make, protocol
 def test_blocks_are_grouped_as_in_the_table(made_run: Make) -> None:
     records = [*runs(made_run), made_run("source", 0, target="dslr")]
     assert sorted(len(rows) for rows in group_runs(records).values()) == [1, 4]
+
+
+def only_block(records: list[dict[str, Any]]) -> Block:
+    reader, info = RecordReducer(registered_info()), registered_info()
+    kept = [reader.reduced(record) for record in records]
+    (found,) = blocks(table(kept, info=info), group_runs(kept), info, "source", compact=False)
+    return found
+
+
+def test_who_does_not_compete_is_not_the_best(made_run: Make) -> None:
+    records = runs(made_run)
+    for record in records:
+        record["versions"] = record["versions"] | {"protocol": "2"}
+    older = [made_run("aad", seed, 0.9) for seed in range(5)]
+    tuned = [made_run("rrda", seed, 0.9, target_tuned=True) for seed in range(5)]
+    for record in tuned:
+        record["versions"] = record["versions"] | {"protocol": "2"}
+    found = only_block(records + older + tuned)
+    assert {line.name for line in found.lines} >= {"aad", "rrda"}
+    assert found.best is not None
+    assert found.best.name == "usd"
+    marks = {line.name: line.lasting_marks for line in found.lines}
+    assert (marks["rrda"], marks["usd"]) == (["target-tuned"], [])
+    assert "target-tuned labels of the target chose its options" in page(records + tuned).text
 
 
 def test_pictures_escape_and_axes_are_round() -> None:

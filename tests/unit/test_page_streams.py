@@ -15,12 +15,12 @@ import pytest
 
 from dabench.board.page import figures
 from dabench.board.page.blocks import Block, blocks, group_runs
-from dabench.board.page.lines import Difference
 from dabench.board.page.page_records import Curve
 from dabench.board.page.render import _environment
 from dabench.board.page.scatter import MEASURES, cost_scatter
 from dabench.board.page.stream_chart import stream_chart, stream_segments
 from dabench.board.page.texts import runs_said
+from dabench.board.page.values import Difference
 from dabench.board.tables.column import RowResult
 from dabench.board.tables.csv_file import write_csv
 from dabench.board.tables.leaderboard import table

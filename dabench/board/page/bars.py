@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from dabench.board.page import texts
 from dabench.board.page.blocks import Block
-from dabench.board.page.lines import Line, Value
+from dabench.board.page.lines import Line
 from dabench.board.page.svg import Axis, Picture, axis_ceiling, scale, tick_label, ticks
+from dabench.board.page.values import Value
 
 #: most bars in a chart
 MOST = 16

@@ -11,14 +11,15 @@ from typing import Any
 import pandas as pd
 
 from dabench.board.page import texts
-from dabench.board.page.lines import FIELDS, Cell, Line, make_line
+from dabench.board.page.lines import FIELDS, Line, make_line
 from dabench.board.page.page_records import FEW_METRICS
 from dabench.board.page.titles import naming, options, task_names
+from dabench.board.page.values import Cell
 from dabench.board.statistics.seeds import better_sign
 from dabench.registry.method_info import MethodInfo
 from dabench.store.identity import column_of, shown_spec
 from dabench.store.records import Record, score_name
-from dabench.store.rows import Row, least_changed_variants, row_of, varying_options
+from dabench.store.rows import Row, least_changed_variants, newest_tasks, row_of, varying_options
 
 #: metrics that have a column beside the one that ranks; where there are many lines
 FURTHER, FURTHER_COMPACT = 9, FEW_METRICS
@@ -69,8 +70,10 @@ class Block:
 
     @property
     def ranked(self) -> list[Line]:
-        """Those of them that answer a stream before their update."""
-        return [line for line in self.scored if not line.after]
+        """Those of them that compete: in the setting of all, on the task as it is posed now."""
+        newest = newest_tasks((self.key, line.row.version) for line in self.lines)
+        own = [line for line in self.scored if (self.key, line.row.version) in newest]
+        return [line for line in own if not line.aside]
 
     @property
     def best(self) -> Line | None:

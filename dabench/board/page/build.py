@@ -11,10 +11,10 @@ from dabench.board.page.blocks import Block, blocks, group_runs
 from dabench.board.page.card_entry import card_entry
 from dabench.board.page.compare_data import compare_data
 from dabench.board.page.dialog_data import page_data, to_json
-from dabench.board.page.lines import HEAT
 from dabench.board.page.page_records import PageRecords
 from dabench.board.page.render import render, write_page
 from dabench.board.page.tabs import block_charts, tabs
+from dabench.board.page.values import HEAT
 from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.board.statistics.tasks import MIN_TASKS
 from dabench.board.tables.card_figures import Figure

@@ -74,7 +74,7 @@ def _best_first(over: Overview) -> list[str]:
 
     A mean over few tasks may owe its height to which tasks they are.
     """
-    found = [s for s in over.standings if s.line.kind == "method" and not s.line.after]
+    found = [s for s in over.standings if s.line.kind == "method" and not s.line.aside]
     if not over.figures:
         found.sort(key=lambda s: (-s.shared, math.inf if s.mean is None else -s.mean))
     return [s.line.name for s in found]

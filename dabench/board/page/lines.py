@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import pandas as pd
 
 from dabench.board.page import texts
 from dabench.board.page.svg import clipped
-from dabench.board.statistics.seeds import MIN_PAIRS
+from dabench.board.page.values import (
+    Cell,
+    Difference,
+    Value,
+    difference_of,
+    number_of,
+    text_of,
+    value_of,
+)
+from dabench.board.tables.agreement import machines_of
 from dabench.board.tables.column import BELOW_SOURCE
-from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo
+from dabench.registry.method_info import ANSWERS_AFTER, TARGET_TUNED, MethodInfo
 from dabench.store.records import Record
 from dabench.store.rows import Row
 
@@ -23,61 +29,9 @@ FIELDS = (
     *("diff_mean", "diff_low", "diff_high", "verdict", "gain", "selection"),
     *("best_baseline", "best_mean", "best_low", "best_high", "best_verdict"),
 )
-Cell = Mapping[str, Any]
 _REC = " (rec.)"
 MIB = 2**20
-#: differences from which a cell of the overview is shaded, and shaded more
-HEAT = (0.02, 0.05, 0.1)
-
-
-@dataclass(frozen=True)
-class Value:
-    """A metric of a line over seeds; None = a hole.
-
-    ``low`` and ``high`` are the 95 % interval or, with few seeds (``is_range``), the range.
-    """
-
-    mean: float
-    sd: float | None
-    low: float | None
-    high: float | None
-    n: int
-    is_range: bool
-
-    @property
-    def interval(self) -> str:
-        """The interval in brackets, or the range with a dash between."""
-        if self.is_range and self.low is not None:
-            return f"{texts.number(self.low)} – {texts.number(self.high)}"
-        return texts.span(self.low, self.high)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference to another row, with its interval and what follows from it."""
-
-    mean: float | None = None
-    low: float | None = None
-    high: float | None = None
-    verdict: str = ""
-
-    @property
-    def sign(self) -> str:
-        """The verdict's sign, or nothing where there is no verdict."""
-        return texts.SIGNS.get(self.verdict, "")
-
-    @property
-    def heat(self) -> str:
-        """A class of the page's style: how far above or below, in three steps each."""
-        if self.mean is None or abs(self.mean) < HEAT[0]:
-            return ""
-        step = sum(abs(self.mean) >= least for least in HEAT)
-        return f"{'up' if self.mean > 0 else 'down'}{step}"
-
-    @property
-    def interval(self) -> str:
-        """The interval in brackets."""
-        return texts.span(self.low, self.high, sign=True)
+_NONE = Difference()
 
 
 @dataclass
@@ -105,8 +59,8 @@ class Line:
     runs: list[Record]
     kind: str
     values: dict[str, Value] = field(default_factory=dict)
-    diff: Difference = Difference()
-    best: Difference = Difference()
+    diff: Difference = _NONE
+    best: Difference = _NONE
     best_name: str = ""
     gain: float | None = None
     note: str = ""
@@ -126,9 +80,14 @@ class Line:
         return any(run["reconstruction"] for run in self.runs)
 
     @property
-    def after(self) -> bool:
-        """Whether it answered after its update: a setting of its own."""
-        return any(ANSWERS_AFTER in run["extras"] for run in self.runs)
+    def aside(self) -> bool:
+        """Whether it does not rank: it answered after its update, or is tuned by labels."""
+        return self.target_tuned or any(ANSWERS_AFTER in run["extras"] for run in self.runs)
+
+    @property
+    def target_tuned(self) -> bool:
+        """Whether labels of the target chose its options."""
+        return any(run.get("target_tuned", False) for run in self.runs)
 
     @property
     def label(self) -> str:
@@ -151,6 +110,7 @@ class Line:
         found = ["upper bound"] if self.kind == "bound" else []
         found += ["reconstruction"] if self.reconstruction else []
         found += [f"selected: {self.selection}"] if self.selection != "last" else []
+        found += [TARGET_TUNED] if self.target_tuned else []
         return found + sorted({f"+{name}" for run in self.runs for name in run["extras"]})
 
     @property
@@ -165,8 +125,9 @@ class Line:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of adaptation, in the mean over runs; None where unknown."""
-        return mean_of_known([run["cost"].get("adapt_seconds") for run in self.runs])
+        """Seconds of adaptation, mean over runs; None where unknown, or of several machines."""
+        found = [run["cost"].get("adapt_seconds") for run in self.runs]
+        return mean_of_known(found) if len(machines_of(self.runs)) == 1 else None
 
     @property
     def memory(self) -> float | None:
@@ -189,7 +150,7 @@ def make_line(
         info: baselines, the upper bound and the metrics that rank.
     """
     line = Line(-1, row, runs, _kind(row, runs, info))
-    line.values = {n: v for n, c in cells.items() if (v := _value(c)) is not None}
+    line.values = {n: v for n, c in cells.items() if (v := value_of(c)) is not None}
     found = cells.get(metric) or next(iter(cells.values()), None)
     if found is None:
         return line
@@ -199,9 +160,9 @@ def make_line(
     line.remark = "; ".join(said for said in remarks if said != BELOW_SOURCE)
     line.selection = str(found["selection"])
     if metric in cells:
-        line.diff = _difference(found, "diff", found["verdict"])
-        line.best = _difference(found, "best", found["best_verdict"])
-        line.best_name, line.gain = _text(found["best_baseline"]), _number(found["gain"])
+        line.diff = difference_of(found, "diff", found["verdict"])
+        line.best = difference_of(found, "best", found["best_verdict"])
+        line.best_name, line.gain = text_of(found["best_baseline"]), number_of(found["gain"])
     return line
 
 
@@ -209,20 +170,6 @@ def _kind(row: Row, runs: list[Record], info: MethodInfo) -> str:
     if info.is_bound(row.method, runs):
         return "bound"
     return "baseline" if row.method in info.baselines else "method"
-
-
-def _value(cell: Cell) -> Value | None:
-    mean, n = _number(cell["mean"]), int(cell["n"])
-    if mean is None:
-        return None
-    ends = ("min", "max") if n < MIN_PAIRS else ("ci_low", "ci_high")
-    low, high = (_number(cell[name]) if n > 1 else None for name in ends)
-    return Value(mean, _number(cell["sd"]), low, high, n, n < MIN_PAIRS)
-
-
-def _difference(cell: Cell, name: str, verdict: Any) -> Difference:
-    mean, low, high = (_number(cell[f"{name}_{end}"]) for end in ("mean", "low", "high"))
-    return Difference(mean, low, high, _text(verdict))
 
 
 def _passes(run: Record) -> float | None:
@@ -240,11 +187,3 @@ def mean_of_known(values: Sequence[float | None]) -> float | None:
     """Return the mean of what is known; None where nothing is."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or pd.isna(value) else float(value)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

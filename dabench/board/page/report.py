@@ -14,7 +14,7 @@ from dabench.board.page.dialog_data import flat_spec
 from dabench.board.page.figures import Section, sections
 from dabench.board.page.render import render
 from dabench.errors import StoreError
-from dabench.registry.method_info import REGISTERED, MethodInfo
+from dabench.registry.method_info import REGISTERED, TARGET_TUNED, MethodInfo
 from dabench.store.records import Record, score_map, score_name
 
 #: bytes of pictures that a page may hold
@@ -103,8 +103,8 @@ def _headline(record: Record, base: Record | None, info: MethodInfo) -> list[tup
 
 def _marks(record: Record) -> list[str]:
     found = [str(name) for name in record.get("extras") or []]
-    if record.get("reconstruction"):
-        found.insert(0, "reconstruction")
+    found = [TARGET_TUNED, *found] if record.get("target_tuned") else found
+    found = ["reconstruction", *found] if record.get("reconstruction") else found
     return [*found, *(f"{n}={v}" for n, v in sorted((record.get("variant") or {}).items()))]
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from dabench.board.statistics.seeds import LOWER_IS_BETTER, MIN_PAIRS
 from dabench.registry import STREAMS
+from dabench.registry.method_info import TARGET_TUNED
 
 #: metric, or ``metric/segment`` -> what it is; this is also the order of a table's columns
 METRICS: dict[str, str] = {
@@ -53,6 +54,7 @@ MARKS: dict[str, str] = {
     "reconstruction": "the paper's own code or text was not at hand",
     "upper bound": "trained with target labels; it does not rank",
     "+target-labels": "was shown target labels; it does not rank",
+    TARGET_TUNED: "labels of the target chose its options; it does not rank",
     "below source": "worse than the source model on its stream",
     "+answers-after": "answers a stream after its update; it does not rank",
     "+buffer": "keeps images of the target",
@@ -168,7 +170,7 @@ def runs_said(runs: int, remark: str) -> str:
     """
     said, more = str(runs), []
     for part in filter(None, remark.split("; ")):
-        if part == "target-tuned":
+        if part == TARGET_TUNED:
             more.append(part)
         elif found := re.fullmatch(r"(\d+) of (\d+) seeds", part):
             whole = int(found[1]) == runs

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from dabench.board.statistics.seeds import better_sign
-from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo, row_marks
+from dabench.registry.method_info import ANSWERS_AFTER, TARGET_TUNED, MethodInfo, row_marks
 from dabench.store.identity import task_of
-from dabench.store.rows import version_order
+from dabench.store.rows import newest_tasks, version_order
 
 #: fewest tasks for a test or a rank
 MIN_TASKS = 6
@@ -23,6 +24,8 @@ LEVEL = 0.05
 _EQUAL = 12
 #: why a row is not ranked among those that answer before their update
 ANSWERED_AFTER = "answers after its update"
+_KINDS = ("oracle", "target_tuned", "reconstruction")
+_FIELDS = ("method", "variant", "column", "metric", "mean", "version", "extras", *_KINDS)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ def task_grid(
     """Return the scores by row and column.
 
     One row a method and start stands in it: the one without changed options, else the only one it
-    has. The upper bound is left out, and so are rows that answer a stream after their update: that
-    is another setting.
+    has. The upper bound is left out, and so are target-tuned rows and those that answer a stream
+    after their update: that is another setting.
 
     Args:
         frame: the leaderboard.
@@ -113,33 +116,28 @@ def _by_row(
     In a column the last version of the protocol counts, for another poses another task, and of a
     row in it the last version.
     """
+    found = lines[[*_FIELDS]].to_dict("records")
+    newest = newest_tasks((line["column"], line["version"]) for line in found)
+    rows: dict[str, dict[str, dict[Hashable, Any]]] = {}
+    for line in sorted(found, key=lambda line: version_order(line["version"])):
+        if (line["column"], line["version"]) in newest:
+            name = f"{line['method']} {line['variant']}".strip()
+            rows.setdefault(name, {})[line["column"]] = line
     values: dict[str, dict[str, float]] = {}
     left_out: dict[str, str] = {}
     marks: dict[str, str] = {}
-    fields = [*("method", "variant", "column", "metric", "mean", "version")]
-    fields += ["oracle", "extras", "reconstruction"]
-    found = [*zip(*(lines[name].tolist() for name in fields), strict=True)]
-    posed: dict[str, tuple[int, ...]] = {}
-    for _, _, column, _, _, version, *_ in found:
-        posed[column] = max(posed.get(column, ()), version_order(version)[1:2])
-    for method, variant, column, metric, mean, version, oracle, extras, rec in sorted(
-        found, key=lambda line: version_order(line[5])
-    ):
-        if version_order(version)[1:2] < posed[column]:
-            continue
-        name = f"{method} {variant}".strip()
-        left_out.pop(name, None)
-        if oracle:
-            left_out[name] = "upper bound"
-        elif ANSWERS_AFTER in extras.split():
-            left_out[name] = ANSWERED_AFTER
-        words = ", ".join(row_marks(extras.split(), reconstruction=bool(rec), bound=bool(oracle)))
-        marks[name] = f" ({words})" if words else ""
-        own = values.setdefault(name, {})
-        own.pop(column, None)
-        if not math.isnan(mean):
-            own[column] = better_sign(metric) * mean
-    return values, dict(sorted(left_out.items())), marks
+    for name, own in sorted(rows.items()):
+        extras = {extra for line in own.values() for extra in line["extras"].split()}
+        bound, tuned, rec = (any(line[kind] for line in own.values()) for kind in _KINDS)
+        reasons = {"upper bound": bound, ANSWERED_AFTER: ANSWERS_AFTER in extras}
+        reasons |= {TARGET_TUNED: tuned}
+        if any(reasons.values()):
+            left_out[name] = next(why for why, holds in reasons.items() if holds)
+        words = row_marks(extras, reconstruction=rec, bound=bound, target_tuned=tuned)
+        marks[name] = f" ({', '.join(words)})" if words else ""
+        means = {column: better_sign(ln["metric"]) * ln["mean"] for column, ln in own.items()}
+        values[name] = {column: mean for column, mean in means.items() if not math.isnan(mean)}
+    return values, left_out, marks
 
 
 def _one_a_method(names: set[str]) -> tuple[list[str], dict[str, str]]:

@@ -14,7 +14,7 @@ from dabench.board.statistics.cells import Floats, Ints, exact_sum
 from dabench.board.statistics.seeds import better_sign
 from dabench.board.tables.agreement import machines_of, refusals, seed_of
 from dabench.board.tables.harm import MARK, harm_metrics
-from dabench.registry.method_info import REGISTERED, MethodInfo
+from dabench.registry.method_info import REGISTERED, TARGET_TUNED, MethodInfo
 from dabench.store.lean import score_values
 from dabench.store.records import Record
 from dabench.store.rows import Row, reference_of, version_order
@@ -74,7 +74,7 @@ class RowResult:
         said += ["seeds of several machines"] if len(machines_of(self.runs)) > 1 else []
         said += [self.tuned] if self.tuned else []
         said += [BELOW_SOURCE] if self.loses else []
-        return "; ".join(said + ["target-tuned"] * self.target_tuned)
+        return "; ".join(said + [TARGET_TUNED] * self.target_tuned)
 
 
 @dataclass(frozen=True)

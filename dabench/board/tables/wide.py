@@ -18,7 +18,7 @@ from dabench.board.statistics.seeds import better_sign
 from dabench.board.statistics.tasks import primary_lines
 from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo, row_marks
 from dabench.store.identity import BUDGET
-from dabench.store.rows import least_changed_variants
+from dabench.store.rows import least_changed_variants, newest_tasks
 
 #: what all tasks of a table share
 _SAME = ("protocol", "dataset", "metric", *BUDGET, "setting", "source_options")
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class WideRow:
-    """A line: name, a cell for each task (None = was never run), the average or None.
+    """A line: name, a cell for each task (None = was never run as it is posed now), the average.
 
     ``marks`` stand beside the name, a reconstruction's among them.
     """
@@ -77,10 +77,12 @@ class _Line(NamedTuple):
     column: str
     method: str
     variant: str
+    version: str
     mean: float
     sd: float
     n: int
     oracle: bool
+    target_tuned: bool
     reconstruction: bool
     extras: str
     note: str
@@ -98,7 +100,8 @@ class _Line(NamedTuple):
     @property
     def ranked(self) -> bool:
         """Whether it may be the best."""
-        return not (self.oracle or self.after or math.isnan(self.mean))
+        aside = self.oracle or self.target_tuned or self.after
+        return not (aside or math.isnan(self.mean))
 
 
 def wide_tables(frame: pd.DataFrame, info: MethodInfo) -> list[WideTable]:
@@ -122,6 +125,8 @@ def wide_tables(frame: pd.DataFrame, info: MethodInfo) -> list[WideTable]:
         budget += "".join(f", {text}" for text in (setting, more) if text)
         titles = _titles(lines)
         cells = [_Line(*line) for line in lines[[*_Line._fields]].itertuples(index=False)]
+        newest = newest_tasks((line.column, line.version) for line in cells)
+        cells = [line for line in cells if (line.column, line.version) in newest]
         rows = tuple(_rows(cells, titles, better_sign(str(metric)), info))
         tasks = tuple(titles.values())
         tables.append(
@@ -176,7 +181,8 @@ def _rows(
         first = next(iter(own.values()))
         kind = first.reconstruction, first.oracle
         extras = {extra for line in own.values() for extra in line.extras.split()}
-        marks = row_marks(extras, reconstruction=kind[0], bound=kind[1])
+        tuned = any(line.target_tuned for line in own.values())
+        marks = row_marks(extras, reconstruction=kind[0], bound=kind[1], target_tuned=tuned)
         rows.append(WideRow(name, *kind, cells, task_average(cells), tuple(marks)))
     return sorted(rows, key=lambda row: (_order(row, info), row.name))
 
