@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from dabench import registry
+from dabench.board.page.bars import MOST, bar_chart
 from dabench.board.page.blocks import Block, blocks, group_runs
 from dabench.board.page.build import leaderboard_page
 from dabench.board.page.command import full_command
@@ -235,6 +236,14 @@ def test_many_runs_are_named_by_a_few(made_run: Make) -> None:
     assert set(cell) == {"title", "where", "note", "n", "key", "ids"}
 
 
+def test_many_runs_keep_what_marks_and_passes_are_made_of(made_run: Make) -> None:
+    scores = {"UNK": 0.4, "OS*": 0.5, "AUROC": 0.5, "below_source": 1.0, "unlabelled": 0.0}
+    reader = RecordReducer(registered_info(), detail=False)
+    kept = reader.reduced(made_run("tent", 0, 0.7, scores=scores))
+    names = {row["metric"] for row in kept["scores"]}
+    assert names == {"HOS", "OS*", "UNK", "below_source", "unlabelled"}
+
+
 def test_gather_reads_what_is_sound_and_narrows(made_run: Make, tmp_path: Path) -> None:
     store = Store(tmp_path)
     for record in [*runs(made_run), made_run("source", 9, 0.4, protocol="sf-uda")]:
@@ -324,6 +333,20 @@ def test_who_does_not_compete_is_not_the_best(made_run: Make) -> None:
     marks = {line.name: line.lasting_marks for line in found.lines}
     assert (marks["rrda"], marks["usd"]) == (["target-tuned"], [])
     assert "target-tuned labels of the target chose its options" in page(records + tuned).text
+
+
+def test_source_stands_among_the_bars_however_many_are_better(made_run: Make) -> None:
+    made = [
+        made_run("source", 0, 0.3),
+        *(made_run(f"m{i:02}", 0, 0.5 + i / 100) for i in range(18)),
+    ]
+    found = bar_chart(only_block(made), 1.0).markup
+    assert found.count('class="bar ') == MOST
+    assert 'class="reference"' in found
+    assert f"HOS of {MOST} of 19 methods" in found
+    assert f">{MOST} of 19<" in found
+    few = bar_chart(only_block(made[:3]), 1.0).markup
+    assert "HOS of 3 methods" in few
 
 
 def test_pictures_escape_and_axes_are_round() -> None:

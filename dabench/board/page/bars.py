@@ -20,20 +20,25 @@ def bar_chart(block: Block, end: float) -> Picture:
     """Return a bar a line with its interval; a dashed rule stands where ``source`` ends.
 
     Args:
-        block: its lines without ablations are drawn.
+        block: its lines without ablations are drawn, the best and ``source``.
         end: of the axis, which begins at 0.
     """
-    lines = [line for line in block.main if block.metric in line.values][:MOST]
-    label = f"{block.metric} of {len(lines)} methods, {block.title}"
+    found = [line for line in block.main if block.metric in line.values]
+    source = [line for line in found if line.name == "source"]
+    others = [line for line in found if line.name != "source"][: MOST - len(source)]
+    lines = sorted([*source, *others], key=lambda line: (-block.score(line), line.name))
+    said = f"{len(lines)} of {len(found)}" if len(lines) < len(found) else f"{len(found)}"
+    label = f"{block.metric} of {said} methods, {block.title}"
     picture = Picture(WIDTH, len(lines) * _ROW + 26, label)
     x = scale(0, end, _NAME, WIDTH - _NUMBER)
     _grid(picture, [(x(tick), tick_label(tick)) for tick in ticks(0, end, 4)], len(lines))
     for place, line in enumerate(lines):
         _bar(picture, line, line.values[block.metric], x, place * _ROW + 4.0)
-    for line in lines:
-        if line.name == "source":
-            at = x(line.values[block.metric].mean)
-            picture.line((at, 2), (at, len(lines) * _ROW + 4), "reference", "source")
+    if len(lines) < len(found):
+        picture.text(_NAME - 8, len(lines) * _ROW + 19, said, css="tick end")
+    for line in source:
+        at = x(line.values[block.metric].mean)
+        picture.line((at, 2), (at, len(lines) * _ROW + 4), "reference", "source")
     return picture
 
 

@@ -23,6 +23,8 @@ from dabench.store.store import Store
 DETAIL = 5_000
 #: metrics beside the one that ranks above that number
 FEW_METRICS = 2
+#: scores that a row's mark and its passes are made of, whether they are shown or not
+NEEDED = ("below_source", "unlabelled")
 #: what of ``cost`` is shown
 COSTS = (
     *("images_forward", "images_backward", "adapt_seconds", "seconds", "peak_memory_bytes"),
@@ -137,7 +139,7 @@ class RecordReducer:
                 for row in record["scores"]
             }
             primary = self._info.primary(*task)
-            kept = {primary, *texts.headline_metrics(by_name, primary, FEW_METRICS)}
+            kept = {primary, *texts.headline_metrics(by_name, primary, FEW_METRICS), *NEEDED}
             self._dropped[task] = {pair for name, pair in by_name.items() if name not in kept}
         return self._dropped[task]
 
