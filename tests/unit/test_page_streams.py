@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import re
 from collections.abc import Callable
@@ -110,12 +111,30 @@ def test_segments_are_named_where_all_seeds_have_their_order(made_run: Make, sam
         found.append(record)
     block = SimpleNamespace(
         title="t",
-        lines=[SimpleNamespace(runs=found, main=True, kind="method", name="tent", label="tent")],
+        lines=[_line(found, "tent")],
     )
     chart = stream_chart(cast(Block, block))
     assert chart is not None
     assert ("fog-5" in chart.picture.markup) is same
     assert ("another order" in chart.picture.markup) is not same
+
+
+def _line(found: list[dict[str, Any]], name: str, note: str = "") -> SimpleNamespace:
+    about = {"main": True, "kind": "method", "name": name, "label": name, "note": note}
+    return SimpleNamespace(runs=found, **about)
+
+
+def test_rows_that_are_refused_are_not_drawn(made_run: Make) -> None:
+    """They saw another stream: neither their curve, nor what they noted of the source model."""
+    flat = Curve("", np.arange(4), np.full(4, 0.5))
+    strange = dataclasses.replace(flat, name="source")
+    drawn = [made_run("pl", 0, 0.5) | {"curves": [flat]}]
+    refused = [made_run("tent", 0, 0.5) | {"curves": [flat, strange]}]
+    lines = [_line(refused, "tent", "refused; stream id differs"), _line(drawn, "pl")]
+    chart = stream_chart(cast(Block, SimpleNamespace(title="t", lines=lines)))
+    assert chart is not None
+    assert [entry.name for entry in chart.legend] == ["pl"]
+    assert stream_chart(cast(Block, SimpleNamespace(title="t", lines=lines[:1]))) is None
 
 
 def test_calibration_over_time_is_drawn(made_run: Make) -> None:
@@ -205,9 +224,8 @@ def test_conditions_of_frames_are_named_where_they_have_the_same_frames(
 
 
 def test_lines_of_one_colour_have_different_strokes(made_run: Make) -> None:
-    line = SimpleNamespace(
-        runs=[made_run("tent", 0, 0.5) | {"curves": [Curve("", np.arange(4), np.full(4, 0.5))]}],
-        **{"main": True, "kind": "method", "name": "tent", "label": "tent"},
+    line = _line(
+        [made_run("tent", 0, 0.5) | {"curves": [Curve("", np.arange(4), np.full(4, 0.5))]}], "tent"
     )
     chart = stream_chart(cast(Block, SimpleNamespace(title="t", lines=[line] * 24)))
     assert chart is not None

@@ -43,11 +43,12 @@ class StreamChart:
 
 
 def stream_chart(block: Block) -> StreamChart | None:
-    """Return the running figure of every line that has one, averaged over seeds."""
-    lines = sorted(block.lines, key=lambda line: (not line.main, line.kind == "baseline"))
+    """Return the running figure of every line that has one and stands, averaged over seeds."""
+    standing = [line for line in block.lines if not line.note]
+    lines = sorted(standing, key=lambda line: (not line.main, line.kind == "baseline"))
     found = [(line, mean_curve(line.runs)) for line in lines if line.name != "source"]
     drawn = [(line, curve) for line, curve in found if curve is not None]
-    source = _source(block.lines)
+    source = _source(standing)
     if not drawn and source is None:
         return None
     entries = [
@@ -58,7 +59,7 @@ def stream_chart(block: Block) -> StreamChart | None:
     if source is not None:
         entries.append(Legend("source", "line source", True))
         curves.append(source)
-    orders = [stream_segments(run) for run in block.lines[0].runs]
+    orders = [stream_segments(run) for run in standing[0].runs]
     same = all(order == orders[0] for order in orders)
     marks = orders[0] if same else [(0, "every seed has the shifts in another order")]
     return StreamChart(
