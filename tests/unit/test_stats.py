@@ -239,6 +239,10 @@ def test_baseline_is_the_plain_source_run_of_the_same_column() -> None:
     assert source_run(others, ours) is None
     right = record("source", 1, 0.4)
     assert source_run([*others, right], ours) is right
+    for name in ("data", "stream", "source"):
+        strange = right | {"ids": right["ids"] | {name: "other"}}
+        assert source_run([strange], ours) is None
+    assert source_run([right | {"versions": {"method": "1", "protocol": "9"}}], ours) is None
 
 
 def test_runs_with_a_source_seed_of_their_own_are_another_column() -> None:
