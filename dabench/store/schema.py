@@ -95,9 +95,9 @@ def _marks_fault(record: Mapping[str, Any]) -> str:
 
 def _repeated(scores: Iterable[Mapping[str, Any]]) -> str:
     """Tables know one value by metric and segment: of two they would show either."""
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[tuple[str, str]] = set()
     for row in scores:
-        key = row["metric"], row.get("segment", "all"), row.get("at", 0)
+        key = row["metric"], row.get("segment", "all")
         if key in seen:
             return f"it has two scores of {key[0]:.40}/{key[1]:.40}"
         seen.add(key)

@@ -98,6 +98,7 @@ UNFIT: list[tuple[Change, str]] = [
     (lambda r: r["scores"].append({"metric": "UNK"}), "lacks its metric, value or n"),
     (lambda r: r["scores"].append(3), "lacks its metric, value or n"),
     (lambda r: r["scores"].append([1, 2, 3, 4, 5]), "lacks its metric, value or n"),
+    (lambda r: r["scores"].append(r["scores"][0] | {"at": 9}), "it has two scores of HOS/all"),
     (lambda r: r["scores"][0].update(more=1), "a score has other keys"),
     (lambda r: r["scores"][0].update(segment=1), "a score has other keys, or no names"),
     (lambda r: r["scores"][0].update(n="x"), "the n or at of a score of HOS"),
