@@ -98,6 +98,18 @@ def test_reliability_of_a_closed_set_is_that_of_the_record(tmp_path: Path) -> No
         assert f"{error} {scored[segment]:.3f}" in text
 
 
+def test_the_calibration_error_is_that_of_the_record(made_run: Make, tmp_path: Path) -> None:
+    """Confidences are kept rounded: an error that is made of them is another one."""
+    record = made_run("usd", 0, target_tuned=True)
+    record["scores"] = scores(Score("accuracy", 0.5, 4), Score("ECE", 0.123, 4))
+    arrays = {"adapt.truth": np.array([0, 1, 0, 1]), "adapt.prediction": np.array([0, 0, 1, 1])}
+    arrays["adapt.confidence"] = np.array([0.5, 0.6, 0.7, 0.8], np.float32)
+    Store(tmp_path).write(record, arrays)
+    text = report(tmp_path, record["run_id"])
+    assert "by confidence, adapt images; expected calibration error 0.123" in text
+    assert "target-tuned" in text
+
+
 def test_a_stream_with_its_levels_and_pictures(made_run: Make, tmp_path: Path) -> None:
     record = made_run("tent", 1, protocol="gradual-weather", epochs=1)
     record["scores"] = scores(

@@ -25,7 +25,7 @@ from dabench.board.page.stream_chart import Legend, draw_curves, stream_segments
 from dabench.board.page.texts import is_stream
 from dabench.errors import StoreError
 from dabench.store.arrays import check_arrays, file_beside, read_arrays
-from dabench.store.records import Record
+from dabench.store.records import Record, score_map
 
 #: curves of a metric in one chart
 MOST_LINES = 8
@@ -175,7 +175,9 @@ def _separations(record: Record, arrays: Arrays) -> list[Figure]:
                 groups = (sure[right], sure[~right])
                 figures.append(_pair(*groups, "largest probability", said, ("right", "wrong")))
                 if score is None:  # calibration is defined on closed sets
-                    figures.append(_reliability(sure, right, said))
+                    # what a file keeps of confidences is rounded: the score is of the exact ones
+                    error = score_map(record).get("ECE/held-out" if part == "held-out" else "ECE")
+                    figures.append(_reliability(sure, right, said, error))
     return figures
 
 
@@ -190,9 +192,12 @@ def _pair(
     return Figure(f"{axis.capitalize()}, {said}", picture.markup, legend=legend)
 
 
-def _reliability(sure: npt.NDArray[Any], right: npt.NDArray[Any], said: str) -> Figure:
-    picture, gap = reliability(sure, right, f"reliability diagram, {said}")
-    title = f"Share of right answers by confidence, {said}; expected calibration error {gap:.3f}"
+def _reliability(
+    sure: npt.NDArray[Any], right: npt.NDArray[Any], said: str, error: float | None
+) -> Figure:
+    picture = reliability(sure, right, f"reliability diagram, {said}")
+    title = f"Share of right answers by confidence, {said}"
+    title += "" if error is None else f"; expected calibration error {error:.3f}"
     return Figure(title, picture.markup, legend=[Legend("confidence = accuracy", "line s1", True)])
 
 

@@ -87,8 +87,8 @@ def histogram(
 
 def reliability(
     confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_], label: str
-) -> tuple[Picture, float]:
-    """Return a reliability diagram (accuracy by confidence; Guo et al., 2017) and the ECE.
+) -> Picture:
+    """Return a reliability diagram (accuracy by confidence; Guo et al., 2017).
 
     Args:
         confidence: (N,) top-1 probabilities in [0, 1], N > 0; bins are ((b-1)/B, b/B].
@@ -118,7 +118,7 @@ def reliability(
         picture.mark("rect", tip, css="first", **box)
     picture.path([(x(0), y(0)), (x(1), y(1))], "line s1", "confidence = accuracy")
     picture.text(_WIDTH / 2, 292, "largest probability", css="tick mid")
-    return picture, float(np.abs(good - sure).sum() / count.sum())
+    return picture
 
 
 def curve_chart(lines: Sequence[tuple[str, Sequence[tuple[int, float]]]], label: str) -> Picture:
