@@ -95,6 +95,11 @@ def test_sorting(page: Any) -> None:
     first.focus()
     page.keyboard.press("Enter")
     assert names(page) == sorted(names(page), key=str.lower, reverse=False)
+    head = page.locator(".tab.on details.block thead th").first
+    assert head.get_attribute("aria-sort") == "ascending"
+    page.keyboard.press("Enter")
+    assert names(page) == sorted(names(page), key=str.lower, reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
 
 
 def test_filtering_and_ablations(page: Any) -> None:

@@ -124,15 +124,16 @@
     const head = button.closest("th");
     const table = head.closest("table");
     const place = head.cellIndex;
-    const up = head.getAttribute("aria-sort") === "descending";
+    const words = place === 0;
+    // names from A on, and figures from the largest
+    const up = words !== (head.getAttribute("aria-sort") === (words ? "ascending" : "descending"));
     const body = table.tBodies[0];
     const rows = Array.from(body.rows);
-    const words = place === 0;
     const key = words ? (row) => row.cells[0].textContent.trim() : (row) => figure(row.cells[place]);
     const order = rows.map((row) => [key(row), row]);
     const sign = up ? 1 : -1;
     order.sort(([a], [b]) => {
-      if (words) return sign * -1 * a.localeCompare(b, "en", { numeric: true });
+      if (words) return sign * a.localeCompare(b, "en", { numeric: true });
       if (a === HOLE || b === HOLE) return (a === HOLE) - (b === HOLE);
       return sign * (a - b);
     });
