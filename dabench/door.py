@@ -15,6 +15,7 @@ from dabench.config.switches import check_switches
 from dabench.deploy.array_folder import write_domains
 from dabench.engine.run import execute
 from dabench.errors import ConfigError, shown
+from dabench.registry.plugin_import import check_no_import
 from dabench.registry.plugins import reference_of
 from dabench.store.records import Record, score_map
 
@@ -80,6 +81,7 @@ def run(
     Raises:
         DabenchError: a name, an option, data or a training that is wrong; the message says what.
     """
+    check_no_import("dabench.run")
     if data is not None:
         dataset, options = "arrays", _stored(data, classes, dataset, options)
     elif classes is not None:

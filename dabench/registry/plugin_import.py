@@ -21,6 +21,8 @@ _BASES = {"method": ("OfflineMethod", "OnlineMethod")}
 _OF_FILE = "dabench_plugin_"
 #: a module -> digest of the code that it was made from, since files are edited under a process
 _DIGESTS: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
+#: files that are being imported, the innermost last
+_IMPORTED_NOW: list[Path] = []
 _NEEDED = {"protocol": ("is_valid", "plan", "run", "primary", "grant"), "data set": ("load",)}
 
 
@@ -40,12 +42,30 @@ def module_of_file(path: Path, option: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and type hints look their module up by name
     _DIGESTS[module] = hashlib.sha256(source).hexdigest()
+    _IMPORTED_NOW.append(path)
     try:
         exec(compile(source, str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _not_imported(error, str(path), option) from error
+    finally:
+        _IMPORTED_NOW.pop()
     return module
+
+
+def check_no_import(call: str) -> None:
+    """Refuse a call that a file makes while it is imported for a class that it holds.
+
+    A script that names its own class is imported once more, and would do all of its work again.
+
+    Raises:
+        ConfigError: says where the call belongs.
+    """
+    if _IMPORTED_NOW:
+        raise ConfigError(
+            f"{call} is called while {_IMPORTED_NOW[-1].name} is imported for what it has; "
+            "put such calls under 'if __name__ == \"__main__\":'"
+        )
 
 
 def import_named(name: str, option: str) -> ModuleType:
@@ -66,10 +86,10 @@ def _not_imported(error: BaseException, path: str, option: str) -> ConfigError:
     hint = "mend it"
     if isinstance(error, ImportError):
         hint = "install what it imports" + ("; a single file stands alone" if path else "")
-    return ConfigError(
-        f"{option}: it cannot be imported: {type(error).__name__}: {reason_of(error)}{where}; "
-        f"{hint}"
-    )
+    reason = f"{type(error).__name__}: {reason_of(error)}"
+    if isinstance(error, ConfigError):  # one of dabench's, which says what to do
+        reason = str(error)
+    return ConfigError(f"{option}: it cannot be imported: {reason}{where}; {hint}")
 
 
 def is_of_kind(kind: str, cls: type[Any]) -> bool:

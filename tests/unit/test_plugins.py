@@ -173,6 +173,14 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(
     assert "dabench_plugin" not in str(caught.value)
 
 
+def test_a_script_that_runs_its_own_class_does_not_run_twice(write: Write) -> None:
+    path = write(METHOD + '\nimport dabench\n\ndabench.run("source", epochs="none")\n')
+    with pytest.raises(ConfigError, match="under 'if __name__ == \"__main__\":' \\(line 32"):
+        spec_of(f"{path}:Mine")
+    path = write(path.read_text().replace("dabench.run", 'if __name__ == "__main__":\n    run'))
+    assert spec_of(f"{path}:Mine").method == "mine.py:Mine"
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         spec_of(f"{tmp_path / 'none.py'}:Mine")
