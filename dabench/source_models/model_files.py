@@ -137,6 +137,28 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def check_order(checkpoint: str, classes: Sequence[str]) -> None:
+    """Refuse kept weights whose card has a data set's classes in another order.
+
+    Args:
+        checkpoint: path of the weights; those without a card beside them are not judged.
+        classes: names that the outputs are to have.
+
+    Raises:
+        ConfigError: the outputs would get each other's names.
+        CacheError: the card cannot be used.
+    """
+    path = Path(checkpoint)
+    if path.name != WEIGHTS or not (path.parent / CARD).is_file():
+        return
+    order = [str(name) for name in read_card(path.parent)["classes"]]
+    if order != list(classes) and sorted(order) == sorted(classes):
+        raise ConfigError(
+            f"--source-checkpoint {path}: its outputs are {', '.join(order)} ({path.parent / CARD})"
+            f", and the data set has {', '.join(classes)}; bring the outputs into that order"
+        )
+
+
 def _own(card: Mapping[str, Any]) -> nn.Module:
     """Build a network of dabench's, or an ensemble of them."""
     count, side = int(card.get("networks", 1)), int(card["image_size"])

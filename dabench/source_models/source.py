@@ -12,6 +12,7 @@ from dabench.networks.outputs import cut_down
 from dabench.source_models.classifier import Recipe
 from dabench.source_models.foreign import ForeignModel, checkpoint_digest
 from dabench.source_models.loading import AnyPlan, SourceModel, load_or_train, state_hash
+from dabench.source_models.model_files import check_order
 
 
 def load_source(
@@ -35,11 +36,13 @@ def load_source(
         progress: show bars.
 
     Raises:
-        ConfigError, CacheError: as :class:`ForeignModel` and ``load_or_train``.
+        ConfigError, CacheError: as :class:`ForeignModel`, ``check_order`` and ``load_or_train``.
     """
     if given is None:
         return load_or_train(recipe, plan, base_seed, cache, device, progress)
     task, outputs = plan.task, None
+    if given.checkpoint is not None:
+        check_order(given.checkpoint, task.classes)
     if task.kind == "segmentation":
         network, code = given.wrap_dense(task.num_classes, task.shape)
     else:

@@ -114,23 +114,23 @@ def choose(grid: Grid, part: Mapping[str, Sequence[str] | None], seeds: Any = No
         seeds: ``0-2`` or ``0,1``.
 
     Raises:
-        ConfigError: an unknown name, or no run is left.
+        ConfigError: an unknown name, one that the grid lacks, or no run is left.
     """
     kept = list(grid.specs)
     for axis, names in part.items():
         if names is not None:
             wanted_names = known_names(axis, names)
+            there = {getattr(spec, axis) for spec in grid.specs}
+            if lacking := [name for name in wanted_names if name not in there]:
+                raise ConfigError(f"--{axis}s: not in grid {grid.name}: {', '.join(lacking)}")
             kept = [spec for spec in kept if getattr(spec, axis) in wanted_names]
     if seeds is not None:
         wanted = parse_seeds(seeds)
         kept = [spec for spec in kept if spec.seed in wanted]
     if not kept:
-        given = {f"--{axis}s": ",".join(names) for axis, names in part.items() if names}
-        given |= {} if seeds is None else {"--seeds": str(seeds)}
-        wanted_runs = " ".join(f"{option} {value}" for option, value in given.items())
-        raise ConfigError(
-            f"grid {grid.name}: it has no run with {wanted_runs}; leave one of them out"
-        )
+        given = [f"--{axis}s {','.join(names)}" for axis, names in part.items() if names]
+        given += [] if seeds is None else [f"--seeds {seeds}"]
+        raise ConfigError(f"grid {grid.name}: no run with {' '.join(given)}; leave one of them out")
     return replace(grid, specs=tuple(kept))
 
 

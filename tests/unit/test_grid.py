@@ -215,8 +215,12 @@ def test_a_part_of_a_grid() -> None:
     found = grid_of("{method: [source, shot], protocol: [sf-osda, sf-uda], seeds: 0-2}")
     part = choose(found, {"method": ["shot"], "protocol": None}, "1-5")
     assert shown(part, "method", "seed") == [("shot", 1), ("shot", 2)] * 2
-    with pytest.raises(ConfigError, match=r"no run with --methods usd --seeds 1; leave one"):
-        choose(found, {"method": ["usd"]}, "1")
+    with pytest.raises(ConfigError, match=r"no run with --methods shot --seeds 7; leave one"):
+        choose(found, {"method": ["shot"]}, "7")
+    with pytest.raises(ConfigError, match=r"--methods: not in grid g.yaml: usd, tent$"):
+        choose(found, {"method": ["shot", "usd", "tent"]})
+    with pytest.raises(ConfigError, match=r"--protocols: not in grid g.yaml: bb-uda"):
+        choose(found, {"method": None, "protocol": ["bb-uda", "sf-uda"]})
     with pytest.raises(ConfigError, match="did you mean 'shot'"):
         grid.known_names("method", ["shott"])
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from dabench import registry
 from dabench.board.tables.diff import compare_runs
@@ -27,6 +28,7 @@ from dabench.errors import ConfigError
 from dabench.registry.method_info import registered_info
 from dabench.registry.plugin_import import import_named, module_as_planned, source_digest
 from dabench.source_models.foreign import ForeignModel
+from dabench.source_models.model_files import check_order
 from dabench.store.frames import load_results
 from dabench.store.identity import column_of
 from dabench.store.store import Store
@@ -288,6 +290,18 @@ def test_what_does_not_fit_is_one_line(place: Place) -> None:
     assert "a linear probe is trained beside" in place.error(*own("build"), method="linear-probe")
     torch.save(torch.nn.Linear(2, 2), place.checkpoint)
     assert "could run code" in place.error(*own("build", *weights))
+
+
+def test_kept_weights_of_another_order_of_classes_are_refused(place: Place) -> None:
+    kept = place.root / "model.safetensors"
+    save_file(place.model.state_dict(), kept)
+    card = {"outputs": 3, "mean": [0, 0, 0], "std": [1, 1, 1], "classes": ["cat", "ant", "bee"]}
+    (place.root / "model.yaml").write_text(json.dumps(card))
+    own = ("--source-model", f"{place.file}:build", "--source-checkpoint", kept)
+    line = place.error(*own)
+    assert "its outputs are cat, ant, bee" in line
+    assert "the data set has ant, bee, cat" in line
+    check_order(str(kept), ("0", "1", "2"))  # numbers in place of names say nothing
 
 
 def test_why_a_model_fails_is_said(place: Place) -> None:
