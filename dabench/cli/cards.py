@@ -27,6 +27,8 @@ def add_options(cards: argparse.ArgumentParser) -> None:
 def cards(args: argparse.Namespace) -> int:
     """Print the cards of RESULTS/cards beside the records, or write their page.
 
+    Where none lie there, those of ./results are taken: records apart need no copy of the cards.
+
     Raises:
         ConfigError: a card that is not sound, or no card of that name.
         StoreError: the page cannot be written.
@@ -36,7 +38,8 @@ def cards(args: argparse.Namespace) -> int:
     from dabench.store.files import write_bytes_atomically
 
     results = Path(args.results)
-    known = read_cards(results / "cards")
+    own, usual = results / "cards", Path("results", "cards")
+    known = read_cards(usual if usual.is_dir() and not own.is_dir() else own)
     chosen = [card for card in known if args.card in (None, card.name)]
     if not chosen:
         names = [card.name for card in known]

@@ -193,9 +193,12 @@ def _write(path: Path, text: str) -> None:
 def _claims(frame: pd.DataFrame, path: Path) -> None:
     from dabench.board.tables.claims import claims, read_claims
 
+    say()
+    if not path.exists():
+        say(f"no claims: there is no {path}; copy the project's results/claims.csv there")
+        return
     found = claims(frame, read_claims(path))
     beside = found[found["row"] != ""]
-    say()
     say(f"reported by papers ({path}): {len(found)} numbers, {len(beside)} beside rows of ours")
     if len(found) and not len(beside):
         say("none of them has a row of ours on the same task; 'dabench sweep' can make some")

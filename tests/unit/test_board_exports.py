@@ -183,6 +183,7 @@ def test_the_command_writes_them(
     printed = capsys.readouterr().out
     assert "too few tasks (2 of 6)" in printed
     assert "not ranked: target-supervised: upper bound" in printed
+    assert f"no claims: there is no {store.root / 'claims.csv'}; copy" in printed
     tidy = (store.root / "leaderboard" / "leaderboard.csv").read_text()
     assert tidy.splitlines()[0].endswith("boot_low,boot_high,boot_label")
     packed = [tmp_path / "a.csv.gz", tmp_path / "b.csv.gz"]

@@ -248,7 +248,9 @@ def test_bad_cards_are_refused_by_name(
     assert said in line
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "cards"
     folder.mkdir()
     (folder / "tent.yaml").write_text((CARDS / "tent-cifar10-c.yaml").read_text("utf-8"), "utf-8")
@@ -264,5 +266,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "not run: needs" in page.read_text(encoding="utf-8")
     assert main(["cards", "tents", "--results", str(tmp_path)]) == 2
     assert "no card 'tents'; did you mean 'tent'?" in capsys.readouterr().err
-    assert main(["cards", "--results", str(folder)]) == 2
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["cards", "--results", "mine"]) == 2
+    assert "no cards there" in capsys.readouterr().err
+    (tmp_path / "results").mkdir()
+    folder.rename(tmp_path / "results" / "cards")
+    assert main(["cards", "--results", "mine"]) == 0  # beside records of one's own
+    assert "not run: needs" in capsys.readouterr().out
+    (tmp_path / "mine" / "cards").mkdir()
+    assert main(["cards", "--results", "mine"]) == 2
     assert "no cards there" in capsys.readouterr().err

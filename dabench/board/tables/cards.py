@@ -117,8 +117,8 @@ def read_cards(folder: Path) -> list[Card]:
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
         raise ConfigError(
-            f"{folder}: no cards there (*.yaml); they lie in results/ of the repository: give "
-            "--results CLONE/results"
+            f"{folder}: no cards there (*.yaml); they lie in results/cards of the repository: call "
+            "it in the clone, or copy them there"
         )
     return [read_card(path) for path in paths]
 
