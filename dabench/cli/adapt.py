@@ -45,7 +45,7 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     Raises:
         DabenchError: a model, images, a method or an option that do not fit.
     """
-    options = method_options(rest, "adapt")
+    options = method_options(rest, "adapt", args.method)
     given = {key: value for key, value in vars(args).items() if value is not None}
     name = registry.name_of("method", args.method)
     _check_model_options(given)

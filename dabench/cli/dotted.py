@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dabench import registry
 from dabench.config.options import FLAGS, OPTIONS
 from dabench.errors import ConfigError, did_you_mean
 
@@ -48,16 +49,25 @@ def join_dotted(argv: list[str]) -> list[str]:
     return joined
 
 
-def dotted_options(arguments: list[str], command: str = "run") -> dict[str, str]:
-    """Read ``--method.NAME VALUE`` and ``--protocol.NAME=VALUE``; refuse everything else."""
+def dotted_options(
+    arguments: list[str], command: str = "run", method: str | None = None
+) -> dict[str, str]:
+    """Read ``--method.NAME VALUE`` and ``--protocol.NAME=VALUE``; refuse everything else.
+
+    Args:
+        arguments: what argparse does not know.
+        command: whose arguments they are.
+        method: that it names, whose options somebody may have meant.
+
+    Raises:
+        ConfigError: another argument, or one without a value; says what may be meant.
+    """
     found: dict[str, str] = {}
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith(("--method.", "--protocol.")):
-            known = _KNOWN[command]
-            near = did_you_mean(f"--{name}", [f"--{n}" for n in (*known, "help")])
-            near = near if near.startswith("; did") else f"; see 'dabench {command} --help'"
+            near = _meant(argument, name, command, method)
             raise ConfigError(f"unknown argument '{argument}'{near}")
         if not equals:
             value = next(rest, "--")
@@ -67,9 +77,25 @@ def dotted_options(arguments: list[str], command: str = "run") -> dict[str, str]
     return found
 
 
-def method_options(arguments: list[str], command: str) -> dict[str, str]:
+def _meant(argument: str, name: str, command: str, method: str | None) -> str:
+    """Return the end of a message: what an unknown argument may have been meant for."""
+    if command == "sweep" and not argument.startswith("-"):
+        return "; lists have commas: --methods source,shot"
+    if argument in registry.METHODS and "method" in _KNOWN[command]:
+        return f"; did you mean '--method {argument}'?"
+    if method is not None and argument.startswith("-"):
+        from dabench.config.signature import listed_options
+
+        cls = registry.method(registry.name_of("method", method))
+        if name in [option.name for option in listed_options(cls)]:
+            return f"; did you mean '--method.{name}'?"
+    near = did_you_mean(f"--{name}", [f"--{known}" for known in _KNOWN[command]])
+    return near if near.startswith("; did") else f"; see 'dabench {command} --help'"
+
+
+def method_options(arguments: list[str], command: str, method: str | None = None) -> dict[str, str]:
     """Read ``--method.NAME VALUE`` of a command without options of a protocol."""
-    found = dotted_options(arguments, command)
+    found = dotted_options(arguments, command, method)
     for name in found:
         if name.startswith("protocol."):
             raise ConfigError(f"--{name}: 'dabench {command}' takes options of the method alone")

@@ -128,7 +128,7 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
 
 def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
     given = {key: value for key, value in vars(args).items() if key not in ("command", "help")}
-    given |= dotted_options(rest)
+    given |= dotted_options(rest, method=given["method"])
     if args.help:
         from dabench.cli.option_help import add_option_help
 

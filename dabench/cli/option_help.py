@@ -11,25 +11,35 @@ from typing import Any
 def add_option_help(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> None:
     """Add the options of the named method and protocol to the parser's help."""
     from dabench import registry
-    from dabench.config.spec import chosen_names
+    from dabench.config.spec import chosen_names, protocol_defaults
 
     if "method" in given:
-        method, protocol, _ = chosen_names(given)
+        method, protocol, dataset = chosen_names(given)
         cls = registry.method(method)
-        _add_group(parser, f"hyper-parameters of {method}", "method", cls)
-        _add_group(parser, f"options of {protocol}", "protocol", registry.protocol(protocol))
+        _add_group(parser, f"hyper-parameters of {method}", "method", cls, {})
+        usual = protocol_defaults(protocol, registry.dataset(dataset))
+        _add_group(parser, f"options of {protocol}", "protocol", registry.protocol(protocol), usual)
     elif "protocol" in given:
         name = registry.name_of("protocol", given["protocol"])
-        _add_group(parser, f"options of {name}", "protocol", registry.protocol(name))
+        _add_group(parser, f"options of {name}", "protocol", registry.protocol(name), {})
 
 
-def _add_group(parser: argparse.ArgumentParser, title: str, prefix: str, cls: type[Any]) -> None:
+def _add_group(
+    parser: argparse.ArgumentParser,
+    title: str,
+    prefix: str,
+    cls: type[Any],
+    usual: Mapping[str, Any],
+) -> None:
+    """Add the options of a class; ``usual`` are the defaults that the data set gives."""
     from dabench.config.signature import listed_options
 
     group = parser.add_argument_group(title, None if listed_options(cls) else "none")
     for option in listed_options(cls):
         needed = option.default is inspect.Parameter.empty
         default = "needed" if needed else f"default {option.default}"
+        if option.name in usual:
+            default = f"default {usual[option.name]}, of the data set"
         text = f"{option.help} ({default}; {type_text(option.annotation)})".strip()
         group.add_argument(
             f"--{prefix}.{option.name}", metavar="VALUE", help=text.replace("%", "%%")

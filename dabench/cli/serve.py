@@ -63,7 +63,7 @@ def serve_source(args: argparse.Namespace, rest: list[str]) -> int:
             f"at {url}; Ctrl-C ends it"
         )
         say(f"clients: {_client_command(spec, url)}")
-        say(f"or, on own images: dabench adapt --method cabb --images DIR --oracle-url {url}")
+        say(f"or, on own images: {_images_command(spec, url)}")
         sys.stdout.flush()
 
     try:
@@ -95,6 +95,14 @@ def _client_command(spec: RunSpec, url: str) -> str:
         if name != "oracle":  # where the model was to be for this command
             words += [f"--protocol.{name}", as_argument(value)]
     return shlex.join([*words, "--oracle-url", url])
+
+
+def _images_command(spec: RunSpec, url: str) -> str:
+    """Return an adaptation to images of the client's by what is served."""
+    # where the run has no network but the served model, any other will do
+    backbone = "resnet18" if spec.backbone == spec.source_model else spec.backbone
+    words = ["dabench", "adapt", "--method", "cabb", "--images", "DIR", "--out", "adapted"]
+    return shlex.join([*words, "--backbone", backbone, "--oracle-url", url])
 
 
 def _port(text: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dabench import registry
 from dabench.cli import engines
 from dabench.cli.dotted import AXES, dotted_options
 from dabench.cli.output import say
@@ -100,6 +101,10 @@ def _grid(
     usual = {"threads": engine.cpus if engine else max(1, available_cores() // workers)}
     if args.grid is not None:
         path = Path(args.grid)
+        if args.grid in registry.METHODS and not path.exists():
+            raise ConfigError(
+                f"'{args.grid}' is no grid, but a method; lists have commas: --methods source,shot"
+            )
         over.pop("seeds", None)
         for field, names in part.items():
             grid.known_names(field, names or [])
@@ -120,7 +125,6 @@ def _check_models(grid: Grid) -> None:
     Raises:
         ConfigError: names the first.
     """
-    from dabench import registry
     from dabench.source_models.kept_model import check_keeps
 
     for spec in grid.specs:

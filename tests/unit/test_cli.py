@@ -233,6 +233,9 @@ def test_debug_shows_the_traceback(run: Run) -> None:
         (["--method.criterion=entropy"], "'jsd' or 'ce'"),
         (["--protocol.spilt", "r3"], "did you mean 'split'"),
         (["--epoch", "3"], "did you mean '--epochs'"),
+        (["--lr", "0.1"], "unknown argument '--lr'; did you mean '--method.lr'?"),
+        (["shot"], "unknown argument 'shot'; did you mean '--method shot'?"),
+        (["--hlp"], "unknown argument '--hlp'; see 'dabench run --help'"),
         (["--epochs"], "expected one argument"),
         (["stray"], "unknown argument 'stray'"),
         (["--results", "absent/results"], "does not exist"),
@@ -254,7 +257,7 @@ def test_dotted_options_reach_the_spec(run: Run) -> None:
     assert spec["protocol_options"] == {"split": "r3"}
 
 
-def test_help_shows_the_method_and_the_protocol(run: Run) -> None:
+def test_help_shows_the_method_and_the_protocol(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = run("--help")
     text = " ".join(out.split())
     assert code == 0
@@ -262,6 +265,9 @@ def test_help_shows_the_method_and_the_protocol(run: Run) -> None:
     assert "(default jsd; jsd | ce)" in text
     assert "--protocol.split VALUE name of the class split. (default default; str)" in text
     assert "--epochs EPOCHS" in text
+    own = {"fake-protocol": {"split": "r3"}}
+    monkeypatch.setattr(FakeData, "protocol_defaults", own, raising=False)
+    assert "(default r3, of the data set; str)" in " ".join(run("--help")[1].split())
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])

@@ -35,6 +35,7 @@ from fastapi.testclient import TestClient
 from uvicorn.lifespan.off import LifespanOff
 
 from dabench.cli.main import main
+from dabench.cli.parser import build_parsers
 from dabench.config.spec import resolve
 from dabench.contract.cost import Cost
 from dabench.contract.types import Task
@@ -699,3 +700,6 @@ def test_the_command_for_clients_is_one_that_resolves() -> None:
     elsewhere = cli_serve._client_command(cli_serve._spec({"protocol": "sf-uda"}), "http://a")
     assert "--protocol bb-uda" in elsewhere
     assert "None" not in elsewhere
+    own = shlex.split(cli_serve._images_command(spec, "http://a"))
+    args, rest = build_parsers()[0].parse_known_args(own[1:])
+    assert (args.out, vars(args)["backbone"], rest) == ("adapted", spec.backbone, [])

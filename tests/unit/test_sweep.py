@@ -332,6 +332,8 @@ def test_machines_with_a_shard_each_make_the_whole_grid_once(command: Any) -> No
         (("--methods", "source", "--shard", "3/2"), "--shard '3/2': expected K/N"),
         (("--methods", "source", "--workres", "2"), "did you mean '--workers'?"),
         (("--method", "source"), "did you mean '--methods'?"),
+        (("--methods", "source", "shot"), "'shot' is no grid, but a method; lists have commas"),
+        (("--methods", "source", "shot", "usd"), "unknown argument 'usd'; lists have commas"),
         (("none.yaml",), "grid none.yaml: cannot be read"),
         (("--methods", "source", "--seeds", "3-1"), "--seeds 3-1: expected a range"),
         (
