@@ -124,6 +124,7 @@ def _check_model_options(given: dict[str, Any]) -> None:
 
 def _asked(args: argparse.Namespace, given: dict[str, Any]) -> _Asked:
     """Return the model; one of the user's is tried on noise of the images' size."""
+    from dabench.config.own_model import located_model
     from dabench.source_models.foreign import ForeignModel
 
     classes = _classes(args.classes)
@@ -133,7 +134,7 @@ def _asked(args: argparse.Namespace, given: dict[str, Any]) -> _Asked:
         oracle = Http(given["oracle-url"], os.environ.get("DABENCH_ORACLE_TOKEN", ""))
         return _Asked(oracle, None, classes, given.get("image-size", oracle.info.image_size), "")
     reference = given["source-model"]
-    plugin = registry.located("model", reference) if ":" in reference else None
+    plugin = located_model(reference)
     named = plugin.name if plugin else reference
     parts = {name.removeprefix("source-"): given.get(name) for name in _OF_MODEL}
     foreign = ForeignModel(named, **parts, plugin=plugin)

@@ -50,7 +50,8 @@ def own_model(
             "'dabench serve-source', and leave it out here"
         )
     reference = given["source-model"]
-    models = (registry.located("model", reference),) if ":" in reference else ()
+    found = located_model(reference)
+    models = () if found is None else (found,)
     name = models[0].name if models else reference
     own: dict[str, Any] = {"source-model": name, "source-epochs": 0}
     for option in _NUMBERS:
@@ -59,6 +60,21 @@ def own_model(
             own[option] = ",".join(repr(number).removesuffix(".0") for number in numbers)
     own |= {} if answers else {"backbone": name, "weights": "trained"}
     return {**given, **own}, models
+
+
+def located_model(reference: str) -> registry.Plugin | None:
+    """Return where the function is that builds a source model; None = a library's name.
+
+    Raises:
+        ConfigError: it cannot be imported, there is none, or a file of weights is named.
+    """
+    if reference.endswith((".pt", ".pth", ".safetensors")):
+        raise ConfigError(
+            f"--source-model {one_line(reference, 300)}: that is a file of weights: give it as "
+            "--source-checkpoint, and what builds the model as --source-model"
+        )
+    own = ":" in reference or reference.endswith(".py")
+    return registry.located("model", reference) if own else None
 
 
 def check_one_name(

@@ -214,10 +214,10 @@ def _fill(
         raise ConfigError(f"--batch-size {given['batch-size']}: expected {least} or more")
     values: dict[str, Any] = {}
     domains: tuple[str, ...] = getattr(data, "domains", ())
-    for name in _FROM_DATA:
-        flag = name.replace("_", "-")
-        if flag not in given and name not in defaults:
-            raise ConfigError(f"--{flag} is needed: {dataset} has no default for it")
+    flags = {name: name.replace("_", "-") for name in _FROM_DATA}
+    if missing := [f for n, f in flags.items() if f not in given and n not in defaults]:
+        raise ConfigError(f"{dataset} has no default for --{', --'.join(missing)}; give a value")
+    for name, flag in flags.items():
         values[name] = given.get(flag, defaults.get(name))
         if name in ("source", "target") and values[name]:  # bytes that are no UTF-8, from argv
             values[name] = str(values[name]).encode(errors="backslashreplace").decode()

@@ -115,10 +115,18 @@ def located(kind: str, reference: str) -> Plugin:
     """Return where something is that is not entered in a table (a function that builds a model).
 
     Raises:
-        ConfigError: the file or module cannot be imported.
+        ConfigError: the file or module cannot be imported, or has no such function.
     """
-    option = f"--source-{kind} {one_line(reference, 300)}"
-    module, target = _imported(reference, option)
+    option, whole = f"--source-{kind} {one_line(reference, 300)}", reference.endswith(".py")
+    module, target = _imported(f"{reference}:" if whole else reference, option)
+    if not callable(getattr(module, target.rpartition(":")[2], None)):
+        own = (
+            n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__
+        )
+        wrong = (
+            f"which function? write {reference}:FUNCTION" if whole else "there is no such function"
+        )
+        raise ConfigError(f"{option}: {wrong}; it has: {one_line(', '.join(own) or 'none', 200)}")
     owner = _owner(reference.rpartition(":")[0], None)
     return Plugin(kind, _short(reference), target, owner, source_digest(module, option))
 

@@ -127,6 +127,11 @@ def read_card(folder: Path) -> dict[str, Any]:
         CacheError: it is missing, or is none.
     """
     path = folder / CARD
+    if not path.is_file():
+        raise CacheError(
+            f"{folder} has no {CARD}: expected a folder of 'dabench adapt' or of 'dabench run "
+            "--save-model' (RESULTS/runs/ID/model)"
+        )
     try:
         card: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError) as error:

@@ -112,7 +112,7 @@ class CorruptedCifar:
         """Return the problems of the files, one line each; every file is read whole."""
         problems: list[str] = []
         try:
-            root = check_root(data_root, self.name, self._where())
+            root = check_root(data_root, self.name, self._get())
             home = self._home(root)
         except DataError as error:
             return [str(error)]
@@ -152,17 +152,19 @@ class CorruptedCifar:
     def _where(self) -> str:
         return f"unpack {self.folder}.tar again ({self._page()})"
 
+    def _get(self) -> str:
+        return f"get {self.folder}.tar from {self._page()}"
+
     def _page(self) -> str:
         return f"https://zenodo.org/records/{self.record}"
 
     def _home(self, root: Path | None) -> Path:
         """Return the folder that holds the files."""
-        root = check_root(root, self.name, self._where())
+        root = check_root(root, self.name, self._get())
         if found := find_child(root, (self.folder,)):
             return find_child(found, (self.folder,)) or found
         archive = root / f"{self.folder}.tar"
-        get = f"get {archive.name} from {self._page()}"
-        unpack = f"unpack {archive}" if archive.is_file() else get
+        unpack = f"unpack {archive}" if archive.is_file() else self._get()
         raise DataError(f"{self.name}: no folder {self.folder} in data root {root}; {unpack}")
 
     def _count(self, home: Path, labels: npt.NDArray[np.int64]) -> int:

@@ -152,11 +152,12 @@ def _handwritten() -> Labelled:
 
 
 def _mnist(root: Path | None) -> Labelled:
-    path = None if root is None else root / "mnist" / "mnist8k.npz"
-    if path is None or not path.is_file():
+    path = (root or Path("<data root>")) / "mnist" / "mnist8k.npz"
+    if root is None or not path.is_file():
+        give = "give --data-root or DABENCH_DATA" if root is None else "put it there"
         raise DataError(
-            "digits: domain 'mnist' needs <data root>/mnist/mnist8k.npz (arrays x_train, y_train, "
-            "x_test, y_test; uint8 28 x 28); give --data-root or DABENCH_DATA, or use 'handwritten'"
+            f"digits: domain 'mnist' needs {path} (arrays x_train, y_train, x_test, y_test; uint8 "
+            f"28 x 28); {give}, or use 'handwritten'"
         )
     try:
         with np.load(path) as file:

@@ -371,6 +371,12 @@ def test_shifts_need_the_files_of_their_set(root: Path) -> None:
         OnlineTTA(shifts="published-fog:5").plan(load("cifar10-c", root), 10, 0)
 
 
+def test_where_nothing_was_given_the_archive_is_to_be_got() -> None:
+    assert str(registry.dataset("cifar10-c")().check(None)[0]).endswith(
+        "(get CIFAR-10-C.tar from https://zenodo.org/records/2535967)"
+    )
+
+
 def test_frames_have_no_published_files() -> None:
     with pytest.raises(ConfigError, match="read from files of classified pictures"):
         OnlineSegmentation(conditions="fog:3,published-fog:3")

@@ -6,6 +6,7 @@ import sys
 import types
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -153,6 +154,14 @@ def test_bad_options_name_the_flag(given: dict[str, Any], parts: list[str]) -> N
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
     assert all(part in str(caught.value) for part in parts)
+
+
+def test_what_a_data_set_has_no_default_for_is_named_at_once() -> None:
+    given = {"method": "shot", "protocol": "sf-uda", "source": "a", "target": "b", "epochs": 2}
+    none = mock.patch.object(registry.dataset("image-folder"), "defaults", {})
+    wanted = "image-folder has no default for --backbone, --weights, --image-size, --source-epochs;"
+    with none, pytest.raises(ConfigError, match=wanted):
+        resolve(given | {"dataset": "image-folder"})
 
 
 def test_meanings_come_from_the_docstring() -> None:

@@ -268,7 +268,12 @@ def test_what_does_not_fit_is_one_line(place: Place) -> None:
     assert "does something after its layer 0.out (a softmax" in place.error(*own("soft"))
     assert "returned Tensor; expected an nn.Module" in place.error(*own("tensor"))
     assert "the function failed (ValueError: no such luck)" in place.error(*own("fails"))
-    assert "there is no such function" in place.error(*own("nothing"))
+    there = "it has: Model, build, four, soft, tensor, fails, Reads, Two, half, large"
+    assert f"there is no such function; {there}" in place.error(*own("nothing"))
+    line = place.error("--source-model", place.file)
+    assert f"which function? write {place.file}:FUNCTION; {there}" in line
+    line = place.error("--source-model", place.checkpoint)
+    assert "that is a file of weights: give it as --source-checkpoint" in line
     line = place.error(*own("four", *weights))
     assert "does not fit the model; tensors of another shape: out.weight, out.bias; " in line
     assert "out.weight 3 x 8 in the file, 4 x 8 in the network; give the model" in line

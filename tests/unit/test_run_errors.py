@@ -79,7 +79,11 @@ TENT = ("--method", "tent", "--protocol", "online-tta")
         ((*TENT, "--batch-size", "0"), ("--batch-size", "1 or more")),
         ((*USD, "--target", "handwriten"), ("handwriten", "did you mean 'handwritten'")),
         ((*USD, "--source", "handwritten"), ("--source and --target are both", "handwritten")),
-        ((*USD, "--target", "mnist"), ("mnist8k.npz", "--data-root")),
+        ((*USD, "--target", "mnist"), ("mnist8k.npz", "give --data-root")),
+        (
+            (*USD, "--target", "mnist", "--data-root", "/nowhere"),
+            ("needs /nowhere/mnist/mnist8k.npz (",),
+        ),
         ((*USD, "--init", "bn"), ("--init", "bn-target")),
         ((*USD, "--image-size", "64"), ("--image-size", "32")),
         ((*USD, "--freeze", "50"), ("--freeze", "stages")),
@@ -181,6 +185,18 @@ def test_a_missing_data_root(run: Run, tmp_path: Path) -> None:
     assert code == 2
     assert "--data-root" in the_line(err)
     code, _, err = run(*words, "--data-root", str(tmp_path / "nothing"))
+    assert code == 2
+    assert "office31" in the_line(err).lower().replace("-", "")
+
+
+def test_a_missing_data_root_is_said_before_weights_are_fetched(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object) -> None:
+        raise AssertionError("weights were asked for")
+
+    monkeypatch.setattr("dabench.engine.run.check_networks", fetch)
+    code, _, err = run(*USD, "--dataset", "office31", "--data-root", str(tmp_path / "nothing"))
     assert code == 2
     assert "office31" in the_line(err).lower().replace("-", "")
 

@@ -61,6 +61,8 @@ def test_what_no_name_builds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Linear is no network that dabench can build again"):
         save_model(tmp_path, torch.nn.Linear(2, 2), ["a", "b"], None, {"image_size": 32})
     assert not list(tmp_path.iterdir())
+    with pytest.raises(CacheError, match="expected a folder of 'dabench adapt' or of 'dabench run"):
+        dabench.load_model(tmp_path)
     for text in ("", "outputs: 3\n", "- 1\n", "outputs: [\n"):
         (tmp_path / "model.yaml").write_text(text)
         with pytest.raises(CacheError, match=r"model\.yaml: cannot be used"):
