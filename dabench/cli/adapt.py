@@ -67,6 +67,8 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
         onnx_file.check_installed()
         if not fits:
             raise ConfigError(f"--export: {name} answers a stream, and leaves no model")
+    if "oracle-url" in given:
+        offline.only_answers(cls, None)  # before anybody needs a token
     asked = _asked(args, given)
     remote = offline.only_answers(cls, asked.model)
     if args.export and ((remote and not cls.trains) or not cls.keeps_network):
@@ -155,7 +157,7 @@ def _usual(args: argparse.Namespace, given: dict[str, Any], cls: type[Any]) -> d
         found |= {"epochs": given.get("epochs", 10), "open_set": args.open_set}
         found |= {"init": args.init or usual_init(cls, "pretrained")}
     elif "epochs" in given:
-        raise ConfigError(f"--epochs: {cls.__name__} answers a stream, once; leave it out")
+        raise ConfigError(f"--epochs: {registry.called(cls)} answers a stream, once; leave it out")
     found["device"] = resolve_device(args.device)
     return found
 

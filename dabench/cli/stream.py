@@ -10,6 +10,7 @@ from dabench.cli.dotted import dotted_options
 from dabench.cli.output import print_columns, say
 from dabench.config.options import OPTIONS
 from dabench.errors import ConfigError
+from dabench.store.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +79,8 @@ def stream(args: argparse.Namespace, rest: list[str]) -> int:
     if not getattr(protocol, "online", False) or data.kind != "classification":
         raise ConfigError(f"--protocol {spec.protocol} shows no stream of classified images")
     title = str(spec.protocol_options.get("stream", getattr(protocol, "usual_stream", "")))
-    _draw(plan.stream, plan.truth, data.classes, f"{spec.protocol} {title}").savefig(out, dpi=120)
+    picture = _draw(plan.stream, plan.truth, data.classes, f"{spec.protocol} {title}")
+    write_atomically(out, lambda file: picture.savefig(file, dpi=120, format="png"))
     arrivals = sum(len(rows) for _, rows in plan.stream.segments)
     parts = len(plan.stream.segments)
     say(f"{arrivals} arrivals in {parts} segments, digest {plan.stream.digest[:8]}: {out}")

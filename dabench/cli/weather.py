@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dabench.cli.output import print_columns, say
 from dabench.errors import ConfigError, DataError, one_line
+from dabench.store.files import write_atomically
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 #: height of a row's title and size of its letters, in pixels
 _TITLE, _LETTERS = 26, 16
 #: how names of sheets may end, and what the encoder is told
-_FORMATS: dict[str, dict[str, Any]] = {".png": {"optimize": 1}, ".webp": {"quality": 70}}
+_FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG", "optimize": 1},
+    ".webp": {"format": "WEBP", "quality": 70},
+}
 
 
 def weather(args: argparse.Namespace) -> int:
@@ -54,7 +58,7 @@ def _preview(args: argparse.Namespace) -> int:
     names = args.kinds.split(",") if args.kinds else list(KINDS)
     kinds = [find_kind(name.strip()) for name in names]
     sheet = _sheet(_picture(args.image, side), kinds, seed)
-    sheet.save(out, **_FORMATS[out.suffix.lower()])
+    write_atomically(out, lambda file: sheet.save(file, **_FORMATS[out.suffix.lower()]))
     say(f"{len(kinds)} kinds: {out}")
     return 0
 

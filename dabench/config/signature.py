@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dabench.config.options import is_number
 from dabench.errors import ConfigError, did_you_mean, shown
+from dabench.registry.lookup import called
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -94,12 +95,12 @@ def validate_options(cls: type[Any], given: Mapping[str, Any], prefix: str) -> d
     for name in given:
         if name not in options:
             hint = did_you_mean(name, options) if options else "; it has no options"
-            raise ConfigError(f"--{prefix}.{name}: {cls.__name__} has no such option{hint}")
+            raise ConfigError(f"--{prefix}.{name}: {called(cls)} has no such option{hint}")
     values: dict[str, Any] = {}
     for name, option in options.items():
         value = given.get(name, option.default)
         if value is inspect.Parameter.empty:
-            raise ConfigError(f"--{prefix}.{name} is needed by {cls.__name__}: {option.help}")
+            raise ConfigError(f"--{prefix}.{name} is needed by {called(cls)}: {option.help}")
         values[name] = _convert(cls, option, value, f"--{prefix}.{name}")
     later: frozenset[str] = getattr(cls, "later_options", frozenset())
     usual = usual_options(cls, prefix) if later else {}

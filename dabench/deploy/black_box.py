@@ -89,7 +89,8 @@ def _check_classes(answerer: Answerer, classes: Sequence[str] | None) -> None:
 def _check_probabilities(answerer: Answerer, cls: type[Any]) -> None:
     if cls.needs_probabilities and not answerer.info.gives_probabilities:
         raise AccessError(
-            f"{cls.__name__} needs probabilities, and the oracle gives {answerer.info.form} "
+            f"{registry.called(cls)} needs probabilities, and the oracle gives "
+            f"{answerer.info.form} "
             "answers; choose a method such as pseudo-label or cabb, or serve the model with soft "
             "ones"
         )

@@ -120,8 +120,9 @@ class LiveModel(nn.Module):
         method = self._method_class(**self._options)
         missing = sorted(method.extras & BEYOND_A_MODEL - self._extras.keys())
         if missing:
+            name = registry.called(self._method_class)
             raise AccessError(
-                f"{type(method).__name__} needs {', '.join(missing)}, which a model alone has not; "
+                f"{name} needs {', '.join(missing)}, which a model alone has not; "
                 f"give extras={{'{missing[0]}': ...}}, or choose another method"
             )
         extras = {name: copy.deepcopy(value) for name, value in self._extras.items()}
@@ -149,7 +150,7 @@ class LiveModel(nn.Module):
         """
         if self.method is None:
             raise ConfigError(
-                "this model has not begun: give dabench.online(..., image_size=SIDE), and load then"
+                "this model has not begun: dabench.online(..., image_size=SIDE), then load"
             )
         return super().load_state_dict(state_dict, *args, **kwargs)
 
@@ -163,10 +164,8 @@ def _check_images(images: Tensor) -> None:
         shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ConfigError(f"images are {shape}; expected a (B, 3, S, S) tensor in [0, 1]")
     if not images.is_floating_point() or not len(images):
-        raise ConfigError(
-            f"images are {len(images)} of {images.dtype}; expected floats in [0, 1]: "
-            "images.float() / 255"
-        )
+        wanted = "expected floats in [0, 1]: images.float() / 255"
+        raise ConfigError(f"images are {len(images)} of {images.dtype}; {wanted}")
     check_range(images, "online")
 
 
@@ -207,13 +206,12 @@ def online(
     """
     cls = method_class(method)
     if not issubclass(cls, OnlineMethod):
-        served = ((n, e) for n, e in registry.METHODS.items() if "online-tta" in e.protocols)
-        fits = [
-            n for n, e in served if not (e.frozen_trunk or hasattr(registry.method(n), "reveal"))
-        ]
+        known = registry.METHODS.items()
+        served = (n for n, e in known if "online-tta" in e.protocols and not e.frozen_trunk)
+        fits = (n for n in served if not hasattr(registry.method(n), "reveal"))
         raise ConfigError(
-            f"{cls.__name__} is no method for streams; dabench.adapt takes it, or choose one of "
-            f"{', '.join(fits)}"
+            f"{registry.called(cls)} is no method for streams; dabench.adapt takes it, or choose "
+            f"one of {', '.join(fits)}"
         )
     check_answers_pictures(cls)
     batch_size, seed = whole_numbers(batch_size=batch_size, seed=seed)
@@ -238,11 +236,11 @@ def check_answers_pictures(cls: type[Any]) -> None:
         ConfigError: names it.
     """
     if hasattr(cls, "reveal"):
-        raise ConfigError(f"{cls.__name__} learns the target's labels, and here are none")
+        raise ConfigError(f"{registry.called(cls)} learns the target's labels, and here are none")
     if "classification" not in getattr(cls, "kinds", {"classification"}):
         raise ConfigError(
-            f"{cls.__name__} segments frames, and here pictures are classified; see 'dabench list "
-            "methods' for others, or 'dabench run --protocol online-seg'"
+            f"{registry.called(cls)} segments frames, and here pictures are classified; see "
+            "'dabench list methods' for others, or 'dabench run --protocol online-seg'"
         )
 
 

@@ -97,7 +97,8 @@ def adapt(
     passes = 10 if epochs is None else epochs
     passes, batch_size, seed = whole_numbers(epochs=passes, batch_size=batch_size, seed=seed)
     if epochs is not None and not issubclass(cls, OfflineMethod):
-        raise ConfigError(f"epochs={epochs}: {cls.__name__} answers a stream, once; leave it out")
+        name = registry.called(cls)
+        raise ConfigError(f"epochs={epochs}: {name} answers a stream, once; leave it out")
     own = black_box.TargetNetwork(backbone, weights)
     check_asked(cls, model, options, own, open_set=open_set, init=init)
     pictures = pictures_of(images)
@@ -143,7 +144,7 @@ def check_asked(
     """
     if init not in (None, "source", "bn-target"):
         raise ConfigError(f"init {shown(init)}: expected source or bn-target")
-    name = cls.__name__
+    name = registry.called(cls)
     built = cls(**validate_options(cls, options, "method"))
     check_answers_pictures(cls)
     if only_answers(cls, model):
@@ -192,8 +193,8 @@ def only_answers(cls: type[Any], model: Any) -> bool:
     if elsewhere:
         named = (n for n, e in registry.METHODS.items() if e.protocols[0] == "bb-uda")
         raise ConfigError(
-            f"{cls.__name__} needs the model itself, and this one only answers; choose one of "
-            f"{', '.join(named)}"
+            f"{registry.called(cls)} needs the model itself, and this one only answers; choose one "
+            f"of {', '.join(named)}"
         )
     return False
 
@@ -206,8 +207,8 @@ def check_open(cls: type[Any]) -> None:
     if place in {e.target for _, e in entries} - set(serving.values()):
         named = (n for n in serving if n not in ("linear-probe", "target-supervised"))
         raise ConfigError(
-            f"{cls.__name__} knows no unknown classes; choose one of {', '.join(named)}, or leave "
-            "open sets out"
+            f"{registry.called(cls)} knows no unknown classes; choose one of {', '.join(named)}, "
+            "or leave open sets out"
         )
 
 

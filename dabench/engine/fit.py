@@ -149,7 +149,8 @@ def build_trainer(epochs: int, device: str, callbacks: list[Callback]) -> lightn
 
     The defaults cost about a millisecond a step; figures reach TensorBoard through the recorder.
     """
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for chatty in ("utilities.rank_zero", "trainer.connectors.signal_connector"):
+        logging.getLogger(f"lightning.pytorch.{chatty}").setLevel(logging.WARNING)
     where = torch.device(device)
     return lightning.Trainer(
         max_epochs=epochs,

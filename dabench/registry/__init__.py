@@ -7,6 +7,7 @@ method, a protocol or a data set: write its file and add one entry to the table 
 from dabench.registry.datasets import DATASETS
 from dabench.registry.entries import DataEntry, Entry, MethodEntry, ProtocolEntry
 from dabench.registry.lookup import (
+    called,
     check_data_kind,
     check_method_kind,
     check_serves,
@@ -33,6 +34,7 @@ __all__ = [
     "MethodEntry",
     "Plugin",
     "ProtocolEntry",
+    "called",
     "check_data_kind",
     "check_method_kind",
     "check_serves",

@@ -57,6 +57,14 @@ def dataset(name: str) -> type[Any]:
     return _load(entry("data set", DATASETS, name))
 
 
+def called(cls: type[Any]) -> str:
+    """Return the name under which a method, protocol or data set is entered, else its class's."""
+    place = f"{cls.__module__}:{cls.__qualname__}"
+    tables: tuple[Mapping[str, Entry], ...] = (METHODS, PROTOCOLS, DATASETS)
+    own = (name for table in tables for name, found in table.items() if found.target == place)
+    return next(own, cls.__name__)
+
+
 def kind_of(protocol_name: str) -> str:
     """Return the kind of task that a protocol poses."""
     return str(getattr(protocol(protocol_name), "kind", "classification"))

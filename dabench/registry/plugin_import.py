@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -73,6 +74,10 @@ def import_named(name: str, option: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
+        file = f"{name.replace('.', '/')}.py"
+        if isinstance(error, ModuleNotFoundError) and os.path.isfile(file):
+            named = f"{file}:{option.rpartition(':')[2]}"
+            raise ConfigError(f"{option}: there is no module {name}; a file is {named}") from None
         raise _not_imported(error, "", option) from error
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from dabench.config.spec import OPTIONAL_FIELDS
-from dabench.errors import ConfigError, StoreError
+from dabench.errors import ConfigError, StoreError, did_you_mean
+from dabench.registry import DATASETS, PROTOCOLS
 from dabench.store.garbage import collector_paused
 from dabench.store.identity import column_of
 from dabench.store.lean import LeanScores, head_of
@@ -90,9 +91,14 @@ def load_curves(
         strict: as there.
 
     Raises:
-        StoreError, ConfigError: as there.
+        StoreError, ConfigError: as there; and a metric that none of the curves is of.
     """
-    return _tidy(_records(path, protocol, dataset, strict, curves=True), "curves", options, metrics)
+    records = _records(path, protocol, dataset, strict, curves=True)
+    frame = _tidy(records, "curves", options, metrics)
+    if lacking := sorted({*(metrics or ())} - {*frame["metric"]}):
+        known = {row["metric"] for record in records for row in record["curves"]}
+        raise ConfigError(f"metrics: no curve of {lacking[0]}{did_you_mean(lacking[0], known)}")
+    return frame
 
 
 def _records(
@@ -104,7 +110,9 @@ def _records(
         raise StoreError(store.problems[0])
     if not found:
         place = store.records / protocol / dataset
-        raise StoreError(f"no records in {place}; 'dabench run' makes them")
+        names = ((protocol, PROTOCOLS), (dataset, DATASETS))
+        near = (did_you_mean(n, known) for n, known in names if n != "*" and n not in known)
+        raise StoreError(f"no records in {place}{next(near, '')}; 'dabench run' makes them")
     if store.problems:
         warnings.warn(
             f"{len(store.problems)} damaged records left out: {store.problems[0]}", stacklevel=3

@@ -124,7 +124,7 @@ def test_a_model_elsewhere_says_classes_and_size_and_is_asked_once(
 
     assert "give the oracle's in its order" in error(*OWN, "--classes", "bee,ant,cat")
     assert "run with --image-size 32" in error(*OWN, "--image-size", "64")
-    assert "Shot needs the model itself, and this one only answers" in error(method="shot")
+    assert "shot needs the model itself, and this one only answers" in error(method="shot")
     assert "--source-head belongs to --source-model" in error(*OWN, "--source-head", "fc")
 
 
@@ -142,12 +142,15 @@ def test_what_does_not_fit_is_one_line_and_asks_nobody(
         assert not list(place.root.glob("*out*"))
         return err.splitlines()[-1]
 
-    assert "DINE trains a network of its own, and only asks the model: give --backbone" in error()
+    assert "dine trains a network of its own, and only asks the model: give --backbone" in error()
     assert "no such option; did you mean 'lr'" in error(*OWN, "--method.lrr", "1")
     assert "small-cnn has no pretrained weights" in error(*OWN, "--weights", "pretrained")
     assert "knows no unknown classes" in error(*OWN, "--open-set")
     assert "no BatchNorm to re-estimate" in error(*OWN, "--init", "bn-target")
-    assert "backbone: Shot adapts the model itself" in error(*OWN, method="shot")
+    assert "backbone: shot adapts the model itself" in error(*OWN, method="shot")
+    monkeypatch.delenv("DABENCH_ORACLE_TOKEN", raising=False)
+    elsewhere = error("--oracle-url", "http://127.0.0.1:1", method="shot")
+    assert "shot needs the model itself, and this one only answers" in elsewhere
     both = error(*OWN, "--oracle-url", "http://h", "--source-model", "m.py:build")
     assert "give --source-model, or --oracle-url" in both
     assert "learns the target's labels" in error(method="target-supervised")
@@ -155,7 +158,7 @@ def test_what_does_not_fit_is_one_line_and_asks_nobody(
     from dabench.deploy.offline import adapt
 
     hard, images = oracle(place, "hard"), place.images()
-    with pytest.raises(ConfigError, match="Source trains no network; leave them out"):
+    with pytest.raises(ConfigError, match="source trains no network; leave them out"):
         adapt(hard, images, "source", backbone="small-cnn")
     monkeypatch.setattr("dabench.oracle.http.Http", lambda *given: hard)
     monkeypatch.setattr("dabench.deploy.onnx_file.check_installed", lambda: None)

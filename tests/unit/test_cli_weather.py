@@ -73,6 +73,7 @@ def test_preview_reads_pictures_as_data_sets_do(tmp_path: Path) -> None:
         (["--seed", "-1"], "--seed -1"),
         (["--out", "sheet.jpg"], "end the name in .png"),
         (["--out", "nowhere/sheet.png"], "no folder nowhere"),
+        (["--kinds", "fog", "--size", "24", "--out", "/proc/sheet.png"], "/proc/sheet.png: "),
         (["--image", "nothing.jpg"], "--image nothing.jpg: not a readable image"),
     ],
 )

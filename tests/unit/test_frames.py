@@ -115,6 +115,10 @@ def test_nothing_there(results: Path, tmp_path: Path) -> None:
         dabench.load_results(tmp_path / "absent")
     with pytest.raises(StoreError, match=r"no records in .*sf-usda"):
         dabench.load_curves(results, protocol="sf-usda")
+    with pytest.raises(StoreError, match="did you mean 'sf-uda'"):
+        dabench.load_results(results, protocol="sfuda")
+    with pytest.raises(ConfigError, match="no curve of HSO; did you mean 'HOS'"):
+        dabench.load_curves(results, metrics=["im", "HSO"])
 
 
 def test_pandas_comes_when_it_is_needed_and_torch_never() -> None:

@@ -50,12 +50,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # pictures of weather are made without a run
     "dabench/cli/weather.py": (
         *("dabench.cli", "dabench.errors", "dabench.datasets.weather"),
-        "dabench.datasets.decoding",
+        *("dabench.datasets.decoding", "dabench.store.files"),
     ),
     # named streams are listed without a run
     "dabench/cli/stream.py": (
         *("dabench.cli", "dabench.config", "dabench.errors", "dabench.engine.run"),
         *("dabench.contract.stream", "dabench.protocols.streams.named.catalogue"),
+        "dabench.store.files",
     ),
     # an animation shows what the protocol pushed
     "dabench/cli/report_pictures.py": (

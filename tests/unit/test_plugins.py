@@ -201,6 +201,10 @@ def test_a_module_names_a_method(write: Write, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(str(path.parent))
     spec = spec_of("idea_module:Mine")
     assert spec.method == "idea_module:Mine"
+    monkeypatch.chdir(write(METHOD, "idea_file.py").parent)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(path.parent))])
+    with pytest.raises(ConfigError, match=r"no module idea_file; a file is idea_file\.py:Mine"):
+        spec_of("idea_file:Mine")
     with pytest.raises(ConfigError, match="No module named 'idea_modul'"):
         spec_of("idea_modul:Mine")
 
