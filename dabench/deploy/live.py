@@ -149,9 +149,7 @@ class LiveModel(nn.Module):
             ConfigError: it has not begun, so that there is nothing to load into.
         """
         if self.method is None:
-            raise ConfigError(
-                "this model has not begun: dabench.online(..., image_size=SIDE), then load"
-            )
+            raise ConfigError("it has not begun: give dabench.online(..., image_size=SIDE) first")
         return super().load_state_dict(state_dict, *args, **kwargs)
 
 
