@@ -217,9 +217,9 @@ def test_a_frozen_model_is_refused_by_what_changes_weights(
 
 
 def test_what_online_refuses(model: Foreign, images: Tensor) -> None:
-    with pytest.raises(ConfigError, match="TTAAug segments frames"):
+    with pytest.raises(ConfigError, match="tta-aug segments frames"):
         dabench.online(model, "tta-aug")
-    with pytest.raises(ConfigError, match="TargetSupervised learns the target's labels"):
+    with pytest.raises(ConfigError, match="target-supervised learns the target's labels"):
         dabench.online(model, "target-supervised")
     with pytest.raises(ConfigError, match="shot is no method for streams; dabench"):
         dabench.online(model, "shot")
