@@ -22,6 +22,7 @@ Change = tuple[str, Any, Any]
 _WORDS = {"source": "source model", "method": "version of the method"}
 _WORDS |= {"protocol": "version of the protocol", "git_commit": "code (git commit)"}
 _WORDS |= {"init": "version of the start", "instructions": "the CPU's vector instructions"}
+_WORDS |= {"dataset": "version of the data set"}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 #: what has a version that run ids hold; a start without one is of version 1
-_VERSIONED = ("method", "protocol", "init")
+_VERSIONED = ("method", "protocol", "init", "dataset")
 
 
 def reproduce(args: argparse.Namespace) -> int:

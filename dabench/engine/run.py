@@ -201,7 +201,7 @@ def load_plan(
         spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
     )
     protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
-    load = registry.dataset(spec.dataset)().load
+    load = registry.data_loader(spec.dataset)
     several = getattr(protocol, "several_sources", False)
     data = protocol.load(load, request) if several else load(request)
     # as the data set spells them: "Art" and "art" are one run

@@ -140,7 +140,7 @@ def _answerer(request: SealedRequest) -> InProcess:
 
 def _plan(request: SealedRequest) -> Plan:
     registry.restore(request.plugins)
-    data: DomainData = registry.dataset(request.dataset)().load(request.data)
+    data: DomainData = registry.data_loader(request.dataset)(request.data)
     registry.check_data_kind(request.protocol, request.dataset, data.kind)
     protocol = registry.protocol(request.protocol)(**request.protocol_options)
     reason = protocol.is_valid(data)

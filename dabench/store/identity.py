@@ -29,19 +29,25 @@ IDS = ("data", "stream", "source")
 _SORTED = json.JSONEncoder(sort_keys=True)
 
 
-def id_versions(method: str, protocol: str, init: str) -> dict[str, str]:
-    """Return the versions that are part of a run's id, by what they are of."""
+def id_versions(method: str, protocol: str, init: str, dataset: str = "") -> dict[str, str]:
+    """Return the versions that are part of a run's id, by what they are of.
+
+    Of a data set from outside that is its code; one of dabench has its content's digest alone.
+    """
     own = {"init": INIT_VERSIONS[init]} if init in INIT_VERSIONS else {}
+    own |= {"dataset": dataset} if dataset else {}
     return {"method": method, "protocol": protocol} | own
 
 
 def versions_of(spec: RunSpec) -> dict[str, str]:
     """Return the versions that are part of the id of a spec's run."""
-    method, protocol = spec.method, spec.protocol
+    method, protocol, data = spec.method, spec.protocol, spec.dataset
+    outside = registry.plugins_of(dataset=data)
     return id_versions(
         registry.version_of("method", method, registry.method(method)),
         registry.version_of("protocol", protocol, registry.protocol(protocol)),
         spec.init,
+        registry.version_of("data set", data, registry.dataset(data)) if outside else "",
     )
 
 
@@ -94,11 +100,11 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
 
     Args:
         spec: the full spec.
-        versions: those of ``method``, ``protocol`` and ``init``, where it has one; others are
-            left out.
+        versions: those of ``method`` and ``protocol``, and of ``init`` and ``dataset`` where they
+            have one; others are left out.
         ids: of data, stream and source model; and of weight files, whose paths do not count.
     """
-    own = ("init",) if "init" in versions else ()
+    own = [name for name in ("init", "dataset") if name in versions]
     kept = {name: versions[name] for name in ("method", "protocol", *own)}
     text = _SORTED.encode([{**spec, **dict.fromkeys(file_ids(ids))}, kept, ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -107,6 +113,7 @@ def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mappin
 def known_before(spec: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
     """Return all of a run id that is known before data and source model are there."""
     own = {name: versions.get(name) for name in ("method", "protocol", "init")}
+    own |= {"dataset": versions["dataset"]} if "dataset" in versions else {}
     return json.dumps([dict(spec), own], sort_keys=True)
 
 

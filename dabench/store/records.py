@@ -7,7 +7,7 @@ A record::
      "spec": {RunSpec.to_dict()},
      "variant": {method options that differ from their defaults},
      "ids": {"data": digest, "stream": digest, "source": id},
-     "versions": {"method": "1", "protocol": "1", "init": (where it has one), "dabench": …, …},
+     "versions": {"method": "1", "protocol": "1", "dabench": …, …; of some "init", "dataset"},
      "environment": {"device", "threads", "git_commit", …},
      "cost": {"seconds", "peak_memory_bytes", …},
      "source_model": {what the run started from, and what it scores on the source's own images},

@@ -11,16 +11,22 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dabench import registry
 from dabench.cli.main import main
 from dabench.config.command import run_command
+from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec, resolve
-from dabench.contract.data import DomainData
+from dabench.contract.data import DataRequest, DomainData
+from dabench.engine.run import load_plan
 from dabench.errors import ConfigError
 from dabench.registry import announced, plugins
 from dabench.registry.plugin_import import import_named, source_digest
+from dabench.source_models import loading
+from dabench.source_models.recipes import source_recipe
+from dabench.store.identity import run_digest, versions_of
 
 METHOD = '''
 """An idea."""
@@ -320,6 +326,62 @@ class Bare:
     grant = SourceFreeClosedSet.grant
     is_valid, plan, run = INNER.is_valid, INNER.plan, INNER.run
 '''
+
+
+DATA = '''
+"""Data of somebody's own, whose digest is of the images alone."""
+
+import numpy as np
+
+from dabench.contract.data import DomainData, Labelled
+
+
+class Mine:
+    """Two domains."""
+
+    defaults = {"image_size": 8, "backbone": "small-cnn", "weights": "none"}
+    defaults |= {"epochs": 1, "source_epochs": 1}
+
+    def load(self, request):
+        """Return both."""
+        labels = np.arange(40) % 2
+        part = Labelled(np.zeros((40, 8, 8, 3), np.uint8), labels, "images")
+        names = ("mine", request.source, request.target, ("a", "b"), request.image_size)
+        return DomainData(*names, part, None, part)
+'''
+
+
+def test_an_edited_data_set_makes_other_runs_and_another_source_model(
+    write: Write, tmp_path: Path
+) -> None:
+    def made() -> tuple[str, dict[str, str], str]:
+        spec = spec_of("source", protocol="sf-uda", dataset=f"{path}:Mine", source="p", target="q")
+        settings = Settings(tmp_path, None, tmp_path)
+        spec, data, _, plan = load_plan(spec, settings)
+        versions = versions_of(spec)
+        ids = {"data": "d", "stream": "t", "source": "s"}
+        assert data.source_train.labels is data.target_all.labels  # nothing else is touched
+        key = loading._key(source_recipe(spec, black_box=False), plan, 0)
+        return run_digest(spec.to_dict(), versions, ids), versions, key
+
+    path = write(DATA)
+    first = made()
+    assert made() == first
+    assert first[1]["dataset"].startswith("1+")
+    write(DATA.replace("np.arange(40) % 2", "1 - np.arange(40) % 2"))
+    second = made()
+    assert [was != now for was, now in zip(first, second, strict=True)] == [True] * 3
+
+
+def test_labels_count_whatever_a_data_set_hashes(write: Write, tmp_path: Path) -> None:
+    """They may lie in a file that is not its code."""
+    np.save(tmp_path / "labels.npy", np.arange(40) % 2)
+    path = write(DATA.replace("np.arange(40) % 2", "np.load(request.data_root / 'labels.npy')"))
+    name = registry.name_of("data set", f"{path}:Mine")
+    request = DataRequest("p", "q", 8, tmp_path, tmp_path)
+    before = registry.data_loader(name)(request).digest
+    np.save(tmp_path / "labels.npy", 1 - np.arange(40) % 2)
+    assert registry.data_loader(name)(request).digest != before
 
 
 def test_a_protocol_needs_no_more_members_than_are_asked_for(
