@@ -56,8 +56,8 @@ class Comparison:
 
     @property
     def identical(self) -> bool:
-        """Whether this was the same run, and all that it recorded of its results is equal."""
-        return not (self.scores or self.curves or self.arrays or self.run_ids)
+        """Whether this was the same run, and its results and what tables say of it are equal."""
+        return not (self.scores or self.curves or self.arrays or self.run_ids or self.marks)
 
     @property
     def largest(self) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from dabench.board.statistics.tasks import primary_lines
 from dabench.board.tables.leaderboard import table
 from dabench.config.spec import variant_of
 from dabench.errors import StoreError, one_line, shown
-from dabench.registry.method_info import MethodInfo
+from dabench.registry.method_info import ANSWERS_AFTER, FROZEN_TRUNK, TARGET_LABELS, MethodInfo
 from dabench.store.identity import id_versions
 from dabench.store.reading import load_record
 from dabench.store.records import Record
@@ -140,11 +140,23 @@ def _check_marks(path: Path, record: Record) -> None:
             f"{path}: {spec['method']} is {'a' if method.reconstruction else 'no'} "
             "reconstruction, and the record says otherwise; run it again"
         )
-    if missing := sorted(set(method.extras) - set(record.get("extras", ()))):
+    if missing := sorted(_due(spec, method) - set(record.get("extras", ()))):
         raise StoreError(
             f"{path}: {spec['method']} takes {', '.join(missing)}, which its extras do not name; "
             "run it again"
         )
+
+
+def _due(spec: Mapping[str, Any], method: type[Any]) -> set[str]:
+    """Return the extras that a record of this spec has: those that keep a row from ranks too."""
+    name, due = spec["method"], set(method.extras)
+    due |= {TARGET_LABELS} if name == MethodInfo().upper_bound else set()
+    due |= {FROZEN_TRUNK} if registry.METHODS[name].frozen_trunk else set()
+    if (
+        registry.kind_of(spec["protocol"]) == "classification"
+    ):  # streams of frames have no such mark
+        due |= {ANSWERS_AFTER} if getattr(method, "answers", "before") == "after" else set()
+    return due
 
 
 def _remarks(record: Record) -> list[str]:

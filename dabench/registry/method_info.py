@@ -14,6 +14,8 @@ from dabench.registry.protocols import PROTOCOLS
 TARGET_LABELS = "target-labels"
 #: the method answered a stream after its own update, which is a setting of its own
 ANSWERS_AFTER = "answers-after"
+#: in place of the source model it was handed the column's linear probe
+FROZEN_TRUNK = "frozen-trunk"
 #: the mark of a row whose options were chosen by labels of a task that is reported
 TARGET_TUNED = "target-tuned"
 

@@ -173,6 +173,9 @@ def test_so_is_an_earlier_version_of_a_method(
         ),
         ({"method": "usd"}, "usd is a reconstruction, and the record says otherwise"),
         ({"method": "eata"}, "eata takes fisher-images, which its extras do not name"),
+        ({"method": "t3a"}, "t3a takes answers-after, which its extras do not name"),
+        ({"method": "target-supervised"}, "takes target-labels, which its extras do not name"),
+        ({"method": "linear-probe"}, "takes frozen-trunk, which its extras do not name"),
     ],
 )
 def test_so_is_one_that_hides_what_its_row_has_to_say(
