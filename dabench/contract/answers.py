@@ -44,7 +44,7 @@ def check_logits(
             f"{name}: {what} returned {tuple(logits.shape)} for {len(images)} images; "
             f"expected {expected} of the batch alone, K = {num_classes or 'any'}"
         )
-    if not bool(torch.isfinite(logits).all()):
+    if not bool(torch.isfinite(logits.float()).all()):  # what is kept of them
         raise TrainingError(f"{name}: logits are not finite at step {step}; {_advice(method)}")
 
 
@@ -95,7 +95,9 @@ def predicted(method: OnlineMethod, images: Tensor) -> Tensor:
 def checked(
     method: OfflineMethod, answer: Any, images: Tensor, what: str = "predict"
 ) -> Prediction:
-    """Return an offline method's answer to a batch, and refuse one that does not fit.
+    """Return a copy of an offline method's answer to a batch, and refuse one that does not fit.
+
+    A method may write its next answer where this one stands.
 
     Raises:
         TrainingError: another type, shape or number of classes, or values that are not finite.
@@ -122,8 +124,8 @@ def checked(
         raise TrainingError(
             f"{name}: is_unknown of {what} is {_described(unknown)}; expected bool of ({n},)"
         )
-    found: Prediction = answer
-    return found
+    kept = (None if part is None else part.clone() for part in (score, unknown))
+    return Prediction(logits.clone(), *kept)
 
 
 def checked_also(method: OfflineMethod, answers: Any, images: Tensor) -> dict[str, Prediction]:

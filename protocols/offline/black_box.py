@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from dabench.contract.access import BlackBox, Recorder
@@ -112,12 +113,12 @@ class BlackBoxProtocol(OfflineProtocol):
             return network.to(device)
 
         return BlackBox(
-            task=plan.task,
+            task=replace(plan.task),  # copies: the engine reads its own later
             target=copy.copy(plan.parts["adapt"]),
             oracle=GrantedOracle(source.oracle(cost)),
             new_network=Confined(new_network),
             cost=granted,
-            budget=run.budget,
+            budget=replace(run.budget),
             seed=run.seed,
             recorder=recorder,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import ClassVar
 
 from dabench.contract.access import Recorder, SourceFree
@@ -30,4 +31,5 @@ class SourceFreeProtocol(OfflineProtocol):
             with cost.pause():
                 reestimate_batchnorm(network, images)
         target = copy.copy(plan.parts["adapt"])
-        return SourceFree(plan.task, target, network, run.budget, run.seed, recorder)
+        task, budget = replace(plan.task), replace(run.budget)  # the engine's own are read later
+        return SourceFree(task, target, network, budget, run.seed, recorder)

@@ -14,6 +14,7 @@ from dabench import views
 from dabench.contract.access import BlackBox, Online, SourceFree, TargetBatch
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.types import IGNORE, IntArray, Kind, Prediction
+from dabench.errors import AccessError
 from dabench.networks.batchnorm import batch_statistics
 
 #: what the record of a run says whose method was handed labels of the target, among its extras
@@ -89,14 +90,14 @@ class TargetSupervised(OfflineMethod, OnlineMethod):
     def training_step(self, batch: TargetBatch, batch_idx: int) -> Tensor:
         """Cross-entropy with the truth."""
         logits = self.net(views.strong(batch.images, flip=self.access.task.flip))
-        truth = self.truth[batch.index.cpu()].to(logits.device)
+        truth = self._known()[batch.index.cpu()].to(logits.device)
         loss = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
         return self.record_losses(loss, {"supervised": loss})
 
     def step(self, batch: TargetBatch) -> Tensor:
         """Answer a stream's batch, then learn its labels."""
         logits = self._logits(batch.images)
-        truth = self.truth.to(logits.device, torch.int64)
+        truth = self._known().to(logits.device, torch.int64)
         ignored = IGNORE if self.dense else -100  # a class of an image may have any number
         if (truth != ignored).any():
             loss = F.cross_entropy(
@@ -116,6 +117,16 @@ class TargetSupervised(OfflineMethod, OnlineMethod):
         """Whether every pixel has a class."""
         kind: Kind = self.access.task.kind
         return kind == "segmentation"
+
+    def _known(self) -> Tensor:
+        """Return the truth, where there is any: who inherits from this class is shown none."""
+        truth: Tensor | None = getattr(self, "truth", None)
+        if truth is None:
+            raise AccessError(
+                f"{type(self).__name__} is handed no labels: target-supervised alone is, and none "
+                "that inherits from it"
+            )
+        return truth
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return logits by the batch's own statistics."""

@@ -59,6 +59,7 @@ class ClassStreamRunner(ArrivalRunner):
         with torch.no_grad():
             self.stream_log.source.append(self.source(batch.images).argmax(1).cpu())
             if self.protocol.also_after:
+                logits = logits.clone()  # the further answer may be written where this one stands
                 own = batch.images.clone()
                 begin = synchronised_clock(own.device)
                 later = predicted(self.method, own)

@@ -20,13 +20,16 @@ import torch
 
 from dabench import registry
 from dabench.config.settings import Settings
+from dabench.contract import access as accessing
 from dabench.contract.access import BlackBox, Budget, Recorder, SourceFree
 from dabench.contract.answers import left_alone
+from dabench.contract.cost import Cost
 from dabench.contract.data import DataRequest, DomainData, Labelled
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Resume, Run
-from dabench.contract.types import Prediction
+from dabench.contract.types import Prediction, Task
 from dabench.datasets.caching.image_cache import CachedImages
+from dabench.engine.fit import predict_all, predict_also
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import AccessError, TrainingError
 from dabench.networks.network import build_classifier
@@ -368,6 +371,25 @@ def test_labels_are_handed_to_the_bound_alone_and_go_on_record(bench: Any) -> No
     assert method_info.TARGET_LABELS == TARGET_LABELS  # what tables look for
 
 
+def test_who_inherits_from_the_bound_is_told_that_there_are_no_labels() -> None:
+    own = {"_logits": lambda self, images: torch.zeros(1, 2)}
+    heir = type("Heir", (TargetSupervised,), own)()
+    with pytest.raises(AccessError, match="Heir is handed no labels"):
+        heir.step(accessing.TargetBatch(torch.zeros(1, 3, 2, 2), torch.zeros(1)))
+
+
+@pytest.mark.parametrize("name", ["sf-uda", "bb-uda"])
+def test_what_a_grant_says_is_not_what_the_engine_reads(name: str, tmp_path: Path) -> None:
+    run, task = surroundings(tmp_path, Recorder()), Task("classification", ("a", "b"), 4)
+    plan, source = SimpleNamespace(task=task, parts={"adapt": ()}), torch.nn.Identity()
+    answering = SimpleNamespace(gives_probabilities=True, ask=print, ask_all=print)
+    vars(source).update(new_network=print, oracle=lambda cost: answering)
+    found = registry.protocol(name)().make_grant(plan, source, run, Recorder(), Cost())
+    assert (found.task, found.budget) == (task, run.budget)
+    vars(found.task)["classes"], vars(found.budget)["epochs"] = (), 5
+    assert (run.budget.epochs, task.num_classes) == (1, 2)
+
+
 def test_cost_is_what_passed(bench: Any) -> None:
     class Thief(Hostile):
         @staticmethod
@@ -498,6 +520,35 @@ def test_answers_that_do_not_fit_are_refused_by_the_methods_name(
         bench("sf-uda").run(Odd)
     with pytest.raises(TrainingError, match=r"OddBeside: .*also \('branch'\)"):
         bench("sf-uda").run(OddBeside)
+
+
+class Buffered(OfflineMethod):
+    """Answers in the same memory every time, as ``out=`` and CUDA graphs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = torch.zeros(8, 2), torch.zeros(8), torch.zeros(8, dtype=torch.bool)
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        level, (logits, score, unknown) = images.mean((1, 2, 3)), self.held
+        logits[:, 0], logits[:, 1] = level, 0.5
+        return Prediction(logits, score.copy_(level), unknown.copy_(level > 0.5))
+
+    def also(self, images: torch.Tensor) -> Mapping[str, Prediction]:
+        return {"branch": self.predict(images)}
+
+
+def test_a_method_may_write_its_answers_over_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accessing, "survey_size", lambda side, most: 8)
+    levels = np.random.default_rng(0).permutation(np.arange(16, dtype=np.uint8) * 17)
+    images = np.broadcast_to(levels[:, None, None, None], (16, 4, 4, 3))
+    part, method = accessing.Unlabelled(images, np.arange(16)), Buffered()
+    method.access = SimpleNamespace(task=SimpleNamespace(num_classes=2))  # type: ignore[assignment]
+    also = predict_also(method, part, "cpu", Cost())["branch"]
+    for found in (predict_all(method, part, "cpu", Cost()), also):
+        assert found.known.tolist() == (levels < 128).astype(int).tolist()
+        assert found.decided(2).tolist() == np.where(levels > 127, 2, 1).tolist()
+        np.testing.assert_allclose(found.unknown_score, levels / 255, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["all", "held-out"])

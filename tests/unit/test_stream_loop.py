@@ -92,6 +92,7 @@ def test_only_the_method_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
         (torch.zeros(4, 3, dtype=torch.int64), "real logits"),
         (None, "NoneType"),
         (torch.full((4, 3), torch.nan), "not finite"),
+        (torch.full((4, 3), 1e300, dtype=torch.float64), "not finite"),
     ],
 )
 def test_answers_that_do_not_fit_are_refused_at_the_first_step(answer: Any, message: str) -> None:
