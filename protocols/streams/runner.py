@@ -87,7 +87,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.source = copy.deepcopy(reference).to(run.device).eval()
         self.source.cost = Cost(paused=True)
         self.cost, self.memory = Cost(), StepMemory(run.device)
-        self.labelled = False  # whether a method was built that sees labels; never taken back
+        self.labelled, self.handed = False, set[str]()  # of any method so far: never taken back
         self.recorder = StreamRecorder(run.recorder)
         self.batches, segments = batches_of(plan.stream)
         self.layout = self.make_layout(segments)
@@ -163,9 +163,9 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.check_method(method)
         network = copy.deepcopy(self.start).to(self.context.device).eval()
         network.cost = GrantedCost(self.cost)
-        extras = granted_extras(method, self.plan, self.context)
+        self.handed.update(extras := granted_extras(method, self.plan, self.context))
         seed_everything(seed(self.context.seed, "adaptation", str(number)))
-        known = self.plan.task, network, self.most_images, self.context.seed
+        known = copy.copy(self.plan.task), network, self.most_images, self.context.seed
         method.begin(Online(*known, GrantedRecorder(self.recorder), extras))
         return method.to(self.context.device)
 
@@ -237,7 +237,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
     @property
     def extras(self) -> frozenset[str]:
         """What the method was handed beyond the grant, by name."""
-        return self.method.extras | ({TARGET_LABELS} if self.labelled else frozenset())
+        return self.method.extras | self.handed | ({TARGET_LABELS} if self.labelled else set())
 
     def costs(self) -> dict[str, float]:
         """Return what the run cost."""

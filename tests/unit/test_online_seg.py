@@ -552,6 +552,19 @@ def test_fisher_images_are_clear_source_frames_from_end_to_end(
     torch.testing.assert_close(handed[0], expected)
 
 
+def test_what_was_handed_out_stays_on_record(dense: Any) -> None:
+    class Forgets(dense.Still):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            vars(self)["extras"] = frozenset({"fisher-images"})
+
+        def begin(self, access: Any) -> None:
+            super().begin(access)
+            del vars(self)["extras"]
+
+    assert dense.run(Forgets).extras == ("fisher-images",)
+
+
 def test_source_parts_are_handed_out_afresh(dense: Any) -> None:
     trained = nn.Linear(2, 1)
     wishes: list[Any] = []
