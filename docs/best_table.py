@@ -137,7 +137,10 @@ def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
     below = sum(gain < 0 for gain in _gains(lines))
     notes = f", below `source` in {below}" if below else ""
     span = f" [{number(low, '+')}, {number(high, '+')}]"
-    if 1 < gap.n < MIN_PAIRS:
+    seeds = max(line["n"] for line in lines)
+    if gap.n == 1 and seeds < MIN_PAIRS:
+        span, notes = "", f"{notes}, {seeds} seed{'s' if seeds > 1 else ''}: no verdict"
+    elif 1 < gap.n < MIN_PAIRS:
         span, notes = f" ({number(gap.least, '+')} to {number(gap.most, '+')})", notes + ", range"
     elif not (low > 0 or high < 0):  # without an interval, or with 0 within it
         notes += ", not told apart"

@@ -152,10 +152,9 @@ def _due(spec: Mapping[str, Any], method: type[Any]) -> set[str]:
     name, due = spec["method"], set(method.extras)
     due |= {TARGET_LABELS} if name == MethodInfo().upper_bound else set()
     due |= {FROZEN_TRUNK} if registry.METHODS[name].frozen_trunk else set()
-    if (
-        registry.kind_of(spec["protocol"]) == "classification"
-    ):  # streams of frames have no such mark
-        due |= {ANSWERS_AFTER} if getattr(method, "answers", "before") == "after" else set()
+    after = getattr(method, "answers", "before") == "after"
+    if after and registry.kind_of(spec["protocol"]) == "classification":  # frames have no such mark
+        due.add(ANSWERS_AFTER)
     return due
 
 

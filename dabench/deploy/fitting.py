@@ -14,7 +14,7 @@ from dabench.contract.seeding import seeded
 from dabench.contract.stream import Stream
 from dabench.contract.types import Task
 from dabench.deploy.adapted import Adapted, AdaptedModel
-from dabench.engine.fit import fit, predict_all
+from dabench.engine.fit import adapt, predict_all
 from dabench.metrics.predictions import Predictions
 
 
@@ -44,9 +44,7 @@ def fitted(
     """
     target, grant = plan.parts["adapt"], grants(cost)
     with seeded(seed_of(run.seed, "adaptation")):  # as a protocol does it, and no earlier
-        method.begin(grant)
-        _, seconds = fit(method, target, cost, run)
-        method.calibrate()
+        _, seconds = adapt(method, grant, target, cost, run)
         after = predict_all(method, target, run.device, cost, judge=True)
     spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
     spent |= {"adapt_seconds": seconds}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning
@@ -25,6 +25,7 @@ from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Run
 from dabench.contract.seeding import seed
 from dabench.contract.types import Prediction
+from dabench.engine.stream import synchronised_clock
 from dabench.errors import TrainingError
 from dabench.metrics import label_free
 from dabench.metrics.predictions import Predictions, gather
@@ -195,7 +196,7 @@ def fit(
     Raises:
         TrainingError: it was made to train for longer than the budget allows.
     """
-    method.to(run.device)
+    device = method.to(run.device).device
     if not method.trains:
         return {}, 0.0
     allowed, every = run.budget.epochs, max(1, run.budget.epochs // 10)
@@ -214,24 +215,36 @@ def fit(
     def take_curves() -> None:
         nonlocal outside
         if begun % every == 0 and begun < allowed:
-            start = time.perf_counter()
+            start = synchronised_clock(device)
             with _undisturbed(method, cost):
                 method.calibrate()
             taken[begun] = predict_all(method, target, run.device, cost, judge=True, keep=keep)
-            outside += time.perf_counter() - start
+            outside += synchronised_clock(device) - start
 
     callbacks: list[Callback] = [_Curves(take_curves)]
     if run.progress:
         callbacks.append(_Progress(f"{type(method).__name__} adaptation"))
     loader = target.loader(run.budget.batch_size, shuffle=True, seed=seed(run.seed, "batches"))
-    batches = _Budgeted(loader, begin_epoch)
     method.train()  # Lightning keeps the modes it finds, and source models arrive in eval mode
-    start = time.perf_counter()
-    with warnings.catch_warnings():
+    start = synchronised_clock(device)
+    with warnings.catch_warnings(), _interruptible():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
         warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode.*")
-        with _interruptible():
-            build_trainer(allowed, run.device, callbacks).fit(method, batches)
-    method.to(run.device)
-    return taken, time.perf_counter() - start - outside
+        build_trainer(allowed, run.device, callbacks).fit(method, _Budgeted(loader, begin_epoch))
+    method.to(device)
+    return taken, synchronised_clock(device) - start - outside
+
+
+def adapt(
+    method: OfflineMethod, access: Any, target: Unlabelled, cost: Cost, run: Run, **keep: bool
+) -> tuple[dict[int, Predictions], float]:
+    """As :func:`fit`, with the ``begin`` before it and ``calibrate`` after it, timed as well."""
+    now = partial(synchronised_clock, torch.device(run.device))
+    start = now()
+    method.begin(access)
+    begin = now() - start
+    taken, seconds = fit(method, target, cost, run, **keep)
+    start = now()
+    method.calibrate()
+    return taken, begin + seconds + now() - start

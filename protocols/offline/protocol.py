@@ -17,7 +17,7 @@ from dabench.contract.protocol import Build, Outcome, Plan, Run
 from dabench.contract.seeding import seed, seed_everything
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Score, Task
-from dabench.engine.fit import fit, predict_all, predict_also
+from dabench.engine.fit import adapt, predict_all, predict_also
 from dabench.errors import ConfigError, TrainingError
 from dabench.metrics.predictions import Predictions
 from dabench.metrics.scoring import Scorer, check_order
@@ -159,10 +159,8 @@ class OfflineProtocol(ABC):
         if sees_labels(method):
             method.reveal(plan.truth["adapt"])
             extras = (TARGET_LABELS,)
-        method.begin(access)
         keep = self.several_sources
-        curve, seconds = fit(method, plan.parts["adapt"], cost, run, keep=keep)
-        method.calibrate()
+        curve, seconds = adapt(method, access, plan.parts["adapt"], cost, run, keep=keep)
         spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
         outcome = Outcome(scores=[], cost=spent | {"adapt_seconds": seconds}, extras=extras)
         outcome.cost["parameters"] = float(sum(p.numel() for p in method.parameters()))

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from dabench import registry
+from dabench.contract.cost import Cost
+from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Outcome
 from dabench.engine import fit as loops
 from dabench.metrics import label_free
@@ -66,7 +68,7 @@ def test_the_run_goes_on_as_if_they_were_not_there(
         now[0] += 1000.0
         return scores(found)
 
-    monkeypatch.setattr(loops, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(loops, "synchronised_clock", lambda device: now[0])
     monkeypatch.setattr(label_free, "scores", slowly)
     with_them = bench("sf-osda").run(registry.method("usd"))
     assert now[0] == 2000.0
@@ -76,3 +78,23 @@ def test_the_run_goes_on_as_if_they_were_not_there(
     assert judged(without) == {}
     assert answers(with_them) == answers(without)
     assert with_them.scores == without.scores
+
+
+def test_what_begins_and_calibrates_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class Slow(OfflineMethod):
+        trains = False
+
+        def begin(self, access: Any) -> None:
+            now[0] += 1.0
+
+        def calibrate(self) -> None:
+            now[0] += 2.0
+
+        def predict(self, images: Any) -> Any:
+            raise AssertionError("nobody asks")
+
+    monkeypatch.setattr(loops, "synchronised_clock", lambda device: now[0])
+    run: Any = SimpleNamespace(device="cpu")
+    assert loops.adapt(Slow(), None, run, Cost(), run) == ({}, 3.0)
