@@ -30,7 +30,7 @@ from dabench.engine.environment import (
 from dabench.engine.recording import BoardRecorder
 from dabench.errors import ConfigError, DataError, NewerError, StoreError
 from dabench.oracle.start import Start, open_start
-from dabench.source_models.checking import check_network_names, check_networks
+from dabench.source_models.checking import check_networks
 from dabench.source_models.kept_model import check_keeps, keeping, kept_model
 from dabench.source_models.makers import open_makers
 from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_recipe
@@ -172,12 +172,12 @@ def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Par
     usual = source_recipe(spec, black_box=False)
     if probes := registry.METHODS[spec.method].frozen_trunk:
         check_probe(spec, usual)
-    check_network_names(spec)
-    spec, data, protocol, plan = load_plan(spec, settings, progress)
     elsewhere = spec.protocol_options.get("oracle") == "http"
-    files = check_networks(spec, None if elsewhere else usual)  # fetches weights: after the data
+    files = check_networks(spec, None if elsewhere else usual)
     if spec.tuned is not None:
         spec.tuned.check_files(files | model_files(spec.plugins))
+    spec, data, protocol, plan = load_plan(spec, settings, progress)
+    if spec.tuned is not None:
         spec.tuned.check_shown(vars(spec))
     if getattr(protocol, "black_box", False):
         protocol.check(spec.init, plan, method)  # before hours of source training

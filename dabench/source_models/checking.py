@@ -1,4 +1,4 @@
-"""Whether the networks that a run asks for are there by name, and whether they can be built."""
+"""Whether the networks that a run asks for can be built, before its data are touched."""
 
 from __future__ import annotations
 

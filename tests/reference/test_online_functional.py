@@ -82,6 +82,19 @@ def test_build_optimiser():
     assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.8, 0.5)
 
 
+RATE = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+
+
+def test_what_is_not_frozen_is_learnable():
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    net[0].requires_grad_(False)
+    assert list(gradient_step.learnable(net)) == ["1.weight", "1.bias"]
+    frozen = [gradient_step.learnable, lambda net: gradient_step.build_optimiser("sgd", [], **RATE)]
+    for call in frozen:
+        with pytest.raises(ConfigError, match="every weight that this method could change"):
+            call(net.requires_grad_(False))
+
+
 class Notes:
     """A recorder that remembers."""
 

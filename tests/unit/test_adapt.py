@@ -395,7 +395,7 @@ def test_what_is_there_is_not_overwritten(place: Place) -> None:
     (place.root / "out" / "mine.txt").write_text("mine")
     assert main(place.words()) == 2
     assert "there is something already" in place.capsys.readouterr().err
-    with pytest.raises(CacheError, match=r"model.yaml: cannot be used"):
+    with pytest.raises(CacheError, match=r"has no model.yaml: expected a folder"):
         dabench.load_model(place.root / "out")
 
 

@@ -17,7 +17,7 @@ def line(method: str, task: str, gap: float, **changed: Any) -> dict[str, Any]:
     found = {"method": method, "variant": "", "column": task, "metric": "HOS", "version": "1/1"}
     found |= {"mean": 0.5 + gap, "diff_mean": gap, "diff_low": gap - 0.1, "diff_high": gap + 0.1}
     found |= {"oracle": False, "note": "", "weights": "pretrained", "reconstruction": False}
-    found |= {"extras": "", "target_tuned": False}
+    found |= {"extras": "", "target_tuned": False, "n": 5}
     if method.startswith("source"):
         found["diff_mean"] = NAN
     return found | changed
@@ -116,6 +116,13 @@ def test_one_task_has_the_interval_over_its_seeds(tables: ModuleType) -> None:
     frame = pd.DataFrame([line("source", "a", 0.0), line("shot", "a", 0.2)])
     shown = tables.best_table._line("sf-osda", *tables.best_table.best_method(frame))
     assert shown[5:] == ["+0.200 [+0.100, +0.300]", "1"]
+
+
+def test_one_seed_is_no_verdict(tables: ModuleType) -> None:
+    few = {"n": 1, "diff_low": NAN, "diff_high": NAN}
+    frame = pd.DataFrame([line("source", "a", 0.0), line("shot", "a", 0.2, **few)])
+    shown = tables.best_table._line("sf-osda", *tables.best_table.best_method(frame))
+    assert shown[5:] == ["+0.200", "1, 1 seed: no verdict"]
 
 
 def test_without_a_difference_there_is_no_line(tables: ModuleType) -> None:

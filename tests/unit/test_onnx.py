@@ -107,4 +107,4 @@ def test_what_an_export_needs_is_said_first(place: Any, monkeypatch: pytest.Monk
     assert not (place.root / "out").exists()
     monkeypatch.undo()
     monkeypatch.setattr(onnx_file, "check_installed", lambda: None)
-    assert "model.yaml: cannot be used" in error("export", str(place.root / "nothing"))
+    assert "has no model.yaml: expected a folder" in error("export", str(place.root / "nothing"))

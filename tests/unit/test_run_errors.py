@@ -189,18 +189,6 @@ def test_a_missing_data_root(run: Run, tmp_path: Path) -> None:
     assert "office31" in the_line(err).lower().replace("-", "")
 
 
-def test_a_missing_data_root_is_said_before_weights_are_fetched(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fetch(*_: object) -> None:
-        raise AssertionError("weights were asked for")
-
-    monkeypatch.setattr("dabench.engine.run.check_networks", fetch)
-    code, _, err = run(*USD, "--dataset", "office31", "--data-root", str(tmp_path / "nothing"))
-    assert code == 2
-    assert "office31" in the_line(err).lower().replace("-", "")
-
-
 def test_a_target_without_unknown(
     run: Run, tiny: DomainData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
