@@ -19,6 +19,7 @@ from dabench.store.identity import id_versions
 from dabench.store.reading import load_record
 from dabench.store.records import Record
 from dabench.store.soundness import check_place
+from dabench.store.samples import check_scores
 from dabench.store.store import Store
 
 _CHECKS = (
@@ -85,6 +86,7 @@ def _read(files: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[str]]:
             _check_versions(path, record)
             _check_marks(path, record)
             record = load_record(path, strict=True)
+            check_scores(path, record)
         except StoreError as error:
             problems.append(str(error))
         else:

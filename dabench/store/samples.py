@@ -7,6 +7,7 @@ has counts, and a metric is a function of summed counts: right and all images by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from dabench.store.arrays import check_arrays, file_beside, read_arrays
 
 #: metrics that are functions of counts
 _DRAWN = frozenset({"accuracy", "mean_class_accuracy", "OS*", "UNK", "HOS", "mIoU"})
+#: segments of which predictions are kept
+_PARTS = ("all", "held-out", "final")
 _MOST_CLASSES = 2**15
 Measure = Callable[[FloatArray], FloatArray]
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -61,8 +64,44 @@ def sampling_units(path: Path, record: Mapping[str, Any], metric: str) -> Sampli
         return None
     file = file_beside(path, record)
     check_arrays(path, record)
+    return _usable_units(file, read_arrays(file), record, metric)
+
+
+def check_scores(path: Path, record: Mapping[str, Any]) -> None:
+    """Hold the scores of a record against the predictions beside it, where they follow from these.
+
+    Accuracy, its mean over classes, OS*, UNK, HOS and mIoU do; calibration and scores of unknown
+    do not, for confidences are kept rounded.
+
+    Raises:
+        StoreError: a score is another one, or what lies beside the record cannot be used.
+    """
+    if not record.get("predictions"):
+        return
+    file = file_beside(path, record)
+    check_arrays(path, record)
+    arrays = read_arrays(file)
+    for row in record["scores"]:
+        segment = row.get("segment", "all")
+        name = row["metric"] + ("" if segment == "all" else f"/{segment}")
+        if row["value"] is None or segment not in _PARTS or row["metric"] not in _DRAWN:
+            continue
+        units = _usable_units(file, arrays, record, name)
+        if units is None:
+            continue
+        found = float(units.measure(units.counts.sum(0)[None])[0])
+        if not math.isclose(found, row["value"], abs_tol=1e-9):
+            raise StoreError(
+                f"{path}: {name} is {row['value']:.6g}, and by its predictions it is {found:.6g}; "
+                "run it again"
+            )
+
+
+def _usable_units(
+    file: Path, arrays: Arrays, record: Mapping[str, Any], metric: str
+) -> SamplingUnits | None:
     try:
-        return _units(read_arrays(file), record, metric)
+        return _units(arrays, record, metric)
     except (ArithmeticError, LookupError, StopIteration, TypeError, ValueError) as error:
         reason = reason_of(error)
         raise StoreError(f"{file}: predictions cannot be used ({reason}); run again") from error

@@ -17,6 +17,7 @@ from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec, resolve
 from dabench.store.identity import run_digest, versions_of
 from dabench.store.records import Record
+from dabench.store.samples import check_scores
 from dabench.store.store import Store
 
 Submit = Callable[..., tuple[int, str]]
@@ -186,6 +187,34 @@ def test_so_is_one_that_hides_what_its_row_has_to_say(
     refused(submit, tmp_path, said, str(hidden.root))
 
 
+def test_so_is_one_whose_score_its_predictions_do_not_give(submit: Submit, tmp_path: Path) -> None:
+    """Its checksum fits: whoever edits a record can compute it anew."""
+    store = Store(tmp_path / "edited")
+    truth = np.array([0, 0, 1, 2])
+    answers = {"adapt.truth": truth, "adapt.prediction": np.array([0, 1, 1, 2])}
+    found = record_of(specs("shot", "0")[0])
+    classes = [
+        {"metric": "class_accuracy", "value": value, "n": 1, "segment": name, "at": 0}
+        for name, value in (("a", 0.5), ("b", 1.0), ("unknown", 1.0))
+    ]
+    right = 2 * 0.75 / 1.75
+    found["scores"] = [{**found["scores"][0], "value": right}, *classes]
+    path = store.write(found, ARRAYS | answers)
+    assert submit(str(path))[0] == 0
+    (tmp_path / "out").rename(tmp_path / "before")
+    found["scores"][0]["value"] = right + 0.001
+    path = store.write(found, ARRAYS | answers)
+    refused(submit, tmp_path, "HOS is 0.858143, and by its predictions it is 0.857143", str(path))
+
+
+@pytest.mark.slow
+def test_the_scores_of_all_committed_records_follow_from_their_predictions() -> None:
+    runs = Store(Path(__file__).parents[2] / "results", curves=False, index=False).read()
+    assert runs
+    for path, record in runs:
+        check_scores(path, record)
+
+
 def test_so_is_a_run_that_is_there_already(submit: Submit, offered: Store, tmp_path: Path) -> None:
     there = Store(tmp_path / "results")
     there.write(json.loads(first(offered).read_text()))
@@ -263,7 +292,9 @@ def test_a_real_run_is_made_again_and_an_invented_score_is_found(
 
     path = first(Store(mine))
     record = json.loads(path.read_text())
-    record["scores"][0]["value"] += 0.001
+    # of a score that does not follow from the predictions beside it
+    (score,) = (s for s in record["scores"] if (s["metric"], s["segment"]) == ("ECE", "all"))
+    score["value"] += 0.001
     Store(mine).dump(path, record)  # its checksum is that of what it holds now
     assert main([*offer, str(tmp_path / "again")]) == 1
     assert "not identical, although" in (tmp_path / "again" / "PULL_REQUEST.md").read_text()
