@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: options of protocols that name the shifts of a stream; how these are made; their other names
 SHIFT_OPTIONS = ("shifts", "weather", "conditions")
 _CLEAR = "clear"
+_SPLIT = " split "
 _MADE = ("published-", "c-", "albu-")
 _SAME = {"ucm-cc": "aid-cc", **dict.fromkeys(("aid-sf", "ucm-sf", "ucm-sf-corrected"), "snow")}
 
@@ -24,7 +25,7 @@ def conditions(spec: Mapping[str, Any]) -> frozenset[str]:
     options = spec["protocol_options"]
     text = next((str(options[name]) for name in SHIFT_OPTIONS if name in options), None)
     if text is None:
-        split = f" split {options['split']}" if "split" in options else ""
+        split = f"{_SPLIT}{options['split']}" if "split" in options else ""
         return frozenset({f"{spec['source']} to {spec['target']}{split}"})
     if options.get("frames") == "source-val":
         return frozenset({f"validation frames of {spec['source']}"})
@@ -34,3 +35,29 @@ def conditions(spec: Mapping[str, Any]) -> frozenset[str]:
     if _CLEAR in found:
         found |= {f"{_CLEAR} {domain.strip()}" for domain in str(spec["target"]).split(",")}
     return frozenset(found - {_CLEAR, ""})
+
+
+def shared_conditions(one: Iterable[str], other: Iterable[str]) -> list[str]:
+    """Return what of ``one`` is in ``other``, in alphabetical order.
+
+    A split of classes that is written out may be any split of its pair, and counts as each.
+    """
+    others = [(name, *_pair_and_split(name)) for name in other]
+
+    def is_shared(name: str) -> bool:
+        pair, split = _pair_and_split(name)
+        return any(
+            name == known or (pair == its and split and theirs and _is_written(split + theirs))
+            for known, its, theirs in others
+        )
+
+    return sorted(name for name in {*one} if is_shared(name))
+
+
+def _pair_and_split(name: str) -> tuple[str, str]:
+    pair, _, split = name.partition(_SPLIT)
+    return pair, split
+
+
+def _is_written(split: str) -> bool:
+    return "," in split or ":" in split

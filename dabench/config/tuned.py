@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dabench import registry
-from dabench.config.conditions import conditions
+from dabench.config.conditions import conditions, shared_conditions
 from dabench.config.signature import validate_options
 from dabench.config.yaml_file import read_mapping
 from dabench.errors import ConfigError, reason_of, shown
@@ -100,7 +100,7 @@ class Tuned:
         Raises:
             ConfigError: names what the trials showed, too.
         """
-        if shared := sorted(conditions(spec) & set(self.development)):
+        if shared := shared_conditions(conditions(spec), self.development):
             raise ConfigError(
                 f"--tuned {self.path}: the options were chosen on {', '.join(shared)}, which this "
                 "run would report; choose other shifts or another task, or give the options by "

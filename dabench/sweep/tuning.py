@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dabench import registry
-from dabench.config.conditions import SHIFT_OPTIONS, conditions
+from dabench.config.conditions import SHIFT_OPTIONS, conditions, shared_conditions
 from dabench.config.signature import signature_options, validate_options
 from dabench.config.spec import RunSpec, changed_options, protocol_defaults
 from dabench.config.tuned import NETWORK_FIELDS, row_label
@@ -103,7 +103,7 @@ def read_tuning_grid(path: Path, usual: grid.Options, over: grid.Options) -> Tun
     _check_counts(trials, path.name)
     shown_ones = frozenset().union(*(conditions(spec.to_dict()) for spec in found.specs))
     later, seeds = _reported(reported, found.specs[0], path)
-    if both := sorted(shown_ones & later):
+    if both := shared_conditions(shown_ones, later):
         raise ConfigError(
             f"grid {path.name}: it would tune on {', '.join(both)}, which is reported; choose "
             "other shifts or tasks, or name what is reported: 'reported: OTHER.yaml'"

@@ -14,7 +14,7 @@ import dabench.cli.sweep
 from dabench.board.tables.leaderboard import table
 from dabench.cli.main import main
 from dabench.config.command import run_command
-from dabench.config.conditions import conditions
+from dabench.config.conditions import conditions, shared_conditions
 from dabench.config.settings import Settings, read_settings
 from dabench.config.spec import RunSpec, resolve
 from dabench.config.tuned import model_files, network_of
@@ -299,6 +299,10 @@ def test_offline_protocols_are_tuned_on_other_tasks(tmp_path: Path) -> None:
         read_tuning_grid(path, {}, {})
     path.write_text(text + "protocol.split: r2\n")
     assert read_tuning_grid(path, {}, {}).development == {"print to handwritten split r2"}
+    # written out it may be the reported one in other words
+    path.write_text(text + "protocol.known: 0,1,2,3,4,5\nprotocol.unknown: 6,7,8,9\n")
+    with pytest.raises(ConfigError, match="tune on print to handwritten split 0,1,2.*reported"):
+        read_tuning_grid(path, {}, {})
     path.write_text(text + "shifts: c-extra\n")
     with pytest.raises(ConfigError, match="sf-osda has no stream; name development tasks"):
         read_tuning_grid(path, {}, {})
@@ -509,6 +513,15 @@ def test_tables_say_what_is_tuned(tuned: str) -> None:
     del records[0]["tuned"]
     frame = table(records)
     assert f"tuned (mine.yaml {digest[:8]}, 2 of 3 runs)" in set(frame["remark"])
+
+
+def test_a_split_that_is_written_out_counts_as_each_of_its_pair() -> None:
+    dev = ["a to b split default", "c to d split r1", "e to f"]
+    assert shared_conditions(["a to b split r2", "c to d split default"], dev) == []
+    assert shared_conditions(["a to b split default", "e to f"], dev) == [dev[0], dev[2]]
+    assert shared_conditions(["a to b split x,y:z"], dev) == ["a to b split x,y:z"]
+    assert shared_conditions(["c to d split r3"], ["c to d split x:y"]) == ["c to d split r3"]
+    assert shared_conditions(["g to h split x:y"], dev) == []
 
 
 def test_what_a_run_shows_has_one_name_however_it_is_made() -> None:
