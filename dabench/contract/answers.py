@@ -15,6 +15,9 @@ from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.types import Prediction
 from dabench.errors import TrainingError, one_line
 
+#: images that are asked for by themselves, and by how much a probability may then differ
+_ALONE, _ROUNDED = 4, 0.05
+
 
 def check_logits(
     method: OnlineMethod,
@@ -128,6 +131,31 @@ def checked(
     return Prediction(logits.clone(), *kept)
 
 
+def asked(method: OfflineMethod, images: Tensor, *, alone: bool) -> Prediction:
+    """Return an offline method's checked answer to a batch.
+
+    Args:
+        method: it is asked by ``predict``.
+        images: (B, 3, S, S) in [0, 1].
+        alone: ask for a few of the images by themselves too, and refuse other answers than beside
+            the rest: what test images share is not to be used.
+
+    Raises:
+        TrainingError: an answer that does not fit, or that depends on the rest of the batch.
+    """
+    found = checked(method, method.predict(images.clone()), images)
+    few = images[:_ALONE].split(1) if alone and len(images) > 1 else ()
+    single = [checked(method, method.predict(image.clone()), image) for image in few]
+    # of several: a rule with a threshold may fall to the other side once, by rounding
+    if sum(_differ(found, i, one) for i, one in enumerate(single)) > len(few) / 2:
+        raise TrainingError(
+            f"{type(method).__name__}: predict answers an image alone otherwise than beside others;"
+            " every image is to be answered by itself: take statistics and thresholds from the "
+            "adapt set, in calibrate"
+        )
+    return found
+
+
 def checked_also(method: OfflineMethod, answers: Any, images: Tensor) -> dict[str, Prediction]:
     """Return an offline method's further answers to a batch by name, each of them checked.
 
@@ -143,6 +171,18 @@ def checked_also(method: OfflineMethod, answers: Any, images: Tensor) -> dict[st
         name: checked(method, answer, images, f"also ('{name}')")
         for name, answer in answers.items()
     }
+
+
+def _differ(together: Prediction, row: int, alone: Prediction) -> bool:
+    """Return whether an image's answer differs by more than precisions below float32 make it."""
+    one, other = (found.logits.float().softmax(1) for found in (together, alone))
+    if float((one[row] - other[0]).abs().max()) > _ROUNDED:
+        return True
+    if together.unknown_score is None or alone.unknown_score is None:
+        return together.unknown_score is not alone.unknown_score
+    scores = together.unknown_score.float()
+    spread = float(scores.max() - scores.min())
+    return abs(float(scores[row]) - float(alone.unknown_score[0])) > _ROUNDED * max(spread, 1e-2)
 
 
 def _is_column(found: Any, n: int) -> bool:

@@ -435,6 +435,36 @@ def test_nothing_is_learned_while_answers_are_collected(bench: Any) -> None:
             bench(protocol).run(Drifting)
 
 
+class Batchwise(Spy):
+    """Answers by what the images of a batch share."""
+
+    trains: ClassVar[bool] = False
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        logits = self.net(images)
+        return Prediction(1000 * (logits - logits.mean(0)))
+
+
+class Ranking(Spy):
+    """Its unknown scores are shares of the batch."""
+
+    trains: ClassVar[bool] = False
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        logits = self.net(images)
+        score = -logits.softmax(1).amax(1)
+        score = (score - score.min()) / (score.max() - score.min()).clamp_min(1e-6)
+        return Prediction(logits, score, score > 0.5)
+
+
+def test_every_image_is_answered_by_itself(bench: Any) -> None:
+    said = "predict answers an image alone otherwise than beside others"
+    with pytest.raises(TrainingError, match=f"Batchwise: {said}"):
+        bench("sf-uda").run(Batchwise)
+    with pytest.raises(TrainingError, match=f"Ranking: {said}"):
+        bench("sf-osda").run(Ranking)
+
+
 class Odd(torch.nn.Module):
     """Has a lazy layer and a sparse buffer."""
 
@@ -530,7 +560,8 @@ class Buffered(OfflineMethod):
         self.held = torch.zeros(8, 2), torch.zeros(8), torch.zeros(8, dtype=torch.bool)
 
     def predict(self, images: torch.Tensor) -> Prediction:
-        level, (logits, score, unknown) = images.mean((1, 2, 3)), self.held
+        level = images.mean((1, 2, 3))
+        logits, score, unknown = (held[: len(images)] for held in self.held)
         logits[:, 0], logits[:, 1] = level, 0.5
         return Prediction(logits, score.copy_(level), unknown.copy_(level > 0.5))
 
