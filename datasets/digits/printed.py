@@ -29,6 +29,7 @@ def _font_folder() -> Path:
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
+@lru_cache(maxsize=512)  # a domain has each hundreds of times
 def _glyph(path: Path, digit: int, size: int = 40) -> Image.Image | None:
     """Return the cropped glyph (white on black), or None where the font draws nothing."""
     font = ImageFont.truetype(str(path), size)
