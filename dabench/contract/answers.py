@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,8 +15,8 @@ from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.types import Prediction
 from dabench.errors import TrainingError, one_line
 
-#: images that are asked for by themselves, and by how much a probability may then differ
-_ALONE, _ROUNDED = 4, 0.05
+#: images that are asked for by themselves
+_ALONE = 4
 
 
 def check_logits(
@@ -131,29 +131,42 @@ def checked(
     return Prediction(logits.clone(), *kept)
 
 
-def asked(method: OfflineMethod, images: Tensor, *, alone: bool) -> Prediction:
-    """Return an offline method's checked answer to a batch.
+@contextlib.contextmanager
+def asking(method: OfflineMethod) -> Iterator[Callable[[Tensor], Prediction]]:
+    """Give what asks an offline method about (B, 3, S, S) images in [0, 1], batch by batch.
 
-    Args:
-        method: it is asked by ``predict``.
-        images: (B, 3, S, S) in [0, 1].
-        alone: ask for a few of the images by themselves too, and refuse other answers than beside
-            the rest: what test images share is not to be used.
+    A few images of the first batch are asked for by themselves too, and again at the end: what test
+    images share is not to be used, and nothing is to be learned from them.
 
     Raises:
-        TrainingError: an answer that does not fit, or that depends on the rest of the batch.
+        TrainingError: an answer that does not fit, that depends on the rest of the batch, or on
+            what was asked since.
     """
-    found = checked(method, method.predict(images.clone()), images)
-    few = images[:_ALONE].split(1) if alone and len(images) > 1 else ()
-    single = [checked(method, method.predict(image.clone()), image) for image in few]
-    # of several: a rule with a threshold may fall to the other side once, by rounding
-    if sum(_differ(found, i, one) for i, one in enumerate(single)) > len(few) / 2:
-        raise TrainingError(
-            f"{type(method).__name__}: predict answers an image alone otherwise than beside others;"
-            " every image is to be answered by itself: take statistics and thresholds from the "
-            "adapt set, in calibrate"
-        )
-    return found
+    name = type(method).__name__
+    few: list[Tensor] = []
+    single: list[Prediction] = []
+
+    def ask(images: Tensor) -> Prediction:
+        found = checked(method, method.predict(images.clone()), images)
+        if not few and len(images) > 1:
+            few.extend(images[i : i + 1] for i in range(min(_ALONE, len(images))))
+            single.extend(checked(method, method.predict(one.clone()), one) for one in few)
+            # of several: a rule with a threshold may fall to the other side once, by rounding
+            if sum(_differ(found, i, one, 0.05) for i, one in enumerate(single)) > len(few) / 2:
+                raise TrainingError(
+                    f"{name}: predict answers an image alone otherwise than beside others; every "
+                    "image is to be answered by itself: take statistics and thresholds from the "
+                    "adapt set, in calibrate"
+                )
+        return found
+
+    yield ask
+    for before, image in zip(single, few, strict=True):
+        if _differ(before, 0, checked(method, method.predict(image.clone()), image), 1e-3):
+            raise TrainingError(
+                f"{name}: predict answers an image otherwise after it was asked about others; it "
+                "must not learn from what it is asked, nor answer by chance"
+            )
 
 
 def checked_also(method: OfflineMethod, answers: Any, images: Tensor) -> dict[str, Prediction]:
@@ -173,16 +186,19 @@ def checked_also(method: OfflineMethod, answers: Any, images: Tensor) -> dict[st
     }
 
 
-def _differ(together: Prediction, row: int, alone: Prediction) -> bool:
-    """Return whether an image's answer differs by more than precisions below float32 make it."""
-    one, other = (found.logits.float().softmax(1) for found in (together, alone))
-    if float((one[row] - other[0]).abs().max()) > _ROUNDED:
+def _differ(found: Prediction, row: int, alone: Prediction, most: float) -> bool:
+    """Return whether an image's answers differ by more than ``most`` in a probability or score.
+
+    Precisions below float32 round answers otherwise in batches of another size.
+    """
+    one, other = (answer.logits.float().softmax(1) for answer in (found, alone))
+    if float((one[row] - other[0]).abs().max()) > most:
         return True
-    if together.unknown_score is None or alone.unknown_score is None:
-        return together.unknown_score is not alone.unknown_score
-    scores = together.unknown_score.float()
-    spread = float(scores.max() - scores.min())
-    return abs(float(scores[row]) - float(alone.unknown_score[0])) > _ROUNDED * max(spread, 1e-2)
+    if found.unknown_score is None or alone.unknown_score is None:
+        return found.unknown_score is not alone.unknown_score
+    scores = found.unknown_score.float()
+    spread = max(float(scores.max() - scores.min()), abs(float(scores[row])), 1e-6)
+    return abs(float(scores[row]) - float(alone.unknown_score[0])) > most * spread
 
 
 def _is_column(found: Any, n: int) -> bool:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dabench.contract.access import TargetBatch, Unlabelled
-from dabench.contract.answers import asked, checked_also, left_alone
+from dabench.contract.answers import asking, checked_also, left_alone
 from dabench.contract.confined import Confined
 from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
@@ -53,12 +53,12 @@ def predict_all(
     keep: bool = False,
 ) -> Predictions:
     """Collect predictions over a part in order, uncharged; ``judge``: score them without labels."""
-    with _undisturbed(method, cost), left_alone(method):
+    with _undisturbed(method, cost), asking(method) as ask, left_alone(method):
         batches = tqdm(part.survey(), desc="evaluation", disable=not bar or None, leave=False)
         answers: list[Prediction] = []
         for batch in batches:
             images = batch.images.to(device)
-            answers.append(asked(method, images, alone=not answers))
+            answers.append(ask(images))
         found = gather(answers, keep=keep)
         return replace(found, judged=label_free.scores(answers)) if judge else found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import functools
 import io
@@ -463,6 +464,22 @@ def test_every_image_is_answered_by_itself(bench: Any) -> None:
         bench("sf-uda").run(Batchwise)
     with pytest.raises(TrainingError, match=f"Ranking: {said}"):
         bench("sf-osda").run(Ranking)
+
+
+class Secretive(Spy):
+    """Learns from what it is asked in a network that it keeps where nobody looks."""
+
+    trains: ClassVar[bool] = False
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        hidden = self.__dict__.setdefault("_hidden", [copy.deepcopy(self.net)])
+        hidden[0].classifier.bias.data[0] += 0.1
+        return Prediction(hidden[0](images))
+
+
+def test_nothing_is_learned_where_nobody_looks(bench: Any) -> None:
+    with pytest.raises(TrainingError, match=r"Secretive: .* after it was asked about"):
+        bench("sf-uda").run(Secretive)
 
 
 class Odd(torch.nn.Module):

@@ -301,7 +301,7 @@ def test_offline_protocols_are_tuned_on_other_tasks(tmp_path: Path) -> None:
     assert read_tuning_grid(path, {}, {}).development == {"print to handwritten split r2"}
     # written out it may be the reported one in other words
     path.write_text(text + "protocol.known: 0,1,2,3,4,5\nprotocol.unknown: 6,7,8,9\n")
-    with pytest.raises(ConfigError, match="tune on print to handwritten split 0,1,2.*reported"):
+    with pytest.raises(ConfigError, match=r"tune on print to handwritten split 0,1,2.*reported"):
         read_tuning_grid(path, {}, {})
     path.write_text(text + "shifts: c-extra\n")
     with pytest.raises(ConfigError, match="sf-osda has no stream; name development tasks"):
