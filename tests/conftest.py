@@ -163,7 +163,7 @@ def cases(workbench: Workbench) -> Callable[..., Case]:
             if name in EPISODIC:
                 bench = brief_form(bench, 3, 2)
             elif brief:
-                bench = brief_form(bench, 2 * bench.batch_size)
+                bench = brief_form(bench, max(2, bench.batch_size), size=bench.batch_size // 2)
             made[key] = Case(bench, build)
         return made[key]
 
@@ -188,18 +188,22 @@ def transformer(task: Any) -> ClassifierNetwork:
         return ClassifierNetwork(vit, 16, k, bottleneck=0, weight_norm=False).eval()
 
 
-def brief_form(bench: Bench, images: int, held_out: int = 8) -> Bench:
+def brief_form(bench: Bench, images: int, held_out: int = 8, size: int | None = None) -> Bench:
     """Return a bench whose stream has so many images of its first and of its last two segments.
+
+    They come in batches of ``size``, or as they did.
 
     Held-out images are asked for after every segment, under every condition after the last.
     """
     stream = bench.plan.stream
     kept = (stream.segments[0], *stream.segments[-2:])
     parts = tuple((segment, rows[:images]) for segment, rows in kept)
-    plan = dataclasses.replace(bench.plan, stream=dataclasses.replace(stream, segments=parts))
+    size = size or stream.batch_size
+    brief = dataclasses.replace(stream, segments=parts, batch_size=size)
+    plan = dataclasses.replace(bench.plan, stream=brief)
     if hasattr(plan, "held_out"):  # frames have none
         plan = dataclasses.replace(plan, held_out=plan.held_out[:held_out])
-    return dataclasses.replace(bench, plan=plan)
+    return dataclasses.replace(bench, plan=plan, batch_size=size)
 
 
 @pytest.fixture(scope="session")

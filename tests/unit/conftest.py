@@ -58,6 +58,13 @@ def fill_classes() -> Callable[..., None]:
     return fill
 
 
+@pytest.fixture(scope="session")
+def committed(tables: ModuleType) -> list[dict[str, Any]]:
+    """Return the committed records, which take seconds to read; nobody changes them."""
+    found: list[dict[str, Any]] = tables.committed()
+    return found
+
+
 @pytest.fixture
 def made_run() -> Callable[..., dict[str, Any]]:
     """Return a maker of records: ``made_run("usd", 3, 0.7, target="dslr", scores={"UNK": 0.1})``.

@@ -49,6 +49,10 @@ VARIANTS = [
 ]
 IDS = ["-".join((name, *map(str, options.values()))) for name, options in VARIANTS]
 variants = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+#: with their defaults all methods are killed and resumed in tests/contract/test_streams.py
+changed = pytest.mark.parametrize(
+    ("name", "options"), VARIANTS[len(METHODS) :], ids=IDS[len(METHODS) :]
+)
 
 
 class Notes(Recorder):
@@ -125,7 +129,7 @@ def test_answers_are_finite_and_repeat(name: str, options: dict[str, Any]) -> No
     answers = []
     for _ in range(2):
         method, _ = begun(name, options)
-        answers.append([push(method, i) for i in range(6)])
+        answers.append([push(method, i) for i in range(4)])
     for one, other in zip(*answers, strict=True):
         assert one.shape == (BATCH, K)
         assert not one.requires_grad
@@ -150,7 +154,7 @@ def test_predict_changes_nothing(name: str, options: dict[str, Any]) -> None:
     assert torch.equal(drawn, torch.random.get_rng_state())
 
 
-@variants
+@changed
 def test_a_resumed_run_goes_on_bit_for_bit(name: str, options: dict[str, Any]) -> None:
     method, _ = begun(name, options)
     for i in range(3):
@@ -158,12 +162,12 @@ def test_a_resumed_run_goes_on_bit_for_bit(name: str, options: dict[str, Any]) -
     file = io.BytesIO()
     torch.save(method.state_dict(), file)
     drawn = torch.random.get_rng_state()
-    expected = [push(method, i) for i in range(3, 6)]
+    expected = [push(method, i) for i in range(3, 5)]
     file.seek(0)
     other, _ = begun(name, options, seed=7)
     other.load_state_dict(torch.load(file, weights_only=True))
     torch.random.set_rng_state(drawn)
-    found = [push(other, i) for i in range(3, 6)]
+    found = [push(other, i) for i in range(3, 5)]
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
     assert same(method.state_dict(), other.state_dict())
 

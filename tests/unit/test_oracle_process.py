@@ -40,7 +40,7 @@ def request_(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> SealedReq
     shutil.copytree(drawn, cache, dirs_exist_ok=True)
     return SealedRequest(
         dataset="digits",
-        data=DataRequest("print", "handwritten", 32, None, cache),
+        data=DataRequest("handwritten", "print", 32, None, cache),  # the fewer to train on
         protocol="sf-uda",
         protocol_options={},
         recipe=classifier.Recipe("small-cnn", "none", 1, plain=True),
