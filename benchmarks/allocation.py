@@ -14,7 +14,7 @@ import time
 import torch
 
 from dabench.contract.network import Network
-from dabench.engine.environment import set_thresholds
+from dabench.engine.setup.environment import set_thresholds
 from dabench.networks.network import build_classifier
 
 USUAL, KEEPING = (2**17, 2**17, 2**17), (2**30, 2**31 - 1, 2**26)

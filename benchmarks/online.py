@@ -32,7 +32,7 @@ from dabench.contract.cost import Cost
 from dabench.contract.data import Labelled
 from dabench.contract.network import Network
 from dabench.contract.types import Task
-from dabench.engine.environment import keep_freed_memory
+from dabench.engine.setup.environment import keep_freed_memory
 from dabench.engine.stream import StreamLog, run_stream
 from dabench.networks.network import ClassifierNetwork, build_classifier
 from dabench.source_models.statistics import compute_statistics

@@ -26,7 +26,7 @@ from torch import Tensor
 from dabench import registry
 from dabench.contract.access import Online, Recorder
 from dabench.contract.types import Task
-from dabench.engine.environment import keep_freed_memory
+from dabench.engine.setup.environment import keep_freed_memory
 from dabench.engine.stream import Progress, run_stream
 from dabench.methods.functional.consistency import consistency
 from dabench.methods.functional.losses import entropy

@@ -43,7 +43,7 @@ def draw_features(record: Mapping[str, Any], settings: Settings, how: str) -> Pa
 
     from dabench import registry
     from dabench.board.reproduce import spec_of
-    from dabench.engine.run import load_plan
+    from dabench.engine.setup.parts import load_plan
     from dabench.networks.batchnorm import set_features
     from dabench.oracle.start import open_start
     from dabench.source_models.kept_model import kept_model
@@ -146,7 +146,7 @@ def animate(record: Mapping[str, Any], settings: Settings, out: Path) -> Path:
     from dabench import registry
     from dabench.board.page.page_records import running_curves
     from dabench.board.reproduce import spec_of
-    from dabench.engine.run import load_plan
+    from dabench.engine.setup.parts import load_plan
 
     if out.suffix.lower() not in _SUFFIXES:
         raise ConfigError(f"--animate {out}: end the name in {' or '.join(_SUFFIXES)}")

@@ -121,7 +121,7 @@ def load_source_model(spec: RunSpec, settings: Settings) -> InProcess:
     """
     import torch
 
-    from dabench.engine.run import load_plan
+    from dabench.engine.setup.parts import load_plan
     from dabench.oracle.answer_forms import AnswerForm
     from dabench.oracle.in_process import InProcess
     from dabench.source_models.foreign import ForeignModel

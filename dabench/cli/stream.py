@@ -69,7 +69,7 @@ def stream(args: argparse.Namespace, rest: list[str]) -> int:
         raise ConfigError(f"--{method}: a stream is the same for all methods; drop it")
     from dabench.config.settings import read_settings
     from dabench.config.spec import resolve
-    from dabench.engine.run import load_plan
+    from dabench.engine.setup.parts import load_plan
 
     given = {name: vars(args)[name] for name in _DATA} | dotted
     if given["protocol"] is None and given["config"] is None:

@@ -1,11 +1,10 @@
-"""One run from a spec to a record: the only place that brings the four parts together, by name."""
+"""One run from a spec to a record: adaptation under the protocol, and what is kept of it."""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,35 +12,18 @@ from typing import Any
 import cv2
 import torch
 
-import dabench
-from dabench import registry
 from dabench.config.settings import Settings
-from dabench.config.spec import RunSpec, changed_options
-from dabench.config.tuned import model_files
+from dabench.config.spec import RunSpec
 from dabench.contract.access import Budget
-from dabench.contract.data import DataRequest
-from dabench.contract.protocol import DensePlan, Plan, Resume, Run, StreamPlan
-from dabench.engine.environment import (
-    keep_freed_memory,
-    package_versions,
-    process_environment,
-    resource_usage,
-)
+from dabench.contract.protocol import Resume, Run
 from dabench.engine.recording import BoardRecorder
-from dabench.errors import ConfigError, DataError, NewerError, StoreError
-from dabench.oracle.start import Start, open_start
-from dabench.source_models.checking import check_networks
-from dabench.source_models.kept_model import check_keeps, keeping, kept_model
+from dabench.engine.setup.environment import keep_freed_memory, resource_usage
+from dabench.engine.setup.parts import Parts, ProgressCallback, load_parts, new_record, run_id
+from dabench.errors import ConfigError, NewerError, StoreError
+from dabench.source_models.kept_model import keeping, kept_model
 from dabench.source_models.makers import open_makers
-from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_recipe
-from dabench.source_models.statistics import statistics_key
-from dabench.store.identity import run_digest, versions_of
 from dabench.store.records import score_to_row
 from dabench.store.store import Store
-
-#: called to tell how far a run is: ("data", digest), then with all parts there ("run", run id), and
-#: ("unusable", why) where there is a record of the run that no table would take
-ProgressCallback = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -57,18 +39,6 @@ class RunResult:
     existed: bool
     board_dir: Path
     model: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The four parts of a run, loaded and checked against each other, and its final spec."""
-
-    spec: RunSpec
-    protocol: Any
-    method: Any
-    plan: Plan | StreamPlan | DensePlan
-    start: Start
-    ids: dict[str, str]
 
 
 def execute(
@@ -90,7 +60,7 @@ def execute(
     torch.set_num_threads(spec.threads)
     cv2.setNumThreads(spec.threads)
     keep_freed_memory()
-    parts = _load(spec, settings, progress)
+    parts = load_parts(spec, settings, progress)
     try:
         progress("run", identity := run_id(parts))
         return _execute(settings, store, parts, identity, progress)
@@ -99,7 +69,7 @@ def execute(
 
 
 def _execute(
-    settings: Settings, store: Store, parts: _Parts, identity: str, progress: ProgressCallback
+    settings: Settings, store: Store, parts: Parts, identity: str, progress: ProgressCallback
 ) -> RunResult:
     spec, board = parts.spec, settings.results / "runs" / identity
     try:
@@ -121,7 +91,7 @@ def _execute(
             )
         path = store.path(spec.protocol, spec.dataset, identity)
         return RunResult(identity, path, earlier, True, board, model)
-    record = _record(spec, parts, identity)
+    record = new_record(spec, parts, identity)
     record |= {"target_tuned": True} if settings.target_tuned else {}
     record |= spec.tuned.mark() if spec.tuned is not None else {}
     made = open_makers(
@@ -162,89 +132,7 @@ def _execute(
     return RunResult(identity, path, record, False, board, kept_model(board))
 
 
-def _load(spec: RunSpec, settings: Settings, progress: ProgressCallback) -> _Parts:
-    registry.restore(spec.plugins)
-    method = registry.method(spec.method)
-    registry.check_serves(spec.method, spec.protocol)
-    registry.check_method_kind(spec.method, spec.protocol)
-    if settings.save_model:
-        check_keeps(spec, method)
-    usual = source_recipe(spec, black_box=False)
-    if probes := registry.METHODS[spec.method].frozen_trunk:
-        check_probe(spec, usual)
-    elsewhere = spec.protocol_options.get("oracle") == "http"
-    files = check_networks(spec, None if elsewhere else usual)
-    if spec.tuned is not None:
-        spec.tuned.check_files(files | model_files(spec.plugins))
-    spec, data, protocol, plan = load_plan(spec, settings, progress)
-    if spec.tuned is not None:
-        spec.tuned.check_shown(vars(spec))
-    if getattr(protocol, "black_box", False):
-        protocol.check(spec.init, plan, method)  # before hours of source training
-    start = open_start(spec, settings, protocol, plan, probe=probes)
-    ids = {"data": data.digest, "stream": plan.stream.digest, **files, **start.ids}
-    if "source-statistics" in method.extras and isinstance(plan, StreamPlan):
-        ids["statistics"] = statistics_key(ids["source"], plan)
-    return _Parts(spec, protocol, method, plan, start, ids)
-
-
-def load_plan(
-    spec: RunSpec, settings: Settings, progress: ProgressCallback = lambda stage, name: None
-) -> tuple[RunSpec, Any, Any, Any]:
-    """Load a spec's data; return the spec with their names, data, protocol and its frozen plan.
-
-    Raises:
-        DabenchError: data that are missing or that the protocol cannot use; options that ask for
-            more than there is.
-    """
-    request = DataRequest(
-        spec.source, spec.target, spec.image_size, settings.data_root, settings.cache_dir
-    )
-    protocol = registry.protocol(spec.protocol)(**spec.protocol_options)
-    load = registry.data_loader(spec.dataset)
-    several = getattr(protocol, "several_sources", False)
-    data = protocol.load(load, request) if several else load(request)
-    # as the data set spells them: "Art" and "art" are one run
-    spec = replace(spec, source=data.source, target=data.target)
-    progress("data", data.digest)
-    registry.check_data_kind(spec.protocol, spec.dataset, data.kind)
-    reason = protocol.is_valid(data)
-    if reason is not None:
-        raise DataError(f"{spec.protocol} cannot use {spec.dataset}: {reason}")
-    return spec, data, protocol, protocol.plan(data, spec.batch_size, spec.seed)
-
-
 def _init(spec: RunSpec) -> Any:
     if spec.init not in {"source", "bn-target"}:
         raise ConfigError(f"--init {spec.init}: choose source or bn-target")
     return spec.init
-
-
-def run_id(parts: _Parts) -> str:
-    """SHA-256 of the full spec with versions, digests, device and threads (first 16 digits)."""
-    return run_digest(parts.spec.to_dict(), versions_of(parts.spec), parts.ids)
-
-
-def _record(spec: RunSpec, parts: _Parts, identity: str) -> dict[str, Any]:
-    plugins = [plugin.to_dict() for plugin in spec.plugins]
-    marks = [FROZEN_TRUNK] if "probe" in parts.ids else []
-    marks += ["external"] if plugins or spec.module is not None else []
-    return {
-        "run_id": identity,
-        "spec": spec.to_dict(),
-        "variant": changed_options(spec),
-        "ids": parts.ids,
-        "versions": {
-            "dabench": dabench.__version__,
-            **versions_of(spec),
-            **package_versions(),
-        },
-        "environment": process_environment(spec.device, spec.threads),
-        "source_model": parts.start.about,
-        "cost": {},
-        "extras": sorted({*parts.method.extras, *marks}),
-        **({"plugins": plugins} if plugins else {}),
-        "reconstruction": bool(parts.method.reconstruction),
-        "scores": [],
-        "curves": [],
-    }

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-# by name, as engine/run.py does it: the data must not cross the border as arrays, and the plan is
-# made again in the child from the same options
+# by name, as engine/setup/parts.py does it: the data must not cross the border as arrays, and the
+# plan is made again in the child from the same options
 from dabench import registry
 from dabench.contract.data import DataRequest, DomainData
 from dabench.contract.protocol import Plan

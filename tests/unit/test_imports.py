@@ -54,7 +54,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     # named streams are listed without a run
     "dabench/cli/stream.py": (
-        *("dabench.cli", "dabench.config", "dabench.errors", "dabench.engine.run"),
+        *("dabench.cli", "dabench.config", "dabench.errors", "dabench.engine.setup"),
         *("dabench.contract.stream", "dabench.protocols.streams.named.catalogue"),
         "dabench.store.files",
     ),

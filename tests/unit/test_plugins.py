@@ -20,7 +20,7 @@ from dabench.config.command import run_command
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec, resolve
 from dabench.contract.data import DataRequest, DomainData
-from dabench.engine.run import load_plan
+from dabench.engine.setup.parts import load_plan
 from dabench.errors import ConfigError
 from dabench.registry import announced, plugins
 from dabench.registry.plugin_import import import_named, source_digest

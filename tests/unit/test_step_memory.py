@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dabench.engine import stream
-from dabench.engine.environment import resource_usage
+from dabench.engine.setup.environment import resource_usage
 from dabench.engine.stream import StepMemory
 
 MANY = 192 * 2**20
