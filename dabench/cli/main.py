@@ -176,7 +176,7 @@ def _run_all(specs: list[RunSpec], settings: Settings) -> tuple[list[RunResult],
     results, code = [], 0
     for spec in specs:
         try:
-            results.append(found := execute(spec, settings, _name_unusable))
+            results.append(found := execute(spec, settings, _tell))
             if never_learned(found.record):
                 say(
                     f"warning: {spec.method} made no update in run {found.run_id}: its answers are "
@@ -196,9 +196,15 @@ def _run_all(specs: list[RunSpec], settings: Settings) -> tuple[list[RunResult],
     return results, code
 
 
-def _name_unusable(stage: str, why: str) -> None:
-    if stage == "unusable":
-        say(f"warning: {why} (now it is made again)", error=True)
+def _tell(stage: str, why: str) -> None:
+    """Say what is unusual about a run's record."""
+    notes = {
+        "unusable": f"warning: {why} (now it is made again)",
+        "waits": f"note: {why}; waiting for its record",
+        "differs": f"warning: {why}",
+    }
+    if stage in notes:
+        say(notes[stage], error=True)
 
 
 def _list(args: argparse.Namespace) -> int:

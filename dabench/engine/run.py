@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dabench.engine.setup.parts import Parts, ProgressCallback, load_parts, new_
 from dabench.errors import ConfigError, NewerError, StoreError
 from dabench.source_models.kept_model import keeping, kept_model
 from dabench.source_models.makers import open_makers
+from dabench.store.files import locked
 from dabench.store.records import score_to_row
 from dabench.store.store import Store
 
@@ -63,34 +65,55 @@ def execute(
     parts = load_parts(spec, settings, progress)
     try:
         progress("run", identity := run_id(parts))
-        return _execute(settings, store, parts, identity, progress)
+        found = _recorded(settings, store, parts.spec, identity, progress)
+        if found is not None:
+            return found
+
+        def waits() -> None:
+            progress("waits", f"run {identity} is being made by another process")
+
+        with locked(settings.results / "runs" / identity, waits):
+            # what the other process has made meanwhile is this run's record
+            found = _recorded(settings, store, parts.spec, identity, lambda stage, name: None)
+            return found or _execute(settings, store, parts, identity, progress)
     finally:
         parts.start.close()
+
+
+def _recorded(
+    settings: Settings, store: Store, spec: RunSpec, identity: str, progress: ProgressCallback
+) -> RunResult | None:
+    """Return a run that was made before, or None where it is to be made."""
+    if settings.force:
+        return None
+    try:
+        earlier = store.finished(spec.protocol, spec.dataset, identity)
+    except NewerError:
+        raise
+    except StoreError as error:  # what no table would take is no run
+        progress("unusable", str(error))
+        return None
+    board = settings.results / "runs" / identity
+    model = kept_model(board)
+    if earlier is None:
+        return None
+    if settings.save_model and model is None:
+        progress("unusable", f"run {identity} was recorded without its model")
+        return None
+    if settings.target_tuned and not earlier.get("target_tuned"):
+        raise ConfigError(
+            f"run {identity} has a record without the mark 'target-tuned'; give --force as "
+            "well to run it again with the mark, or leave --target-tuned away"
+        )
+    path = store.path(spec.protocol, spec.dataset, identity)
+    return RunResult(identity, path, earlier, True, board, model)
 
 
 def _execute(
     settings: Settings, store: Store, parts: Parts, identity: str, progress: ProgressCallback
 ) -> RunResult:
     spec, board = parts.spec, settings.results / "runs" / identity
-    try:
-        earlier = None if settings.force else store.finished(spec.protocol, spec.dataset, identity)
-    except NewerError:
-        raise
-    except StoreError as error:  # what no table would take is no run
-        progress("unusable", str(error))
-        earlier = None
-    model = kept_model(board)
-    if earlier is not None and settings.save_model and model is None:
-        progress("unusable", f"run {identity} was recorded without its model")
-        earlier = None
-    if earlier is not None:
-        if settings.target_tuned and not earlier.get("target_tuned"):
-            raise ConfigError(
-                f"run {identity} has a record without the mark 'target-tuned'; give --force as "
-                "well to run it again with the mark, or leave --target-tuned away"
-            )
-        path = store.path(spec.protocol, spec.dataset, identity)
-        return RunResult(identity, path, earlier, True, board, model)
+    before = _scores(store, spec, identity)
     record = new_record(spec, parts, identity)
     record |= {"target_tuned": True} if settings.target_tuned else {}
     record |= spec.tuned.mark() if spec.tuned is not None else {}
@@ -129,7 +152,23 @@ def _execute(
     with keeping(board, spec, parts.plan, outcome.network, wanted=settings.save_model):
         path = store.write(record, outcome.arrays)
     resume.delete()
+    now = _scores(store, spec, identity)
+    if changed := next((key for key in before if before[key] != now.get(key)), None):
+        progress(
+            "differs",
+            f"run {identity} came out otherwise than its earlier record, which lies in "
+            f"{store.superseded}: {changed} was {before[changed]}, and is {now.get(changed)}; "
+            "'dabench reproduce' shows whether it is the same a second time",
+        )
     return RunResult(identity, path, record, False, board, kept_model(board))
+
+
+def _scores(store: Store, spec: RunSpec, identity: str) -> dict[str, float | None]:
+    """Return the scores of a run's record by key; {}: there is none that can be read."""
+    with contextlib.suppress(StoreError):
+        found = store.finished(spec.protocol, spec.dataset, identity) or {"scores": []}
+        return {f"{row['metric']}/{row['segment']}": row["value"] for row in found["scores"]}
+    return {}
 
 
 def _init(spec: RunSpec) -> Any:

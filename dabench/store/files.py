@@ -62,10 +62,14 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, waits: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Hold a folder for one process at a time; whoever dies lets it go.
 
     Where a system or a file system has no such locks, nobody waits.
+
+    Args:
+        folder: it is made; the lock is a file in it.
+        waits: called before it waits for another process.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -80,8 +84,12 @@ def locked(folder: Path) -> Iterator[None]:
             if sys.platform != "win32":
                 import fcntl
 
-                with contextlib.suppress(OSError):
-                    fcntl.flock(handle, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:  # held, or there are no locks here
+                    waits()
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(handle, fcntl.LOCK_EX)
                 if _is_removed(folder / ".lock", handle):
                     continue  # who held it before has removed the folder
             yield

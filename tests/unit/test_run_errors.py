@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,7 +19,12 @@ import torch
 
 from dabench import registry
 from dabench.cli.main import main
+from dabench.config.settings import read_settings
+from dabench.config.spec import resolve
 from dabench.contract.data import DomainData
+from dabench.engine.run import execute
+from dabench.store.files import locked
+from dabench.store.store import Store
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -291,6 +297,49 @@ def test_a_run_is_not_repeated_without_force(run: Run, tmp_path: Path) -> None:
     again = json.loads(run("--method", "source", "--json", "--force")[1])
     assert again == first
     assert list((tmp_path / "results" / "records" / "superseded").rglob("*.json"))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_forced_run_that_comes_out_otherwise_says_so(run: Run, tmp_path: Path) -> None:
+    first = json.loads(run("--method", "source", "--json")[1])
+    record = json.loads(Path(first["record"]).read_text())
+    (score,) = (s for s in record["scores"] if (s["metric"], s["segment"]) == ("OS*", "all"))
+    right, score["value"] = score["value"], score["value"] + 0.125
+    Store(tmp_path / "results").dump(Path(first["record"]), record)
+    code, _, err = run("--method", "source", "--force")
+    assert code == 0
+    (said,) = [line for line in err.splitlines() if "came out otherwise" in line]
+    assert f"run {record['run_id']} came out otherwise than its earlier record" in said
+    assert f"OS*/all was {score['value']}, and is {right}" in said
+    assert "came out otherwise" not in run("--method", "source", "--force")[2]
+
+
+@pytest.mark.usefixtures("small")
+def test_of_two_processes_with_one_run_the_second_waits_for_its_record(
+    run: Run, tmp_path: Path
+) -> None:
+    first = json.loads(run("--method", "source", "--json")[1])
+    record, away = Path(first["record"]), tmp_path / "away"
+    beside = record.with_suffix(".npz")
+    record.rename(away)
+    words = {"method": "source", "protocol": "sf-osda", "threads": 1, "source-epochs": 1}
+    words |= {"epochs": 1, "results": str(tmp_path / "results")}
+    words |= {"cache-dir": str(tmp_path / "cache"), "device": "cpu"}
+    told: list[tuple[str, str]] = []
+
+    def tell(stage: str, why: str) -> None:
+        told.append((stage, why))
+        if stage == "waits":  # the other process is ready now
+            away.rename(record)
+            other.close()
+
+    with contextlib.ExitStack() as other:
+        (spec,) = resolve(words)
+        other.enter_context(locked(tmp_path / "results" / "runs" / record.stem))
+        found = execute(spec, read_settings(words), tell)
+    assert told[-1] == ("waits", f"run {record.stem} is being made by another process")
+    assert found.existed
+    assert (found.path, beside.is_file()) == (record, True)
 
 
 def test_a_file_where_results_should_be(run: Run, tmp_path: Path) -> None:

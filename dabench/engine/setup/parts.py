@@ -22,8 +22,9 @@ from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_reci
 from dabench.source_models.statistics import statistics_key
 from dabench.store.identity import run_digest, versions_of
 
-#: called to tell how far a run is: ("data", digest), then with all parts there ("run", run id), and
-#: ("unusable", why) where there is a record of the run that no table would take
+#: called to tell how far a run is: ("data", digest), then with all parts there ("run", run id); and
+#: ("unusable", why) where there is a record of the run that no table would take, ("waits", why)
+#: where another process makes this run, ("differs", how) where a forced run came out otherwise
 ProgressCallback = Callable[[str, str], None]
 
 
