@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import dabench
 from dabench import views
 from dabench.contract.access import Unlabelled, survey_size
 from dabench.contract.floats import to_float
 from dabench.contract.network import Network
-from dabench.engine import environment
+from dabench.engine.setup import environment
 from dabench.errors import CacheError, ConfigError, DataError
 from dabench.networks.batchnorm import reestimate_batchnorm
 from dabench.networks.network import ClassifierNetwork, build_classifier, trunk_stages
@@ -345,3 +347,27 @@ def test_keeping_memory_leaves_a_users_settings_alone(monkeypatch: pytest.Monkey
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     assert not environment.keep_freed_memory()
     assert len(called) == 1
+
+
+def test_a_record_knows_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        own = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        command = ["git", "-C", str(tmp_path), *own, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    package = tmp_path / "dabench"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(dabench, "__file__", str(package / "__init__.py"))
+    assert environment.process_environment("cpu", 1)["git_commit"] is None
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "a")
+    head = git("rev-parse", "--short=12", "HEAD")
+    assert environment.process_environment("cpu", 1)["git_commit"] == head
+    (package / "__init__.py").write_text("changed = 1\n")
+    assert environment.process_environment("cpu", 1)["git_commit"] == f"{head}+"
+    monkeypatch.undo()
+    root = Path(dabench.__file__).resolve().parents[1]
+    if (root / ".git").exists():
+        assert environment.process_environment("cpu", 1)["git_commit"]

@@ -14,6 +14,7 @@ import lightning
 import torch
 import torchvision
 
+import dabench
 from dabench.engine.stream import card_peak, process_peak
 
 # mallopt's parameters (malloc.h)
@@ -63,7 +64,7 @@ def resource_usage(seconds: float, device: str) -> dict[str, float]:
 
 def _git_commit() -> str | None:
     """The commit of the code, with ``+`` when the tree has changes; None outside a checkout."""
-    folder = Path(__file__).resolve().parents[2]
+    folder = Path(dabench.__file__).resolve().parents[1]
     if not (folder / ".git").exists():
         return None
 
