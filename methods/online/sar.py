@@ -130,14 +130,16 @@ def below_top(net: Network) -> list[nn.Module]:
     """Return the normalisation layers below the last quarter of the backbone's stages.
 
     Only what is trainable counts: stages and layers that are frozen are left out. Where fewer than
-    two stages remain (the trunk is frozen almost to its end, or the backbone does not show its
-    stages), the first three quarters of the network's layers, the bottleneck's included, are
-    returned; at least one.
+    two stages remain (the trunk is frozen almost to its end), or they hold less than half of the
+    layers or more than nine tenths (the backbone shows its trunk as one stage), the first three
+    quarters of the network's layers, the bottleneck's included, are returned; at least one.
     """
+    layers = norm_layers(net)
     stages = trunk_stages(net.backbone)
     large = [i for i, s in enumerate(stages) if not isinstance(s, NORMS) and norm_layers(s)]
     if len(large) > 1:
         first = large[-max(1, round(len(large) / 4))]
-        return [layer for stage in stages[:first] for layer in norm_layers(stage)]
-    layers = norm_layers(net)
+        below = [layer for stage in stages[:first] for layer in norm_layers(stage)]
+        if 0.5 <= len(below) / len(layers) <= 0.9:
+            return below
     return layers[: max(1, len(layers) * 3 // 4)]

@@ -434,6 +434,11 @@ def test_sar_leaves_the_top_alone() -> None:
         nn.Sequential(*(nn.BatchNorm2d(3) for _ in range(8))), 3, K, bottleneck=0
     )
     assert below_top(opaque) == list(opaque.backbone)[:6]
+    # a stem, and the whole trunk as one stage, as torchvision's regnets have theirs
+    trunk = nn.Sequential(*(nn.Sequential(nn.BatchNorm2d(3)) for _ in range(7)))
+    one = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3)), trunk)
+    layers = [m for m in one.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert below_top(ClassifierNetwork(one, 3, K, bottleneck=0)) == layers[:6]
 
 
 def test_the_top_of_a_frozen_trunk() -> None:
