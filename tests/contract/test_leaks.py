@@ -21,7 +21,8 @@ from dabench.protocols.offline.protocol import _stratified
 from dabench.protocols.sf_osda import SourceFreeOpenSet
 from dabench.protocols.sf_uda import SourceFreeClosedSet
 from dabench.protocols.streams.roles import split_roles
-from dabench.testing import BrokenPromise, Case
+from dabench.testing import BrokenPromise, Case, Workbench
+from dabench.testing.benches import STREAM_OPTIONS
 from dabench.testing.promises import labels_do_not_matter
 
 OFFLINE = [p for p in registry.PROTOCOLS if not getattr(registry.protocol(p), "online", False)]
@@ -111,6 +112,17 @@ def test_a_target_in_class_order_is_refused(tiny: DomainData, protocol: Any) -> 
     ordered = Labelled(target.images[order], target.labels[order], "ordered")
     with pytest.raises(DataError, match="tells their classes"):
         protocol().plan(dataclasses.replace(tiny, target_all=ordered), 32, 0)
+
+
+@pytest.mark.parametrize("name", ["online-tta", "continual-tta", "gradual-weather"])
+def test_a_domain_in_class_order_makes_no_stream(workbench: Workbench, name: str) -> None:
+    data = workbench.one_domain
+    order = np.argsort(data.target_all.labels, kind="stable")
+    target = data.target_all
+    ordered = Labelled(target.images[order], target.labels[order], "ordered")
+    protocol = registry.protocol(name)(**STREAM_OPTIONS[name])
+    with pytest.raises(DataError, match="tells their classes"):
+        protocol.plan(dataclasses.replace(data, target_all=ordered, source_train=ordered), 20, 0)
 
 
 def test_order_statistic() -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from dabench import registry
-from dabench.contract.access import TargetBatch
+from dabench.contract.access import Budget, Recorder, TargetBatch
 from dabench.contract.cost import Cost
-from dabench.contract.protocol import Resume
+from dabench.contract.protocol import Resume, Run
 from dabench.contract.types import Prediction
 from dabench.engine.stream import StreamLog
 from dabench.errors import ConfigError
@@ -97,8 +97,45 @@ def test_a_run_that_was_killed_while_the_method_was_busy_goes_on(
     # a step is three forward passes long: of eight batches it adapts on each third
     found = {score.key: score.value for score in whole.scores}
     assert found["missed"] == 5 / 8
+    # what missed a step was answered all the same, and every image's pass is charged
+    assert whole.cost["images_forward"] == 8 * 20
+    assert whole.cost["images_backward"] == 3 * 20
     last = here.plan.stream.domains[here.plan.stream.shown[-1][0]].name
     assert found["accuracy/held-out"] == found[f"accuracy/held-out-{last}"]
+
+
+def test_all_seeds_see_the_same_pictures(workbench: Workbench) -> None:
+    """A seed draws the order of the images; what weather makes of one is not drawn anew."""
+    shown: list[dict[tuple[str, int], bytes]] = []
+    for number in (0, 1):
+        bench = workbench.bench("online-tta")
+        plan = bench.protocol.plan(workbench.one_domain, 20, number)
+        stream = plan.stream
+        kept = tuple((segment, np.sort(rows)) for segment, rows in stream.segments)
+        plan = dataclasses.replace(plan, stream=dataclasses.replace(stream, segments=kept))
+        seen: dict[tuple[str, int], bytes] = {}
+        order = [(segment.name, int(row)) for segment, rows in kept for row in rows]
+
+        def build(seen: Any = seen, order: Any = order) -> Any:
+            method = registry.method("source")()
+            inner = method.step
+
+            def step(batch: TargetBatch) -> torch.Tensor:
+                for at, image in zip(batch.index.tolist(), batch.images, strict=True):
+                    seen[order[at]] = image.numpy().tobytes()
+                logits: torch.Tensor = inner(batch)
+                return logits
+
+            method.step = step
+            return method
+
+        run = Run("source", Budget(1, 20), number, "cpu", Recorder(), False)
+        bench.protocol.run(build, plan, bench.network, run)
+        shown.append(seen)
+    one, two = shown
+    both = one.keys() & two.keys()
+    assert len(both) > 20
+    assert [key for key in both if one[key] != two[key]] == []
 
 
 @pytest.mark.parametrize(("batch", "most", "options"), PACES)

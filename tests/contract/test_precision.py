@@ -11,6 +11,7 @@ from dabench import registry
 from dabench.contract.network import Network
 from dabench.networks.precision import PRECISIONS
 from dabench.testing import Case
+from dabench.testing.case import answers_of
 
 pytestmark = pytest.mark.slow
 #: a linear probe is the class of source; one protocol each, since all pass through the same layers
@@ -38,6 +39,8 @@ def test_scores_are_numbers(
     outcome = case.bench.run(case.build)
     found = {score.metric: score.value for score in outcome.scores if score.segment == "all"}
     assert any(value is not None and 0 <= value <= 1 for value in found.values()), found
+    monkeypatch.undo()
+    assert answers_of(outcome) != answers_of(case.bench.run(case.build)), "no pass was rounded"
     if outcome.network is not None:
         state = outcome.network.state_dict().values()
         assert {v.dtype for v in state if v.is_floating_point()} == {torch.float32}

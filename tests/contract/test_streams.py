@@ -20,6 +20,7 @@ from dabench.contract.access import Budget, Recorder, SourceFree, TargetBatch
 from dabench.contract.data import DomainData
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome, Resume, Run
+from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import Prediction
 from dabench.engine import stream
 from dabench.engine.recording import BoardRecorder
@@ -28,6 +29,7 @@ from dabench.methods.source import Source
 from dabench.protocols.continual_tta import ContinualTTA
 from dabench.protocols.offline.upper_bound import TargetSupervised
 from dabench.protocols.online_tta import OnlineTTA
+from dabench.protocols.streams.layout import batches_of
 from dabench.testing import PROMISES, Bench, Workbench
 from dabench.testing.case import answers_of as answers
 from dabench.testing.promises import a_killed_run_goes_on
@@ -119,6 +121,16 @@ def test_a_stream_of_single_images(streams: Any, data: DomainData, name: str) ->
     outcome = here.run(build(name), dataclasses.replace(plan, stream=short))
     assert outcome.arrays["stream.step"].tolist() == list(range(6 * len(kept)))
     assert np.isfinite(outcome.arrays["stream.confidence"]).all()
+
+
+def test_batches_of_a_segment_differ_by_one_image_and_span_no_other() -> None:
+    under = [Segment("a", "fog", 1), Segment("b", "rain", 1)]
+    parts = zip(under, (np.arange(45), np.arange(45, 66)), strict=True)
+    batches, steps = batches_of(Stream(tuple(parts), 20, 0))
+    assert [len(rows) for _, rows in batches] == [15, 15, 15, 11, 10]
+    assert [segment.name for segment, _ in batches] == [*"aaabb"]
+    assert np.concatenate([rows for _, rows in batches]).tolist() == list(range(66))
+    assert [(s.name, s.first, s.last) for s in steps] == [("a", 0, 3), ("b", 3, 5)]
 
 
 def test_an_index_counts_the_images_of_the_whole_stream(streams: Any) -> None:

@@ -369,18 +369,18 @@ REFERENCES: dict[Callable[..., Array], tuple[int, float]] = {
     defocus_blur: (1, 0.01),
     glass_blur: (1, 0.1),
     motion_blur: (1, 0.1),
-    zoom_blur: (2, 0.2),
-    snow: (255, 1.0),  # interpolated noise near its threshold may fall on either side
+    zoom_blur: (1, 0.01),
+    snow: (255, 0.01),  # interpolated noise near its threshold may fall on either side
     frost: (1, 0.001),
     fog: (1, 0.01),
     brightness: (1, 0.01),
     contrast: (1, 0.001),
-    elastic_transform: (12, 0.6),  # interpolation at 1/32 of a pixel, twice
+    elastic_transform: (1, 0.1),  # interpolation at 1/32 of a pixel, twice
     pixelate: (0, 0),
     jpeg_compression: (0, 0),
     speckle_noise: (1, 0.003),
     gaussian_blur: (1, 0.01),
-    spatter: (255, 1.0),  # blurred noise near its threshold may fall on either side
+    spatter: (255, 0.01),  # blurred noise near its threshold may fall on either side
     saturate: (1, 0.01),
 }
 
@@ -477,8 +477,8 @@ def test_severity_orders_the_change_except_where_the_standard_does_not(
         for s in range(1, 6)
     ]
     ordered = all(b >= a for a, b in itertools.pairwise(changes))
-    assert ordered or name in UNORDERED[side], changes
-    assert changes[-1] > changes[0] or name in TURNING, changes
+    assert ordered != (name in UNORDERED[side]), changes
+    assert (changes[-1] > changes[0]) != (name in TURNING), changes
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 40), (224, 224)])

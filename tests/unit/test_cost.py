@@ -89,6 +89,9 @@ def test_what_notices_it_shows_nothing_and_moves_no_gradient() -> None:
     net(images).square().sum().backward()
     features = twin.bottleneck(twin.backbone(twin.normalised(images)))  # type: ignore[operator]
     twin.classifier(features).square().sum().backward()
-    pairs = zip(net.parameters(), twin.parameters(), strict=True)
-    assert all(torch.equal(a.grad, b.grad) for a, b in pairs if a.grad is not None)
+    pairs = [*zip(net.parameters(), twin.parameters(), strict=True)]
+    assert [a.grad is None for a, _ in pairs] == [b.grad is None for _, b in pairs]
+    moved = [(a.grad, b.grad) for a, b in pairs if a.grad is not None and b.grad is not None]
+    assert moved
+    assert all(torch.equal(a, b) for a, b in moved)
     assert not logits(net)._backward_hooks  # what can be read can be taken away

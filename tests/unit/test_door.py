@@ -16,10 +16,13 @@ from torch import Tensor, nn
 import dabench
 from dabench import registry
 from dabench.api import OnlineMethod, Prediction, TargetBatch
+from dabench.cli.main import main
 from dabench.contract.floats import to_float
 from dabench.contract.protocol import Outcome
 from dabench.errors import AccessError, ConfigError, DataError
 from dabench.networks.foreign import wrap_classifier
+from dabench.store.reading import load_record
+from dabench.store.store import Store
 from dabench.testing import Workbench
 
 
@@ -376,8 +379,12 @@ def test_run_is_the_command_line(tmp_path: Any, drawn: Any) -> None:
     given: dict[str, Any] = {"results": tmp_path / "r", "cache_dir": drawn, "threads": 1}
     given |= {"source_epochs": 1, "epochs": 1, "device": "cpu"}
     first = dabench.run("source", protocol="sf-osda", **given)
-    assert 0 <= (first.scores["HOS"] or 0) <= 1
-    assert first.path.is_file()
+    words = "run --method source --protocol sf-osda --threads 1 --source-epochs 1 --epochs 1"
+    places = ["--results", str(tmp_path / "cli"), "--cache-dir", str(drawn)]
+    assert main([*words.split(), "--device", "cpu", "--no-progress", *places]) == 0
+    ((path, typed),) = Store(tmp_path / "cli").read()
+    assert (path.name, typed["scores"]) == (first.path.name, load_record(first.path)["scores"])
+    assert first.scores["HOS"] in {score["value"] for score in typed["scores"]}
     again = dabench.run("source", protocol="sf-osda", **given)
     assert again.existed
     assert again.run_id == first.run_id

@@ -99,6 +99,7 @@ def test_what_is_ignored_stays_ignored() -> None:
     try:
         with postponed():
             send(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -474,15 +474,6 @@ def test_cottas_views_shift_by_an_eighth() -> None:
     assert 3 <= int(shifts.max()) <= 5  # 4, and what a rotation about the middle adds
 
 
-@variants
-def test_one_image_a_batch(name: str, options: dict[str, Any]) -> None:
-    method, _ = begun(name, options)
-    for i in range(3):
-        answer = push(method, i, count=1)
-        assert answer.shape == (1, K)
-        assert bool(answer.isfinite().all())
-
-
 def normless() -> Network:
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return ClassifierNetwork(backbone, 8, K, bottleneck=0)

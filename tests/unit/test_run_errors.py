@@ -352,7 +352,7 @@ def test_a_file_where_results_should_be(run: Run, tmp_path: Path) -> None:
     assert "does not exist" in the_line(err)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into a read-only folder")
+@pytest.mark.usefixtures("obeys_modes")
 def test_read_only_results(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
