@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from dabench import registry
+from dabench.contract.access import Budget, Recorder, SourceFree, Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
-from dabench.contract.protocol import Outcome
+from dabench.contract.protocol import Outcome, Run
+from dabench.contract.types import Prediction
 from dabench.engine import fit as loops
 from dabench.metrics import label_free
 from dabench.registry.protocols import OFFLINE
@@ -45,6 +48,40 @@ def test_every_scored_epoch_has_them(bench: Any, protocol: str) -> None:
     assert not LABEL_FREE & {s.metric for s in outcome.scores}
     still = bench(protocol).run(registry.method("source"))
     assert set(judged(still)) == {(m, 0) for m in LABEL_FREE}
+
+
+class Still(OfflineMethod):
+    """Trains one number."""
+
+    grant: ClassVar[Any] = SourceFree
+
+    def begin(self, access: Any) -> None:
+        super().begin(access)
+        self.level = torch.nn.Parameter(torch.zeros(10))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([self.level], lr=0.1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return self.level.square().sum()
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        return Prediction(self.level.expand(len(images), -1))
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(5, 1), (19, 1), (20, 2), (25, 2), (30, 3)])
+def test_long_runs_are_scored_ten_times_and_at_the_end(bench: Any, epochs: int, every: int) -> None:
+    here = bench("sf-uda")
+    part = Unlabelled(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4))
+    parts = dict.fromkeys(here.plan.parts, part)
+    truth = {name: np.arange(4) for name in parts}
+    plan = dataclasses.replace(here.plan, parts=parts, truth=truth)
+    segments = tuple((segment, np.arange(4)) for segment, _ in plan.stream.segments)
+    plan = dataclasses.replace(plan, stream=dataclasses.replace(plan.stream, segments=segments))
+    run = Run("source", Budget(epochs, 4), 0, "cpu", Recorder(), False)
+    outcome = here.protocol.run(Still, plan, here.network, run)
+    found = {s.at for s in outcome.curves if s.key == "accuracy"}
+    assert found == {*range(every, epochs, every), epochs}
 
 
 def test_no_label_goes_in(bench: Any) -> None:

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from dabench import registry
+from dabench.config.spec import resolve
 from dabench.contract.access import Unlabelled
 from dabench.contract.confined import Confined
 from dabench.contract.data import DomainData, Labelled
 from dabench.contract.method import OfflineMethod
 from dabench.contract.types import Prediction
-from dabench.errors import DataError
+from dabench.errors import ConfigError, DataError
 from dabench.metrics.scoring import check_order, order_leak
 from dabench.protocols.offline.protocol import _stratified
 from dabench.protocols.sf_osda import SourceFreeOpenSet
@@ -123,6 +124,23 @@ def test_a_domain_in_class_order_makes_no_stream(workbench: Workbench, name: str
     protocol = registry.protocol(name)(**STREAM_OPTIONS[name])
     with pytest.raises(DataError, match="tells their classes"):
         protocol.plan(dataclasses.replace(data, target_all=ordered, source_train=ordered), 20, 0)
+
+
+def test_a_stream_needs_one_domain_and_images_for_every_role(workbench: Workbench) -> None:
+    data = workbench.one_domain
+    gradual = registry.protocol("gradual-weather")(weather="fog")
+    assert "weather is the only shift" in str(gradual.is_valid(workbench.digits))
+    assert gradual.is_valid(data) is None
+    for kept, told in ((4, "fewer than 5 images"), (5, None)):
+        labels = data.target_all.labels
+        rows = np.sort(np.r_[np.flatnonzero(labels == 3)[:kept], np.flatnonzero(labels != 3)])
+        few = Labelled(data.target_all.images[rows], labels[rows], f"few-{kept}")
+        thin = dataclasses.replace(data, target_all=few, source_train=few)
+        for name in ("online-tta", "continual-tta", "gradual-weather"):
+            found = registry.protocol(name)(**STREAM_OPTIONS[name]).is_valid(thin)
+            assert (found is None) if told is None else told in str(found), name
+    with pytest.raises(ConfigError, match="--epochs 3: online-tta shows every image once"):
+        resolve({"method": "tent", "protocol": "online-tta", "epochs": 3})
 
 
 def test_order_statistic() -> None:

@@ -14,7 +14,7 @@ from dabench.config.spec import resolve
 from dabench.contract.stream import Segment, Stream
 from dabench.errors import ConfigError
 from dabench.protocols.continual_tta import ContinualTTA
-from dabench.protocols.streams.named import markov, orders
+from dabench.protocols.streams.named import builders, markov, orders
 from dabench.protocols.streams.named.arrivals import MIXED, Arranged, Pool
 from dabench.protocols.streams.named.catalogue import STREAMS, parse_stream
 from dabench.protocols.streams.named.orders import (
@@ -210,6 +210,14 @@ def test_lames_groups() -> None:
     images, _ = together(made("lame-grouped", shifts=SHIFTS[:1]))
     assert runs(LABELS[images]) == K
     assert len({tuple(np.unique(together(made("lame-grouped", s))[1][:1])) for s in range(8)}) > 1
+
+
+def test_lames_streams_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = together(made("lame-grouped-zipf"))
+    monkeypatch.setattr(builders, "LAME_MOST", 50)
+    for name in ("lame-iid", "lame-grouped", "lame-grouped-zipf"):
+        assert len(together(made(name))[0]) == 50, name
+    assert together(made("lame-grouped-zipf"))[0].tolist() == whole[:50].tolist()
 
 
 # -- UniTTA ----------------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ def test_methods_adapt_it(place: Place, method: str, protocol: str) -> None:
             colour = Image.new("RGB", (32, 32), (i, 9 * i, 200))
             colour.save(place.root / f"data/b/dog/{i}.png")
     record = place.run(*extra, method=method, protocol=protocol)
-    assert record["cost"]["images_forward"] > 0
+    assert record["cost"]["images_backward"] > 0
 
 
 def test_what_does_not_fit_is_one_line(place: Place) -> None:
