@@ -315,6 +315,23 @@ def test_a_forced_run_that_comes_out_otherwise_says_so(run: Run, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("small")
+def test_what_is_made_once_for_many_runs_counts_in_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Source parts and statistics: their time is taken off a run's."""
+    from dabench.engine import run as running
+    from dabench.source_models.makers import Makers
+
+    told: list[float] = []
+    monkeypatch.setattr(Makers, "spent", property(lambda self: 1000.0))
+    monkeypatch.setattr(
+        running, "resource_usage", lambda seconds, device: told.append(seconds) or {}
+    )
+    assert run("--method", "source")[0] == 0
+    assert -1000 < told[0] < 0
+
+
+@pytest.mark.usefixtures("small")
 def test_of_two_processes_with_one_run_the_second_waits_for_its_record(
     run: Run, tmp_path: Path
 ) -> None:
