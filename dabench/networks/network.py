@@ -163,11 +163,15 @@ def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     return [p for p in parameters if p.requires_grad]
 
 
+#: what torchvision and timm call the container of a trunk's stages
+_OF_BLOCKS = frozenset({"blocks", "features", "stages", "layers", "trunk_output"})
+
+
 def trunk_stages(backbone: nn.Module) -> list[nn.Module]:
     """Return the backbone's stages in order: its children, with containers of blocks opened."""
     stages: list[nn.Module] = []
     for name, child in backbone.named_children():
-        opened = name in {"blocks", "features", "stages"} and isinstance(child, nn.Sequential)
+        opened = name in _OF_BLOCKS and isinstance(child, nn.Sequential | nn.ModuleList)
         stages.extend(child.children() if opened else [child])
     return stages
 

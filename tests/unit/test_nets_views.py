@@ -6,6 +6,7 @@ import copy
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -347,6 +348,17 @@ def test_keeping_memory_leaves_a_users_settings_alone(monkeypatch: pytest.Monkey
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     assert not environment.keep_freed_memory()
     assert len(called) == 1
+
+
+@pytest.mark.parametrize("name", ["blocks", "features", "stages", "layers", "trunk_output"])
+@pytest.mark.parametrize("container", [nn.Sequential, nn.ModuleList])
+def test_a_container_of_blocks_is_opened(name: str, container: type[Any]) -> None:
+    """As torchvision and timm call them: else ``--freeze 2`` would be the whole trunk."""
+    backbone = nn.Module()
+    backbone.stem = nn.Conv2d(3, 4, 1)
+    blocks = [nn.Conv2d(4, 4, 1) for _ in range(3)]
+    setattr(backbone, name, container(blocks))
+    assert trunk_stages(backbone) == [backbone.stem, *blocks]
 
 
 def test_a_record_knows_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
