@@ -351,8 +351,8 @@ def test_keeping_memory_leaves_a_users_settings_alone(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", ["blocks", "features", "stages", "layers", "trunk_output"])
-@pytest.mark.parametrize("container", [nn.Sequential, nn.ModuleList])
-def test_a_container_of_blocks_is_opened(name: str, container: type[Any]) -> None:
+@pytest.mark.parametrize("container", [lambda blocks: nn.Sequential(*blocks), nn.ModuleList])
+def test_a_container_of_blocks_is_opened(name: str, container: Any) -> None:
     """As torchvision and timm call them: else ``--freeze 2`` would be the whole trunk."""
     backbone = nn.Module()
     backbone.stem = nn.Conv2d(3, 4, 1)
