@@ -69,17 +69,17 @@ class Cheater(OfflineMethod):
 
     trains: ClassVar[bool] = False
 
-    def begin(self, access: Any) -> None:
-        super().begin(access)
-        self.seen = 0
-
     def calibrate(self) -> None:
-        labels = getattr(self.access.target, "labels", None)
-        self.found = {} if labels is None else dict(enumerate(labels.tolist()))
+        target = self.access.target
+        labels = getattr(target, "labels", None)
+        self.found: dict[bytes, int] = {}
+        if labels is not None:
+            images = target.__getitems__(list(range(len(target)))).images
+            keys = (image.numpy().tobytes() for image in images)
+            self.found = dict(zip(keys, labels.tolist(), strict=True))
 
     def predict(self, images: torch.Tensor) -> Prediction:
-        guess = [self.found.get(self.seen + i, 0) for i in range(len(images))]
-        self.seen += len(images)
+        guess = [self.found.get(image.numpy().tobytes(), 0) for image in images]
         return Prediction(torch.nn.functional.one_hot(torch.tensor(guess), 10).float())
 
 
