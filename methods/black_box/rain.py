@@ -19,16 +19,16 @@ class RAIN(MemoryStudent):
 
     DINE's distillation of a memory with information maximisation. In place of mixup, answers stay
     when an image's phases are mixed with another's, and a narrower form of the network learns the
-    whole one's answers, its gradients by the classifier agreeing with the whole network's.
-    From the authors' file (davidpengucf/RAIN): the terms, their weights and widths. Ours: phases
-    are mixed up to ``phase`` (there: exchanged entirely, along the wrong dimensions); the narrower
-    network is the same one with its last channels silenced; the gradients are those of the
-    distillation, sure images weighing more; the narrower network learns from the whole one (the file
-    computes both directions and keeps the other, at half the weight); the rate falls with DINE's
-    ``power``, 1.5 (there: .75); silenced channels are constant behind their BatchNorm (there: they
-    are left out); the classifier learns (there: it is frozen as it was drawn); one narrower network a step, of the same view (there: three, of others); the use of
-    classes is an average over batches. Neither mixed images nor narrow passes move running
-    statistics.
+    whole one's answers, its gradients by the classifier agreeing with the whole network's. From the
+    authors' file (davidpengucf/RAIN): the terms, their weights and widths. Ours: phases are mixed
+    up to ``phase`` (there: exchanged entirely, along the wrong dimensions); the narrower network is
+    the same one with its last channels silenced; the gradients are those of the distillation, sure
+    images weighing more; the narrower network learns from the whole one (the file computes both
+    directions and keeps the other, at half the weight); the rate falls with DINE's ``power``, 1.5
+    (there: .75); silenced channels are constant behind their BatchNorm (there: they are left out);
+    the classifier learns (there: it is frozen as it was drawn); one narrower network a step, of the
+    same view (there: three, of others); the use of classes is an average over batches. Neither
+    mixed images nor narrow passes move running statistics.
 
     Args:
         im_weight: weight of information maximisation.
