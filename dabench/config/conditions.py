@@ -9,6 +9,8 @@ from typing import Any
 SHIFT_OPTIONS = ("shifts", "weather", "conditions")
 _CLEAR = "clear"
 _SPLIT = " split "
+#: what stands between classes, and so in no name of a split
+_WRITTEN = frozenset(",:")
 _MADE = ("published-", "c-", "albu-")
 _SAME = {"ucm-cc": "aid-cc", **dict.fromkeys(("aid-sf", "ucm-sf", "ucm-sf-corrected"), "snow")}
 
@@ -47,7 +49,7 @@ def shared_conditions(one: Iterable[str], other: Iterable[str]) -> list[str]:
     def is_shared(name: str) -> bool:
         pair, split = _pair_and_split(name)
         return any(
-            name == known or (pair == its and split and theirs and _is_written(split + theirs))
+            name == known or (pair == its and split and theirs and _WRITTEN & {*split, *theirs})
             for known, its, theirs in others
         )
 
@@ -57,7 +59,3 @@ def shared_conditions(one: Iterable[str], other: Iterable[str]) -> list[str]:
 def _pair_and_split(name: str) -> tuple[str, str]:
     pair, _, split = name.partition(_SPLIT)
     return pair, split
-
-
-def _is_written(split: str) -> bool:
-    return "," in split or ":" in split

@@ -24,7 +24,7 @@ from dabench.errors import ConfigError, NewerError, StoreError
 from dabench.source_models.kept_model import keeping, kept_model
 from dabench.source_models.makers import open_makers
 from dabench.store.files import locked
-from dabench.store.records import score_to_row
+from dabench.store.records import score_name, score_to_row
 from dabench.store.store import Store
 
 
@@ -72,12 +72,17 @@ def execute(
         def waits() -> None:
             progress("waits", f"run {identity} is being made by another process")
 
-        with locked(settings.results / "runs" / identity, waits):
+        with locked(_board(settings, identity), waits):
             # what the other process has made meanwhile is this run's record
             found = _recorded(settings, store, parts.spec, identity, lambda stage, name: None)
             return found or _execute(settings, store, parts, identity, progress)
     finally:
         parts.start.close()
+
+
+def _board(settings: Settings, identity: str) -> Path:
+    """Return the folder of what a run leaves beside its record."""
+    return settings.results / "runs" / identity
 
 
 def _recorded(
@@ -93,10 +98,10 @@ def _recorded(
     except StoreError as error:  # what no table would take is no run
         progress("unusable", str(error))
         return None
-    board = settings.results / "runs" / identity
-    model = kept_model(board)
     if earlier is None:
         return None
+    board = _board(settings, identity)
+    model = kept_model(board)
     if settings.save_model and model is None:
         progress("unusable", f"run {identity} was recorded without its model")
         return None
@@ -112,7 +117,7 @@ def _recorded(
 def _execute(
     settings: Settings, store: Store, parts: Parts, identity: str, progress: ProgressCallback
 ) -> RunResult:
-    spec, board = parts.spec, settings.results / "runs" / identity
+    spec, board = parts.spec, _board(settings, identity)
     before = _scores(store, spec, identity)
     record = new_record(spec, parts, identity)
     record |= {"target_tuned": True} if settings.target_tuned else {}
@@ -167,7 +172,7 @@ def _scores(store: Store, spec: RunSpec, identity: str) -> dict[str, float | Non
     """Return the scores of a run's record by key; {}: there is none that can be read."""
     with contextlib.suppress(StoreError):
         found = store.finished(spec.protocol, spec.dataset, identity) or {"scores": []}
-        return {f"{row['metric']}/{row['segment']}": row["value"] for row in found["scores"]}
+        return {score_name(row): row["value"] for row in found["scores"]}
     return {}
 
 

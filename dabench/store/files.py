@@ -84,11 +84,11 @@ def locked(folder: Path, waits: Callable[[], object] = lambda: None) -> Iterator
             if sys.platform != "win32":
                 import fcntl
 
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:  # held, or there are no locks here
-                    waits()
-                    with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # there may be no locks here
+                    try:
+                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        waits()
                         fcntl.flock(handle, fcntl.LOCK_EX)
                 if _is_removed(folder / ".lock", handle):
                     continue  # who held it before has removed the folder

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dabench.contract.types import FloatArray
 from dabench.errors import StoreError, reason_of
 from dabench.store.arrays import check_arrays, file_beside, read_arrays
+from dabench.store.records import score_name
 
 #: metrics that are functions of counts
 _DRAWN = frozenset({"accuracy", "mean_class_accuracy", "OS*", "UNK", "HOS", "mIoU"})
@@ -82,9 +83,12 @@ def check_scores(path: Path, record: Mapping[str, Any]) -> None:
     check_arrays(path, record)
     arrays = read_arrays(file)
     for row in record["scores"]:
-        segment = row.get("segment", "all")
-        name = row["metric"] + ("" if segment == "all" else f"/{segment}")
-        if row["value"] is None or segment not in _PARTS or row["metric"] not in _DRAWN:
+        name = score_name(row)
+        if (
+            row["value"] is None
+            or row["metric"] not in _DRAWN
+            or row.get("segment", "all") not in _PARTS
+        ):
             continue
         units = _usable_units(file, arrays, record, name)
         if units is None:

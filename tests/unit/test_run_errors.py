@@ -310,7 +310,7 @@ def test_a_forced_run_that_comes_out_otherwise_says_so(run: Run, tmp_path: Path)
     assert code == 0
     (said,) = [line for line in err.splitlines() if "came out otherwise" in line]
     assert f"run {record['run_id']} came out otherwise than its earlier record" in said
-    assert f"OS*/all was {score['value']}, and is {right}" in said
+    assert f"OS* was {score['value']}, and is {right}" in said
     assert "came out otherwise" not in run("--method", "source", "--force")[2]
 
 
