@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,25 @@ def examine(files: Iterable[Path], store: Store, info: MethodInfo) -> Submission
         return Submission(runs, problems, [], pd.DataFrame())
     known = [record for _, record in there if record["run_id"] not in offered]
     frame = table([*known, *offered.values()], "source", info)
+    problems += _refuses(table(known, "source", info), frame, offered)
     frame = frame[[bool(offered.keys() & set(str(runs).split())) for runs in frame["runs"]]]
     refused = frame[frame["note"] != ""].drop_duplicates(["column", "method", "variant", "note"])
     problems += [f"{li['column']}, {_name(li)}: {li['note']}" for li in refused.to_dict("records")]
     return Submission(runs, problems, list(dict.fromkeys(remarks)), primary_lines(frame, info))
+
+
+def _refuses(before: pd.DataFrame, after: pd.DataFrame, offered: Container[str]) -> list[str]:
+    """Name the rows without an offered run that stand in the tables now, and would be refused."""
+    place = ["column", "method", "variant", "version"]
+    stood = {tuple(row) for row in before.loc[before["note"] == "", place].to_numpy()}
+    found = after[after["note"] != ""].drop_duplicates([*place, "note"]).to_dict("records")
+    return [
+        f"{line['column']}, {_name(line)}: this row is there already, and beside these records it "
+        f"would be {line['note']}"
+        for line in found
+        if tuple(line[name] for name in place) in stood
+        and not any(run in offered for run in str(line["runs"]).split())
+    ]
 
 
 def _read(files: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[str]]:
@@ -162,6 +177,8 @@ def _due(spec: Mapping[str, Any], method: type[Any]) -> set[str]:
 
 def _remarks(record: Record) -> list[str]:
     spec, found = record["spec"], []
+    if not record.get("predictions"):
+        found.append("some records have no predictions: their scores cannot be computed anew")
     for plugin in record.get("plugins", ()):
         found.append(f"{plugin['kind']} `{plugin['name']}` is no part of dabench: bring its code")
     if str(record.get("environment", {}).get("git_commit") or "").endswith("+"):

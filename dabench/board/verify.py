@@ -52,7 +52,7 @@ def compare(published: Published, row: PublishedRow, record: Record) -> list[Com
         ConfigError: the record lacks a part.
     """
     metric, wrong = METRICS[published.metric]
-    scores = {(row["metric"], row["segment"]): row for row in record["scores"]}
+    scores = {(row["metric"], row.get("segment", "all")): row for row in record["scores"]}
     ours: dict[str, float] = {}
     images = published.images or 0
     for name in published.parts:

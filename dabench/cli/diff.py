@@ -50,6 +50,7 @@ def diff(args: argparse.Namespace) -> int:
             gap = None if x is None or y is None else x - y
             interval, told = _interval((paths[0], a), (paths[1], b), metric)
             label = label or told
+            interval += f" ({told})" if told != label else ""
             rows.append([metric, number(x), number(y), number(gap, signed=True), interval])
         rows[0][-1] = label
         print_columns(rows)

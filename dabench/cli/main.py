@@ -154,7 +154,7 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
     if results or (as_json and listed):
         from dabench.cli.run_output import show_results
 
-        show_results(results, Store(settings.results), as_json, several=listed)
+        show_results(results, Store(settings.results, curves=False), as_json, several=listed)
     return code
 
 

@@ -90,7 +90,8 @@ def report(args: argparse.Namespace) -> int:
     record = load_readable(path)
     spec = record.get("spec") or {}
     folder = store.root / "runs" / str(record.get("run_id", "")).replace("/", "_") / "report"
-    others = [r for _, r in store.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
+    beside = Store(store.root, curves=False)
+    others = [r for _, r in beside.all(spec.get("protocol", "*"), spec.get("dataset", "*"))]
     same = spec.get("method") == "source" and spec.get("init") == "source"
     base = None if same or record.get("failed") else source_run(others, record)
     _draw(args, record, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dabench.cli.output import number, print_columns, say, shortened
@@ -13,11 +13,11 @@ from dabench.registry.method_info import row_marks
 if TYPE_CHECKING:
     import pandas as pd
 
-_Line = Mapping[Any, Any]
+_Line = dict[Any, Any]
 _PLACE = ("protocol", "dataset", "metric")
 #: what a printed row is made of
 _SHOWN = (
-    *("protocol", "column", "method", "variant", "extras", "oracle"),
+    *("protocol", "column", "method", "variant", "version", "extras", "oracle"),
     *("reconstruction", "target_tuned"),
     *("mean", "sd", "n"),
     *("diff_mean", "diff_low", "diff_high", "diff_n", "verdict", "note", "remark", "selection"),
@@ -67,10 +67,18 @@ def _blocks(frame: pd.DataFrame) -> Iterator[tuple[str, list[_Line]]]:
     wanted = [ranks[p, d] == m for p, d, m in zip(protocols, datasets, metrics, strict=True)]
     shown = frame.loc[wanted, list(_SHOWN)]
     found: dict[tuple[str, str], list[_Line]] = {}
+    versions: dict[tuple[str, str, str], set[str]] = {}
     # cell by cell a frame is slow to read
-    for line in zip(*(shown[n].to_numpy(object).tolist() for n in shown), strict=True):
-        kept = dict(zip(shown.columns, line, strict=True))
+    for values in zip(*(shown[n].to_numpy(object).tolist() for n in shown), strict=True):
+        kept = dict(zip(shown.columns, values, strict=True))
         found.setdefault((kept["protocol"], kept["column"]), []).append(kept)
+        versions.setdefault((kept["column"], kept["method"], kept["variant"]), set()).add(
+            kept["version"]
+        )
+    for (_, column), lines in found.items():
+        for line in lines:
+            several = len(versions[column, line["method"], line["variant"]]) > 1
+            line["told"] = f" v{line['version']}" if several else ""
     for head in frame.drop_duplicates(["protocol", "column"]).to_dict("records"):
         where = shortened(f"{head['dataset']} {head['task']}", 120)
         metric = ranks[head["protocol"], head["dataset"]]
@@ -89,7 +97,7 @@ def _budget(head: _Line) -> str:
 
 
 def _row_name(line: _Line) -> str:
-    name = shortened(f"{line['method']} {line['variant']}".strip())
+    name = shortened(f"{line['method']} {line['variant']}".strip()) + str(line["told"])
     marks = row_marks(
         str(line["extras"]).split(),
         reconstruction=bool(line["reconstruction"]),

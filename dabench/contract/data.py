@@ -79,11 +79,13 @@ class ClassSplit:
         known: what source and target share.
         unknown: what the target alone has.
         source_private: what the source alone has; its target images are dropped.
+        own: whether a user's file says so, which may say otherwise by the same name tomorrow.
     """
 
     known: tuple[str, ...]
     unknown: tuple[str, ...] = ()
     source_private: tuple[str, ...] = ()
+    own: bool = False
 
     @property
     def source(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Per-sample predictions beside a record, as counts that add up (no torch).
 
-A *unit* is what a bootstrap draws: an image of an offline part, a step of a stream. Every unit
-has counts, and a metric is a function of summed counts: right and all images by class
-(classification), or a confusion matrix of pixels (segmentation).
+A bootstrap draws images, each with all its showings, or the steps of a stream. All of them have
+counts, and a metric is a function of summed counts: right and all images by class (classification),
+or a confusion matrix of pixels (segmentation).
 """
 
 from __future__ import annotations
@@ -32,21 +32,28 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class SamplingUnits:
-    """What a run answered, unit by unit.
+    """What a run answered, image by image and step by step.
 
     Attributes:
-        counts: (U, …) sums over each unit's samples.
-        place: (N,) which samples they are, in order; runs of a seed must agree in them.
+        images: (M,) numbers of the images or frames that were shown, ascending.
+        counts: (M, …) sums over all showings of each.
+        steps: (U, …) sums over each step of a stream; None of an offline part.
+        place: (N,) which images the samples are, in order; runs of a seed must agree in them.
         truth: (N,) their classes; empty for segmentation.
         measure: (draws, …) summed counts -> (draws,) values of the metric.
-        stream: whether units follow each other in time.
     """
 
+    images: npt.NDArray[Any]
     counts: FloatArray
+    steps: FloatArray | None
     place: npt.NDArray[Any]
     truth: npt.NDArray[Any]
     measure: Measure
-    stream: bool
+
+    @property
+    def frames(self) -> bool:
+        """Whether the images are frames, whose neighbours are alike."""
+        return not len(self.truth)
 
 
 def sampling_units(path: Path, record: Mapping[str, Any], metric: str) -> SamplingUnits | None:
@@ -125,11 +132,13 @@ def _units(arrays: Arrays, record: Mapping[str, Any], metric: str) -> SamplingUn
     truth = _whole(arrays, f"{part}.truth", arrays[f"{part}.truth"].size)
     n = len(truth)
     answer, row = (_whole(arrays, f"{part}.{name}", n) for name in ("prediction", "row"))
-    steps = _whole(arrays, "stream.step", n) if stream else np.arange(n)
+    steps = _whole(arrays, "stream.step", n) if stream else row
     last = slice(-_size(record, metric) if segment == "final" else 0, None)
     truth, answer, steps = truth[last], answer[last], steps[last]
-    counts = _by_unit(truth, answer == truth, steps - steps[0])
-    return SamplingUnits(counts, row[last], truth, measure, stream)
+    images, which = np.unique(row[last], return_inverse=True)
+    counts = _by_unit(truth, answer == truth, which)
+    in_time = _by_unit(truth, answer == truth, steps - steps[0]) if stream else None
+    return SamplingUnits(images, counts, in_time, row[last], truth, measure)
 
 
 def _whole(arrays: Arrays, name: str, n: int) -> npt.NDArray[Any]:
@@ -208,7 +217,10 @@ def _dense(arrays: Arrays, timing: str) -> SamplingUnits | None:
         or counts.dtype.kind not in "iu"
     ):
         raise ValueError(f"stream.{timing} is {counts.dtype} of {counts.shape}, not counts a frame")
-    return SamplingUnits(counts.astype(np.float64), row, nothing, _mean_iou, True)
+    images, which = np.unique(row, return_inverse=True)
+    shown = np.zeros((len(images), *counts.shape[1:]))
+    np.add.at(shown, which, counts)
+    return SamplingUnits(images, shown, counts.astype(np.float64), row, nothing, _mean_iou)
 
 
 def _mean_iou(counts: FloatArray) -> FloatArray:

@@ -10,6 +10,15 @@ from dabench.datasets.caching.cache_folder import report_write_errors, write_arr
 from dabench.datasets.caching.image_cache import read_images
 
 
+def drawn_by() -> str:
+    """Return the versions of the libraries that draw, for names of folders: pixels hang on them."""
+    import cv2
+    import numpy as np
+    import PIL
+
+    return f"pillow{PIL.__version__}-numpy{np.__version__}-opencv{cv2.__version__}"
+
+
 def drawn_once(
     cache_dir: Path, name: str, count: int, size: int, draw: Callable[[], Labelled]
 ) -> Labelled:

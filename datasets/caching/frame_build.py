@@ -15,6 +15,7 @@ from dabench.datasets.caching.cache_folder import seal, sync_to_disk
 from dabench.datasets.caching.image_build import folders_of, map_ahead
 from dabench.datasets.decoding.images import Pictures, decode_sized
 from dabench.datasets.decoding.masks import decode_mask
+from dabench.datasets.frame_folders.dense_ids import MaskIds
 from dabench.datasets.frame_folders.frame_files import Pair
 from dabench.errors import DataError
 
@@ -40,14 +41,21 @@ class FrameBuild(NamedTuple):
     shape: tuple[int, int]
 
     def _start(self) -> str:
-        """Return what every frame depends on: size, classes and the maps of numbers."""
+        """Return what every frame depends on: size, classes and the maps of numbers and colours."""
+        kinds = self._kinds()
+        maps = [ids.table(self.classes).tobytes().hex() for ids in kinds]
+        colours = [sorted(ids.colours.items()) for ids in kinds if ids.colours]
+        return f"{self.shape}|{self.classes}|{maps}{colours or ''}\n"
+
+    def _kinds(self) -> list[MaskIds]:
         kinds = {pair.ids.layout: pair.ids for pair in self.frames}
-        maps = [kinds[layout].table(self.classes).tobytes().hex() for layout in sorted(kinds)]
-        return f"{self.shape}|{self.classes}|{maps}\n"
+        return [kinds[layout] for layout in sorted(kinds)]
 
     def key(self) -> str:
         """Return a folder name that changes with a file's place, name, size or time, or the map."""
         sha = hashlib.sha256(f"{FORMAT}|{self._start()}".encode())
+        # a number that is ignored and one that is refused look alike in the maps
+        sha.update(str([sorted(ids.names.items()) for ids in self._kinds()]).encode())
         for folder in folders_of(path for pair in self.frames for path in (pair.image, pair.mask)):
             sha.update(folder + b"\n")
         for pair in self.frames:

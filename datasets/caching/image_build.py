@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from dabench.datasets.caching.cache_folder import seal, sync_to_disk
-from dabench.datasets.decoding.images import decode, hash_file
+from dabench.datasets.decoding.images import decode, hash_picture
 from dabench.errors import DataError, one_line
 
 FORMAT = "2"  # part of every key: raise it whenever the pixels or the files change
@@ -99,7 +99,7 @@ class ImageBuild(NamedTuple):
     def write_digest(self, folder: Path) -> None:
         """Write ``meta.json`` (digest) into an empty folder."""
         hashes = []
-        for _, sha in self.map_paths(hash_file, "reading"):
+        for _, sha in self.map_paths(hash_picture, "reading"):
             hashes.append(sha)
             os.utime(folder)  # nothing is written for long, and the folder must not look left over
         self._write_meta(folder, hashes)

@@ -47,7 +47,7 @@ def stream_images(cache_dir: Path, build: ImageBuild) -> Labelled:
     """Make (once) the links, and the digest, which lies elsewhere than the links."""
     place = hashlib.sha256(os.fsencode(build.entries[0].path.absolute())).hexdigest()[:8]
     links = cache_dir / "links" / f"{build.key()}-{place}"
-    meta = cache_dir / "digests" / build.key()
+    meta = cache_dir / "digests" / f"{build.key()}-2"  # 1: of the files' bytes alone
 
     def complete() -> bool | None:
         return _links_are_right(links, build) or None

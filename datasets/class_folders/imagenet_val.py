@@ -64,7 +64,9 @@ def _ground_truth(folder: Path) -> tuple[Path, Mapping[str, str]]:
 def _of_kit(truth: Path) -> dict[str, str]:
     wnids = _wnid_of_number(truth.with_name(_META))
     found: dict[str, str] = {}
-    for number, line in enumerate(list_lines(truth), start=1):
+    for picture, (number, line) in enumerate(list_lines(truth), start=1):
+        if picture != number:  # a line's number is its picture's
+            raise DataError(f"{truth}, line {picture}: nothing; expected a number of {_META}")
         if not (line.isascii() and line.isdigit()) or int(line) not in wnids:
             raise DataError(f"{truth}, line {number}: '{line[:40]}'; expected a number of {_META}")
         found[f"ILSVRC2012_val_{number:08d}"] = wnids[int(line)]

@@ -35,7 +35,7 @@ def own_splits(path: Path, classes: Collection[str]) -> Mapping[str, ClassSplit]
         known, unknown = (_named(sides[side], classes, f"{path}: {name}") for side in _SIDES)
         if both := sorted({*known} & {*unknown}):
             raise DataError(f"{path}: {one_line(name, 60)}: {both[0]} is known and unknown")
-        splits[str(name)] = ClassSplit(known, unknown)
+        splits[str(name)] = ClassSplit(known, unknown, own=True)
     return splits
 
 

@@ -42,7 +42,7 @@ def by_list(
                 f"{folder.name} count and what their classes are; put it there"
             )
         found: Tree = {}
-        for number, line in enumerate(list_lines(place), start=1):
+        for number, line in list_lines(place):
             path, _, label = line.replace("\t", " ").rpartition(" ")
             known = path and label.isascii() and label.isdigit() and int(label) < len(classes)
             if not known:
@@ -78,7 +78,7 @@ def by_ids(name: str) -> Reader:
                 "count; put it there"
             )
         found: Tree = {}
-        for number, line in enumerate(list_lines(place), start=1):
+        for number, line in list_lines(place):
             path = PurePosixPath(line)
             if len(path.parts) != 2 or ".." in path.parts:
                 raise DataError(
@@ -105,8 +105,8 @@ def by_number(classes: Sequence[str]) -> Reader:
     return read
 
 
-def list_lines(place: Path) -> list[str]:
-    """Return the lines of a text file that hold something, stripped.
+def list_lines(place: Path) -> list[tuple[int, str]]:
+    """Return the lines of a text file that hold something, stripped, with their numbers from 1.
 
     Raises:
         DataError: it cannot be read, is no UTF-8, or holds nothing.
@@ -117,7 +117,7 @@ def list_lines(place: Path) -> list[str]:
         raise DataError(f"{place}: cannot be read ({reason_of(error)})") from None
     if not any(lines):
         raise DataError(f"{place}: no lines; get the list again")
-    return [line for line in lines if line]
+    return [(number, line) for number, line in enumerate(lines, start=1) if line]
 
 
 def all_there(place: Path, tree: Tree) -> Tree:

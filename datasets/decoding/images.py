@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -184,10 +184,27 @@ def eight_bits(picture: Image.Image, file: Image.Image) -> tuple[Image.Image, st
     return Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8)), rule
 
 
-def hash_file(path: Path) -> tuple[None, str]:
-    """Return nothing (no pixels are needed) and the SHA-256 of the file."""
+def hash_picture(path: Path) -> tuple[None, str]:
+    """Return nothing (no pixels are needed) and the digest that ``read_picture`` returns.
+
+    A JPEG that no rule turns, as nearly all are, is hashed without being decoded.
+    """
+    from PIL import Image
+
     try:
         with path.open("rb") as file:
-            return None, hashlib.file_digest(file, "sha256").hexdigest()
+            plain = _is_plain_jpeg(file, Image)
+            file.seek(0)
+            if plain:
+                return None, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
+    return None, read_picture(path)[1]
+
+
+def _is_plain_jpeg(file: BinaryIO, image: Any) -> bool:
+    try:
+        with image.open(file, formats=("JPEG",)) as found:
+            return found.getexif().get(_ORIENTATION, 1) not in range(2, 9)
+    except Exception:  # noqa: BLE001 - another format, or damaged: to be decoded, which says so
+        return False

@@ -85,6 +85,10 @@ class Digits:
         path = None if data_root is None else data_root / "mnist" / "mnist8k.npz"
         if path is None or not path.is_file():
             return ["optional domain 'mnist' is absent: expected <data root>/mnist/mnist8k.npz"]
+        try:
+            _mnist(data_root)
+        except DataError as error:
+            return [str(error)]
         return []
 
 
@@ -161,10 +165,17 @@ def _mnist(root: Path | None) -> Labelled:
         )
     try:
         with np.load(path) as file:
-            images = np.concatenate([file["x_train"], file["x_test"]])
-            labels = np.concatenate([file["y_train"], file["y_test"]])
+            parts = [(file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test")]
     except Exception as error:  # zip, zlib and NumPy's headers raise some ten kinds
         raise DataError(f"digits: {path} cannot be read ({reason_of(error)})") from error
+    for pictures, digits in parts:
+        fits = pictures.dtype == np.uint8 and pictures.shape == (len(digits), 28, 28)
+        if not fits or not {*np.unique(digits).tolist()} <= {*range(10)}:
+            raise DataError(
+                f"digits: {path} holds {pictures.dtype} pictures of {pictures.shape} and "
+                f"{len(digits)} labels; expected uint8 of (N, 28, 28) and N labels from 0 to 9"
+            )
+    images, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
     return labelled(_rgb(np.pad(images, ((0, 0), (2, 2), (2, 2)))), labels)
 
 

@@ -108,7 +108,8 @@ class FrameFolder:
             except DataError as error:
                 problems.append(f"domain '{domain.name}', {role}: {error}")
                 continue
-            if not part.keep(every):
+            kept = part.keep(every)
+            if not kept:
                 problems.append(f"domain '{domain.name}', {role}: no frames ({part.images})")
             elif part.count is not None and len(every) != part.count:
                 problems.append(
@@ -119,7 +120,7 @@ class FrameFolder:
                 f"optional: domain '{domain.name}', {role}: {line}"
                 for line in left_out(home, part, every)
             ]
-            frames |= {pair.name: pair for pair in every}
+            frames |= {pair.name: pair for pair in kept}
         build = FrameBuild(self.name, domain.name, list(frames.values()), self.classes, (32, 64))
         title = one_line(f"checking {domain.name}")
         same: dict[str, list[str]] = {}

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from dabench.contract.data import DataRequest, DomainData, Labelled
-from dabench.datasets.caching.drawn_cache import drawn_once
+from dabench.datasets.caching.drawn_cache import drawn_by, drawn_once
 from dabench.datasets.digits.digits import labelled
 from dabench.datasets.overhead import built, nature
 from dabench.datasets.overhead.canvas import SIDE, Canvas
@@ -86,7 +86,7 @@ class Overhead:
                 f"--image-size {size}: overhead is drawn {SIDE} x {SIDE} and reduced; "
                 f"choose {LEAST} to {SIDE}"
             )
-        name = f"overhead-clear-{size}-{PER_CLASS}-{DRAWING}"
+        name = f"overhead-clear-{size}-{PER_CLASS}-{DRAWING}-{drawn_by()}"
         count = PER_CLASS * len(CLASSES)
         images = drawn_once(request.cache_dir, name, count, size, lambda: draw_all(PER_CLASS, size))
         return DomainData(

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dabench.contract.data import DataRequest, DenseData, Frames
+from dabench.datasets.caching.drawn_cache import drawn_by
 from dabench.datasets.streets.cache import Drawn, cached_frames
 from dabench.datasets.streets.canvas import CLASSES
 from dabench.datasets.streets.frames import draw_drive, width_of
@@ -106,7 +107,7 @@ class Streets:
 def _part(look: str, part: str, height: int, cache_dir: Path) -> Frames:
     numbers = PARTS[part]
     shape = len(numbers) * LENGTH, height, width_of(height)
-    name = f"streets-{look}-{part}-{height}-{shape[0]}-{DRAWING}"
+    name = f"streets-{look}-{part}-{height}-{shape[0]}-{DRAWING}-{drawn_by()}"
     return cached_frames(cache_dir, name, shape, lambda: draw_part(look, numbers, height))
 
 

@@ -129,7 +129,7 @@ class OfflineProtocol(ABC):
             source_val=data.source_val and _select(data.source_val, table, len(own)),
             parts={name: Unlabelled(data.target_all.images, part) for name, part in parts.items()},
             truth={name: truth[part] for name, part in parts.items()},
-            stream=Stream(segments, batch_size, seed),
+            stream=Stream(segments, batch_size, seed, _sides(split)),
         )
 
     def run(self, build: Build, plan: Plan, source: Any, run: Run) -> Outcome:
@@ -212,6 +212,11 @@ def _stratified(rows: IntArray, labels: IntArray, share: float) -> IntArray:
     groups = [rows[labels[rows] == c] for c in np.unique(labels[rows])]
     drawn = [rng.permutation(group)[: round(share * len(group))] for group in groups]
     return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+def _sides(split: ClassSplit) -> str:
+    """Return what else decides the stream: the classes of a split whose name does not fix them."""
+    return f"|{split.known}|{split.unknown}" if split.own else ""
 
 
 def _select(data: Labelled, table: IntArray, num_known: int) -> Labelled:

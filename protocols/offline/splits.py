@@ -69,7 +69,8 @@ def find_split(data: DomainData, name: str, sides: tuple[str, ...]) -> ClassSpli
         both = sorted({*found[one]} & {*found[two]})
         if both:
             raise ConfigError(f"--protocol.{one} and --protocol.{two} both have {both[0]}")
-    return ClassSplit(*(found.get(side, ()) for side in ("known", "unknown", "source_private")))
+    known, unknown, alone = (found.get(side, ()) for side in ("known", "unknown", "source_private"))
+    return ClassSplit(known, unknown, alone)
 
 
 def partial_split(data: DomainData, name: str) -> ClassSplit:

@@ -56,7 +56,7 @@ def order_rows(
     Args:
         rows: (N,) positions.
         labels: classes of the whole domain.
-        order: ``random``, or ``class-correlated``: every class spreads over ten equal spans of
+        order: ``random``, or ``class-correlated``: every class spreads over ten spans of
             time in shares drawn from Dirichlet(``delta``): simpler than NOTE's order (Gong et al.
             2022, §4: as many spans as classes, quotas), which ``--protocol.stream correlated`` is.
         delta: concentration; smaller = more correlated.

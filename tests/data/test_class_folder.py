@@ -599,6 +599,28 @@ def test_streaming_equals_the_cache(
     assert not (root.parent / "cache" / "images").exists()
 
 
+@pytest.mark.parametrize("name", ["plain.jpg", "turned.jpg", "deep.png", "plain.png"])
+def test_decoded_and_streamed_pictures_have_one_digest(
+    make_tree: Maker, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    root = make_tree(["a", "b"], ["x", "y"])
+    place = root / "b" / "x" / name
+    grey = np.arange(64 * 48).reshape(48, 64)
+    exif = Image.Exif()
+    exif[0x0112] = 6 if name == "turned.jpg" else 1
+    kind = np.uint16 if name == "deep.png" else np.uint8
+    Image.fromarray((grey * (20 if kind is np.uint16 else 0.08)).astype(kind)).save(
+        place, exif=exif
+    )
+    decoded = load(ImageFolder(), root, "a", "b").target_all
+    monkeypatch.setattr(image_cache, "free_bytes", lambda folder: 1000)
+    shutil.rmtree(root.parent / "cache")
+    streamed = load(ImageFolder(), root, "a", "b").target_all
+    assert (root.parent / "cache" / "links").is_dir()
+    np.testing.assert_array_equal(pixels(decoded.images), pixels(streamed.images))
+    assert decoded.digest == streamed.digest
+
+
 @pytest.mark.usefixtures("full_disk")
 def test_streaming_hands_out_no_class(make_tree: Maker) -> None:
     root = make_tree(["a", "b"], ["secretclass", "otherclass"])
@@ -614,7 +636,7 @@ def test_second_streaming_load_hashes_nothing(
 ) -> None:
     root = make_tree(["a", "b"], ["x", "y"])
     first = load(ImageFolder(), root, "a", "b")
-    monkeypatch.delattr(image_build, "hash_file")
+    monkeypatch.delattr(image_build, "hash_picture")
     assert load(ImageFolder(), root, "a", "b").digest == first.digest
 
 
@@ -641,10 +663,14 @@ def test_damaged_links_are_made_again(make_tree: Maker, caplog: pytest.LogCaptur
 def test_streaming_names_a_broken_file(make_tree: Maker) -> None:
     root = make_tree(["a", "b"], ["x", "y"])
     path = root / "b" / "x" / "frame_0000.jpg"
-    path.write_bytes(b"broken")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])  # whose head is sound
     images = load(ImageFolder(), root, "a", "b").target_all.images
     with pytest.raises(DataError, match=str(path)):
         pixels(images)
+    path.write_bytes(b"broken")
+    with pytest.raises(DataError, match=str(path)):
+        load(ImageFolder(), root, "a", "b")
 
 
 def test_free_bytes_of_a_folder_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,3 +65,32 @@ def test_a_damaged_file_of_mnist_is_named(tmp_path: Path, content: bytes) -> Non
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"mnist8k\.npz cannot be read"):
         digits._mnist(tmp_path)
+    assert "cannot be read" in digits.Digits().check(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"x_train": np.zeros((5, 28, 28), np.float32)},
+        {"y_train": np.zeros(6, np.int64)},
+        {"x_train": np.zeros((6, 28, 28), np.uint8), "y_test": np.zeros(4, np.int64)},
+        {"y_test": np.array([0, 1, 10])},
+        {"x_test": np.zeros((3, 32, 32), np.uint8)},
+    ],
+)
+def test_pictures_and_labels_of_mnist_must_fit(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    whole = {
+        "x_train": np.zeros((5, 28, 28), np.uint8),
+        "y_train": np.arange(5),
+        "x_test": np.ones((3, 28, 28), np.uint8),
+        "y_test": np.arange(3),
+    }
+    path = tmp_path / "mnist" / "mnist8k.npz"
+    path.parent.mkdir()
+    np.savez(path, **whole)
+    assert len(digits._mnist(tmp_path).labels) == 8
+    assert digits.Digits().check(tmp_path) == []
+    np.savez(path, **(whole | wrong))
+    with pytest.raises(DataError, match=r"mnist8k.npz holds .* expected uint8"):
+        digits._mnist(tmp_path)
+    assert "expected uint8" in digits.Digits().check(tmp_path)[0]

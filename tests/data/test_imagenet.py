@@ -350,6 +350,7 @@ def test_flat_validation_without_its_truth(root: Path) -> None:
         ("1\n2\n3\n²\n", "line 4: '²'; expected a number of meta.mat"),
         ("1\n2\n3\nn0144\n", "line 4: 'n0144'"),
         ("\n", "no lines"),
+        ("1\n\n3\n4\n", "line 2: nothing; expected a number"),
     ):
         truth.write_text(text)
         with pytest.raises(DataError, match=words):

@@ -78,8 +78,12 @@ def test_a_partial_set(fill: Fill) -> None:
 def test_splits_of_ones_own(fill: Fill) -> None:
     fill("a")
     root = fill("b")
+    (root / "splits.yaml").write_text("mine: {known: [dog], unknown: [ant, cat]}\n")
+    other = registry.protocol("sf-osda")(split="mine").plan(load(root), 8, 0).stream
     (root / "splits.yaml").write_text("mine: {known: [Ant, cat], unknown: [dog]}\n")
     data = load(root)
+    # the same pictures in the same parts, and yet another task
+    assert registry.protocol("sf-osda")(split="mine").plan(data, 8, 0).stream.digest != other.digest
     assert set(data.splits) == {"default", "mine"}
     assert data.splits["mine"].known == ("ant", "cat")
     assert set(registry.protocol("sf-osda")(split="mine").plan(data, 8, 0).truth["adapt"]) == {

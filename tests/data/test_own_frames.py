@@ -72,6 +72,26 @@ def test_numbers_and_colours_say_the_same(fill: Fill, colours: bool) -> None:
     assert np.array_equal(mask[0, :4], [0, 1, 1, IGNORE])
 
 
+def test_colours_that_change_places_are_read_anew(fill: Fill) -> None:
+    root = fill("day", 20, True)
+    fill("night", 4, True)
+    before = load(root, "day", "night").target_all
+    swapped = COLOURS.replace("'#804080'", "X").replace("['#00008e', '#000046']", "'#804080'")
+    (root / "classes.yaml").write_text(swapped.replace("X", "['#00008e', '#000046']"))
+    after = load(root, "day", "night").target_all
+    assert np.array_equal(after.masks[np.array([0])][0][0, :4], [1, 0, 0, IGNORE])
+    assert after.digest != before.digest
+
+
+def test_a_number_that_is_no_longer_ignored_is_refused(fill: Fill) -> None:
+    root = fill("day", 20)
+    fill("night", 4)
+    load(root, "day", "night")
+    (root / "classes.yaml").write_text(NUMBERS.partition("ignore")[0])
+    with pytest.raises(DataError, match="outside the map: 255"):
+        load(root, "day", "night")
+
+
 def test_one_domain_is_cut_in_pieces(fill: Fill) -> None:
     root = fill("day", 20, nested="drive")
     data = load(root, "day", "day")

@@ -16,6 +16,7 @@ from dabench.board.tables.leaderboard import table
 from dabench.board.tables.markup import to_csv, to_latex, to_markdown
 from dabench.board.tables.wide import WideTable, wide_tables
 from dabench.cli.main import main
+from dabench.cli.table_output import show_table
 from dabench.registry.method_info import MethodInfo
 
 Make = Callable[..., dict[str, Any]]
@@ -84,6 +85,22 @@ def test_other_budgets_are_other_tables(records: list[dict[str, Any]], made_run:
     more = [*records, made_run("source", 0, epochs=9), made_run("source", 0, dataset="office31")]
     names = [found.name for found in wide_tables(table(more, info=ROSTER), ROSTER)]
     assert names == ["sf-osda-digits", "sf-osda-digits-2", "sf-osda-office31"]
+    like = [*more, made_run("source", 0, dataset="digits-2")]
+    names = [found.name for found in wide_tables(table(like, info=ROSTER), ROSTER)]
+    assert len({*names}) == len(names) == 4
+
+
+def test_versions_of_a_row_are_told_apart_in_the_terminal(
+    made_run: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = {"versions": {"method": "2", "protocol": "1"}}
+    show_table(table([made_run("usd", 0), made_run("usd", 0, **newer), made_run("source", 0)]))
+    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert {row for row in rows if row.startswith(("usd", "source"))} == {
+        "usd v1/1",
+        "usd v2/1",
+        "source",
+    }
 
 
 def test_options_that_differ_name_the_task(made_run: Make) -> None:

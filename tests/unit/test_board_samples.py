@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,36 +112,89 @@ def test_streams_are_drawn_in_blocks(made_run: Make, tmp_path: Path) -> None:
     pair = [sampling_units(p, load_record(p), "accuracy") for p in (path, other)]
     assert pair[0] is not None
     assert pair[1] is not None
-    assert len(pair[0].counts) == 64
+    assert pair[0].steps is not None
+    assert len(pair[0].steps) == 64
     found = bootstrap([(pair[0], pair[1])], draws=2000)
-    assert (found.mean, found.block) == (-0.5, 4)
-    assert "blocks of 4 steps" in found.label
-    loose = [SamplingUnits(u.counts, u.place, u.truth, u.measure, False) for u in pair if u]
+    assert (found.mean, found.drawn) == (-0.5, "blocks of 4 steps")
+    assert found.drawn in found.label
+    loose = [replace(u, steps=None) for u in pair if u]
     narrow = bootstrap([(loose[0], loose[1])], draws=2000)
     assert found.high - found.low > 1.4 * (narrow.high - narrow.low)
     final = sampling_units(path, load_record(path), "accuracy/final")
     assert final is not None
-    assert (final.counts.sum(), len(final.counts)) == (2 * 64 - (~good[-64:]).sum(), 16)
+    assert final.steps is not None
+    assert (final.steps.sum(), len(final.steps)) == (2 * 64 - (~good[-64:]).sum(), 16)
     assert final.place.tolist() == list(range(192, 256))
 
 
-def units(right: np.ndarray, first: int = 0) -> SamplingUnits:
-    """Return images of one class, numbered from ``first`` on."""
-    counts = np.stack([right, np.ones(len(right))], axis=1)[:, :, None]
-    place, truth = first + np.arange(len(right)), np.zeros(len(right), np.int64)
-    return SamplingUnits(counts, place, truth, lambda c: c[:, 0, 0] / c[:, 1, 0], False)
+def units(right: np.ndarray, place: np.ndarray, visits: int = 0) -> SamplingUnits:
+    """Return images of one class, shown in an order; several visits make a stream, one a step."""
+    seen = np.stack([right, np.ones(len(right))], axis=1)[:, :, None]
+    counts, steps = seen[np.argsort(place)] * max(1, visits), None
+    if visits:
+        place, steps = np.tile(place, visits), np.tile(seen, (visits, 1, 1))
+    truth = np.zeros(len(place), np.int64)
+    return SamplingUnits(np.unique(place), counts, steps, place, truth, share_right)
 
 
-def test_seeds_share_their_draws_where_they_share_their_samples() -> None:
-    good = np.arange(200) % 4 > 0
-    pair, elsewhere = ((units(good, first), units(~good, first)) for first in (0, 200))
-    one, same, apart = (bootstrap(pairs) for pairs in ([pair], [pair] * 2, [pair, elsewhere]))
-    assert (same.low, same.high) == pytest.approx((one.low, one.high))
-    assert apart.high - apart.low < 0.85 * (one.high - one.low)  # independent ones: 1 / sqrt 2
+def share_right(counts: np.ndarray) -> np.ndarray:
+    return counts[:, 0, 0] / counts[:, 1, 0]
+
+
+def width(*pairs: tuple[SamplingUnits, SamplingUnits]) -> float:
+    found = bootstrap(pairs, draws=2000)
+    return found.high - found.low
+
+
+def test_other_seeds_and_visits_of_the_same_images_are_no_more_images() -> None:
+    """A difference that hangs on the image is as uncertain after 5 orders and 15 visits as once."""
+    rng = np.random.default_rng(1)
+    good, bad = rng.random(400) < 0.8, rng.random(400) < 0.5
+    orders = [rng.permutation(400) for _ in range(5)]
+
+    def pair(order: np.ndarray, visits: int) -> tuple[SamplingUnits, SamplingUnits]:
+        ours, theirs = (units(right[order], order, visits) for right in (good, bad))
+        assert mismatch(ours, theirs) == ""
+        return ours, theirs
+
+    once = width(pair(np.arange(400), 0))
+    assert once == pytest.approx(2 * 1.96 * np.std(good * 1.0 - bad) / 20, rel=0.08)
+    several = bootstrap([pair(order, 1) for order in orders], draws=2000)
+    assert several.drawn == "samples"
+    assert several.high - several.low == pytest.approx(once, rel=0.08)
+    assert width(pair(orders[0], 15)) == pytest.approx(once, rel=0.08)
+    assert width(*(pair(order, 15) for order in orders)) == pytest.approx(once, rel=0.08)
+
+
+def test_seeds_of_other_images_tell_more() -> None:
+    rng = np.random.default_rng(2)
+    rows = [rng.random((2, 400)) < 0.6 for _ in range(2)]
+    pairs = [
+        (units(ours, place), units(theirs, place))
+        for place, (ours, theirs) in zip((np.arange(400), np.arange(400, 800)), rows, strict=True)
+    ]
+    assert width(*pairs) == pytest.approx(width(pairs[0]) / np.sqrt(2), rel=0.1)
+
+
+def test_frames_that_come_again_are_drawn_with_their_neighbours(
+    made_run: Make, tmp_path: Path
+) -> None:
+    right = np.arange(64) % 16 < 8  # errors come in long runs
+    found = []
+    for method, good in (("tent", right), ("source", np.ones(64, bool))):
+        counts = np.zeros((128, 2, 2), np.uint32)
+        counts[:, 0, 0], counts[:, 0, 1] = np.tile(good, 2), np.tile(~good, 2)
+        arrays = {"stream.row": np.tile(np.arange(64), 2), "stream.before": counts}
+        path = Store(tmp_path).write(made_run(method, 0), arrays)
+        units = sampling_units(path, load_record(path), "mIoU")
+        assert units is not None
+        assert len(units.images) == 64
+        found.append(units)
+    assert bootstrap([(found[0], found[1])]).drawn == "blocks of 4 frames"
 
 
 def test_a_block_at_the_end_goes_on_at_the_start() -> None:
-    found = units(np.array([1.0, 10.0, 100.0, 1000.0]))
+    found = np.array([1.0, 10.0, 100.0, 1000.0])[:, None]
     assert _in_blocks(found, 3)[:, 0].tolist() == [111, 1110, 1101, 1011]
 
 
@@ -196,6 +250,20 @@ def test_the_table_gets_intervals_where_predictions_are(made_run: Make, tmp_path
     assert lines.loc["source", "boot_label"] == ""
     assert lines.loc["bare", "boot_label"].startswith("no predictions")
     assert set(frame[frame["metric"] == "HOS"]["boot_label"]) == {""}
+
+
+def test_predictions_that_are_missing_are_named_in_the_table(
+    made_run: Make, tmp_path: Path
+) -> None:
+    truth = np.arange(30) % 3
+    info = MethodInfo(primary=lambda protocol, dataset: "accuracy")
+    runs = [kept(tmp_path, closed(made_run, m), truth > 0, truth) for m in ("source", "a", "usd")]
+    runs[1][0].with_suffix(".npz").unlink()
+    by_id = {record["run_id"]: (path, record) for path, record in runs}
+    frame = with_bootstrap(table([r for _, r in runs], info=info), by_id, info)
+    said = frame[frame["metric"] == "accuracy"].set_index("method")["boot_label"]
+    assert ".npz" in said["a"]
+    assert said["usd"].startswith("fixed models")
 
 
 def test_a_refused_reference_gives_no_interval(made_run: Make, tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ def test_runs_of_a_column_and_seed_are_comparable(made_run: Make) -> None:
     assert found.names[0] == f"usd, seed 0, {where} ({ours['run_id']})"
 
 
+def test_versions_of_a_protocol_are_other_tasks_whatever_the_ids_say(made_run: Make) -> None:
+    newer = made_run("source", 0, versions={"method": "1", "protocol": "99"})
+    found = compare_runs(made_run("usd", 0), newer)
+    assert found.reasons == ["protocol version 1 against 99: another task; run the older one again"]
+    assert not found.scores
+
+
 def test_what_differs_in_the_column_is_named(made_run: Make) -> None:
     other = made_run("usd", 0, epochs=9, target="print", source="handwritten")
     other["spec"]["protocol_options"] = {"split": "r3", "new": 1}

@@ -148,6 +148,34 @@ def test_the_newest_version_of_a_row_counts(made_run: Make) -> None:
     assert line.row.version == "10/1"
 
 
+def test_a_row_under_an_older_protocol_is_no_row_of_the_task(made_run: Make) -> None:
+    newer = {"versions": {"method": "1", "protocol": "2"}}
+    records = [
+        made_run(name, seed, level, target="t0", **newer)
+        for name, level in LEVELS.items()
+        for seed in range(2)
+    ]
+    older = [made_run("aad", seed, 0.9, target=f"t{task}") for seed in range(2) for task in (0, 1)]
+    rows = {first.name: lines for first, lines in rows_by_task(found_blocks(records + older))}
+    assert [line and line.row.version for line in rows["aad"]] == [None, "1/1"]
+    assert [line and line.row.version for line in rows["usd"]] == ["1/2", None]
+
+
+def test_several_versions_of_a_row_are_told_apart(made_run: Make) -> None:
+    records = grid(made_run, tasks=1)
+    records += [
+        made_run("usd", seed, 0.1, target="t0", versions={"method": "9", "protocol": "1"})
+        for seed in range(5)
+    ]
+    (block,) = found_blocks(records)
+    assert sorted(line.label for line in block.main) == ["shot", "source", "usd v1/1", "usd v9/1"]
+
+
+def test_a_cost_that_is_a_hole_does_not_drop_the_run(made_run: Make) -> None:
+    record = made_run("usd", 0, cost={"images_forward": None, "images_backward": 3.0})
+    assert RecordReducer(registered_info()).reduced(record)["cost"] == {"images_backward": 3.0}
+
+
 def test_rows_without_a_rank_stand_by_their_mean_difference(made_run: Make) -> None:
     levels = {"aad": 0.32, "glc": 0.75, "target-supervised": 0.9}
     more = [

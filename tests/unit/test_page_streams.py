@@ -111,6 +111,7 @@ def test_segments_are_named_where_all_seeds_have_their_order(made_run: Make, sam
         found.append(record)
     block = SimpleNamespace(
         title="t",
+        metric="mIoU",
         lines=[_line(found, "tent")],
     )
     chart = stream_chart(cast(Block, block))
@@ -131,10 +132,13 @@ def test_rows_that_are_refused_are_not_drawn(made_run: Make) -> None:
     drawn = [made_run("pl", 0, 0.5) | {"curves": [flat]}]
     refused = [made_run("tent", 0, 0.5) | {"curves": [flat, strange]}]
     lines = [_line(refused, "tent", "refused; stream id differs"), _line(drawn, "pl")]
-    chart = stream_chart(cast(Block, SimpleNamespace(title="t", lines=lines)))
+    chart = stream_chart(cast(Block, SimpleNamespace(title="t", metric="mIoU", lines=lines)))
     assert chart is not None
     assert [entry.name for entry in chart.legend] == ["pl"]
-    assert stream_chart(cast(Block, SimpleNamespace(title="t", lines=lines[:1]))) is None
+    assert (
+        stream_chart(cast(Block, SimpleNamespace(title="t", metric="mIoU", lines=lines[:1])))
+        is None
+    )
 
 
 def test_calibration_over_time_is_drawn(made_run: Make) -> None:
@@ -227,7 +231,7 @@ def test_lines_of_one_colour_have_different_strokes(made_run: Make) -> None:
     line = _line(
         [made_run("tent", 0, 0.5) | {"curves": [Curve("", np.arange(4), np.full(4, 0.5))]}], "tent"
     )
-    chart = stream_chart(cast(Block, SimpleNamespace(title="t", lines=[line] * 24)))
+    chart = stream_chart(cast(Block, SimpleNamespace(title="t", metric="mIoU", lines=[line] * 24)))
     assert chart is not None
     styles = [entry.css for entry in chart.legend]
     assert len(set(styles)) == 24

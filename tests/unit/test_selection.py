@@ -190,6 +190,8 @@ def test_the_chosen_runs_are_marked_and_the_mark_reaches_the_table() -> None:
     free = chosen_runs(candidates(), "im")
     assert [(r["variant"], r["target_tuned"]) for r in free] == [({"lr": 1.0}, False)] * 2
     assert {row["at"] for row in free[0]["scores"]} == {3}
+    tuned = [record | {"target_tuned": True} for record in candidates()]
+    assert all(run["target_tuned"] for run in chosen_runs(tuned, "im"))
     assert not side_by_side(free, ["last"])["target_tuned"].any()
 
 

@@ -141,6 +141,27 @@ def test_and_by_a_file_s_name_within_its_folder(
     assert code == 0, said
 
 
+def test_records_beside_which_a_row_of_the_tables_would_be_refused(
+    submit: Submit, tmp_path: Path
+) -> None:
+    """``source`` says which ids a column has: others would put out whatever stands there."""
+    there, other = Store(tmp_path / "results"), Store(tmp_path / "other")
+    for spec in specs("shot"):
+        there.write(record_of(spec), ARRAYS)
+    for spec in specs("source", "0-2"):
+        other.write(record_of(spec, data="elsewhere"), ARRAYS)
+    reason = "shot: this row is there already, and beside these records it would be refused"
+    refused(submit, tmp_path, reason, str(other.root))
+
+
+def test_a_record_without_predictions_is_remarked(submit: Submit, tmp_path: Path) -> None:
+    bare = Store(tmp_path / "bare")
+    bare.write(record_of(specs("source", "0")[0]))
+    code, said = submit(str(bare.root))
+    assert code == 0, said
+    assert "note: some records have no predictions: their scores cannot be computed anew" in said
+
+
 def test_a_record_that_was_edited_is_refused(
     submit: Submit, offered: Store, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,16 +64,23 @@ class Block:
         return [line for line in self.lines if line.main]
 
     @property
+    def current(self) -> list[Line]:
+        """Those of them on the task as it is posed now: under the protocol's newest version."""
+        newest = newest_tasks((self.key, line.row.version) for line in self.lines)
+        return [line for line in self.main if (self.key, line.row.version) in newest]
+
+    @property
     def scored(self) -> list[Line]:
         """The main lines that have a score; the upper bound is not among them."""
-        return [ln for ln in self.main if ln.kind != "bound" and self.metric in ln.values]
+        return [line for line in self.main if self._competes(line)]
 
     @property
     def ranked(self) -> list[Line]:
-        """Those of them that compete: in the setting of all, on the task as it is posed now."""
-        newest = newest_tasks((self.key, line.row.version) for line in self.lines)
-        own = [line for line in self.scored if (self.key, line.row.version) in newest]
-        return [line for line in own if not line.aside]
+        """Those that compete: in the setting of all, on the task as it is posed now."""
+        return [line for line in self.current if self._competes(line) and not line.aside]
+
+    def _competes(self, line: Line) -> bool:
+        return line.kind != "bound" and self.metric in line.values
 
     @property
     def best(self) -> Line | None:
@@ -183,6 +190,8 @@ def _cells(
 def _finish(block: Block) -> None:
     """Tell ablations from methods as they stand, and put the best first."""
     main = least_changed_variants((line.row.label, line.row.variant) for line in block.lines)
+    names = Counter(line.name for line in block.lines)
     for line in block.lines:
         line.main = (line.row.label, line.row.variant) in main
+        line.told = f"v{line.row.version}" if names[line.name] > 1 else ""
     block.lines.sort(key=lambda line: (-block.score(line), line.name))

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import base64
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -94,10 +95,14 @@ def _task(block: Block, lines: Mapping[str, Line], numbers: Mapping[str, int]) -
         for run in line.runs:
             value = score_map(run).get(block.metric)
             values[row, seeds[run["spec"]["seed"]]] = math.nan if value is None else value
+    kinds: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, line in lines.items():
+        kinds[line.row.init, *line.row.version.split("/")[1:]].append(name)
     apart = [
         [numbers[a], numbers[b]]
-        for a, b in combinations(lines, 2)
-        if lines[a].row.other_version(lines[b].row)
+        for ours, theirs in combinations(kinds.values(), 2)
+        if lines[ours[0]].row.other_version(lines[theirs[0]].row)
+        for a, b in product(ours, theirs)
     ]
     return {
         "block": block.anchor,

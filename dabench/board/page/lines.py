@@ -52,6 +52,7 @@ class Line:
         loses: whether the source model did better on its stream, in most runs.
         selection: how its epoch or options were chosen.
         main: the method as it stands, or what is nearest to that: no ablation.
+        told: its version, where the block has several of the row.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Line:
     loses: bool = False
     selection: str = "last"
     main: bool = True
+    told: str = ""
 
     @property
     def name(self) -> str:
@@ -92,11 +94,12 @@ class Line:
     @property
     def label(self) -> str:
         """The name in a chart; a reconstruction never stands under the bare name."""
-        return self.short_label(len(self.name) + len(_REC))
+        return self.short_label(len(self.name) + len(self.told) + 1 + len(_REC))
 
     def short_label(self, most: int) -> str:
         """Return the label in ``most`` characters; it is the name that is cut."""
-        mark = _REC if self.reconstruction else ""
+        mark = f" {self.told}" if self.told else ""
+        mark += _REC if self.reconstruction else ""
         return clipped(self.name, most - len(mark)) + mark
 
     @property
@@ -121,20 +124,20 @@ class Line:
     @property
     def passes(self) -> float | None:
         """Images forwarded and backwarded, an image of the target; None where unknown."""
-        return mean_of_known([_passes(run) for run in self.runs])
+        return _mean_of_all([_passes(run) for run in self.runs])
 
     @property
     def seconds(self) -> float | None:
         """Seconds of adaptation, mean over runs; None where unknown, or of several machines."""
         found = [run["cost"].get("adapt_seconds") for run in self.runs]
-        return mean_of_known(found) if len(machines_of(self.runs)) == 1 else None
+        return _mean_of_all(found) if len(machines_of(self.runs)) == 1 else None
 
     @property
     def memory(self) -> float | None:
         """Peak memory of the steps in MiB, the largest over runs; None where unknown."""
         found = [run["cost"].get("step_memory_bytes") for run in self.runs]
         known = [value for value in found if value is not None]
-        return max(known) / MIB if known else None
+        return max(known) / MIB if known and len(known) == len(found) else None
 
 
 def make_line(
@@ -181,6 +184,10 @@ def _passes(run: Record) -> float | None:
     frames = [row["n"] for row in whole if row["metric"] == "unlabelled"]
     images = frames or [row["n"] for row in whole]
     return (cost["images_forward"] + cost["images_backward"]) / max(images) if images else None
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    return None if None in values else mean_of_known(values)
 
 
 def mean_of_known(values: Sequence[float | None]) -> float | None:

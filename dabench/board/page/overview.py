@@ -150,11 +150,12 @@ def overview(
 def rows_by_task(found: Sequence[Block]) -> list[RowLines]:
     """Return the rows that are no ablation: baselines first, the upper bound last.
 
-    Of several versions of a row in a block the newest counts.
+    Of several versions of a row in a block the newest counts, and none under an older version of
+    the protocol than the block has: that was another task.
     """
     by_name: dict[str, dict[str, Line]] = defaultdict(dict)
     for block in found:
-        for line in sorted(block.main, key=lambda line: version_order(line.row.version)):
+        for line in sorted(block.current, key=lambda line: version_order(line.row.version)):
             by_name[line.name][block.key] = line
     rows = [
         (next(iter(lines.values())), [lines.get(block.key) for block in found])

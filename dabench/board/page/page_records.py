@@ -109,7 +109,11 @@ class RecordReducer:
             "versions": self._once(dict(record.get("versions") or {})),
             "extras": self._once([str(name) for name in record.get("extras") or []]),
             "reconstruction": bool(record.get("reconstruction")),
-            "cost": {n: float(v) for n, v in (record.get("cost") or {}).items() if n in COSTS},
+            "cost": {
+                name: float(value)
+                for name, value in (record.get("cost") or {}).items()
+                if name in COSTS and value is not None
+            },
             "commit": _word(str((record.get("environment") or {}).get("git_commit") or "")),
             "scores": self._scores(record),
             "curves": running_curves(record) if self._detail else [],

@@ -74,7 +74,7 @@ def report_page(
         sections=drawn,
         pictures=found,
         scores=[
-            ScoreLine(score_name(r), r["value"], r["n"], r["at"])
+            ScoreLine(score_name(r), r["value"], r["n"], r.get("at", 0))
             for r in record.get("scores") or []
         ],
         tables=_tables(record),

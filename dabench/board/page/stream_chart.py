@@ -63,7 +63,7 @@ def stream_chart(block: Block) -> StreamChart | None:
     same = all(order == orders[0] for order in orders)
     marks = orders[0] if same else [(0, "every seed has the shifts in another order")]
     return StreamChart(
-        draw_curves(curves, entries, marks, f"running accuracy, {block.title}"), entries
+        draw_curves(curves, entries, marks, f"running {block.metric}, {block.title}"), entries
     )
 
 

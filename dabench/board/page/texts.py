@@ -191,7 +191,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def signed(value: float | None) -> str:
     """Return a difference with its sign."""
-    return number(value) if value is None or value < 0 else f"+{number(value)}"
+    return number(value) if value is None or value < 0 else f"+{number(value + 0.0)}"
 
 
 def span(low: float | None, high: float | None, *, sign: bool = False) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from dabench.board.statistics.bootstrap import bootstrap, mismatch
 from dabench.board.statistics.tasks import primary_lines
+from dabench.errors import StoreError, one_line
 from dabench.registry.method_info import MethodInfo
 from dabench.store.records import Record
 from dabench.store.rows import Row, reference_of, row_of
@@ -73,8 +74,10 @@ def _interval(
         other = base.get(runs[name][1]["spec"]["seed"])
         if other is None:
             continue
-        both = [_units(n, metric, runs, cache) for n in (name, other)]
-        left, right = both
+        try:
+            left, right = (_units(n, metric, runs, cache) for n in (name, other))
+        except StoreError as error:
+            return np.nan, np.nan, one_line(error)
         if left is None or right is None:
             return np.nan, np.nan, "no predictions that this metric can be drawn from"
         if mismatch(left, right):

@@ -53,7 +53,7 @@ def compare_runs(a: Record, b: Record) -> RunDiff:
             "'dabench leaderboard' compares rows over seeds"
         )
     elif not found.reasons:
-        found.reasons = _ids(a, b)
+        found.reasons = _versions(a, b) or _ids(a, b)
     found.compared = _compared(a, b)
     found.remarks = _remarks(a, b)
     if found.comparable:
@@ -93,6 +93,16 @@ def _settings(one: Record, two: Record) -> list[str]:
         options = _changes(a["protocol_options"], b["protocol_options"])
         lines += [f"option {line} of the protocol" for line in options]
     return lines
+
+
+def _versions(a: Record, b: Record) -> list[str]:
+    """Return why no difference is paired at equal settings, whatever the ids say."""
+    kind = row_of(a).other_version(row_of(b))
+    if not kind:
+        return []
+    name = "protocol" if kind == "protocol" else "init"
+    left, right = (record["versions"].get(name, "1") for record in (a, b))
+    return [f"{kind} version {left} against {right}: another task; run the older one again"]
 
 
 def _ids(a: Record, b: Record) -> list[str]:

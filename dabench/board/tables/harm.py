@@ -71,9 +71,13 @@ def harm_metrics(rows: Mapping[Row, Values]) -> dict[Row, dict[str, dict[int, fl
         rows: metric -> seed -> value of the rows of one column that stand; refused ones are empty.
     """
     found: dict[Row, dict[str, dict[int, float]]] = {row: {} for row in rows}
+    references: dict[tuple[str, ...], dict[str, Row]] = {}
     for row, values in rows.items():
-        fitting = {r: own for r, own in rows.items() if not row.other_version(r)}
-        for name, reference in reference_rows(fitting).items():
+        kind = (row.init, *row.version.split("/")[1:])  # of which all have the same references
+        if kind not in references:
+            fitting = {r: own for r, own in rows.items() if not row.other_version(r)}
+            references[kind] = reference_rows(fitting)
+        for name, reference in references[kind].items():
             shares = share_below(values, rows[reference]) if row != reference else {}
             if shares:
                 found[row][f"{SHARE_BELOW}/{name}"] = shares

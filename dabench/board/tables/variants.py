@@ -68,7 +68,8 @@ def chosen_runs(
 ) -> list[Record]:
     """Return the runs of the variants that a rule chooses, at the epochs that it chooses.
 
-    They carry ``target_tuned``; their variant stays in the record, so that it can be shown.
+    They carry ``target_tuned`` where the rule or they themselves looked at labels of the target;
+    their variant stays in the record, so that it can be shown.
     """
     kept = list(records)
     chosen = {
@@ -78,9 +79,8 @@ def chosen_runs(
     for record in kept:
         choice = chosen.get(row_key(record))
         if choice is not None:
-            found.append(
-                {**with_chosen_epoch(record, rule, info), "target_tuned": choice.target_tuned}
-            )
+            tuned = choice.target_tuned or bool(record.get("target_tuned"))
+            found.append({**with_chosen_epoch(record, rule, info), "target_tuned": tuned})
     return found
 
 

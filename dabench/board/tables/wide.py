@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import NamedTuple
 
 import pandas as pd
@@ -111,15 +111,16 @@ def wide_tables(frame: pd.DataFrame, info: MethodInfo) -> list[WideTable]:
     average where there are several tasks and no hole.
     """
     tables: list[WideTable] = []
-    taken: Counter[str] = Counter()
+    taken: set[str] = set()
     found = primary_lines(frame, info)
     found = found.assign(setting=_settings(found["protocol_options"].tolist(), info))
     for key, lines in found.groupby([*_SAME], sort=True):
         protocol, dataset, metric, size, backbone, weights, epochs, batch, *others = key
         source_epochs, freeze, setting, more = others
         stem = re.sub(r"[^\w.-]+", "_", f"{protocol}-{dataset}")
-        taken[stem] += 1
-        name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
+        numbered = (f"{stem}-{number}" for number in count(2))
+        name = next(name for name in chain([stem], numbered) if name not in taken)
+        taken.add(name)
         budget = f"{size} px, {backbone}, weights {weights}, epochs {epochs}, batch {batch}"
         budget += f", source epochs {source_epochs}" + (f", freeze {freeze}" if freeze else "")
         budget += "".join(f", {text}" for text in (setting, more) if text)

@@ -117,6 +117,7 @@
   const HOLE = Number.NEGATIVE_INFINITY;
   function figure(cell) {
     if (cell && cell.dataset.value) return parseFloat(cell.dataset.value);
+    if (cell && cell.classList.contains("refused")) return HOLE;
     const found = cell && cell.textContent.replace(/−/g, "-").match(/[-+]?\d*\.?\d+/);
     return found ? parseFloat(found[0]) : HOLE;
   }
@@ -148,7 +149,8 @@
     let shown = 0;
     let total = 0;
     for (const row of all("table:not(.pairs) tbody tr", panel)) {
-      const text = row.cells[0].textContent.toLowerCase();
+      // a card is found by its benchmark, too
+      const text = (panel.id === "p-cards" ? row : row.cells[0]).textContent.toLowerCase();
       const fits = wanted.every((word) => text.includes(word));
       row.hidden = !fits;
       const counts = minors || !row.classList.contains("minor");

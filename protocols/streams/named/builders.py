@@ -142,8 +142,8 @@ def lame(*, grouped: bool, zipf: bool) -> Builder:
             rank[key[first]] = first
             place = np.argsort(rank[key], kind="stable")
             images, shown = images[place], shown[place]
-        most = pool.count(options["images"], len(images), "in all")
-        most = min(most, LAME_MOST)
+        # the floored shares of a Zipf draw are a few images fewer, how many by the seed
+        most = min(pool.count(options["images"], len(labels), "in all"), len(images), LAME_MOST)
         images, shown = images[:most], shown[:most]
         return by_domain(pool, images, shown) if grouped and d > 1 else mixed(pool, images, shown)
 
