@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ INIT_VERSIONS = {"bn-target": "2"}
 FILES = ("weights", "source_weights", "source_checkpoint")
 #: the ids that must be equal, for each seed, in a column
 IDS = ("data", "stream", "source")
+#: digits of a column's digest that are its task's
+_TASK = 6
 _SORTED = json.JSONEncoder(sort_keys=True)
 
 
@@ -74,7 +75,8 @@ def column_of(record: Mapping[str, Any]) -> str:
 def column_key(spec: Mapping[str, Any], ids: Mapping[str, Any] | None = None) -> str:
     """Return the key of a table's column: the protocol's side of a spec, without the seed.
 
-    Runs whose source model has a seed of its own are a column of their own, of the same task.
+    Another budget, another source model, and runs whose source model has a seed of its own are
+    columns of their own, of the same task (``task_of``).
 
     Args:
         spec: of a run.
@@ -85,14 +87,25 @@ def column_key(spec: Mapping[str, Any], ids: Mapping[str, Any] | None = None) ->
     part = {name: spec[name] for name in COLUMN_FIELDS}
     kept = [name for name in OPTIONAL_FIELDS if name != "source_seed"]
     part |= {name: spec[name] for name in kept if spec.get(name) is not None}
-    digest = hashlib.sha256(_SORTED.encode(part).encode()).hexdigest()[:12]
+    place = [part.pop(name) for name in ("protocol", "dataset", "source", "target")]
+    digest = _digest([*place, part.pop("protocol_options")])[:_TASK] + _digest(part)[:8]
     own = "" if spec.get("source_seed") is None else f"-s{spec['source_seed']}"
-    return f"{spec['protocol']}/{spec['dataset']}/{spec['source']}-{spec['target']}/{digest}{own}"
+    protocol, dataset, source, target = place
+    return f"{protocol}/{dataset}/{source}-{target}/{digest}{own}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_SORTED.encode(value).encode()).hexdigest()
 
 
 def task_of(column: str) -> str:
-    """Return a column's task: columns that differ in the source model's seed alone are one."""
-    return re.sub(r"-s\d+$", "", column)
+    """Return a column's task: the images and what is asked about them, under any budget.
+
+    Columns that differ in it alone, or in the source model, show the same images: they are no more
+    evidence than one.
+    """
+    place, _, digest = column.rpartition("/")
+    return f"{place}/{digest[:_TASK]}"
 
 
 def run_digest(spec: Mapping[str, Any], versions: Mapping[str, Any], ids: Mapping[str, Any]) -> str:

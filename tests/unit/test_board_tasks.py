@@ -282,14 +282,14 @@ def test_the_picture_is_sound_xml_and_holds_every_name() -> None:
 
 
 def test_source_models_of_one_task_are_one_task() -> None:
-    """Twelve columns of six tasks: differences within a source model, then their mean."""
+    """Twelve columns of six tasks, two budgets each: differences within a source model, then their mean."""
     values = {
         name: {
-            f"p/d/a-b/{task:012x}-s{seed}": own[task] + seed for task in range(6) for seed in (0, 1)
+            f"p/d/a-b/{task:06x}{seed:08x}-s{seed}": own[task] + seed for task in range(6) for seed in (0, 1)
         }
         for name, own in SCORES.items()
     }
-    del values["b"]["p/d/a-b/000000000000-s1"]  # its other source model is 1 better
+    del values["b"]["p/d/a-b/00000000000001-s1"]  # its other source model is 1 better
     twice, once = TaskGrid("p", values, {}), grid({n: own[:6] for n, own in SCORES.items()})
     for found, expected in zip(task_tests(twice, "a"), task_tests(once, "a"), strict=True):
         assert (found.tasks, found.p_holm) == (6, expected.p_holm)
@@ -297,7 +297,7 @@ def test_source_models_of_one_task_are_one_task() -> None:
     assert ranking(twice).ranks == ranking(once).ranks
     assert len(ranking(twice).tasks) == 6
     five = {
-        name: {c: v for c, v in own.items() if "00005-" not in c} for name, own in values.items()
+        name: {c: v for c, v in own.items() if "/000005" not in c} for name, own in values.items()
     }
     assert ranking(TaskGrid("p", five, {})).note == "too few tasks (5 of 6)"
 
