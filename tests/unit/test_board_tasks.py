@@ -282,10 +282,12 @@ def test_the_picture_is_sound_xml_and_holds_every_name() -> None:
 
 
 def test_source_models_of_one_task_are_one_task() -> None:
-    """Twelve columns of six tasks, two budgets each: differences within a source model, then their mean."""
+    """Twelve columns of six tasks, two budgets each: differences within one, then their mean."""
     values = {
         name: {
-            f"p/d/a-b/{task:06x}{seed:08x}-s{seed}": own[task] + seed for task in range(6) for seed in (0, 1)
+            f"p/d/a-b/{task:06x}{seed:08x}-s{seed}": own[task] + seed
+            for task in range(6)
+            for seed in (0, 1)
         }
         for name, own in SCORES.items()
     }
