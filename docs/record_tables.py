@@ -17,7 +17,7 @@ from dabench.board.statistics.seeds import MIN_PAIRS
 from dabench.board.tables.harm import REFERENCES, SHARE_BELOW
 from dabench.board.tables.leaderboard import table
 from dabench.registry.method_info import registered_info, row_marks
-from dabench.store.identity import column_of, task_of
+from dabench.store.identity import column_of
 from dabench.store.records import Record, score_map
 
 #: do no harm, beside the figures of a dense stream: metric -> head of its column
@@ -25,7 +25,7 @@ _HARM = {f"{SHARE_BELOW}/{name}": f"conditions below `{name}`" for name in REFER
 #: parameters that shape a table; all others select
 SHAPING = frozenset(
     {"metrics", "against", "pairs", "row", "curves", "option", "values", "rows", "also"}
-    | {"methods", "norms", "with", "common", "seeds", "reference", "file", "fixed"}
+    | {"methods", "norms", "with", "common", "seeds", "reference", "file", "fixed", "runs"}
 )
 
 
@@ -66,29 +66,36 @@ class Tables:
         return Tables(*([r for r in part if r["spec"]["seed"] in seeds] for part in parts))
 
     def rows(self, params: Params) -> str:
-        """One line a row, ordered as read: baselines, methods, upper bound."""
+        """One line a row, ordered as read: baselines, methods, upper bound.
+
+        ``runs=N``: the rows with so many, and no others.
+        """
         metrics, against = params["metrics"].split(","), params.get("against", "source")
         frame = _named(self.frame(params, against))
         also = [name.replace("~", " ") for name in params.get("also", "").split(",")]
         frame = frame[(frame["variant"] == "") | frame["row"].isin(also)]
+        if "runs" in params:
+            frame = frame[frame["n"] == int(params["runs"])]
         first = frame[frame["metric"] == metrics[0]].set_index("row")
         judged = int(first["n"].max()) >= MIN_PAIRS
-        spread = "sd" if judged else "range"
+        several = int(first["n"].max()) > 1
+        spread = ["sd" if judged else "range"] if several else []
         harm = [name for name in _HARM if name in set(frame["metric"])]  # dense streams have it
         heads = [*metrics[1:], *(_HARM[name] for name in harm)]
-        lines = [["row", "n", metrics[0], spread, *heads, f"{metrics[0]} − `{against}`"]]
+        lines = [["row", "n", metrics[0], *spread, *heads, f"{metrics[0]} − `{against}`"]]
         for row in sorted(first.index, key=reading_order):
             head = first.loc[row]
             values = frame[frame["row"] == row].set_index("metric")["mean"]
             extent = (
                 number(head["sd"]) if judged else f"{number(head['min'])}–{number(head['max'])}"
             )
+            extents = [extent] if several else []
             kind = {"reconstruction": bool(head["reconstruction"]), "bound": bool(head["oracle"])}
             kind["target_tuned"] = bool(head["target_tuned"])
             marks = ", ".join(row_marks(head["extras"].split(), **kind))
             name = f"`{row}`" + (f" ({marks})" if marks else "")
             shown = [number(values.get(metric)) for metric in [*metrics, *harm]]
-            lines.append([name, str(head["n"]), shown[0], extent, *shown[1:], difference(head)])
+            lines.append([name, str(head["n"]), shown[0], *extents, *shown[1:], difference(head)])
         return markdown(lines)
 
     def pairs(self, params: Params) -> str:
@@ -151,7 +158,7 @@ class Tables:
             "adaptation": {},
             "source": {},
         }
-        tasks = set()
+        columns = set()
         for record in self.records:
             spec = record["spec"]
             known = spec | spec["protocol_options"] | {"task": f"{spec['source']}→{spec['target']}"}
@@ -161,15 +168,15 @@ class Tables:
                 if name not in SHAPING
             ):
                 continue
-            tasks.add(task_of(column_of(record)))
+            columns.add(re.sub(r"-s\d+$", "", column_of(record)))
             seeds = (spec["seed"], spec.get("source_seed", spec["seed"]))
             alone = "adaptation" if seeds[1] == fixed else "source"
             kinds = ["both"] if "source_seed" not in spec else [alone]
             for kind in [*pools] if set(seeds) == {fixed} else kinds:
                 value = score_map(record)[metric]
                 pools[kind][seeds] = math.nan if value is None else value
-        if len(tasks) != 1:
-            raise ValueError(f"{params}: {len(tasks)} tasks fit, expected one")
+        if len(columns) != 1:
+            raise ValueError(f"{params}: {len(columns)} columns fit, expected one")
         lines = [["seeds that vary", "n", f"mean {metric}", "sd"]]
         for kind, found in pools.items():
             values = list(found.values())

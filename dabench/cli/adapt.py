@@ -49,19 +49,18 @@ def adapt(args: argparse.Namespace, rest: list[str]) -> int:
     given = {key: value for key, value in vars(args).items() if value is not None}
     name = registry.name_of("method", args.method)
     _check_model_options(given)
-    if registry.METHODS[name].frozen_trunk:
-        raise ConfigError(f"{name} is trained on labelled source images, and here are none")
 
     import torch
 
     from dabench.config.options import merge
     from dabench.contract.method import OfflineMethod
     from dabench.deploy import black_box, offline, onnx_file, saved, stream
+    from dabench.deploy.adapted import method_class
     from dabench.deploy.pictures import read_pictures
 
     given |= merge({key: given[key] for key in _NUMBERS if key in given})
     torch.set_num_threads(given.get("threads", 1))
-    cls = registry.method(name)
+    cls = method_class(name)
     fits = issubclass(cls, OfflineMethod)
     if args.export:
         onnx_file.check_installed()

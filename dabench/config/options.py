@@ -140,7 +140,8 @@ def merge(args: Mapping[str, Any]) -> dict[str, Any]:
     given = {
         key: value
         for key, value in args.items()
-        if value is not None and not (key in FLAGS and value is False)
+        # None = not given on the command line; what a program says of a method, it says
+        if (value is not None or "." in key) and not (key in FLAGS and value is False)
     }
     config = given.pop("config", None)
     filed = read_yaml(Path(config)) if config is not None else {}

@@ -28,6 +28,21 @@ def own_model(
     Raises:
         ConfigError: parts of a model that is not given, or options that mean nothing beside one.
     """
+    answers = getattr(registry.protocol(protocol), "black_box", False)
+    for name in ("source-backbone", "source-weights"):
+        if name in given and not answers:
+            raise ConfigError(
+                f"--{name}: under {protocol} the source model is the network that adapts; give "
+                f"--{name.removeprefix('source-')}, or a protocol whose source model only answers "
+                "(bb-uda, bb-osda)"
+            )
+    if given.get("protocol.oracle") == "http" and (
+        first := next((name for name in _OF_TRAINING if name in given), None)
+    ):
+        raise ConfigError(
+            f"--{first}: with --protocol.oracle http the source model was trained elsewhere; give "
+            "it to 'dabench serve-source', and leave it out here"
+        )
     parts = ("source-checkpoint", "source-head", *_NUMBERS)
     if "source-model" not in given:
         if first := next((name for name in parts if name in given), None):
@@ -38,7 +53,6 @@ def own_model(
             f"--source-model: {protocol} needs a model of each of its sources, and this is one; "
             "leave it out, or use --protocol sf-uda"
         )
-    answers = getattr(registry.protocol(protocol), "black_box", False)
     senseless = _OF_TRAINING if answers else (*_OF_NETWORK, *_OF_TRAINING)
     if first := next((name for name in senseless if name in given), None):
         raise ConfigError(

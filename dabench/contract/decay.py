@@ -54,6 +54,15 @@ class DecayingSGD(torch.optim.SGD):
         self._done = 0
         self._base = [float(group["lr"]) for group in self.param_groups]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's, and how many steps are done."""
+        return {**super().state_dict(), "done": self._done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._done = int(state_dict["done"])
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "done"})
+
     def step(self, closure: Any = None) -> Any:
         """Set the rate for this step, then update."""
         factor = self._factor(self._done / self._total)

@@ -6,6 +6,7 @@ imported where it is seeded: a process that draws weather needs a seed, and no t
 
 import contextlib
 import hashlib
+import os
 import random
 from collections.abc import Iterator
 
@@ -40,3 +41,22 @@ def seeded(value: int) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def torch_as_it_was() -> Iterator[None]:
+    """Undo what Lightning's ``deterministic`` leaves on: it is for this run, not for later ones."""
+    import torch
+
+    name = "CUBLAS_WORKSPACE_CONFIG"
+    before = os.environ.get(name)
+    chosen = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(chosen, warn_only=warns)
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dabench import registry
 from dabench.config.options import as_argument, merge
 from dabench.contract.network import Network
 from dabench.contract.types import Prediction
@@ -135,7 +136,7 @@ def class_names(classes: Iterable[object] | None) -> tuple[str, ...] | None:
     """
     if classes is None:
         return None
-    names = tuple(map(str, classes))
+    names = tuple(map(str, classes)) if isinstance(classes, Iterable) else ()
     if isinstance(classes, str) or len(names) < 2 or len(set(names)) < len(names):
         raise ConfigError(f"classes {shown(classes)}: expected two or more different names")
     return names
@@ -157,3 +158,43 @@ def check_range(images: Tensor, function: str) -> None:
             f"images lie between {low:g} and {high:g}; expected [0, 1], not normalised: give mean "
             f"and std to dabench.{function} instead"
         )
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse what is no (B, 3, S, S) batch of floats in [0, 1], for ``dabench.online``.
+
+    Raises:
+        ConfigError: says what was expected.
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ConfigError(f"images are {shape}; expected a (B, 3, S, S) tensor in [0, 1]")
+    if not images.is_floating_point() or not len(images):
+        wanted = "expected floats in [0, 1]: images.float() / 255"
+        raise ConfigError(f"images are {len(images)} of {images.dtype}; {wanted}")
+    check_range(images, "online")
+
+
+def check_answers_pictures(cls: type[Any]) -> None:
+    """Refuse a method that needs labels, or frames.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if hasattr(cls, "reveal"):
+        raise ConfigError(f"{registry.called(cls)} learns the target's labels, and here are none")
+    if "classification" not in getattr(cls, "kinds", {"classification"}):
+        raise ConfigError(
+            f"{registry.called(cls)} segments frames, and here pictures are classified; see "
+            "'dabench list methods' for others, or 'dabench run --protocol online-seg'"
+        )
+
+
+def method_class(method: Any) -> type[Any]:
+    """Return the class that a name, a reference or a class stands for."""
+    if isinstance(method, type):
+        return method
+    name = registry.name_of("method", method)
+    if name in registry.METHODS and registry.METHODS[name].frozen_trunk:
+        raise ConfigError(f"{name} is trained on labelled source images, and here are none")
+    return registry.method(name)

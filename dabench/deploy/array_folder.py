@@ -117,7 +117,11 @@ def _write(folder: Path, domains: Numbered, names: Sequence[str]) -> None:
             (part / "classes.txt").write_bytes(_lines(names))
             part.chmod(0o755)
             if not folder.exists():
-                part.rename(folder)
+                try:
+                    part.rename(folder)
+                except OSError:
+                    if not folder.exists():  # no other process was quicker
+                        raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
@@ -194,6 +198,10 @@ def _picture(image: Any, size: int | None, where: str) -> Pixels:
     return pixels
 
 
+#: unused numbers below a label, for each that occurs, from which on labels are ids and no classes
+_GAPS = 1000
+
+
 def _class_names(
     domains: Domains, classes: Sequence[str] | None, labels: Sequence[Sequence[Any]]
 ) -> tuple[str, ...]:
@@ -207,6 +215,11 @@ def _class_names(
             named = sorted(every)
         else:
             most = max((label for label in every if isinstance(label, int)), default=-1)
+            if most > _GAPS * len(every):
+                raise DataError(
+                    f"data: labels go up to {most}, and there are {len(every)} different ones; "
+                    "number the classes from 0 on, or name them by classes="
+                )
             named = list(map(str, range(most + 1)))
     names = tuple(one_line(name, 100) for name in named)
     if len(names) < 2 or len(set(names)) < len(names):

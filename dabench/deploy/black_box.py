@@ -18,6 +18,8 @@ from dabench.contract.cost import Cost
 from dabench.contract.floats import to_float
 from dabench.contract.network import Network
 from dabench.contract.protocol import Remote, Run
+from dabench.contract.seeding import seed as seed_of
+from dabench.contract.seeding import seeded
 from dabench.contract.types import Task
 from dabench.deploy.adapted import Adapted, summary, wrapped
 from dabench.deploy.fitting import fitted, plan_of
@@ -147,7 +149,8 @@ def adapt(
     """
     info, side = answerer.info, pictures.shape[1]
     _check_probabilities(answerer, cls)
-    built = cls(**validate_options(cls, options, "method"))
+    with seeded(seed_of(run.seed, "adaptation")):
+        built = cls(**validate_options(cls, options, "method"))
     maker: Callable[[int], Network] = _no_network
     if cls.trains:
         assert network.backbone is not None  # ``check_asked`` says so to a user
@@ -157,7 +160,9 @@ def adapt(
     target, cost = Unlabelled(pictures, np.arange(len(pictures))), Cost()
     plan = plan_of(Task("classification", info.classes, side, False, flip), target, run)
     protocol = registry.protocol("bb-uda")()
-    client = OracleClient(answerer, plan.task, cost, None, cache_dir, place="adapt")
+    # a module in memory is known by its weights alone, and others may share them
+    kept = None if isinstance(answerer, InProcess) else cache_dir
+    client = OracleClient(answerer, plan.task, cost, None, kept, place="adapt")
     with contextlib.closing(client):
         before = summary(client.ask_all(target).clamp_min(1e-10).log())
         remote, own = Remote(lambda cost: client, maker), replace(run, init="source")

@@ -10,7 +10,7 @@ from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Plan, Run
 from dabench.contract.seeding import seed as seed_of
-from dabench.contract.seeding import seeded
+from dabench.contract.seeding import seeded, torch_as_it_was
 from dabench.contract.stream import Stream
 from dabench.contract.types import Task
 from dabench.deploy.adapted import Adapted, AdaptedModel
@@ -43,7 +43,7 @@ def fitted(
         grants: makes what the method is handed.
     """
     target, grant = plan.parts["adapt"], grants(cost)
-    with seeded(seed_of(run.seed, "adaptation")):  # as a protocol does it, and no earlier
+    with seeded(seed_of(run.seed, "adaptation")), torch_as_it_was():  # as a protocol does it
         _, seconds = adapt(method, grant, target, cost, run)
         after = predict_all(method, target, run.device, cost, judge=True)
     spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}

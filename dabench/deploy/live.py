@@ -18,7 +18,15 @@ from dabench.contract.method import OnlineMethod
 from dabench.contract.seeding import seed as seed_of
 from dabench.contract.seeding import seeded
 from dabench.contract.types import Task
-from dabench.deploy.adapted import check_range, class_names, whole_numbers, wrapped
+from dabench.deploy.adapted import (
+    check_answers_pictures,
+    check_images,
+    class_names,
+    method_class,
+    whole_numbers,
+    wrapped,
+)
+from dabench.deploy.own_random import OwnRandom
 from dabench.errors import AccessError, ConfigError
 from dabench.networks.foreign import Values
 
@@ -54,7 +62,8 @@ class LiveModel(nn.Module):
         self._wrapping, self._flip = dict(wrapping), flip
         self._images = 0
         self._side: int | None = None
-        self._random = torch.empty(0, dtype=torch.uint8)
+        self._draws_from = seed_of(seed, "adaptation", "0")
+        self._random = OwnRandom(self._draws_from)
         self.method: Any = None
         self.cost = Cost()
         if image_size is not None:
@@ -63,6 +72,7 @@ class LiveModel(nn.Module):
     def reset(self) -> None:
         """Forget all that was learned; the next batch begins from the model as it was given."""
         self.method, self._images, self._side, self.cost = None, 0, None, Cost()
+        self._random = OwnRandom(self._draws_from)
 
     def forward(self, images: Tensor) -> Tensor:
         """Answer (B, 3, S, S) images in [0, 1] by (B, K) logits, and learn from them.
@@ -70,15 +80,12 @@ class LiveModel(nn.Module):
         Raises:
             DabenchError: images or a model that do not fit; names what.
         """
-        self._ready(images)
+        images = self._ready(images)
         device = self._network_device()
         index = torch.arange(self._images, self._images + len(images))
         batch = TargetBatch(images.clone(), index).to(device)
-        with torch.random.fork_rng():
-            torch.random.set_rng_state(self._random)
-            with torch.enable_grad():
-                logits: Tensor = self.method.step(batch)
-            self._random = torch.random.get_rng_state()
+        with self._random.drawing(device), torch.enable_grad():
+            logits: Tensor = self.method.step(batch)
         check_logits(
             self.method, "step", logits, images, num_classes=self._k, dense=False, step=self._images
         )
@@ -88,7 +95,7 @@ class LiveModel(nn.Module):
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
         """Answer (B, 3, S, S) images in [0, 1] by (B, K) logits without learning from them."""
-        self._ready(images)
+        images = self._ready(images)
         with torch.random.fork_rng():
             own = images.to(self._network_device()).clone()  # the caller's stay as they are
             logits: Tensor = self.method.predict(own).logits
@@ -99,9 +106,27 @@ class LiveModel(nn.Module):
         self.training = mode
         return self
 
-    def _ready(self, images: Tensor) -> None:
-        """Refuse images that do not fit; begin with the first ones."""
-        _check_images(images)
+    def _apply(self, fn: Any, recurse: bool = True) -> LiveModel:
+        """Move or convert what is there.
+
+        Raises:
+            ConfigError: nothing is there yet, so that nothing would be moved.
+        """
+        if self.method is None:
+            raise ConfigError(
+                "it has not begun, so that there is nothing to move or convert: do it to the model "
+                "that you give, or give dabench.online(..., image_size=SIDE)"
+            )
+        moved: LiveModel = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return moved
+
+    def _ready(self, images: Tensor) -> Tensor:
+        """Refuse images that do not fit; begin with the first ones; return them as 32-bit floats.
+
+        Images of 16 bits stay as they are: so may the model.
+        """
+        check_images(images)
+        images = images.float() if images.dtype == torch.float64 else images
         side, (height, width) = self._side or images.shape[2], images.shape[2:]
         if (height, width) != (side, side):
             raise ConfigError(
@@ -110,6 +135,7 @@ class LiveModel(nn.Module):
             )
         if self.method is None:
             self._begin(side, images)
+        return images
 
     def _begin(self, image_size: int, example: Tensor | None) -> None:
         self._side, shown = image_size, None if example is None else example[:2]
@@ -117,7 +143,12 @@ class LiveModel(nn.Module):
         self._k = int(network.classifier.weight.shape[0])
         network.cost = GrantedCost(self.cost)
         task = Task("classification", names, image_size, flip=self._flip)
-        method = self._method_class(**self._options)
+        with seeded(self._draws_from):  # for a method that draws where it is built
+            method = self._method_class(**self._options)
+        if unknown := sorted(self._extras.keys() - method.extras):
+            takes = ", ".join(sorted(method.extras)) or "none"
+            called = registry.called(self._method_class)
+            raise ConfigError(f"extras {', '.join(unknown)}: {called} takes {takes}")
         missing = sorted(method.extras & BEYOND_A_MODEL - self._extras.keys())
         if missing:
             name = registry.called(self._method_class)
@@ -126,9 +157,9 @@ class LiveModel(nn.Module):
                 f"give extras={{'{missing[0]}': ...}}, or choose another method"
             )
         extras = {name: copy.deepcopy(value) for name, value in self._extras.items()}
-        with seeded(seed_of(self._seed, "adaptation", "0")):
+        with seeded(self._draws_from):
             method.begin(Online(task, network, self._batch_size, self._seed, Recorder(), extras))
-            self._random = torch.random.get_rng_state()
+            self._random.begin()
         self.method = method
 
     def _network_device(self) -> torch.device:
@@ -136,11 +167,12 @@ class LiveModel(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the count of images and the state of the random numbers."""
-        return {"images": self._images, "random": self._random}
+        return {"images": self._images, **self._random.state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self._images, self._random = int(state["images"]), state["random"].cpu()
+        self._images = int(state["images"])
+        self._random.load(state)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load what :meth:`state_dict` gave.
@@ -155,16 +187,6 @@ class LiveModel(nn.Module):
 
 #: extras that need more than a model
 BEYOND_A_MODEL = frozenset({"fisher-images", "source-statistics", "source-parts"})
-
-
-def _check_images(images: Tensor) -> None:
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
-        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ConfigError(f"images are {shape}; expected a (B, 3, S, S) tensor in [0, 1]")
-    if not images.is_floating_point() or not len(images):
-        wanted = "expected floats in [0, 1]: images.float() / 255"
-        raise ConfigError(f"images are {len(images)} of {images.dtype}; {wanted}")
-    check_range(images, "online")
 
 
 def online(
@@ -225,25 +247,3 @@ def online(
         extras=extras or {},
         wrapping={"head": head, "mean": mean, "std": std},
     )
-
-
-def check_answers_pictures(cls: type[Any]) -> None:
-    """Refuse a method that needs labels, or frames.
-
-    Raises:
-        ConfigError: names it.
-    """
-    if hasattr(cls, "reveal"):
-        raise ConfigError(f"{registry.called(cls)} learns the target's labels, and here are none")
-    if "classification" not in getattr(cls, "kinds", {"classification"}):
-        raise ConfigError(
-            f"{registry.called(cls)} segments frames, and here pictures are classified; see "
-            "'dabench list methods' for others, or 'dabench run --protocol online-seg'"
-        )
-
-
-def method_class(method: Any) -> type[Any]:
-    """Return the class that a name, a reference or a class stands for."""
-    if isinstance(method, type):
-        return method
-    return registry.method(registry.name_of("method", method))

@@ -19,18 +19,22 @@ from dabench.contract.cost import Cost
 from dabench.contract.floats import to_float
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.protocol import Plan, Run
+from dabench.contract.seeding import seed as seed_of
+from dabench.contract.seeding import seeded
 from dabench.contract.types import Init, Task
 from dabench.deploy import black_box
 from dabench.deploy.adapted import (
     Adapted,
+    check_answers_pictures,
     class_names,
+    method_class,
     pictures_of,
     summary,
     whole_numbers,
     wrapped,
 )
 from dabench.deploy.fitting import fitted, plan_of
-from dabench.deploy.live import BEYOND_A_MODEL, check_answers_pictures, method_class
+from dabench.deploy.live import BEYOND_A_MODEL
 from dabench.deploy.stream import Work, along
 from dabench.errors import AccessError, ConfigError, shown
 from dabench.metrics.predictions import Predictions
@@ -99,6 +103,7 @@ def adapt(
     if epochs is not None and not issubclass(cls, OfflineMethod):
         name = registry.called(cls)
         raise ConfigError(f"epochs={epochs}: {name} answers a stream, once; leave it out")
+    check_batch(cls, batch_size)
     own = black_box.TargetNetwork(backbone, weights)
     check_asked(cls, model, options, own, open_set=open_set, init=init)
     pictures = pictures_of(images)
@@ -119,8 +124,22 @@ def adapt(
     plan = plan_of(Task("classification", names, pictures.shape[1], open_set, flip), target, run)
     protocol = registry.protocol("sf-osda" if open_set else "sf-uda")()
     before = _answers(network, target, device)
-    built = cls(**validate_options(cls, options, "method"))
+    with seeded(seed_of(seed, "adaptation")):
+        built = cls(**validate_options(cls, options, "method"))
     return fitted(built, plan, run, before, Cost(), _grants(protocol, plan, network, run))
+
+
+def check_batch(cls: type[Any], batch_size: int) -> None:
+    """Refuse batches of one image where networks are trained: BatchNorm needs two.
+
+    Raises:
+        ConfigError: says so.
+    """
+    if batch_size < 2 and issubclass(cls, OfflineMethod):
+        raise ConfigError(
+            f"batch_size {batch_size}: {registry.called(cls)} trains by batches, and BatchNorm "
+            "needs two images or more"
+        )
 
 
 def check_asked(

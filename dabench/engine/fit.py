@@ -221,17 +221,15 @@ def fit(
             taken[begun] = predict_all(method, target, run.device, cost, judge=True, keep=keep)
             outside += synchronised_clock(device) - start
 
-    callbacks: list[Callback] = [_Curves(take_curves)]
-    if run.progress:
-        callbacks.append(_Progress(f"{type(method).__name__} adaptation"))
+    bars = [_Progress(f"{type(method).__name__} adaptation")] if run.progress else []
     loader = target.loader(run.budget.batch_size, shuffle=True, seed=seed(run.seed, "batches"))
     method.train()  # Lightning keeps the modes it finds, and source models arrive in eval mode
     start = synchronised_clock(device)
     with warnings.catch_warnings(), _interruptible():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*LeafSpec.*")
-        warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode.*")
-        build_trainer(allowed, run.device, callbacks).fit(method, _Budgeted(loader, begin_epoch))
+        for said in ("does not have many workers", "LeafSpec", r"module\(s\) in eval mode"):
+            warnings.filterwarnings("ignore", f".*{said}.*")
+        trainer = build_trainer(allowed, run.device, [_Curves(take_curves), *bars])
+        trainer.fit(method, _Budgeted(loader, begin_epoch))
     method.to(device)
     return taken, synchronised_clock(device) - start - outside
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +17,25 @@ from torch import Tensor
 from dabench.contract.access import Recorder
 from dabench.contract.protocol import DensePlan, Outcome, Plan, StreamPlan
 from dabench.contract.types import Separation
-from dabench.errors import one_line
+from dabench.errors import one_line, reason_of
 from dabench.metrics.scoring import class_segments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+log = logging.getLogger("dabench")
 #: of more classes a figure's axes show numbers: names would lie over each other, and take seconds
 _MOST_NAMES = 100
+
+
+@contextlib.contextmanager
+def _no_picture(name: str) -> Iterator[None]:
+    """Say that something cannot be drawn: the run has its record all the same."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - numbers of a method's own make matplotlib stumble
+        log.warning("TensorBoard: no picture of %s (%s)", name, reason_of(error))
 
 
 class BoardRecorder(Recorder):
@@ -50,8 +63,9 @@ class BoardRecorder(Recorder):
     def __exit__(self, *details: object) -> None:
         # figures are drawn now, so that no method pays for them in its adaptation time
         for name, step, value in self._separations:
-            self._writer.add_histogram(name, value.values, step)
-            self._draw(f"{name}/mixture", separation_figure(value), step)
+            with _no_picture(name):
+                self._writer.add_histogram(name, value.values, step)
+                self._draw(f"{name}/mixture", separation_figure(value), step)
         self._writer.close()
 
     def _draw(self, name: str, figure: Figure, step: int) -> None:
@@ -71,7 +85,11 @@ class BoardRecorder(Recorder):
             self._writer.add_scalar(name, value, step)
 
     def finish(self, outcome: Outcome, plan: Plan | StreamPlan | DensePlan) -> None:
-        """Write the curves, confusion matrices, and images called unknown."""
+        """Write the curves, confusion matrices, and images called unknown, where they can be."""
+        with _no_picture("the last answers"):
+            self._finish(outcome, plan)
+
+    def _finish(self, outcome: Outcome, plan: Plan | StreamPlan | DensePlan) -> None:
         for score in outcome.curves:
             if score.value is not None:
                 self._writer.add_scalar(f"metric/{score.key}", score.value, score.at)

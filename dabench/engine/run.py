@@ -17,6 +17,7 @@ from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
 from dabench.contract.access import Budget
 from dabench.contract.protocol import Resume, Run
+from dabench.contract.seeding import torch_as_it_was
 from dabench.engine.recording import BoardRecorder
 from dabench.engine.setup.environment import keep_freed_memory, resource_usage
 from dabench.engine.setup.parts import Parts, ProgressCallback, load_parts, new_record, run_id
@@ -141,22 +142,23 @@ def _execute(
         )
         build = partial(parts.method, **spec.method_options)
         try:
-            outcome = parts.protocol.run(build, parts.plan, parts.start.handed, run)
+            with torch_as_it_was():
+                outcome = parts.protocol.run(build, parts.plan, parts.start.handed, run)
         except BaseException as error:
             if not isinstance(error, KeyboardInterrupt):
                 store.write_failed(record, traceback.format_exc())
             raise
-        recorder.finish(outcome, parts.plan)
-    record["extras"] = sorted({*record["extras"], *outcome.extras})
-    seconds = time.perf_counter() - start - made.spent
-    record["cost"] |= outcome.cost | resource_usage(seconds, spec.device)
-    if about := made.about(spec):
-        record["source_model"] |= about
-    record["scores"] = [score_to_row(score) for score in outcome.scores]
-    record["curves"] = [score_to_row(score) for score in outcome.curves]
-    with keeping(board, spec, parts.plan, outcome.network, wanted=settings.save_model):
-        path = store.write(record, outcome.arrays)
-    resume.delete()
+        seconds = time.perf_counter() - start - made.spent
+        record["extras"] = sorted({*record["extras"], *outcome.extras})
+        record["cost"] |= outcome.cost | resource_usage(seconds, spec.device)
+        if about := made.about(spec):
+            record["source_model"] |= about
+        record["scores"] = [score_to_row(score) for score in outcome.scores]
+        record["curves"] = [score_to_row(score) for score in outcome.curves]
+        with keeping(board, spec, parts.plan, outcome.network, wanted=settings.save_model):
+            path = store.write(record, outcome.arrays)
+        resume.delete()
+        recorder.finish(outcome, parts.plan)  # what goes wrong in a picture costs no run
     now = _scores(store, spec, identity)
     if changed := next((key for key in before if before[key] != now.get(key)), None):
         progress(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
-import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -139,7 +139,12 @@ def synchronised_clock(device: torch.device) -> float:
 
 def process_peak() -> float:
     """Return the most bytes of main memory that this process ever held, resets or not."""
-    now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    if sys.platform == "win32":
+        return _wiped.get("process", 0.0)
+    import resource
+
+    unit = 1.0 if sys.platform == "darwin" else 1024.0
+    now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return max(now, _wiped.get("process", 0.0))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
+import sys
 from typing import ClassVar, Literal
 
 import uvicorn
@@ -124,5 +124,9 @@ class Server(uvicorn.Server):
 
 def _most_connections() -> int:
     """Return how many clients may be connected at once."""
+    if sys.platform == "win32":
+        return _MOST
+    import resource
+
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if soft == resource.RLIM_INFINITY else max(8, min(_MOST, soft - _RESERVED))

@@ -1,7 +1,7 @@
 """The contract kit: what every method owes, as checks that a plug-in's own tests can call.
 
-``check_method(MyMethod)`` returns a verdict for each promise; ``dabench check file.py:MyMethod``
-prints them. dabench's own methods are tested by the same functions.
+``check_method(MyMethod, protocols, workbench)`` returns a verdict for each promise; ``dabench check
+file.py:MyMethod`` prints them. dabench's own methods are tested by the same functions.
 """
 
 from dabench.testing.benches import Bench, Workbench

@@ -103,7 +103,7 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
         own = batch.images.clone()  # the source model is asked about the same frame later
         begin = synchronised_clock(batch.images.device)
         with free, torch.no_grad(), torch.random.fork_rng():
-            logits = predicted(self.method, own)
+            logits = predicted(self.method, own, self.stream_log.steps)
         if charged:
             self.stream_log.seconds += synchronised_clock(batch.images.device) - begin
         check_logits(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -14,7 +15,7 @@ from dabench.contract.cost import Cost
 from dabench.contract.data import ClassSplit, DomainData, Labelled
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Build, Outcome, Plan, Run
-from dabench.contract.seeding import seed, seed_everything
+from dabench.contract.seeding import seed, seed_everything, seeded
 from dabench.contract.stream import Segment, Stream
 from dabench.contract.types import IntArray, Kind, Score, Task
 from dabench.engine.fit import adapt, predict_all, predict_also
@@ -147,7 +148,8 @@ class OfflineProtocol(ABC):
         self, build: Build, plan: Plan, source: Any, run: Run
     ) -> tuple[OfflineMethod, Outcome, dict[int, Predictions]]:
         """As ``run``; return the fitted method, too, and its predictions on the way, by epoch."""
-        method = build()
+        with seeded(seed(run.seed, "adaptation")):  # for a method that draws where it is built
+            method = build()
         check_grant(method, self.grant)
         parts = {name: part.on(run.device) for name, part in plan.parts.items()}
         plan = replace(plan, parts=parts)
@@ -160,7 +162,9 @@ class OfflineProtocol(ABC):
             method.reveal(plan.truth["adapt"])
             extras = (TARGET_LABELS,)
         keep = self.several_sources
-        curve, seconds = adapt(method, access, plan.parts["adapt"], cost, run, keep=keep)
+        # a copy: what a method reaches through its trainer is nothing that is scored
+        shown = copy.copy(plan.parts["adapt"])
+        curve, seconds = adapt(method, access, shown, cost, run, keep=keep)
         spent = {"images_forward": float(cost.forward), "images_backward": float(cost.backward)}
         outcome = Outcome(scores=[], cost=spent | {"adapt_seconds": seconds}, extras=extras)
         outcome.cost["parameters"] = float(sum(p.numel() for p in method.parameters()))

@@ -62,7 +62,7 @@ class ClassStreamRunner(ArrivalRunner):
                 logits = logits.clone()  # the further answer may be written where this one stands
                 own = batch.images.clone()
                 begin = synchronised_clock(own.device)
-                later = predicted(self.method, own)
+                later = predicted(self.method, own, len(self.stream_log.later))
                 # charged in images, so in seconds too
                 self.stream_log.seconds += synchronised_clock(batch.images.device) - begin
                 self.check_prediction(later, own)

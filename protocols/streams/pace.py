@@ -34,6 +34,7 @@ class Pace:
         cost: of the run.
         render: a step -> its (B, 3, H, W) images in [0, 1], on the method's device.
         reveal: called with the steps of a window before the method adapts on it.
+        asked: how often a method was asked without adapting.
     """
 
     window: int
@@ -43,6 +44,7 @@ class Pace:
     cost: Cost
     render: Callable[[int], Tensor]
     reveal: Callable[[range], None]
+    asked: int = field(default=0, init=False)
     _recent: dict[int, Tensor] = field(default_factory=dict)
 
     def answer(self, method: OnlineMethod, batch: TargetBatch) -> Tensor:
@@ -103,5 +105,6 @@ class Pace:
 
     def _predict(self, method: OnlineMethod, images: Tensor) -> Tensor:
         self.log.adapted.append(False)
+        number, self.asked = self.asked, self.asked + 1
         with torch.no_grad():
-            return predicted(method, images)
+            return predicted(method, images, number)

@@ -19,7 +19,7 @@ from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.network import Network
 from dabench.contract.protocol import BuildOnline, DensePlan, Outcome, Run, StreamPlan
-from dabench.contract.seeding import seed, seed_everything
+from dabench.contract.seeding import seed, seed_everything, seeded
 from dabench.contract.signals import postponed
 from dabench.contract.types import IntArray, Kind
 from dabench.engine.resume.checkpoints import Checkpoints
@@ -152,7 +152,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
 
     def start_method(self, number: int) -> OnlineMethod:
         """Build a method and hand it a fresh copy of the source model."""
-        method = self.build()
+        with seeded(own := seed(self.context.seed, "adaptation", str(number))):
+            method = self.build()
         self.labelled |= sees_labels(method)
         check_grant(method, self.protocol.grant, self.protocol.grants)
         if self.protocol.kind not in method.kinds:
@@ -164,8 +165,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         network = copy.deepcopy(self.start).to(self.context.device).eval()
         network.cost = GrantedCost(self.cost)
         self.handed.update(extras := granted_extras(method, self.plan, self.context))
-        seed_everything(seed(self.context.seed, "adaptation", str(number)))
-        known = copy.copy(self.plan.task), network, self.most_images, self.context.seed
+        seed_everything(own)
+        known = (copy.copy(self.plan.task), network, self.most_images, self.context.seed)
         method.begin(Online(*known, GrantedRecorder(self.recorder), extras))
         return method.to(self.context.device)
 
@@ -209,8 +210,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
                 self.record_answer(batch, logits)
                 bar.set_description(f"{segment.name}: {self.progress_text(segment)}", refresh=False)
                 bar.update()
-                last = self.stream_log.steps - 1
-                if last % LIVE_EVERY == 0:
+                if (last := self.stream_log.steps - 1) % LIVE_EVERY == 0:
                     self.write_live_point(segment, last)
                 self.recorder.step = self.stream_log.steps
                 self.checkpoints.after_step(self.method, self.stream_log)

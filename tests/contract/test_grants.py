@@ -43,6 +43,7 @@ from dabench.protocols.offline.upper_bound import TARGET_LABELS, TargetSupervise
 from dabench.registry import method_info
 from dabench.source_models.loading import SourceModel
 from dabench.source_models.statistics import StatisticsMaker
+from dabench.testing.benches import STREAM_OPTIONS, Workbench
 
 LEAVES = (str, bytes, int, float, bool, types.ModuleType, torch.Generator)
 #: where what a method is handed may come from; everything else of dabench is the protocol's own
@@ -553,6 +554,24 @@ def test_a_streams_held_out_images_move_no_weight(bench: Any) -> None:
     for protocol, cls in (("continual-tta", Probed), ("online-seg", After)):
         with pytest.raises(TrainingError, match=r"net.* changed while predict was asked"):
             bench(protocol).run(cls)
+
+
+@pytest.mark.parametrize("options", [{"stream_speed": 1.0}, {"also_after": True}])
+def test_a_streams_answers_without_an_update_move_no_weight(
+    workbench: Workbench, options: dict[str, Any]
+) -> None:
+    class Asked(OnlineSpy):
+        predict = Drifting.predict
+
+        def step(self, batch: Any) -> torch.Tensor:
+            logits: torch.Tensor = self.net(batch.images)
+            self.net(batch.images)  # slow enough to miss a batch
+            return logits
+
+    protocol = registry.protocol("online-tta")(**STREAM_OPTIONS.get("online-tta", {}), **options)
+    found = workbench.make(protocol)
+    with pytest.raises(TrainingError, match=r"net.* changed while predict was asked"):
+        found.run(Asked)
 
 
 WRONG: dict[str, Callable[[int], Any]] = {

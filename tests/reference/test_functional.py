@@ -10,6 +10,7 @@ from scipy.stats import entropy as scipy_entropy
 from scipy.stats import norm
 from torch.autograd import gradcheck
 
+from dabench.contract.decay import DecayingSGD, inverse_decay
 from dabench.methods.functional import divergence, losses, mixture
 
 torch.set_num_threads(1)
@@ -396,3 +397,18 @@ def test_two_means_cut_of_two_values_and_degenerate():
         assert mixture.two_means_cut(values, seed=0) == math.inf
     with pytest.raises(ValueError, match="finite"):
         mixture.two_means_cut(np.array([0.0, np.nan]), seed=0)
+
+
+def test_the_decaying_rate_goes_on_where_its_state_says() -> None:
+    def optimiser() -> DecayingSGD:
+        return DecayingSGD(
+            [{"params": [torch.ones(2, requires_grad=True)], "lr": 1.0}], total_steps=4
+        )
+
+    whole, later = optimiser(), optimiser()
+    for _ in range(3):
+        whole.step()
+    later.load_state_dict(whole.state_dict())
+    for one in (whole, later):
+        one.step()
+    assert later.param_groups[0]["lr"] == whole.param_groups[0]["lr"] == inverse_decay(3 / 4)

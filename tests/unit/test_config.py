@@ -361,3 +361,23 @@ def test_whole_numbers_may_be_of_numpy() -> None:
     assert {type(value) for value in found.values()} == {int}
     with pytest.raises(ConfigError, match="expected a whole number"):
         merge({"epochs": np.bool_(True)})
+
+
+@pytest.mark.parametrize("name", ["source-backbone", "source-weights"])
+def test_a_source_of_its_own_kind_is_for_black_boxes(name: str) -> None:
+    given = {"method": "shot", "protocol": "sf-uda", name: "none"}
+    with pytest.raises(
+        ConfigError, match=f"--{name}: under sf-uda the source model is"
+    ):
+        resolve(given)
+
+
+@pytest.mark.parametrize("name", ["source-epochs", "source-seed", "source-backbone"])
+def test_what_trains_a_source_model_is_not_for_one_that_is_elsewhere(name: str) -> None:
+    given = {"method": "dine", "protocol": "bb-uda", "protocol.oracle": "http", name: 3}
+    with pytest.raises(ConfigError, match=f"--{name}: with --protocol.oracle http the source"):
+        resolve(given | {"oracle-url": "http://127.0.0.1:9"})
+
+
+def test_none_from_a_program_is_a_value() -> None:
+    assert merge({"method.lr": None, "epochs": None}) == {"method.lr": None}

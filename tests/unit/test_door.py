@@ -19,6 +19,7 @@ from dabench.api import OnlineMethod, Prediction, TargetBatch
 from dabench.cli.main import main
 from dabench.contract.floats import to_float
 from dabench.contract.protocol import Outcome
+from dabench.deploy import own_random
 from dabench.errors import AccessError, ConfigError, DataError
 from dabench.networks.foreign import wrap_classifier
 from dabench.store.reading import load_record
@@ -180,6 +181,72 @@ def test_a_live_model_goes_on_from_its_state(model: Foreign, images: Tensor) -> 
         dabench.online(model, "tent").load_state_dict(later.state_dict())
 
 
+def test_what_a_live_model_draws_on_a_card_is_its_own(
+    model: Foreign, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator of ours stands in for the card's."""
+    card = torch.Generator().manual_seed(99)
+    there = own_random.CardGenerator(card.get_state, card.set_state, card.manual_seed)
+    monkeypatch.setattr(own_random, "card_generator", lambda device: there)
+    drawn: list[float] = []
+
+    class Drawing(registry.method("tent")):  # type: ignore[misc]
+        """Draws on the card at each step."""
+
+        def step(self, batch: TargetBatch) -> Tensor:
+            drawn.append(float(torch.rand((), generator=card)))
+            return super().step(batch)  # type: ignore[no-any-return]
+
+    outside = card.get_state()
+    live = dabench.online(model, Drawing)
+    for part in images.split(8):
+        live(part)
+        assert torch.equal(card.get_state(), outside)
+        card.manual_seed(99)  # what the caller does is his own business
+    assert len({*drawn}) == 3
+    other = dabench.online(model, Drawing, image_size=32, seed=1)
+    other(images[:8])
+    assert drawn[3] != drawn[0]
+    again = dabench.online(model, Drawing, image_size=32)
+    again.load_state_dict(live.state_dict())
+    live(images[:8])
+    again(images[:8])
+    assert drawn[4] == drawn[5]
+
+
+def test_a_method_that_draws_where_it_is_built_has_the_seed_s_numbers(
+    model: Foreign, images: Tensor
+) -> None:
+    class Built(registry.method("tent")):  # type: ignore[misc]
+        """Has a layer of its own from the beginning."""
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.own = torch.nn.Linear(10, 10)
+
+        def step(self, batch: TargetBatch) -> Tensor:
+            answer: Tensor = self.own(super().step(batch)).detach()
+            return answer
+
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(dabench.online(model, Built)(images))
+    assert torch.equal(*found)
+
+
+def test_floats_of_64_bits_are_taken_and_nothing_is_moved_too_early(
+    model: Foreign, images: Tensor
+) -> None:
+    live = dabench.online(model, "tent")
+    with pytest.raises(ConfigError, match="has not begun, so that there is nothing to move"):
+        live.to("cpu")
+    expected = dabench.online(model, "tent")(images)
+    assert torch.equal(live(images.double()), expected)
+    assert live.predict(images.double()).shape == expected.shape
+    live.to("cpu")
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
@@ -230,6 +297,10 @@ def test_what_online_refuses(model: Foreign, images: Tensor) -> None:
         dabench.online(model, "tent", lrr=1.0)
     with pytest.raises(AccessError, match="eata needs fisher-images"):
         dabench.online(model, "eata")(images)
+    with pytest.raises(ConfigError, match="linear-probe is trained on labelled source images"):
+        dabench.online(model, "linear-probe")
+    with pytest.raises(ConfigError, match="extras fisher: tent takes none"):
+        dabench.online(model, "tent", extras={"fisher": images})(images)
     live = dabench.online(model, "eata", extras={"fisher-images": images})
     assert live(images).shape == (24, 10)
 
@@ -290,7 +361,9 @@ def test_arguments_are_checked_as_options_are(model: Foreign, images: Tensor) ->
         for method in ("shot", "tent"):
             with pytest.raises(ConfigError, match=message):
                 dabench.adapt(model, images, method, **arguments)
-    for arguments in ({"batch_size": 0}, {"seed": -1}, {"classes": "ab"}):
+    with pytest.raises(ConfigError, match="batch_size 1: shot trains by batches"):
+        dabench.adapt(model, images, "shot", batch_size=1)
+    for arguments in ({"batch_size": 0}, {"seed": -1}, {"classes": "ab"}, {"classes": 3}):
         with pytest.raises(ConfigError, match="expected"):
             dabench.online(model, "tent", **arguments)  # type: ignore[arg-type]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dabench.contract.access import Recorder
+from dabench.contract.protocol import Outcome
 from dabench.contract.types import Separation
 from dabench.engine.recording import BoardRecorder, class_histogram, confusion_figure
 from dabench.protocols.offline.separations import SeparationRecorder
@@ -88,6 +90,19 @@ def test_a_method_records_at_the_streams_step() -> None:
     recorder.put("loss", 35, 3.0)
     assert notes.begun == [12]
     assert notes.kept == [("loss", 12, 2.0), ("loss", 20, 3.0)]
+
+
+def test_what_cannot_be_drawn_is_said_and_costs_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with BoardRecorder(tmp_path) as recorder:
+        nan = np.array([0.1, np.nan])
+        recorder.put("split/known", 1, Separation(nan, nan > 0, *[np.ones(2)] * 3, None))
+        recorder.put("loss", 1, 0.5)
+        recorder.finish(Outcome([], {}), cast(Any, SimpleNamespace(task=None)))
+    assert "no picture of split/known" in caplog.text
+    assert "no picture of the last answers" in caplog.text
+    assert list(tmp_path.glob("events*"))
 
 
 def test_separations_are_scored_by_hand() -> None:

@@ -186,6 +186,7 @@ def _random_state() -> dict[str, Any]:
 def _restore_random_state(state: dict[str, Any]) -> None:
     torch.random.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        there = torch.cuda.device_count()  # fewer cards may be visible now
+        torch.cuda.set_rng_state_all(state["cuda"][:there])
     if "mps" in state and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state["mps"])

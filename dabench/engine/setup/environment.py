@@ -71,7 +71,12 @@ def _git_commit() -> str | None:
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
         environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=environment
+            )
+        except OSError:  # a checkout on a machine without git
+            return ""
         return done.stdout.strip()
 
     commit = git("rev-parse", "--short=12", "HEAD")
