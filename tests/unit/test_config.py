@@ -366,9 +366,7 @@ def test_whole_numbers_may_be_of_numpy() -> None:
 @pytest.mark.parametrize("name", ["source-backbone", "source-weights"])
 def test_a_source_of_its_own_kind_is_for_black_boxes(name: str) -> None:
     given = {"method": "shot", "protocol": "sf-uda", name: "none"}
-    with pytest.raises(
-        ConfigError, match=f"--{name}: under sf-uda the source model is"
-    ):
+    with pytest.raises(ConfigError, match=f"--{name}: under sf-uda the source model is"):
         resolve(given)
 
 
