@@ -8,7 +8,8 @@ or to ``source+bn`` where it starts from that:
 - A baseline, which learns nothing (``bn-adapt``), is named as one where it is the best.
 - A task is a column of the leaderboard, seeds averaged first, and columns that differ in the source
   model's seed alone are one. Only methods count that were run in at least half of the columns that
-  ``source`` has: the best of one easy task is not the best.
+  ``source`` has: the best of one easy task is not the best. Where some row of a protocol has three
+  runs in a column, rows and columns with fewer do not count: luck is not the best either.
 - The interval is Student's t over tasks; with one task alone it is that over seeds, and with two to
   four tasks the range stands in its place. A line whose interval holds 0 says so.
 - What a method was granted beyond its protocol stands behind its name, as on the page: ``+buffer``.
@@ -48,6 +49,7 @@ WORDS = {
     "online-seg": "segmentation, frame by frame",
 }
 _REFERENCE = "source"
+_RUNS = 3
 Line = Mapping[str, Any]
 
 
@@ -75,7 +77,8 @@ def best(tables: RecordTables, params: Params) -> str:
 
 def best_method(frame: pd.DataFrame) -> tuple[str, list[Line]] | None:
     """Return the best method of one protocol's lines, and its line in every task."""
-    rows = _rows(frame)
+    several = frame[frame["n"] >= _RUNS]
+    rows = _rows(frame if several.empty else several)
     columns = len(rows.pop((_REFERENCE, ""), {}))
     known = defaultdict(list)
     for method, variant in rows:

@@ -255,6 +255,7 @@ BREAKERS: dict[str, list[tuple[Any, str, str]]] = {
 }
 
 
+@pytest.mark.slow
 def test_an_honest_method_keeps_them_all(workbench: Workbench) -> None:
     verdicts = list(check_method(Honest, (PROTOCOL,), workbench))
     assert [verdict.promise for verdict in verdicts] == list(PROMISES)

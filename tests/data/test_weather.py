@@ -50,6 +50,7 @@ def test_batch_and_order_do_not_matter(kind: str) -> None:
         np.testing.assert_array_equal(alone[0], whole[row])
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SUMS],

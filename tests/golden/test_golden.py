@@ -70,7 +70,7 @@ def capture() -> Callable[[list[str]], tuple[dict[str, Any], dict[str, Any]]]:
     return call
 
 
-@pytest.mark.parametrize("method", ["source", "usd"])
+@pytest.mark.parametrize("method", ["source", pytest.param("usd", marks=pytest.mark.slow)])
 def test_the_form_of_what_is_printed_and_kept(golden: Golden, method: str) -> None:
     printed, record = golden(method, "first")
     assert set(printed) == {"run_id", "record", "scores"}
@@ -103,6 +103,7 @@ def test_same_seed_twice(golden: Golden, method: str) -> None:
         assert first[1][key] == again[1][key]
 
 
+@pytest.mark.slow
 def test_all_rows_share_stream_data_and_source(golden: Golden) -> None:
     assert golden("source", "first")[1]["ids"] == golden("usd", "first")[1]["ids"]
 

@@ -44,6 +44,15 @@ def test_one_easy_task_of_three_is_not_enough(tables: ModuleType) -> None:
     assert chosen(tables, line("usd", "a", 0.9), *two)[0] == "shot"
 
 
+def test_one_lucky_run_is_not_the_best(tables: ModuleType) -> None:
+    rows = [line("shot", task, 0.1) for task in "abc"]
+    lucky = [line("usd", task, 0.4, n=1) for task in "abc"]
+    assert chosen(tables, *rows, *lucky)[0] == "shot"
+    source = [line("source", "a", 0.0, n=1)]
+    few = pd.DataFrame([*source, line("shot", "a", 0.1, n=1), line("usd", "a", 0.4, n=1)])
+    assert tables.best_table.best_method(few)[0] == "usd"  # where nobody has more
+
+
 def test_ablations_bounds_and_refused_rows_are_left_out(tables: ModuleType) -> None:
     rows = [
         *(line("shot", task, 0.1) for task in "abc"),

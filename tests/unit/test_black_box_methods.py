@@ -120,7 +120,11 @@ def test_without_features_cabb_keeps_the_answers_for_an_epoch(
 
 @pytest.mark.parametrize(
     ("options", "changed"),
-    [({}, True), ({"start": "centroids"}, False), ({"diversity_prior": "none"}, False)],
+    [
+        ({}, True),
+        pytest.param({"start": "centroids"}, False, marks=pytest.mark.slow),
+        pytest.param({"diversity_prior": "none"}, False, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_cabb_rebalances_where_networks_start_from_nothing(

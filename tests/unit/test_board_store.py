@@ -220,6 +220,7 @@ def test_numbers_that_json_does_not_know_are_named(store: Store, number: str) ->
     assert words in problem(store)
 
 
+@pytest.mark.slow
 def test_every_metric_of_the_records_has_a_range() -> None:
     """So that a new one is not left out unseen: what is no share is listed here."""
     known = SHARES | {"im", "entropy", "entropy-classes", "snd", "recovery"}

@@ -77,6 +77,7 @@ def test_options_of_cards_are_options() -> None:
     assert tried >= 15
 
 
+@pytest.mark.slow
 def test_the_page_is_that_of_cards_and_records(records: Records) -> None:
     cards = read_cards(CARDS)
     pairs = [

@@ -107,5 +107,5 @@ def test_a_hole_is_no_zero_among_the_seeds(
     assert shown(0.5)[2] == "| source | 2 | 0.500 | 0.000 |"
     other = made_run("usd", 6, 0.5)
     other["spec"]["epochs"] += 1
-    with pytest.raises(ValueError, match="2 tasks fit, expected one"):
+    with pytest.raises(ValueError, match="2 columns fit, expected one"):
         tables.Tables([made_run("usd", 5, 0.5), other]).seeds(params)

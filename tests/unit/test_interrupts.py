@@ -154,6 +154,7 @@ def test_no_checkpoint_where_none_is_wanted(dense: Any, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_probe_is_made_again(
     tiny: DomainData, bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

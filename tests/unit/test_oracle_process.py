@@ -217,6 +217,7 @@ def test_other_errors_become_oracle_errors() -> None:
     assert str(found) == "in the process of the source model: ZeroDivisionError: division by zero"
 
 
+@pytest.mark.slow
 def test_a_child_that_is_late_is_killed(
     request_: SealedRequest, sealed: Sealed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -371,6 +371,7 @@ def test_columns_beside_the_one_that_ranks() -> None:
     assert headline_metrics(keys, "HOS", 1) == ["HOS/held-out"]
 
 
+@pytest.mark.slow
 def test_commands_of_committed_records_give_their_specs() -> None:
     seen = set()
     for _, record in Store(ROOT / "results", curves=False).all():

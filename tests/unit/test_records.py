@@ -332,6 +332,7 @@ def write_many(root: Path, who: str) -> None:
             Store(root).write(record(name) | mine, {"who": np.full(2000, ord(who))})
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.timeout(120)
 def test_eight_processes_at_once_lose_nothing(tmp_path: Path) -> None:
