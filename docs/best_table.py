@@ -78,7 +78,8 @@ def best(tables: RecordTables, params: Params) -> str:
 def best_method(frame: pd.DataFrame) -> tuple[str, list[Line]] | None:
     """Return the best method of one protocol's lines, and its line in every task."""
     several = frame[frame["n"] >= _RUNS]
-    rows = _rows(frame if several.empty else several)
+    known_well = {*several["method"]} - {_REFERENCE, f"{_REFERENCE}+bn"}
+    rows = _rows(several if known_well else frame)
     columns = len(rows.pop((_REFERENCE, ""), {}))
     known = defaultdict(list)
     for method, variant in rows:

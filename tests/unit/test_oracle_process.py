@@ -237,6 +237,7 @@ def test_a_child_that_is_late_is_killed(
 
 
 # last: it ends the child that the tests before share
+@pytest.mark.slow
 def test_closing_leaves_nothing_behind(sealed: Sealed) -> None:
     sealed.close()
     sealed.close()
