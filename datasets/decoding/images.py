@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -189,22 +189,21 @@ def hash_picture(path: Path) -> tuple[None, str]:
 
     A JPEG that no rule turns, as nearly all are, is hashed without being decoded.
     """
-    from PIL import Image
-
     try:
         with path.open("rb") as file:
-            plain = _is_plain_jpeg(file, Image)
-            file.seek(0)
-            if plain:
+            if _is_plain_jpeg(file):
+                file.seek(0)
                 return None, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     return None, read_picture(path)[1]
 
 
-def _is_plain_jpeg(file: BinaryIO, image: Any) -> bool:
+def _is_plain_jpeg(file: BinaryIO) -> bool:
+    from PIL import Image
+
     try:
-        with image.open(file, formats=("JPEG",)) as found:
+        with Image.open(file, formats=("JPEG",)) as found:
             return found.getexif().get(_ORIENTATION, 1) not in range(2, 9)
     except Exception:  # noqa: BLE001 - another format, or damaged: to be decoded, which says so
         return False
