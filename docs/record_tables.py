@@ -14,6 +14,7 @@ import pandas as pd
 from table_cells import Params, difference, markdown, number, reading_order, row_of
 
 from dabench.board.statistics.seeds import MIN_PAIRS
+from dabench.board.tables.column import BELOW_SOURCE
 from dabench.board.tables.harm import REFERENCES, SHARE_BELOW
 from dabench.board.tables.leaderboard import table
 from dabench.registry.method_info import registered_info, row_marks
@@ -92,7 +93,8 @@ class Tables:
             extents = [extent] if several else []
             kind = {"reconstruction": bool(head["reconstruction"]), "bound": bool(head["oracle"])}
             kind["target_tuned"] = bool(head["target_tuned"])
-            marks = ", ".join(row_marks(head["extras"].split(), **kind))
+            told = row_marks(head["extras"].split(), **kind)
+            marks = ", ".join([*told, *below_source(head)])
             name = f"`{row}`" + (f" ({marks})" if marks else "")
             shown = [number(values.get(metric)) for metric in [*metrics, *harm]]
             lines.append([name, str(head["n"]), shown[0], *extents, *shown[1:], difference(head)])
@@ -195,6 +197,11 @@ class Tables:
                 lines = [line for line in record["curves"] if line["metric"] == metric]
                 found += {line["segment"]: line["value"] for line in lines}.values()
         return number(statistics.fmean(found)) if found and None not in found else "–"
+
+
+def below_source(head: pd.Series) -> list[str]:
+    """Return the mark of a stream's row that loses to the source model, if it does."""
+    return [BELOW_SOURCE] if BELOW_SOURCE in str(head["remark"]).split("; ") else []
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:

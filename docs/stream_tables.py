@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
+from record_tables import below_source
 from stream_rows import RANKED, RecordTables, Row, lines_of, rows_of, short_names
 from table_cells import UPPER_BOUND, Params, difference, listed, markdown, number
 
@@ -40,8 +41,10 @@ def stream(tables: RecordTables, params: Params) -> str:
     table = [[*head, f"{RANKED} − `{against}`"]]
     for row in rows:
         count = str(len(seeds)) if len(row.runs) == len(seeds) else ended(row, seeds)
-        cells = _scores(lines_of(frame, row), judged, means)
-        table.append([f"`{names[row.name]}`{_marks(row)}", count, *cells])
+        lines = lines_of(frame, row)
+        cells = _scores(lines, judged, means)
+        below = [] if lines.empty else below_source(lines.T[RANKED])
+        table.append([f"`{names[row.name]}`{_marks(row, below)}", count, *cells])
     told = [_left_out(caption), "" if fell else "No run collapsed.", broken_off(rows)]
     return "\n\n".join([markdown(table), " ".join(t for t in told if t)]).strip()
 
@@ -110,12 +113,12 @@ def _images(run: Record) -> int:
     )
 
 
-def _marks(row: Row) -> str:
+def _marks(row: Row, more: Sequence[str] = ()) -> str:
     """Return what a reader must know beside a name."""
     run = next(iter(row.runs.values()), {})
     kind = {"reconstruction": bool(run.get("reconstruction")), "bound": row.label == UPPER_BOUND}
     kind["target_tuned"] = any(own.get("target_tuned") for own in row.runs.values())
-    marks = row_marks(run.get("extras", []), **kind)
+    marks = [*row_marks(run.get("extras", []), **kind), *more]
     return f" ({', '.join(marks)})" if marks else ""
 
 

@@ -25,7 +25,8 @@ def data(args: argparse.Namespace) -> int:
     if args.action == "info":
         if args.verify:
             raise ConfigError("--verify checks the cache: use 'dabench data check'")
-        say_lines(inspect.getdoc(cls) or f"{args.name} has no card")
+        facts = "\n".join(getattr(cls, "facts", list)())
+        say_lines("\n\n".join(filter(None, [inspect.getdoc(cls), facts])) or "no card")
         return 0
     settings = read_settings({"data-root": args.data_root, "cache-dir": args.cache_dir})
     if not hasattr(cls, "check"):

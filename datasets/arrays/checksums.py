@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 #: folder -> archive that it came out of, and the archive's MD5
@@ -98,8 +98,23 @@ def archive_differs(place: Path, folder: str) -> str | None:
         folder: its published name, a key of ``ARCHIVES``.
     """
     name, expected = ARCHIVES[folder]
-    path = place / name
-    return _compare(path, name, expected) if path.is_file() else None
+    return next(iter(differing_archives((place,), {name: expected})), None)
+
+
+def differing_archives(places: Iterable[Path], archives: Mapping[str, str]) -> list[str]:
+    """Return how archives, where they still lie in these places, differ from the published ones.
+
+    Args:
+        places: folders.
+        archives: file name -> MD5.
+    """
+    found = [
+        _compare(place / name, name, md5)
+        for place in places
+        for name, md5 in archives.items()
+        if (place / name).is_file()
+    ]
+    return [line for line in found if line]
 
 
 def _compare(path: Path, listed: str, expected: str) -> str | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -19,20 +20,62 @@ def _latin1(text: str, coding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _empty_array(kind: type[Any], shape: tuple[int, ...], code: bytes) -> np.ndarray:
+def _text(value: str | bytes) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+
+
+class _Type:
+    """An array's type as a file states it: numbers or text, for an object is a pointer."""
+
+    def __init__(self, code: str | bytes, *_: object) -> None:
+        self.code, self.order = _text(code), "="
+        if not re.fullmatch(r"[biufcSU]\d+", self.code):
+            raise pickle.UnpicklingError(f"elements of the type {self.code[:20]!r}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = _text(state[1])
+        if any(part is not None for part in state[2:5]):  # an array in an array, or named fields
+            raise pickle.UnpicklingError("elements of several parts")
+
+
+class _Array:
+    """What a file states of an array; numpy's own class would take any memory for one."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, raw = state
+        self.fill(raw, kind, shape, "F" if fortran else "C")
+
+    def fill(
+        self, raw: bytes, kind: _Type, shape: tuple[int, ...], order: Literal["C", "F"]
+    ) -> Self:
+        self.array = np.frombuffer(raw, kind.order + kind.code).reshape(shape, order=order)
+        return self
+
+
+def _empty_array(kind: type[Any], shape: tuple[int, ...], code: bytes) -> _Array:
     """Stand in for numpy's ``_reconstruct``: an array whose content comes after."""
-    if kind is not np.ndarray or shape != (0,):
+    if kind is not _Array or shape != (0,):
         raise pickle.UnpicklingError("an array of a kind of its own")
-    return np.ndarray((0,), np.int8)
+    return _Array()
 
 
-#: all that a file may name; nothing else is ever looked up
+def _filled_array(*content: Any) -> _Array:
+    """Stand in for numpy's ``_frombuffer``, by which protocol 5 writes one."""
+    return _Array().fill(*content)
+
+
+#: all that a file may name, and what takes its place; nothing else is ever looked up
 ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _latin1,
+} | {
+    (f"numpy.{core}.{module}", name): made
+    for core in ("core", "_core")
+    for module, name, made in [
+        ("multiarray", "_reconstruct", _empty_array),
+        ("numeric", "_frombuffer", _filled_array),
+    ]
 }
 
 
@@ -66,4 +109,4 @@ def read_pickle(path: Path, what: str) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise DataError(f"{what}: {path} holds a {type(found).__name__}, expected a dictionary")
-    return {k.decode("latin1") if isinstance(k, bytes) else str(k): v for k, v in found.items()}
+    return {_text(k): v.array if isinstance(v, _Array) else v for k, v in found.items()}

@@ -25,7 +25,13 @@ _DEFAULTS = {
 }
 
 
-def _spec(name: str, where: str, also: tuple[str, ...], between: tuple[str, ...]) -> Spec:
+def _spec(
+    name: str,
+    where: str,
+    also: tuple[str, ...],
+    between: tuple[str, ...],
+    archives: Mapping[str, str] | None = None,
+) -> Spec:
     """Return the spec of a set whose lists are in ``splits``."""
     return Spec(
         name,
@@ -36,6 +42,7 @@ def _spec(name: str, where: str, also: tuple[str, ...], between: tuple[str, ...]
         counts=COUNTS[name],
         between=between,
         single=True,
+        archives=archives or {},
     )
 
 
@@ -47,6 +54,7 @@ class Resisc45(ClassFolder):
         "get it from https://gcheng-nwpu.github.io/",
         also=("NWPU-RESISC45",),
         between=("NWPU-RESISC45", "images"),
+        archives={"NWPU-RESISC45.rar": "d824acb73957502b00efd559fc6cfbbb"},
     )
     domains = DOMAINS["resisc45"]
     defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS
@@ -60,6 +68,7 @@ class EuroSat(ClassFolder):
         "get it from https://github.com/phelber/EuroSAT",
         also=("EuroSAT_RGB",),
         between=("EuroSAT_RGB", "EuroSAT", "2750", "images"),
+        archives={"EuroSAT.zip": "c8fa014336c82ac7804f0398fcb19387"},
     )
     domains = DOMAINS["eurosat"]
     defaults: ClassVar[Mapping[str, Any]] = _DEFAULTS

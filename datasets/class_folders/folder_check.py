@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from dabench.datasets.arrays.checksums import differing_archives
 from dabench.datasets.caching.image_build import QUIET
 from dabench.datasets.class_folders.folder_spec import DomainTree, Spec
 from dabench.datasets.class_folders.folder_tree import Tree, class_names, few, folders_in
@@ -40,7 +41,7 @@ def check_folder(spec: Spec, data_root: Path | None) -> list[str]:
         home = spec.home(data_root)
     except DataError as error:
         return [str(error)]
-    problems = []
+    problems = differing_archives((home.parent, home), spec.archives)
     found: list[DomainTree] = []
     there = spec.domains or spec.discover(home)
     present = spec.present(home)

@@ -10,6 +10,7 @@ from dabench.contract.data import ClassSplit, DataRequest, DomainData, Labelled,
 from dabench.datasets.caching.cache_folder import warn_once
 from dabench.datasets.caching.image_build import Entry
 from dabench.datasets.caching.image_cache import load_images
+from dabench.datasets.class_folders.folder_card import folder_facts
 from dabench.datasets.class_folders.folder_check import check_folder, left_out
 from dabench.datasets.class_folders.folder_spec import DomainTree, Spec
 from dabench.datasets.class_folders.folder_tree import Tree, class_names
@@ -81,6 +82,11 @@ class ClassFolder:
     def known_by_models(cls) -> str | None:
         """Return the name of a source that has no pictures here, and is known by its models."""
         return cls.spec.trained_on
+
+    @classmethod
+    def facts(cls) -> list[str]:
+        """Return what a card says beside the docstring, a line each."""
+        return folder_facts(cls.spec)
 
     def check(self, data_root: Path | None) -> list[str]:
         """Return the problems of the folder, one line each; every image is really decoded."""

@@ -44,6 +44,7 @@ class Spec:
         trained_on: name of the source domain of models for this set, whose pictures are not here.
         model_classes: outputs of such models, in their order.
         look_alikes: name -> classes of other sets that this one is easily taken for.
+        archives: name -> MD5 of what the set is handed out as, where it is listed.
         crop: share of a picture's shorter side that the central square has which is read; None =
             the whole picture, squeezed.
     """
@@ -64,6 +65,7 @@ class Spec:
     trained_on: str | None = None
     model_classes: tuple[str, ...] = ()
     look_alikes: Mapping[str, Collection[str]] = field(default_factory=dict)
+    archives: Mapping[str, str] = field(default_factory=dict)
     crop: float | None = None
 
     def advice(self) -> str:

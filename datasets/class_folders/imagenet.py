@@ -59,6 +59,11 @@ class ImageNet(ClassFolder):
         counts={"train": 1_281_167, "val": 50_000},
         between=("ILSVRC", "Data", "CLS-LOC", "images"),
         read=read_validation,
+        archives={
+            "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
+            "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
+            "ILSVRC2012_devkit_t12.tar.gz": "fa75699e90414af021442c21a62c3abf",
+        },
         optional=("train", "val"),
     )
     domains = (SOURCE, *spec.domains)
@@ -73,6 +78,7 @@ class ImageNetR(ClassFolder):
         "get it from https://github.com/hendrycks/imagenet-r",
         domains={"imagenet-r": ()},
         counts={"imagenet-r": 30_000},
+        archives={"imagenet-r.tar": "a61312130a589d0ca1a8fca1f2bd3337"},
         single=True,
     )
     domains = (SOURCE, *spec.domains)
@@ -87,6 +93,7 @@ class ImageNetA(ClassFolder):
         "get it from https://github.com/hendrycks/natural-adv-examples",
         domains={"imagenet-a": ()},
         counts={"imagenet-a": 7_500},
+        archives={"imagenet-a.tar": "c3e55429088dc681f30d81f4726b6595"},
         single=True,
     )
     domains = (SOURCE, *spec.domains)

@@ -24,6 +24,13 @@ from dabench.errors import ConfigError
 
 #: the 5,000 pictures of every corruption that RobustBench and most tables take
 IDS = "imagenet_test_image_ids.txt"
+_ARCHIVES = {
+    "noise.tar": "e80562d7f6c3f8834afb1ecf27252745",
+    "blur.tar": "2d8e81fdd8e07fef67b9334fa635e45c",
+    "weather.tar": "33ffea4db4d93fe4a428c40a6ce0c25d",
+    "digital.tar": "89157860d7b10d5797849337ca2e5c03",
+    "extra.tar": "d492dfba5fc162d8ec2c3cd8ee672984",
+}
 _CORRUPTED = {
     f"{kind}/{severity}": (f"{archive}/{kind}/{severity}",)
     for archive, kinds in CORRUPTIONS.items()
@@ -93,6 +100,7 @@ class ImageNetC(CorruptedImageNet):
         domains=_CORRUPTED,
         counts=dict.fromkeys(_CORRUPTED, 50_000),
         optional=tuple(_CORRUPTED),
+        archives=_ARCHIVES,
         crop=None,
     )
     domains = (SOURCE, STREAM, *spec.domains)
@@ -113,6 +121,7 @@ class ImageNetC5000(CorruptedImageNet):
         domains=_CORRUPTED,
         counts=dict.fromkeys(_CORRUPTED, 5_000),
         optional=tuple(_CORRUPTED),
+        archives=_ARCHIVES,
         read=by_ids(IDS),
         listed=True,
         partial=True,

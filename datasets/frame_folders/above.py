@@ -35,6 +35,10 @@ class LoveDA(FrameFolder):
     name = "loveda"
     classes = LOVEDA_7
     places = (_loveda("rural", 1366, 992), _loveda("urban", 1156, 677))
+    archives: ClassVar[Mapping[str, str]] = {
+        "Train.zip": "de2b196043ed9b4af1690b3f9a7d558f",
+        "Val.zip": "84cae2577468ff0b5386758bb386d31d",
+    }
     domains = tuple(domain.name for domain in places)
     aspect = 1.0
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS | {"source": "rural", "target": "urban"}

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from tqdm import tqdm
 
 from dabench.contract.data import DataRequest, DenseData
+from dabench.datasets.arrays.checksums import differing_archives
 from dabench.datasets.caching.frame_build import FrameBuild
 from dabench.datasets.caching.frame_cache import load_frames
 from dabench.datasets.caching.image_build import QUIET
@@ -30,6 +31,7 @@ class FrameFolder:
     places: tuple[Domain, ...]
     aspect: float
     subsets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    archives: ClassVar[Mapping[str, str]] = {}
     domains: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
 
@@ -78,6 +80,15 @@ class FrameFolder:
             target_parts=parts if len(parts) > 1 else (),
         )
 
+    @classmethod
+    def facts(cls) -> list[str]:
+        """Return what a card says beside the docstring, a line each."""
+        where = " and ".join(dict.fromkeys(domain.where for domain in cls.places))
+        lines = [f"{len(cls.classes)} classes in this order: {' '.join(cls.classes)}"]
+        lines += [f"where: {where}"]
+        lines += [f"MD5 of {name}: {md5}" for name, md5 in cls.archives.items()]
+        return [*lines, "more: docs/datasets.md (roles of frames, licence, what was not checked)"]
+
     def check(self, data_root: Path | None) -> list[str]:
         """Return the problems of the folder, one line each; every frame is really decoded.
 
@@ -93,14 +104,14 @@ class FrameFolder:
             lines = self._check_domain(domain, root)
             absent = domain.name not in needed and not _is_there(domain, root)
             problems += [f"optional: {line}" if absent else line for line in lines]
-        return problems
+        return list(dict.fromkeys(problems))
 
     def _check_domain(self, domain: Domain, root: Path) -> list[str]:
         try:
             home, layout = domain.find(root)
         except DataError as error:
             return [str(error)]
-        problems: list[str] = []
+        problems = differing_archives((home,), self.archives)
         frames: dict[str, Pair] = {}
         for role, part in layout.parts().items():
             try:
@@ -135,7 +146,7 @@ class FrameFolder:
                 f"optional: domain '{domain.name}': {len(twice)} frame(s) twice, byte by byte: "
                 + ", ".join(twice[:3])
             )
-        return list(dict.fromkeys(problems))
+        return problems
 
     def _shape(self, height: int) -> tuple[int, int]:
         if height < 8:

@@ -130,6 +130,16 @@ class Foreign:
         return Path.touch, (Path("touched"),)
 
 
+class Memory:
+    """An array over bytes of the file's choice; of objects, they would be taken for pointers."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.ndarray, ((1,), self.code, bytearray(8))
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [
@@ -142,7 +152,10 @@ class Foreign:
         ({"data": np.zeros((1, 3072), np.uint8), "labels": [0.5]}, "expected"),
         ({"data": np.zeros((1, 3072), np.float32), "labels": [0]}, "float32"),
         ({"data": np.zeros((1, 784), np.uint8), "labels": [0]}, "784"),
-        ({"data": np.array([[Path("x")]], object), "labels": [0]}, "names"),
+        ({"data": np.array([[Path("x")]], object), "labels": [0]}, "names|elements of the type"),
+        ({"data": np.zeros(1, [("a", "u1")]), "labels": [0]}, "elements of the type"),
+        (pickle.dumps({"data": Memory("O"), "labels": [0]}, 5), "arguments"),
+        (pickle.dumps({"data": Memory("u1"), "labels": [0]}, 5), "arguments"),
         ({"data": np.zeros((1, 3072), np.uint8), "fine_labels": [0]}, "fine_labels"),
     ],
 )
@@ -159,12 +172,18 @@ def test_a_bad_pickle_is_told_in_one_line_and_never_run(
     assert not (root / "touched").exists()
 
 
-@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize("protocol", range(6))
 def test_pickles_of_today_are_read_too(tmp_path: Path, protocol: int) -> None:
-    value = {b"data": np.arange(6, dtype=np.uint8), b"labels": [1, 2], "name": "x"}
-    (tmp_path / "p").write_bytes(pickle.dumps(value, protocol))
+    data = {
+        b"data": np.arange(6, dtype=np.uint8),
+        b"turned": np.asfortranarray(np.arange(6.0, dtype=">f4").reshape(2, 3)),
+        "words": np.array(["a", "bc"]),
+    }
+    (tmp_path / "p").write_bytes(pickle.dumps(data | {b"labels": [1, 2], "name": "x"}, protocol))
     found = read_pickle(tmp_path / "p", "cifar10")
-    np.testing.assert_array_equal(found["data"], value[b"data"])
+    for name, array in data.items():
+        read = found[name if isinstance(name, str) else name.decode()]
+        np.testing.assert_array_equal(read, array, strict=True)
     assert found["labels"] == [1, 2]
 
 

@@ -355,6 +355,22 @@ def test_acdc_in_ten_rounds_by_the_command_line(
     assert record["cost"]["images_forward"] == 2 * 10 * 4 * 2
 
 
+@pytest.mark.slow
+def test_acdc_is_verified_weather_by_weather(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(__file__).parents[1] / "models" / "tiny_segmenter.py"
+    words = ["verify", "acdc", "--source-model", f"{model}:build_19", "--device", "cpu"]
+    words += ["--data-root", str(acdc(tmp_path / "data")), "--results", str(tmp_path / "r")]
+    words += ["--cache-dir", str(tmp_path / "c"), "--threads", "1", "--no-progress"]
+    assert cli.main(words) == 1
+    told = capsys.readouterr().out
+    lines = {words[0]: words[1] for line in told.splitlines() if len(words := line.split()) > 1}
+    published = {"fog": "69.1", "night": "40.3", "rain": "59.7", "snow": "57.8", "mean": "56.7"}
+    assert {name: lines[name] for name in published} == published
+    assert "not normalised as in training" in told
+
+
 @pytest.mark.parametrize("mode", ["P", "L"])
 def test_gta5(mode: str, tmp_path: Path) -> None:
     data = load("gta5", gta5(tmp_path / "data", mode), size=HEIGHT)

@@ -6,10 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from dabench.cli.main import main
+from dabench.cli.stream import _draw
+from dabench.contract.stream import Segment, Stream
+from dabench.protocols.streams.named.arrivals import MIXED
 from dabench.protocols.streams.named.catalogue import STREAMS
 
 DIGITS = ["--dataset", "digits", "--source", "handwritten", "--target", "handwritten"]
@@ -48,6 +52,22 @@ def test_a_stream_is_drawn(
     assert "digest" in out
     with Image.open(tmp_path / "s.png") as picture:
         assert picture.width > 1000
+
+
+def test_the_picture_has_domains_above_and_classes_below() -> None:
+    """Two domains mixed in one segment, then one that shows what its name says."""
+    fog, rain = Segment("fog-5", "fog", 5), Segment("rain-5", "rain", 5)
+    segments = ((Segment("mixed", MIXED, 0), np.array([2, 0, 1])), (rain, np.array([1])))
+    shown = (np.array([0, 1, 0]), np.array([1]))
+    mixed = Stream(segments, 16, 3, "text", (fog, rain), shown)
+    above, below = _draw(mixed, np.array([7, 8, 9]), ("a",) * 10, "title").axes
+    np.testing.assert_array_equal(above.lines[0].get_ydata(), [0, 1, 0, 1])
+    np.testing.assert_array_equal(below.lines[0].get_ydata(), [9, 7, 8, 8])
+    assert [tick.get_text() for tick in above.get_yticklabels()] == ["fog-5", "rain-5"]
+    assert above.get_title() == "title"
+    plain = Stream(((fog, np.array([0])), (rain, np.array([1, 2]))), 16, 3, "text")
+    above, _ = _draw(plain, np.array([7, 8, 9]), ("a",) * 10, "title").axes
+    np.testing.assert_array_equal(above.lines[0].get_ydata(), [0, 1, 1])
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import ctypes
 import os
 import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
 import lightning
+import numpy
 import torch
 import torchvision
 
@@ -35,6 +37,8 @@ def package_versions() -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "lightning": lightning.__version__,
         "opencv": cv2.__version__,
+        "numpy": numpy.__version__,  # draws the order of every stream
+        "timm": version("timm"),  # networks by name, whose answers have changed between versions
     }
 
 
