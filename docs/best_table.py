@@ -6,8 +6,8 @@ or to ``source+bn`` where it starts from that:
 - A method stands at its usual start and its defaults, else at the only options that it has; its
   other rows are ablations. Upper bounds are left out, and rows that answer after their update.
 - A baseline, which learns nothing (``bn-adapt``), is named as one where it is the best.
-- A task is a column of the leaderboard, seeds averaged first, and columns that differ in the source
-  model's seed alone are one. Only methods count that were run in at least half of the columns that
+- A task is a column of the leaderboard, seeds averaged first, and columns that differ in budget or
+  source model alone are one. Only methods count that were run in at least half of the columns that
   ``source`` has: the best of one easy task is not the best. Where some row of a protocol has three
   runs in a column, rows and columns with fewer do not count: luck is not the best either.
 - The interval is Student's t over tasks; with one task alone it is that over seeds, and with two to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
 import sys
@@ -116,9 +117,8 @@ def run_stream(
             before_step(batch)
         # a copy: the source model is asked about the same images after the method was
         own = TargetBatch(batch.images.clone(), batch.index.clone())
-        start = synchronised_clock(device)
-        logits = answer(method, own)
-        progress.seconds += synchronised_clock(device) - start
+        with timed(progress, device):
+            logits = answer(method, own)
         check_logits(
             *(method, "step", logits, batch.images),
             num_classes=num_classes,
@@ -126,6 +126,14 @@ def run_stream(
             step=progress.steps,
         )
         yield batch, logits
+
+
+@contextlib.contextmanager
+def timed(progress: Progress, device: torch.device | str) -> Iterator[None]:
+    """Add to ``progress.seconds`` what passes inside, until the device has done it."""
+    start = synchronised_clock(device := torch.device(device))
+    yield
+    progress.seconds += synchronised_clock(device) - start
 
 
 def synchronised_clock(device: torch.device) -> float:

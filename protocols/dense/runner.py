@@ -16,7 +16,7 @@ from dabench.contract.answers import check_logits, left_alone, predicted
 from dabench.contract.protocol import DensePlan, Outcome
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
-from dabench.engine.stream import Progress, synchronised_clock
+from dabench.engine.stream import Progress, timed
 from dabench.errors import DataError
 from dabench.metrics.segmentation import mean_iou, pixel_confusion
 from dabench.protocols.dense import strips
@@ -99,13 +99,10 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
         Its random numbers are put back: what is recorded beside must not move what is ranked.
         """
         charged = timing == self.protocol.timing
-        free = contextlib.nullcontext() if charged else self._uncharged()
+        cost = timed(self.stream_log, batch.images.device) if charged else self._uncharged()
         own = batch.images.clone()  # the source model is asked about the same frame later
-        begin = synchronised_clock(batch.images.device)
-        with free, torch.no_grad(), torch.random.fork_rng():
+        with cost, torch.no_grad(), torch.random.fork_rng():
             logits = predicted(self.method, own, self.stream_log.steps)
-        if charged:
-            self.stream_log.seconds += synchronised_clock(batch.images.device) - begin
         check_logits(
             *(self.method, "predict", logits, batch.images),
             num_classes=self.plan.task.num_classes,

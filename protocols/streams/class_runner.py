@@ -16,7 +16,7 @@ from dabench.contract.protocol import Outcome
 from dabench.contract.seeding import seed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Score
-from dabench.engine.stream import synchronised_clock
+from dabench.engine.stream import timed
 from dabench.errors import ConfigError
 from dabench.protocols.streams.arrival_runner import ArrivalRunner
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout
@@ -61,10 +61,8 @@ class ClassStreamRunner(ArrivalRunner):
             if self.protocol.also_after:
                 logits = logits.clone()  # the further answer may be written where this one stands
                 own = batch.images.clone()
-                begin = synchronised_clock(own.device)
-                later = predicted(self.method, own, len(self.stream_log.later))
-                # charged in images, so in seconds too
-                self.stream_log.seconds += synchronised_clock(batch.images.device) - begin
+                with timed(self.stream_log, own.device):  # charged in images, so in seconds too
+                    later = predicted(self.method, own, len(self.stream_log.later))
                 self.check_prediction(later, own)
                 self.stream_log.later.append(later.argmax(1).cpu())
         self.stream_log.add(logits)

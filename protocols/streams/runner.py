@@ -23,7 +23,7 @@ from dabench.contract.seeding import seed, seed_everything, seeded
 from dabench.contract.signals import postponed
 from dabench.contract.types import IntArray, Kind
 from dabench.engine.resume.checkpoints import Checkpoints
-from dabench.engine.stream import Progress, StepMemory, run_stream
+from dabench.engine.stream import Progress, StepMemory, run_stream, timed
 from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
@@ -167,7 +167,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         self.handed.update(extras := granted_extras(method, self.plan, self.context))
         seed_everything(own)
         known = (copy.copy(self.plan.task), network, self.most_images, self.context.seed)
-        method.begin(Online(*known, GrantedRecorder(self.recorder), extras))
+        with timed(self.stream_log, self.context.device):
+            method.begin(Online(*known, GrantedRecorder(self.recorder), extras))
         return method.to(self.context.device)
 
     # -- the stream loop -------------------------------------------------------------------------
@@ -178,8 +179,8 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
         begins = {episode.start for episode in self.layout.episodes} - {0}
         hidden = not self.context.progress or None  # None = shown on a terminal alone
         self.memory.start()
-        bar = tqdm(total=len(self.batches), initial=self.stream_log.steps, disable=hidden)
-        with contextlib.closing(self.ahead):
+        shown = tqdm(total=len(self.batches), initial=self.stream_log.steps, disable=hidden)
+        with contextlib.closing(self.ahead), shown as bar:
             for number, segment in enumerate(self.layout.segments, start=1):
                 if segment.last > self.stream_log.steps:
                     if segment.first in begins and segment.first == self.stream_log.steps:
@@ -188,7 +189,6 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
                     self.run_segment(segment, bar)
                 with self.checkpoints.last(self.method, self.stream_log):
                     self.after_segment(number)
-        bar.close()
 
     def run_segment(self, segment: SegmentSteps, bar: tqdm[Any]) -> None:
         """Push one segment's remaining batches."""

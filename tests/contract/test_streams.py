@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from dabench import registry
-from dabench.contract.access import Budget, Recorder, SourceFree, TargetBatch
+from dabench.contract.access import Budget, Online, Recorder, SourceFree, TargetBatch
 from dabench.contract.data import DomainData
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome, Resume, Run
@@ -285,7 +285,11 @@ def test_an_answer_after_the_update_is_charged_in_images_and_in_seconds(
     now = [0.0]
 
     class Slow(Source):
-        """Takes a second for a step, and ten for a further answer."""
+        """Takes a second for a step, ten for a further answer, and a hundred to begin."""
+
+        def begin(self, access: Online) -> None:
+            super().begin(access)
+            now[0] += 100
 
         def step(self, batch: TargetBatch) -> Tensor:
             now[0] += 1
@@ -300,7 +304,7 @@ def test_an_answer_after_the_update_is_charged_in_images_and_in_seconds(
         here = make_bench(OnlineTTA(shifts="fog:5", images=40, also_after=also_after))
         cost = here.run(Slow).cost
         assert cost["images_forward"] == 40 * passes
-        assert cost["adapt_seconds"] == 40 / BATCH * (11 if also_after else 1)
+        assert cost["adapt_seconds"] == 100 + 40 / BATCH * (11 if also_after else 1)
 
 
 class Constant(OnlineMethod):

@@ -68,12 +68,28 @@ def test_every_bare_loop_is_compared(benchmark_of_online: Any) -> None:
     assert set(benchmark_of_online.BARE) == {"bn-adapt", "lame", "t3a", "tent", "roid"}
 
 
+def test_memories_are_full_when_the_clock_starts(benchmark_of_online: Any) -> None:
+    """An untrained network names one class alone, and RoTTA's memory then has N / K images."""
+    online = benchmark_of_online
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        images = torch.rand(64, 3, SIZE, SIZE)
+        net = online.spread(network(), images)
+    assert len(net(images).argmax(1).unique()) == len(online.CLASSES)
+    step, method = online.driven("rotta", online.counting(net), SIZE, 64)
+    for _ in range(online.WARM_UP):
+        step(images)
+    before = method.access.cost.forward
+    step(images)
+    assert method.access.cost.forward - before >= 64 + 2 * 60  # of 64 places
+
+
 def test_a_method_that_fails_costs_no_other_its_figures(
     benchmark_of_online: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     online = benchmark_of_online
 
-    def measure(name: str, source: Any, given: argparse.Namespace) -> float | None:
+    def measure(name: str, source: Any, images: Tensor, given: argparse.Namespace) -> float | None:
         if name == "tent":
             raise AttributeError("no such thing")
         sys.stdout.write(f"| {name} | 1 |\n")
