@@ -17,6 +17,7 @@ Kinds:
     passes     images passed for each of the stream, a line a row: see ``stream_tables.py``
     rates      learning rates against gradient norms, and what collapses: see ``rate_tables.py``
     unstable   the same grid, with the evidence a rate: see ``rate_tables.py``
+    unitta     accuracy over the 24 streams of UniTTA: see ``unitta_table.py``
     best       the best method of every protocol against ``source``: see ``best_table.py``
 
 ``<!-- figure: KIND file=NAME ... -->`` names a picture of the records (``stream_figures.py``, and
@@ -38,6 +39,7 @@ import front_figure
 import rate_tables
 import stream_figures
 import stream_tables
+import unitta_table
 from record_tables import Tables
 from table_cells import Params
 
@@ -85,6 +87,7 @@ def fill(text: str, tables: Tables) -> str:
         "passes": partial(stream_tables.passes, tables),
         "rates": partial(rate_tables.rates, tables),
         "unstable": partial(rate_tables.unstable, tables),
+        "unitta": lambda params: unitta_table.unitta(tables.lines(), params),
         "best": partial(best_table.best, tables),
     }
 

@@ -40,3 +40,17 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "c-extra": tuple("c-" + file.replace("_", "-") for file in EXTRA),
     }
 )
+
+
+def group_name(shifts: str) -> str:
+    """Return ``c-15:5`` for all kinds of a group at one severity; else what is given.
+
+    Args:
+        shifts: as a record has them, ``c-fog:5,c-frost:5``.
+    """
+    parts = [part.rpartition(":") for part in shifts.split(",")]
+    kinds, levels = tuple(part[0] for part in parts), {part[2] for part in parts}
+    for name, own in GROUPS.items():
+        if kinds == own and len(levels) == 1:
+            return f"{name}:{levels.pop()}"
+    return shifts

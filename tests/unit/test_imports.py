@@ -67,6 +67,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # pictures without labels are decoded by the rules of the data sets
     "dabench/deploy/pictures.py": ("dabench.errors", "dabench.datasets.decoding"),
     "dabench/deploy/array_folder.py": ("dabench.errors", "dabench.datasets.decoding"),
+    # fifteen shifts in a title have the name that stands for them on the command line
+    "dabench/board/page/titles.py": (
+        *("dabench.config", "dabench.store", "dabench.datasets.weather.groups"),
+    ),
     # so are the cached ones checked
     "dabench/cli/data.py": (
         *("dabench.cli", "dabench.registry", "dabench.config", "dabench.errors"),

@@ -219,10 +219,13 @@ def test_the_data_hold_every_run(made_run: Make) -> None:
     data = page(runs(made_run)).data
     cell = next(cell for cell in data["cells"] if cell["title"] == "usd")
     assert [run["seed"] for run in cell["runs"]] == [0, 1, 2, 3, 4]
-    assert cell["metrics"] == ["HOS", "UNK", "OS*"]
+    told = data["texts"]
+    assert [told[i] for i in cell["metrics"]] == ["HOS", "UNK", "OS*"]
     assert cell["runs"][1]["scores"] == [0.71, 0.4, None]
-    assert [data["texts"][i] for i in cell["runs"][1]["ids"]] == ["d", "t1", "s1"]
-    assert ["protocol.split", "default"] in cell["spec"]
+    assert [told[i] for i in cell["runs"][1]["ids"]] == ["d", "t1", "s1"]
+    assert ["protocol.split", "default"] in [[told[i] for i in pair] for pair in cell["spec"]]
+    command = " --".join(told[i] for i in cell["command"])
+    assert command.startswith("dabench run --method usd --protocol")
 
 
 def test_many_runs_are_named_by_a_few(made_run: Make) -> None:

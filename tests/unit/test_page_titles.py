@@ -29,6 +29,16 @@ def test_a_default_has_a_name_beside_named_ones_of_its_task() -> None:
     ]
 
 
+def test_shifts_of_a_group_have_its_name() -> None:
+    kinds = ("speckle-noise", "gaussian-blur", "spatter", "saturate")
+    extra, mild = (",".join(f"c-{kind}:{level}" for kind in kinds) for level in (5, 1))
+    fewer, mixed = extra.rpartition(",")[0], extra[:-1] + "4"
+    lists = [extra, mild, fewer, mixed]
+    found = naming([spec("cifar10-jpeg", ("train", "test"), {"shifts": own}) for own in lists])
+    said = [one.title.rpartition(" · ")[2] for one in found]
+    assert said == ["shifts c-extra:5", "shifts c-extra:1", f"shifts {fewer}", f"shifts {mixed}"]
+
+
 def test_an_option_that_a_record_lacks_has_its_default() -> None:
     streams = [{"stream": "correlated"}, {}, {"stream": "recurring:images=500,visits=5"}]
     found = naming([spec("cifar10-jpeg", ("train", "test"), own) for own in streams])

@@ -3,11 +3,14 @@
 ::
 
     {"detail": true, "texts": ["c5dc8bd3d2be", …],
-     "cells": [{"title", "where", "key", "note", "n", "command", "spec": [[name, value], …],
-                "metrics": [name, …], "runs": [{"id", "seed", "own", "ids": [number of a text, …],
-                "commit": number, "cost": […], "scores": […], "model": link, if any}, …]}, …]}
+     "cells": [{"title", "where", "key", "note", "n", "command": [part, …],
+                "spec": [[name, value], …], "metrics": [name, …],
+                "runs": [{"id", "seed", "own", "ids": [id, …], "commit", "cost": […],
+                          "scores": […], "model": link, if any}, …]}, …]}
 
-A cell has a ``"remark"`` too, where there is one.
+What cells have in common stands once, among the texts: parts of a command (joined by `` --``),
+names and values of a spec, metrics, ids and commits are numbers of texts. A cell has a
+``"remark"`` too, where there is one.
 Above ``page_records.DETAIL`` runs a cell is only ``{"title", "where", "key", "note", "n", "ids"}``.
 """
 
@@ -27,16 +30,32 @@ from dabench.store.records import Record, score_map
 
 #: run ids that a cell lists where there is no room for the runs
 FEW_IDS = 3
+#: what parts of a command are joined by
+_PART = " --"
 
 
 def page_data(blocks: Iterable[Block], *, detail: bool) -> dict[str, Any]:
     """Return the data of all cells, by number."""
-    texts: dict[str, int] = {}
+    texts = _Texts()
     cells: dict[int, dict[str, Any]] = {}
     for block in blocks:
         for line in block.lines:
             cells[line.number] = _cell(block, line, texts, detail=detail)
-    return {"detail": detail, "cells": [cells[i] for i in sorted(cells)], "texts": list(texts)}
+    return {
+        "detail": detail,
+        "cells": [cells[i] for i in sorted(cells)],
+        "texts": list(texts.numbers),
+    }
+
+
+class _Texts:
+    """Texts by number."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def __call__(self, text: str) -> int:
+        return self.numbers.setdefault(text, len(self.numbers))
 
 
 def to_json(data: Any) -> str:
@@ -59,7 +78,7 @@ def flat_spec(spec: Mapping[str, Any]) -> list[list[str]]:
     return found
 
 
-def _cell(block: Block, line: Line, texts: dict[str, int], *, detail: bool) -> dict[str, Any]:
+def _cell(block: Block, line: Line, once: _Texts, *, detail: bool) -> dict[str, Any]:
     head = {"title": line.name, "where": block.title, "note": line.note, "n": len(line.runs)}
     head |= {"remark": line.remark} if line.remark else {}
     runs = sorted(line.runs, key=lambda run: (run["spec"]["seed"], run["run_id"]))
@@ -73,17 +92,14 @@ def _cell(block: Block, line: Line, texts: dict[str, int], *, detail: bool) -> d
     return head | {
         "key": block.key,
         "version": line.row.version,
-        "command": shared_command(runs[0]),
-        "spec": flat_spec(same),
-        "metrics": metrics,
-        "runs": [_run(run, row, texts) for run, row in zip(runs, shown, strict=True)],
+        "command": [*map(once, shared_command(runs[0]).split(_PART))],
+        "spec": [[*map(once, pair)] for pair in flat_spec(same)],
+        "metrics": [*map(once, metrics)],
+        "runs": [_run(run, row, once) for run, row in zip(runs, shown, strict=True)],
     }
 
 
-def _run(run: Record, scores: Sequence[float | None], texts: dict[str, int]) -> dict[str, Any]:
-    def once(text: str) -> int:
-        return texts.setdefault(text, len(texts))
-
+def _run(run: Record, scores: Sequence[float | None], once: _Texts) -> dict[str, Any]:
     return {
         "id": run["run_id"],
         "seed": run["spec"]["seed"],

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from dabench.config.spec import OPTIONAL_FIELDS
+from dabench.datasets.weather.groups import group_name
 from dabench.store.identity import BUDGET
 
 _BETWEEN = " · "
@@ -113,7 +114,7 @@ def _said(spec: Spec, name: str) -> str:
     value = _all(spec).get(name)
     if value is None:
         return "" if name in (*BUDGET, *OPTIONAL_FIELDS) else "default"
-    return str(value)
+    return group_name(str(value)) if name == "shifts" else str(value)
 
 
 def _value(name: str, value: str) -> str:

@@ -266,15 +266,17 @@
   }
   function runs(box, cell) {
     const texts = read().texts;
+    const told = (numbers) => numbers.map((number) => texts[number]);
+    const command = told(cell.command).join(" --");
     const seeds = cell.runs.map((run) => `seed ${run.seed}`);
     const number = (value) => (value === null ? "–" : value.toFixed(4));
     box.append(make("h3", "Make them again"));
     const machines = new Map();
     for (const run of cell.runs) machines.set(run.own, [...(machines.get(run.own) || []), run.seed]);
     const seed = (found) => (found.length > 1 ? `--seeds ${found.join(",")}` : `--seed ${found[0]}`);
-    box.append(commands(Array.from(machines, ([own, found]) => `${cell.command} ${seed(found)} ${own}`)));
+    box.append(commands(Array.from(machines, ([own, found]) => `${command} ${seed(found)} ${own}`)));
     box.append(make("h3", "Scores"));
-    const scores = cell.metrics.map((name, place) => [
+    const scores = told(cell.metrics).map((name, place) => [
       name,
       ...cell.runs.map((run) => number(run.scores[place])),
     ]);
@@ -298,7 +300,7 @@
     }
     const ids = cell.runs.map((run) => [run.seed, ...run.ids.map((id) => texts[id] || "–")]);
     box.append(details("Digests of data, stream and source model", grid(["seed", "data", "stream", "source model"], ids)));
-    const spec = [...cell.spec, ["versions (method/protocol)", cell.version]];
+    const spec = [...cell.spec.map(told), ["versions (method/protocol)", cell.version]];
     box.append(details("Spec that they share", grid(["option", "value"], spec)));
   }
 
