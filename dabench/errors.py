@@ -55,7 +55,11 @@ class NewerError(StoreError):
 
 
 class TrainingError(DabenchError):
-    """Training went wrong (for example a loss that is not finite)."""
+    """Training went wrong, or a method did or answered what it may not."""
+
+
+class DivergenceError(TrainingError):
+    """A method's loss or logits are not finite: it ran as it is, with too large a rate, say."""
 
 
 def one_line(text: object, most: int | None = None) -> str:

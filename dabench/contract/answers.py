@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,10 +14,10 @@ from torch.nn.parameter import is_lazy
 
 from dabench.contract.method import OfflineMethod, OnlineMethod
 from dabench.contract.types import Prediction
-from dabench.errors import TrainingError, one_line
+from dabench.errors import DivergenceError, TrainingError, one_line
 
-#: images that are asked for by themselves
-_ALONE = 4
+#: images that are asked for by themselves; in open sets, where an answer is a decision too
+_ALONE, _ALONE_OPEN = 4, 8
 
 
 def check_logits(
@@ -32,7 +33,8 @@ def check_logits(
     """Refuse logits that do not fit their images, or are no numbers.
 
     Raises:
-        TrainingError: names the method, ``what`` it was asked for, and the step.
+        TrainingError: names the method, ``what`` it was asked for, and the step;
+            ``DivergenceError`` where they are not finite.
     """
     name, size = type(method).__name__, tuple(images.shape[2:]) if dense else ()
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
@@ -48,7 +50,7 @@ def check_logits(
             f"expected {expected} of the batch alone, K = {num_classes or 'any'}"
         )
     if not bool(torch.isfinite(logits.float()).all()):  # what is kept of them
-        raise TrainingError(f"{name}: logits are not finite at step {step}; {_advice(method)}")
+        raise DivergenceError(f"{name}: logits are not finite at step {step}; {_advice(method)}")
 
 
 @contextlib.contextmanager
@@ -125,10 +127,17 @@ def checked(
             f"a Prediction with real logits of {expected}"
         )
     if not bool(torch.isfinite(logits).all()):
-        raise TrainingError(
+        raise DivergenceError(
             f"{name}: {what} returned logits that are not finite; {_advice(method)}"
         )
     score, unknown = answer.unknown_score, answer.is_unknown
+    task = method.access.task
+    if task.open_set and score is None:
+        raise TrainingError(
+            f"{name}: {what} gave no unknown_score; in an open set every image is to have one"
+        )
+    if unknown is not None and not task.open_set:
+        raise TrainingError(f"{name}: {what} gave is_unknown, and this task has no unknown classes")
     if score is not None and not _are_numbers(score, n):
         raise TrainingError(
             f"{name}: unknown_score of {what} is {_described(score)}; expected ({n},) numbers"
@@ -155,14 +164,21 @@ def asking(method: OfflineMethod) -> Iterator[Callable[[Tensor], Prediction]]:
     name = type(method).__name__
     few: list[Tensor] = []
     single: list[Prediction] = []
+    decides: set[bool] = set()
 
     def ask(images: Tensor) -> Prediction:
         found = checked(method, method.predict(images.clone()), images)
+        decides.add(found.is_unknown is not None)
+        if len(decides) > 1:
+            raise TrainingError(f"{name}: predict gives is_unknown for some batches alone")
         if not few and len(images) > 1:
-            few.extend(images[i : i + 1] for i in range(min(_ALONE, len(images))))
+            most = _ALONE_OPEN if method.access.task.open_set else _ALONE
+            few.extend(images[i : i + 1] for i in range(min(most, len(images))))
             single.extend(checked(method, method.predict(one.clone()), one) for one in few)
             # of several: a rule with a threshold may fall to the other side once, by rounding
-            if sum(_differ(found, i, one, 0.05) for i, one in enumerate(single)) > len(few) / 2:
+            others = sum(_differ(found, i, one, 0.05) for i, one in enumerate(single))
+            flipped = sum(_flipped(found, i, one) for i, one in enumerate(single))
+            if others > len(few) / 2 or flipped > 1:
                 raise TrainingError(
                     f"{name}: predict answers an image alone otherwise than beside others; every "
                     "image is to be answered by itself: take statistics and thresholds from the "
@@ -172,7 +188,8 @@ def asking(method: OfflineMethod) -> Iterator[Callable[[Tensor], Prediction]]:
 
     yield ask
     for before, image in zip(single, few, strict=True):
-        if _differ(before, 0, checked(method, method.predict(image.clone()), image), 1e-3):
+        now = checked(method, method.predict(image.clone()), image)
+        if _differ(before, 0, now, 1e-3) or _flipped(before, 0, now):
             raise TrainingError(
                 f"{name}: predict answers an image otherwise after it was asked about others; it "
                 "must not learn from what it is asked, nor answer by chance"
@@ -207,8 +224,19 @@ def _differ(found: Prediction, row: int, alone: Prediction, most: float) -> bool
     if found.unknown_score is None or alone.unknown_score is None:
         return found.unknown_score is not alone.unknown_score
     scores = found.unknown_score.float()
-    spread = max(float(scores.max() - scores.min()), abs(float(scores[row])), 1e-6)
-    return abs(float(scores[row]) - float(alone.unknown_score[0])) > most * spread
+    here, there = float(scores[row]), float(alone.unknown_score[0])
+    if math.isinf(here) or math.isinf(there):
+        return here != there
+    finite = scores[scores.isfinite()]
+    spread = max(float(finite.max() - finite.min()), abs(here), 1e-6)
+    return abs(here - there) > most * spread
+
+
+def _flipped(found: Prediction, row: int, alone: Prediction) -> bool:
+    """Return whether an image is called unknown in one of two answers only."""
+    if found.is_unknown is None or alone.is_unknown is None:
+        return found.is_unknown is not alone.is_unknown
+    return bool(found.is_unknown[row] != alone.is_unknown[0])
 
 
 def _is_column(found: Any, n: int) -> bool:

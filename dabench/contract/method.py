@@ -16,7 +16,7 @@ from dabench.contract.access import Online, SourceFree, TargetBatch
 from dabench.contract.decay import DecayingSGD
 from dabench.contract.options import HasOptions
 from dabench.contract.types import Init, Kind, Prediction, Task
-from dabench.errors import TrainingError
+from dabench.errors import DivergenceError, TrainingError
 
 
 @dataclass_transform(kw_only_default=True)
@@ -110,13 +110,13 @@ class OfflineMethod(HasOptions, lightning.LightningModule):
             every: steps between two points of the record.
 
         Raises:
-            TrainingError: the loss is not finite; names the step and every part.
+            DivergenceError: the loss is not finite; names the step and every part.
         """
         step = self.trainer.global_step
         value = float(total.detach())
         if not math.isfinite(value):
             shown = ", ".join(f"{name}={float(part.detach()):g}" for name, part in parts.items())
-            raise TrainingError(
+            raise DivergenceError(
                 f"loss is {value} at step {step} ({shown}); lower --method.lr or look at the inputs"
             )
         if step % every == 0:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import signal
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -55,10 +56,7 @@ def predict_all(
     """Collect predictions over a part in order, uncharged; ``judge``: score them without labels."""
     with _undisturbed(method, cost), asking(method) as ask, left_alone(method):
         batches = tqdm(part.survey(), desc="evaluation", disable=not bar or None, leave=False)
-        answers: list[Prediction] = []
-        for batch in batches:
-            images = batch.images.to(device)
-            answers.append(ask(images))
+        answers = [ask(batch.images.to(device)) for batch in batches]
         found = gather(answers, keep=keep)
         return replace(found, judged=label_free.scores(answers)) if judge else found
 
@@ -97,23 +95,33 @@ class _Curves(Callback):
 class _Budgeted(DataLoader[TargetBatch]):
     """The batches of as many epochs as the protocol allows, whatever the trainer is told.
 
-    Iterating draws from the generators when a ``DataLoader`` would, and counts an epoch with its
-    first batch.
+    Iterating draws from the generators when a ``DataLoader`` would.
 
     Args:
         batches: the loader itself; its sampler cannot be reached from here.
-        epoch: called when an epoch begins; it raises where none is left.
+        allowed: epochs.
+        tally: epochs that have begun, and batches that were handed out.
+        name: of the method, for the error where no epoch is left.
     """
 
-    def __init__(self, batches: DataLoader[TargetBatch], epoch: Callable[[], None]) -> None:
+    def __init__(
+        self, batches: DataLoader[TargetBatch], allowed: int, tally: Counter[str], name: str
+    ) -> None:
         super().__init__(batches.dataset, batch_size=None)
 
         def begin() -> Iterator[TargetBatch]:
             return hand_out(iter(batches))  # drawn at once, not with the first batch
 
         def hand_out(found: Iterator[TargetBatch]) -> Iterator[TargetBatch]:
-            epoch()
-            yield from found
+            tally["epochs"] += 1
+            if tally["epochs"] > allowed:
+                raise TrainingError(
+                    f"{name} goes on after the {allowed} epochs of its budget; a method trains as "
+                    "long as the trainer was told, and leaves the trainer as it is"
+                )
+            for batch in found:
+                tally["batches"] += 1
+                yield batch
 
         self._begin, self._steps = Confined(begin), len(batches)
 
@@ -194,42 +202,37 @@ def fit(
         keep: whether the predictions come with all probabilities.
 
     Raises:
-        TrainingError: it was made to train for longer than the budget allows.
+        TrainingError: it was made to train for longer than the budget allows, or stopped before.
     """
     device = method.to(run.device).device
     if not method.trains:
         return {}, 0.0
     allowed, every = run.budget.epochs, max(1, run.budget.epochs // 10)
     taken: dict[int, Predictions] = {}
-    begun, outside = 0, 0.0
-
-    def begin_epoch() -> None:
-        nonlocal begun
-        begun += 1
-        if begun > allowed:
-            raise TrainingError(
-                f"{type(method).__name__} goes on after the {allowed} epochs of its budget; a "
-                "method trains as long as the trainer was told, and leaves the trainer as it is"
-            )
+    name, tally, outside = type(method).__name__, Counter[str](), 0.0
 
     def take_curves() -> None:
         nonlocal outside
-        if begun % every == 0 and begun < allowed:
+        if (begun := tally["epochs"]) % every == 0 and begun < allowed:
             start = synchronised_clock(device)
             with _undisturbed(method, cost):
                 method.calibrate()
             taken[begun] = predict_all(method, target, run.device, cost, judge=True, keep=keep)
             outside += synchronised_clock(device) - start
 
-    bars = [_Progress(f"{type(method).__name__} adaptation")] if run.progress else []
+    bars = [_Progress(f"{name} adaptation")] if run.progress else []
     loader = target.loader(run.budget.batch_size, shuffle=True, seed=seed(run.seed, "batches"))
     method.train()  # Lightning keeps the modes it finds, and source models arrive in eval mode
     start = synchronised_clock(device)
     with warnings.catch_warnings(), _interruptible():
-        for said in ("does not have many workers", "LeafSpec", r"module\(s\) in eval mode"):
-            warnings.filterwarnings("ignore", f".*{said}.*")
+        said = r"does not have many workers|LeafSpec|module\(s\) in eval mode"
+        warnings.filterwarnings("ignore", f".*({said})")
         trainer = build_trainer(allowed, run.device, [_Curves(take_curves), *bars])
-        trainer.fit(method, _Budgeted(loader, begin_epoch))
+        trainer.fit(method, _Budgeted(loader, allowed, tally, name))
+    if (handed := tally["batches"]) < (due := allowed * len(loader)):
+        raise TrainingError(
+            f"{name} stopped after {handed} of {due} batches: train for all of them"
+        )
     method.to(device)
     return taken, synchronised_clock(device) - start - outside
 

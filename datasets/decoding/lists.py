@@ -15,8 +15,11 @@ from dabench.errors import DataError, one_line, reason_of, shown
 _MOST_BYTES = 1_000_000
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """YAML in which a key stands once in its block."""
+class _OnceLoader(yaml.BaseLoader):
+    """YAML in which a key stands once in its block, and every value is the text that is written.
+
+    YAML 1.1 reads more into them: a class ``no`` is false there, ``010`` is 8 and ``1:30`` is 90.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
         """Refuse a key that stands twice: YAML would take the last silently."""
@@ -31,7 +34,7 @@ class _OnceLoader(yaml.SafeLoader):
 
 
 def read_yaml(place: Path) -> Any:
-    """Return what a YAML file holds.
+    """Return what a YAML file holds: mappings and lists of text, as it is written there.
 
     Raises:
         DataError: it cannot be read, or is far too large.

@@ -15,7 +15,7 @@ FORM = (
     "'classes: {road: 0, car: [1, 2]}' and, if you like, 'ignore: [255]' (numbers 0 to 255 in grey "
     "or palette masks), or colours like '#804080' in their place"
 )
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_COLOUR, _NUMBER = re.compile(r"#[0-9a-fA-F]{6}"), re.compile("0|[1-9][0-9]{0,2}")
 
 
 def read_classes(place: Path) -> tuple[tuple[str, ...], MaskIds]:
@@ -45,7 +45,7 @@ def read_classes(place: Path) -> tuple[tuple[str, ...], MaskIds]:
             raise DataError(f"{place}: class '{name}' has no number; expected {FORM}")
         for mark in marks:
             key = _read(place, mark)
-            kinds.add(isinstance(mark, str))
+            kinds.add(mark.startswith("#"))
             if key in owner:
                 both = f"{owner[key] or 'ignore'} and {name or 'ignore'}"
                 raise DataError(f"{place}: {shown(mark)} stands for {both}; give it to one of them")
@@ -58,8 +58,8 @@ def read_classes(place: Path) -> tuple[tuple[str, ...], MaskIds]:
 def _read(place: Path, mark: Any) -> int:
     if isinstance(mark, str) and _COLOUR.fullmatch(mark):
         return int(mark[1:], 16)
-    if isinstance(mark, int) and not isinstance(mark, bool) and 0 <= mark <= 255:
-        return mark
+    if isinstance(mark, str) and _NUMBER.fullmatch(mark) and int(mark) <= 255:
+        return int(mark)
     raise DataError(f"{place}: found {shown(mark)}; expected {FORM}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from dabench.contract.data import DomainData
 from dabench.contract.seeding import seed
 from dabench.contract.types import IntArray
+from dabench.errors import DataError
 
 Order = Literal["random", "class-correlated"]
 #: shares of source training, stream and held-out part where one domain plays all roles
@@ -31,9 +32,18 @@ def split_roles(data: DomainData) -> Roles:
     Where the data set gives the roles of its target these hold. Else one domain for source and
     target is split 40/40/20 into source training, stream and held-out
     part; a target of its own 80/20 into stream and held-out part.
+
+    Raises:
+        DataError: the data set's roles name an image twice, or one that is not there.
     """
     if data.roles is not None:
-        return Roles(None, data.roles.stream, data.roles.held_out)
+        shown, held = data.roles.stream, data.roles.held_out
+        whole = np.arange(len(data.target_all.labels))
+        if len(np.unique(both := np.concatenate([shown, held]))) < len(both):
+            raise DataError(f"{data.dataset}: its roles name an image twice; no image plays two")
+        if not np.isin(both, whole).all():
+            raise DataError(f"{data.dataset}: its roles name images that the target has not")
+        return Roles(None, shown, held)
     same = data.source == data.target
     shares = SHARES if same else (0.0, 0.8, 0.2)
     labels = data.target_all.labels

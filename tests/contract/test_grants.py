@@ -371,6 +371,7 @@ class Hostile(Spy):
 
 DEEDS: dict[str, Any] = {
     "max_epochs": lambda m: setattr(m.trainer.fit_loop, "max_epochs", 20),
+    "should_stop": lambda m: setattr(m.trainer, "should_stop", True),
     "paused": lambda m: setattr(m.access.cost, "paused", True),
     "forward": lambda m: setattr(m.access.cost, "forward", 0),
     "another cost": lambda m: setattr(m.net, "cost", m.net.cost),
@@ -378,6 +379,7 @@ DEEDS: dict[str, Any] = {
 }
 REFUSALS = {
     "max_epochs": "Hostile goes on after the 2 epochs of its budget",
+    "should_stop": r"Hostile stopped after \d+ of \d+ batches",
     "paused": r"cost\.paused: a method reads its cost",
     "forward": r"cost\.forward: a method reads its cost",
     "another cost": "the cost of a granted network cannot be replaced",
@@ -492,12 +494,65 @@ class Ranking(Spy):
         return Prediction(logits, score, score > 0.5)
 
 
+class Deciding(Spy):
+    """Scores every image by itself, and calls the upper half of a batch unknown."""
+
+    trains: ClassVar[bool] = False
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        logits = self.net(images)
+        score = -logits.softmax(1).amax(1)
+        return Prediction(logits, score, score > score.median())
+
+
+class Endless(Deciding):
+    """Scores an image of the batch without end, which is no spread of the others."""
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        found = super().predict(images)
+        score = found.unknown_score / len(images)
+        score[-1] = torch.inf
+        return Prediction(found.logits, score, score > 0)
+
+
 def test_every_image_is_answered_by_itself(bench: Any) -> None:
     said = "predict answers an image alone otherwise than beside others"
     with pytest.raises(TrainingError, match=f"Batchwise: {said}"):
         bench("sf-uda").run(Batchwise)
-    with pytest.raises(TrainingError, match=f"Ranking: {said}"):
-        bench("sf-osda").run(Ranking)
+    for method in (Ranking, Deciding, Endless):
+        with pytest.raises(TrainingError, match=f"{method.__name__}: {said}"):
+            bench("sf-osda").run(method)
+
+
+class Unsure(Spy):
+    """Answers as ``answer`` says."""
+
+    trains: ClassVar[bool] = False
+    answer: ClassVar[Callable[[int], tuple[Any, Any]]]
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        self.asked = getattr(self, "asked", 0) + 1
+        score, unknown = type(self).answer(self.asked)
+        ones = torch.ones(len(images))
+        return Prediction(self.net(images), ones * score if score else None, unknown and ones > 0)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "answer", "said"),
+    [
+        ("sf-osda", lambda _: (None, True), "gave no unknown_score"),
+        ("sf-uda", lambda _: (None, True), "this task has no unknown classes"),
+        ("sf-osda", lambda n: (1.0, True if n < 12 else None), "for some batches alone"),
+        ("sf-osda", lambda n: (1.0, None if n < 12 else True), "for some batches alone"),
+    ],
+)
+def test_an_answer_has_the_form_of_its_task(
+    protocol: str, answer: Any, said: str, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accessing, "survey_size", lambda side, most: 8)
+    method = type("Unsure", (Unsure,), {"answer": staticmethod(answer)})
+    with pytest.raises(TrainingError, match=said):
+        bench(protocol).run(method)
 
 
 class Secretive(Spy):
@@ -643,7 +698,7 @@ def test_a_method_may_write_its_answers_over_those_before(monkeypatch: pytest.Mo
     levels = np.random.default_rng(0).permutation(np.arange(16, dtype=np.uint8) * 17)
     images = np.broadcast_to(levels[:, None, None, None], (16, 4, 4, 3))
     part, method = accessing.Unlabelled(images, np.arange(16)), Buffered()
-    method.access = SimpleNamespace(task=SimpleNamespace(num_classes=2))  # type: ignore[assignment]
+    method.access = SimpleNamespace(task=SimpleNamespace(num_classes=2, open_set=True))  # type: ignore[assignment]
     also = predict_also(method, part, "cpu", Cost())["branch"]
     for found in (predict_all(method, part, "cpu", Cost()), also):
         assert found.known.tolist() == (levels < 128).astype(int).tolist()

@@ -193,10 +193,11 @@ class Resting(registry.method("source")):  # type: ignore[misc]
 
 
 class Credulous(Resting):
-    """Says nothing of unknown images in an open set."""
+    """Calls no image unknown in an open set."""
 
     def predict(self, images: Tensor) -> Prediction:
-        return Prediction(super().predict(images).logits)
+        logits = super().predict(images).logits
+        return Prediction(logits, logits[:, 0])
 
 
 class Gambling(Resting):
@@ -250,7 +251,7 @@ BREAKERS: dict[str, list[tuple[Any, str, str]]] = {
     "a killed run goes on bit for bit": [(Forgetful, PROTOCOL, "resumed stream answers otherwise")],
     "LayerNorm works or is refused": [
         (Narrow, PROTOCOL, "ends in StopIteration"),
-        (Fragile, PROTOCOL, "ends in TrainingError"),
+        (Fragile, PROTOCOL, "ends in DivergenceError"),
     ],
 }
 

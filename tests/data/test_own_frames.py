@@ -144,17 +144,27 @@ def test_a_run_scores_every_target(fill: Fill, capsys: pytest.CaptureFixture[str
     assert {"fog", "night", "mean-conditions"} <= found
 
 
+def test_names_of_classes_are_what_is_written(tmp_path: Path) -> None:
+    """YAML 1.1 takes them for truth values and for nothing, and three classes for one."""
+    place = tmp_path / "classes.yaml"
+    place.write_text("classes: {no: 0, off: 1, null: 2, 3: 3}\nignore: [255]\n")
+    assert read_classes(place)[0] == ("no", "off", "null", "3")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes: {a: 0, b: 0}", "0 stands for a and b"),
-        ("classes: {a: 0, b: 1}\nignore: [1]", "1 stands for b and ignore"),
+        ("classes: {a: 0, b: 0}", "'0' stands for a and b"),
+        ("classes: {a: 0, b: 1}\nignore: [1]", "'1' stands for b and ignore"),
         ("classes: {a: 0, b: '#010203'}", "numbers and colours are mixed"),
         ("classes: {a: 0}", "expected 2 to 254 classes"),
         ("classes: {a: 0, b: []}", "class 'b' has no number"),
-        ("classes: {a: 0, b: 256}", "found 256"),
+        ("classes: {a: 0, b: 256}", "found '256'"),
         ("classes: {a: 0, b: '#12'}", "found '#12'"),
-        ("classes: {a: 0, b: true}", "found True"),
+        ("classes: {a: 0, b: true}", "found 'true'"),
+        ("classes: {a: 0, b: 010}", "found '010'"),
+        ("classes: {a: 0, b: 1:30}", "found '1:30'"),
+        ("classes: {a: 0, b: 1_0}", "found '1_0'"),
         ("classes: [a, b]", "expected 2 to 254 classes"),
         ("klasses: {a: 0, b: 1}", "expected 'classes:"),
         ("classes: {a: 0, b: 1}\ncolours: 3", "expected 'classes:"),

@@ -399,6 +399,8 @@ def test_old_digests_stand() -> None:
         ({"stream": "continual:visits=3"}, "it has no options"),
         ({"stream": "correlated:slots"}, "write slots=0"),
         ({"stream": "correlated:slots=1.5"}, "slots=1.5: expected a whole number from 0"),
+        ({"stream": "correlated:concentration=1_0"}, "a number of at most six digits, from 0"),
+        ({"stream": "correlated:slots=٣"}, "slots=٣: expected a whole number from 0"),
         ({"stream": "correlated:concentration=nan"}, "a number of at most six digits, from 0"),
         ({"stream": "label-shift:ratio=500000.4"}, "a number of at most six digits, from 1"),
         ({"stream": "recurring:visits=1"}, "visits=1: expected a whole number from 2"),

@@ -18,7 +18,7 @@ from typing import Any
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
 from dabench.contract.signals import end_of, end_with_parent, terminable
-from dabench.errors import TrainingError, explain
+from dabench.errors import DivergenceError, explain
 from dabench.registry import primary_metric
 from dabench.store.records import score_map
 
@@ -64,7 +64,7 @@ def attempt(
         found = resolve_name(function)(spec, settings, tell)
     except Exception as error:  # noqa: BLE001 - one run's failure, whatever it is, is reported
         text, bug = explain(error)
-        diverged = isinstance(error, TrainingError)
+        diverged = isinstance(error, DivergenceError)
         told = traceback.format_exc()
         return {"error": text, "bug": bug, "diverged": diverged, "traceback": told}
     value = score_map(found.record).get(primary_metric(spec.protocol, spec.dataset))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from dabench.protocols.streams.named.arrivals import Arranged, Pool
 from dabench.protocols.streams.named.markov import LETTERS
 from dabench.protocols.streams.named.walk import ccc
 
+#: a number as options are given; Python would take ``1_0``, spaces and other scripts' digits too
+_NUMBER = r"inf|[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"
 ONLINE, CONTINUAL = "online-tta", "continual-tta"
 Value = int | float | str
 
@@ -45,10 +48,10 @@ class Knob:
             return text
         whole = isinstance(self.default, int)
         most = math.inf if self.default == math.inf else sys.float_info.max
-        try:
-            value = int(text) if whole and text.isascii() and text.isdecimal() else float(text)
-        except ValueError:
-            value = math.nan
+        if not re.fullmatch(_NUMBER, text):
+            value: float = math.nan
+        else:
+            value = int(text) if whole and text.isdecimal() else float(text)
         fits = isinstance(value, int) if whole else float(f"{value:g}") == value  # as in a record
         if not (fits and self.low <= value <= most):
             kind = "a whole number" if whole else "a number of at most six digits,"
