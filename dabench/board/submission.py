@@ -101,7 +101,8 @@ def _read(files: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[str]]:
             _check_versions(path, record)
             _check_marks(path, record)
             record = load_record(path, strict=True)
-            check_scores(path, record)
+            spec = record["spec"]
+            check_scores(path, record, registry.primary_metric(spec["protocol"], spec["dataset"]))
         except StoreError as error:
             problems.append(str(error))
         else:

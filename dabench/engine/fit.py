@@ -225,8 +225,7 @@ def fit(
     method.train()  # Lightning keeps the modes it finds, and source models arrive in eval mode
     start = synchronised_clock(device)
     with warnings.catch_warnings(), _interruptible():
-        said = r"does not have many workers|LeafSpec|module\(s\) in eval mode"
-        warnings.filterwarnings("ignore", f".*({said})")
+        warnings.filterwarnings("ignore", r".*(not have many workers|LeafSpec|s\) in eval mode)")
         trainer = build_trainer(allowed, run.device, [_Curves(take_curves), *bars])
         trainer.fit(method, _Budgeted(loader, allowed, tally, name))
     if (handed := tally["batches"]) < (due := allowed * len(loader)):

@@ -75,11 +75,17 @@ def sampling_units(path: Path, record: Mapping[str, Any], metric: str) -> Sampli
     return _usable_units(file, read_arrays(file), record, metric)
 
 
-def check_scores(path: Path, record: Mapping[str, Any]) -> None:
+def check_scores(path: Path, record: Mapping[str, Any], primary: str = "") -> None:
     """Hold the scores of a record against the predictions beside it, where they follow from these.
 
     Accuracy, its mean over classes, OS*, UNK, HOS and mIoU do; calibration and scores of unknown
     do not, for confidences are kept rounded.
+
+    Args:
+        path: the record's file; predictions lie beside it.
+        record: what it holds.
+        primary: the metric that ranks, which must be among those that follow ("" = none must; that
+            of ``online-seg``, a mean over conditions, never is).
 
     Raises:
         StoreError: a score is another one, or what lies beside the record cannot be used.
@@ -89,23 +95,28 @@ def check_scores(path: Path, record: Mapping[str, Any]) -> None:
     file = file_beside(path, record)
     check_arrays(path, record)
     arrays = read_arrays(file)
+    unseen = {primary} & {score_name(row) for row in record["scores"] if row["value"] is not None}
+    unseen -= {name for name in unseen if not _may_follow(*name.partition("/")[::2])}
     for row in record["scores"]:
         name = score_name(row)
-        if (
-            row["value"] is None
-            or row["metric"] not in _DRAWN
-            or row.get("segment", "all") not in _PARTS
-        ):
+        if row["value"] is None or not _may_follow(row["metric"], row.get("segment", "all")):
             continue
         units = _usable_units(file, arrays, record, name)
         if units is None:
             continue
+        unseen -= {name}
         found = float(units.measure(units.counts.sum(0)[None])[0])
         if not math.isclose(found, row["value"], abs_tol=1e-9):
             raise StoreError(
                 f"{path}: {name} is {row['value']:.6g}, and by its predictions it is {found:.6g}; "
                 "run it again"
             )
+    if unseen:
+        raise StoreError(f"{file}: {primary} does not follow from what it holds; run it again")
+
+
+def _may_follow(metric: str, segment: str) -> bool:
+    return metric in _DRAWN and (segment or "all") in _PARTS
 
 
 def _usable_units(

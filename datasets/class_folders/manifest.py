@@ -91,6 +91,11 @@ class Manifest:
 
         held = [row for row in source if row.split == "val"]
         trained = [row for row in source if row.split != "val"]
+        if held and trained and names[0] == names[1]:
+            raise DataError(
+                f"{place}: {len(held)} rows of '{names[0]}' are val, and where one domain is source"
+                " and target the protocol draws who is trained on; leave split out"
+            )
         if not trained:
             raise DataError(f"{place}: all rows of '{names[0]}' are val; none to train on")
         own, others = ({r.label for r in part} for part in (trained, target))

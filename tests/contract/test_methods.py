@@ -107,7 +107,7 @@ def test_nothing_that_is_not_granted_matters(
     assert [key for key in kept if one[key] != two[key]] == []
 
 
-@pytest.mark.parametrize(("name", "protocol"), map(at_length, PAIRS))
+@pytest.mark.parametrize(("name", "protocol"), [at_length(pair) for pair in PAIRS])
 def test_the_source_model_stays_as_it_was(
     bench: Any, cases: Callable[..., Case], name: str, protocol: str
 ) -> None:

@@ -209,6 +209,13 @@ def test_a_bad_manifest_is_one_line(fill: Fill, text: str, message: str) -> None
         Manifest().load(DataRequest("a", "a", 16, place, place.parent.parent / "cache"))
 
 
+def test_who_is_held_out_is_for_the_protocol_where_there_is_one_domain(fill: Fill) -> None:
+    rows = [f"a/ant/{i}.png,ant,a,{'val' if i else 'train'}" for i in range(2)]
+    place = listed(fill("a"), "\n".join(["path,label,domain,split", *rows]))
+    with pytest.raises(DataError, match="1 rows of 'a' are val, and where one domain is source"):
+        Manifest().load(DataRequest("a", "a", 16, place, place.parent.parent / "cache"))
+
+
 def test_names_in_a_manifest_are_compared_as_folders_are(fill: Fill) -> None:
     fill("a")
     place = listed(fill("b"))

@@ -15,18 +15,25 @@ import dabench.cli.reproduce
 from dabench.cli.main import main
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec, resolve
+from dabench.registry import primary_metric
 from dabench.store.identity import run_digest, versions_of
 from dabench.store.records import Record
 from dabench.store.samples import check_scores
 from dabench.store.store import Store
 
 Submit = Callable[..., tuple[int, str]]
-#: which rows they are is the same in all runs, and lies in a file that they share
-ARRAYS = {"adapt.prediction": np.arange(4), "adapt.row": np.arange(4)}
+
+
+def arrays_of(value: float = 0.5) -> dict[str, np.ndarray]:
+    """Return answers with that HOS; which rows they are lies in a file that all runs share."""
+    truth, right = np.repeat([0, 1], 100), np.tile(np.arange(100) < round(100 * value), 2)
+    rows = {"adapt.truth": truth, "adapt.row": np.arange(200)}
+    return rows | {"adapt.prediction": np.where(right, truth, 1 - truth)}
 
 
 def record_of(spec: RunSpec, value: float = 0.5, data: str = "d") -> Record:
     row = {"metric": "HOS", "value": value, "n": 4, "segment": "all", "at": 0}
+    classes = [row | {"metric": "class_accuracy", "segment": name} for name in ("a", "unknown")]
     ids = {"data": data, "stream": f"t{spec.seed}", "source": f"s{spec.seed}"}
     # of an earlier dabench: its version decides no number
     versions = {"dabench": "0.1.0", "torch": "2.15.0", **versions_of(spec)}
@@ -37,7 +44,7 @@ def record_of(spec: RunSpec, value: float = 0.5, data: str = "d") -> Record:
         "ids": ids,
         "versions": versions,
         "environment": {"device": "cpu", "threads": 1, "git_commit": "abc"},
-        "scores": [row],
+        "scores": [row, *classes],
         "curves": [],
     }
 
@@ -54,7 +61,7 @@ def offered(tmp_path: Path) -> Store:
     for method, value in (("source", 0.5), ("shot", 0.6)):
         for spec in specs(method):
             found = record_of(spec, value + spec.seed / 100 * (1 + (method == "shot")))
-            store.write(found, ARRAYS)
+            store.write(found, arrays_of(found["scores"][0]["value"]))
     return store
 
 
@@ -147,9 +154,9 @@ def test_records_beside_which_a_row_of_the_tables_would_be_refused(
     """``source`` says which ids a column has: others would put out whatever stands there."""
     there, other = Store(tmp_path / "results"), Store(tmp_path / "other")
     for spec in specs("shot"):
-        there.write(record_of(spec), ARRAYS)
+        there.write(record_of(spec), arrays_of())
     for spec in specs("source", "0-2"):
-        other.write(record_of(spec, data="elsewhere"), ARRAYS)
+        other.write(record_of(spec, data="elsewhere"), arrays_of())
     reason = "shot: this row is there already, and beside these records it would be refused"
     refused(submit, tmp_path, reason, str(other.root))
 
@@ -220,12 +227,26 @@ def test_so_is_one_whose_score_its_predictions_do_not_give(submit: Submit, tmp_p
     ]
     right = 2 * 0.75 / 1.75
     found["scores"] = [{**found["scores"][0], "value": right}, *classes]
-    path = store.write(found, ARRAYS | answers)
+    path = store.write(found, {"adapt.row": np.arange(4)} | answers)
     assert submit(str(path))[0] == 0
     (tmp_path / "out").rename(tmp_path / "before")
     found["scores"][0]["value"] = right + 0.001
-    path = store.write(found, ARRAYS | answers)
+    path = store.write(found, {"adapt.row": np.arange(4)} | answers)
     refused(submit, tmp_path, "HOS is 0.858143, and by its predictions it is 0.857143", str(path))
+
+
+@pytest.mark.parametrize("lacks", ["class", "truth"])
+def test_so_is_one_whose_ranking_score_cannot_be_computed(
+    submit: Submit, tmp_path: Path, lacks: str
+) -> None:
+    """Whoever edits a score can leave out what it is computed from, too."""
+    store, found, arrays = Store(tmp_path / "edited"), record_of(specs("shot", "0")[0]), arrays_of()
+    if lacks == "class":
+        found["scores"].pop()
+    else:
+        arrays.pop("adapt.truth")
+    path = store.write(found, arrays)
+    refused(submit, tmp_path, "HOS does not follow from what it holds", str(path))
 
 
 @pytest.mark.slow
@@ -233,7 +254,8 @@ def test_the_scores_of_all_committed_records_follow_from_their_predictions() -> 
     runs = Store(Path(__file__).parents[2] / "results", curves=False, index=False).read()
     assert runs
     for path, record in runs:
-        check_scores(path, record)
+        spec = record["spec"]
+        check_scores(path, record, primary_metric(spec["protocol"], spec["dataset"]))
 
 
 def test_so_is_a_run_that_is_there_already(submit: Submit, offered: Store, tmp_path: Path) -> None:
@@ -287,7 +309,7 @@ def test_one_is_run_again(
         value = {"source": 0.5, "shot": 0.6}[spec.method]
         made = record_of(before, value + spec.seed / 100 * (1 + (spec.method == "shot")) + change)
         store: Any = Store(settings.results)
-        return Path(store.write(copy.deepcopy(made), ARRAYS))
+        return Path(store.write(copy.deepcopy(made), arrays_of()))
 
     monkeypatch.setattr(dabench.cli.reproduce, "_again", again)
     code, said = submit("--reproduce")
@@ -324,7 +346,7 @@ def test_a_real_run_is_made_again_and_an_invented_score_is_found(
 def test_one_run_without_a_source_row_has_no_difference(submit: Submit, tmp_path: Path) -> None:
     alone = Store(tmp_path / "alone")
     (spec,) = specs("shot", "0")
-    alone.write(record_of(spec), ARRAYS)
+    alone.write(record_of(spec), arrays_of())
     code, said = submit(str(alone.root))
     assert code == 0, said
     text = next((tmp_path / "out").glob("*.md")).read_text()
