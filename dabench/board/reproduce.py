@@ -15,7 +15,7 @@ from dabench.errors import ConfigError, StoreError
 from dabench.store.archive import is_kept
 from dabench.store.arrays import as_kept, file_beside, read_arrays
 from dabench.store.identity import run_digest
-from dabench.store.records import Record, score_from_row
+from dabench.store.records import Record, score_name
 
 #: a name with its value then and now
 Change = tuple[str, Any, Any]
@@ -157,8 +157,8 @@ def _known(
     then: list[dict[str, Any]], now: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the rows of scores that the record has too, and the names of the other scores."""
-    names = {score_from_row(row).key for row in then}
-    keys = [score_from_row(row).key for row in now]
+    names = {score_name(row) for row in then}
+    keys = [score_name(row) for row in now]
     kept = [row for row, key in zip(now, keys, strict=True) if key in names]
     return kept, list(dict.fromkeys(key for key in keys if key not in names))
 
@@ -179,8 +179,7 @@ def _rows(
 ) -> tuple[list[Change], int]:
     """Return the scores that differ, a missing one as a hole, and how many are equal."""
     sides = [
-        {(score_from_row(row).key, row["at"] if curve else 0): row for row in rows}
-        for rows in (then, now)
+        {(score_name(row), row["at"] if curve else 0): row for row in rows} for rows in (then, now)
     ]
     changes, same = [], 0
     for key in dict.fromkeys([*sides[0], *sides[1]]):

@@ -30,7 +30,7 @@ def diff(args: argparse.Namespace) -> int:
     from dabench.store.store import Store
 
     store = Store(Path(args.results))
-    paths = [Path(run) if run.endswith(".json") else store.find(run) for run in (args.a, args.b)]
+    paths = [store.locate(run) for run in (args.a, args.b)]
     a, b = (load_record(path) for path in paths)
     found = compare_runs(a, b)
     for name, text in zip("AB", found.names, strict=True):

@@ -18,21 +18,29 @@ AXES = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
 SWEPT = tuple(name for name in OPTIONS if name not in (*AXES.values(), "seed"))
 #: options of ``tune``: its grid names the methods
 TUNED = tuple(name for name in SWEPT if name not in ("tuned", "oracle-url", "checkpoint-every"))
-#: what ``--method.NAME`` and ``--protocol.NAME`` may stand beside, for suggestions
+#: options of ``stream``: those that decide what is shown, or where things lie
+PREVIEWED = (
+    *("protocol", "dataset", "source", "target", "image-size", "batch-size", "seed"),
+    *("config", "data-root", "cache-dir"),
+)
+#: all options of the commands that take ``--method.NAME`` or ``--protocol.NAME``, for suggestions
 _KNOWN = {
     "run": (*OPTIONS, *FLAGS, "config"),
-    "serve-source": (*SERVED, "host", "port", "token", "config"),
+    "serve-source": (*SERVED, "host", "port", "token", "config", "no-progress"),
     "adapt": (
         *("method", "images", "out", "classes", "source-model", "source-checkpoint"),
-        *("oracle-url", "backbone", "weights", "export"),
+        *("source-head", "source-mean", "source-std", "oracle-url", "cache-dir", "backbone"),
+        *("weights", "open-set", "init", "epochs", "batch-size", "image-size", "seed", "threads"),
+        *("device", "no-flip", "export", "strict", "no-progress"),
     ),
-    "stream": (*SERVED, "batch-size", "out", "config"),
+    "stream": (*PREVIEWED, "out"),
     "check": ("protocols", "cache-dir", "threads"),
     "sweep": (
         *(*AXES, *SWEPT, "workers", "dry-run", "shard", "order", "executor", "status"),
-        *("force", "resume", "save-model", "target-tuned"),
+        *("force", "resume", "save-model", "target-tuned", "no-progress", "address"),
+        *("gpus-per-run", "cpus-per-run", "chunk", "partition", "time", "gres"),
     ),
-    "tune": (*TUNED, "workers", "dry-run", "force", "resume", "name"),
+    "tune": (*TUNED, "workers", "dry-run", "force", "resume", "name", "no-progress"),
 }
 
 
@@ -81,7 +89,8 @@ def _meant(argument: str, name: str, command: str, method: str | None) -> str:
     """Return the end of a message: what an unknown argument may have been meant for."""
     if command == "sweep" and not argument.startswith("-"):
         return "; lists have commas: --methods source,shot"
-    if argument in registry.METHODS and "method" in _KNOWN[command]:
+    known = _KNOWN[command]
+    if argument in registry.METHODS and "method" in known:
         return f"; did you mean '--method {argument}'?"
     if method is not None and argument.startswith("-"):
         from dabench.config.signature import listed_options
@@ -89,7 +98,9 @@ def _meant(argument: str, name: str, command: str, method: str | None) -> str:
         cls = registry.method(registry.name_of("method", method))
         if name in [option.name for option in listed_options(cls)]:
             return f"; did you mean '--method.{name}'?"
-    near = did_you_mean(f"--{name}", [f"--{known}" for known in _KNOWN[command]])
+    # dashes that all of them begin with are no likeness
+    near = did_you_mean(name, known)
+    near = near.replace("did you mean '", "did you mean '--")
     return near if near.startswith("; did") else f"; see 'dabench {command} --help'"
 
 

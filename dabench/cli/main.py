@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
@@ -143,7 +143,8 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
     settings = read_settings(given)
     options = merge(given)
     as_json = bool(options.get("json", False))
-    with _own_stdout(as_json):
+    # whatever libraries print: stdout is for the JSON alone
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         specs = resolve(given)
         check_switches(options, specs)
         for note in specs[0].tuned.notes if specs[0].tuned else ():
@@ -156,16 +157,6 @@ def _run(args: argparse.Namespace, rest: list[str], parser: Parser) -> int:
 
         show_results(results, Store(settings.results, curves=False), as_json, several=listed)
     return code
-
-
-@contextlib.contextmanager
-def _own_stdout(as_json: bool) -> Iterator[None]:
-    """With ``--json`` send whatever libraries print to stderr: stdout is for the JSON alone."""
-    if as_json:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    else:
-        yield
 
 
 def _run_all(specs: list[RunSpec], settings: Settings) -> tuple[list[RunResult], int]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dabench.cli.dotted import dotted_options
+from dabench.cli.dotted import PREVIEWED, dotted_options
 from dabench.cli.output import print_columns, say
 from dabench.config.options import OPTIONS
 from dabench.errors import ConfigError
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
     from dabench.contract.stream import Stream
 
-_DATA = (
-    *("protocol", "dataset", "source", "target", "image-size", "batch-size", "seed"),
-    *("config", "data-root", "cache-dir"),
-)
 DEFAULT_PROTOCOL = "continual-tta"
 #: of more names an axis shows numbers
 _MOST_NAMES = 30
@@ -30,10 +26,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``dabench stream``."""
     parser.add_argument("action", choices=("preview",))
     parser.add_argument("--out", default="stream.png", metavar="FILE", help="a PNG")
-    for name in _DATA:
+    for name in PREVIEWED:
         text = "YAML file with options" if name == "config" else OPTIONS[name][2]
         text += f"; default {DEFAULT_PROTOCOL}" if name == "protocol" else ""
-        parser.add_argument(f"--{name}", dest=name, metavar=name.upper(), help=text)
+        parser.add_argument(
+            f"--{name}", dest=name, metavar=name.upper().replace("-", "_"), help=text
+        )
     parser.epilog = "The stream and its options are those of 'run': --protocol.stream NAME."
 
 
@@ -71,7 +69,7 @@ def stream(args: argparse.Namespace, rest: list[str]) -> int:
     from dabench.config.spec import resolve
     from dabench.engine.setup.parts import load_plan
 
-    given = {name: vars(args)[name] for name in _DATA} | dotted
+    given = {name: vars(args)[name] for name in PREVIEWED} | dotted
     if given["protocol"] is None and given["config"] is None:
         given["protocol"] = DEFAULT_PROTOCOL
     spec = resolve({**given, "method": "source"})[0]

@@ -225,11 +225,13 @@ class DataRequest:
 
 
 class DataSet(Protocol):
-    """The contract of a file in ``datasets/``: one class with these members.
+    """The contract of a file in ``datasets/``: one class with ``load``, and what else it has.
 
-    ``defaults`` fills in options that the user left out: ``source``, ``target``,
-    ``image_size``, ``backbone``, ``weights``, ``epochs``, ``source_epochs``, and ``freeze``, which
-    goes with its ``backbone``. A class may have ``protocol_defaults`` too: by a protocol's name,
+    ``defaults`` fills in options that the user left out: ``source``, ``target``, ``image_size``,
+    ``backbone``, ``weights``, ``epochs``, ``batch_size``, ``source_epochs``, and ``freeze``, which
+    goes with its ``backbone``. A plug-in says its ``kind``, where that is ``segmentation``, and
+    with ``per_class`` that the mean over classes ranks; a class method ``facts`` gives lines for
+    ``dabench data info``. A class may have ``protocol_defaults`` too: by a protocol's name,
     options of the protocol likewise; and a class method ``known_by_models``, the name of a source
     that has no images here (or None), so that a run without ``--source-model`` is refused before
     anything is fetched.

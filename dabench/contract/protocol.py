@@ -189,8 +189,9 @@ class ProtocolContract(Protocol):
     """Members of a protocol class; its options are keyword-only constructor arguments.
 
     What only some have is asked for by name: ``online`` (a stream), ``single`` (one image at a
-    time), ``black_box``, ``several_sources``, ``usual_stream``, ``shorthands`` and
-    ``written_options`` of options, ``check_setting``, and ``default_dataset`` of a plug-in.
+    time), ``black_box`` (whose setting ``check`` looks at), ``several_sources`` (which it may
+    ``load`` itself), ``usual_stream``, ``shorthands``, ``written_options`` and ``later_options`` of
+    options, ``check_setting``, and ``default_dataset`` of a plug-in.
     """
 
     version: ClassVar[str]

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dabench.contract.access import TargetBatch, Unlabelled
-from dabench.contract.answers import asking, checked_also, left_alone
+from dabench.contract.answers import checked_also, left_alone
+from dabench.contract.asking import asking
 from dabench.contract.confined import Confined
 from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
@@ -93,9 +94,7 @@ class _Curves(Callback):
 
 
 class _Budgeted(DataLoader[TargetBatch]):
-    """The batches of as many epochs as the protocol allows, whatever the trainer is told.
-
-    Iterating draws from the generators when a ``DataLoader`` would.
+    """The batches of as many epochs as the protocol allows; draws as a ``DataLoader`` would.
 
     Args:
         batches: the loader itself; its sampler cannot be reached from here.

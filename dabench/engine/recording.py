@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dabench.contract.access import Recorder
@@ -131,10 +130,8 @@ def class_histogram(counts: Tensor) -> dict[str, Any]:
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
     """Return (size, size) counts, rows = truth."""
-    flat = torch.bincount(
-        torch.from_numpy(truth.astype(np.int64) * size + predicted), minlength=size**2
-    )
-    return flat.numpy().reshape(size, size)
+    flat = np.bincount(truth.astype(np.int64) * size + predicted, minlength=size**2)
+    return flat.reshape(size, size)
 
 
 def separation_figure(found: Separation) -> Figure:

@@ -15,16 +15,13 @@ from dabench.config.spec import OPTIONAL_FIELDS
 from dabench.errors import ConfigError, StoreError, did_you_mean
 from dabench.registry import DATASETS, PROTOCOLS
 from dabench.store.garbage import collector_paused
-from dabench.store.identity import column_of
+from dabench.store.identity import BUDGET, column_of
 from dabench.store.lean import LeanScores, head_of
 from dabench.store.records import Record
 from dabench.store.rows import row_of
 from dabench.store.store import Store
 
-_SPEC = (
-    *("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze"),
-    *("device", "threads", *OPTIONAL_FIELDS),
-)
+_SPEC = (*BUDGET, "device", "threads", *OPTIONAL_FIELDS)
 _COST = (
     *("seconds", "adapt_seconds", "peak_memory_bytes", "images_forward", "images_backward"),
     *("parameters", "step_memory_bytes"),

@@ -11,14 +11,10 @@ from typing import Any
 from dabench import registry
 from dabench.config.spec import OPTIONAL_FIELDS, RunSpec
 
-#: fields of a spec that make a table's column
-COLUMN_FIELDS = (
-    *("protocol", "dataset", "source", "target", "image_size", "backbone", "weights"),
-    *("epochs", "batch_size", "source_epochs", "freeze", "protocol_options"),
-)
-
-#: those of them that are a budget
+#: fields of a spec that are a budget
 BUDGET = ("image_size", "backbone", "weights", "epochs", "batch_size", "source_epochs", "freeze")
+#: those that make a table's column
+COLUMN_FIELDS = ("protocol", "dataset", "source", "target", *BUDGET, "protocol_options")
 #: versions of the starts (``--init``) whose numbers have changed since they came
 INIT_VERSIONS = {"bn-target": "2"}
 #: fields that hold a path where the ids have the file's digest

@@ -43,11 +43,6 @@ def score_to_row(score: Score) -> Record:
     return row
 
 
-def score_from_row(row: Mapping[str, Any]) -> Score:
-    """Return a record's row as a ``Score``."""
-    return Score(**row)
-
-
 def score_name(row: Mapping[str, Any]) -> str:
     """Return how tables call a record's row: ``metric``, or ``metric/segment``."""
     segment = row.get("segment", "all")

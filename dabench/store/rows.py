@@ -35,10 +35,6 @@ class Row:
         """The version of its protocol: one of another version poses another task."""
         return "".join(self.version.split("/")[1:2])
 
-    def named(self, name: str) -> bool:
-        """Whether this is the row ``name``."""
-        return self.name == name
-
     def other_version(self, other: Row) -> str:
         """Say why no difference is paired with another row: ``protocol``, ``start`` ("" = it is).
 
@@ -53,7 +49,7 @@ class Row:
     @property
     def is_baseline(self) -> bool:
         """Whether this is the plain source model, whose ids the others must have."""
-        return self.named("source")
+        return self.name == "source"
 
 
 def version_order(text: str) -> tuple[int, ...]:

@@ -27,11 +27,9 @@ _SOURCE = (
 )
 #: coarser and coarser: runs whose seconds stand in for those of a run that was never made
 _SIMILAR: tuple[tuple[str, ...], ...] = (
-    *(
-        ("method", "protocol", "dataset", "image_size", "epochs", "batch_size", "backbone"),
-        ("method", "protocol", "dataset", "image_size"),
-        ("method", "protocol"),
-    ),
+    ("method", "protocol", "dataset", "image_size", "epochs", "batch_size", "backbone"),
+    ("method", "protocol", "dataset", "image_size"),
+    ("method", "protocol"),
 )
 #: what a run's name has only where it tells runs apart
 _FURTHER = (

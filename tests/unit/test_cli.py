@@ -17,7 +17,9 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from dabench import registry
+from dabench.cli.dotted import _KNOWN
 from dabench.cli.main import main
+from dabench.cli.parser import build_parsers
 from dabench.config.settings import Settings
 from dabench.config.spec import RunSpec
 from dabench.contract.types import Score
@@ -428,3 +430,30 @@ def test_a_command_without_a_protocol_names_its_options_as_given(
     assert main([*words, "--protocol.split", "r2"]) == 2
     said = capsys.readouterr().err
     assert f"--protocol.split: 'dabench {words[0]}' takes options of the method alone" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["stream", "preview", "--weights", "x"], "see 'dabench stream --help'"),
+        (["stream", "preview", "--batchsize", "8"], "did you mean '--batch-size'?"),
+        (["adapt", "--epoch", "3"], "did you mean '--epochs'?"),
+        (["adapt", "--cachedir", "c"], "did you mean '--cache-dir'?"),
+        (["sweep", "--partitoin", "gpu"], "did you mean '--partition'?"),
+    ],
+)
+def test_an_argument_is_taken_for_one_that_the_command_has(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--method", "shot", "--images", "a", "--out", "b"] if words[0] == "adapt" else []
+    assert main([*words, *more]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", _KNOWN)
+def test_suggestions_are_of_what_a_command_has(command: str) -> None:
+    whole, _ = build_parsers()
+    (commands,) = (found.choices for found in whole._actions if isinstance(found.choices, dict))
+    texts = [text for action in commands[command]._actions for text in action.option_strings]
+    own = {text.removeprefix("--") for text in texts if text.startswith("--")}
+    assert {*_KNOWN[command]} - {"debug", "help"} == own - {"debug", "help"}

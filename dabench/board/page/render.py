@@ -59,11 +59,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    kept = (texts.number, texts.signed, texts.span, texts.seconds, texts.size, texts.fragment)
-    for function in kept:
+    for function in (texts.number, texts.signed, texts.seconds, texts.fragment):
         found.filters[function.__name__] = function
     found.filters["count"] = texts.count
-    found.globals |= {"span": texts.span, "signs": texts.SIGNS}
+    found.globals["signs"] = texts.SIGNS
     return found
 
 

@@ -229,7 +229,7 @@ class Column:
 
     def _standing(self, name: str) -> dict[Row, int]:
         """Return the rows of a name that are not refused, the newest last, with their numbers."""
-        named = [(r, s) for r, s in enumerate(self.results) if s.row.named(name)]
+        named = [(r, s) for r, s in enumerate(self.results) if s.row.name == name]
         return {found.row: r for r, found in named if not found.note}
 
     def _usual_seeds(self) -> set[int]:

@@ -53,7 +53,7 @@ def lines_of(found: Column, against: str, first: int = 0) -> Lines:
     base = _rows(ours, found.references(against))
     others = np.stack([base, _best(ours, best)], 1)
     pairs = comparisons(ours[:, None], others, signs)
-    itself = np.array([result.row.named(against) for result in results])[:, None]
+    itself = np.array([result.row.name == against for result in results])[:, None]
     number = np.arange(len(results))[:, None]
     _drop(pairs, np.stack([np.broadcast_to(itself, count.shape), number == best]))
 

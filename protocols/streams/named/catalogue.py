@@ -16,8 +16,7 @@ from dabench.protocols.streams.named.arrivals import Arranged, Pool
 from dabench.protocols.streams.named.markov import LETTERS
 from dabench.protocols.streams.named.walk import ccc
 
-#: a number as options are given; Python would take ``1_0``, spaces and other scripts' digits too
-_NUMBER = r"inf|[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"
+_NUMBER = r"inf|[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"  # no 1_0, ٣ or 010
 ONLINE, CONTINUAL = "online-tta", "continual-tta"
 Value = int | float | str
 
@@ -48,10 +47,8 @@ class Knob:
             return text
         whole = isinstance(self.default, int)
         most = math.inf if self.default == math.inf else sys.float_info.max
-        if not re.fullmatch(_NUMBER, text):
-            value: float = math.nan
-        else:
-            value = int(text) if whole and text.isdecimal() else float(text)
+        read = int if whole and text.isdecimal() else float
+        value = read(text) if re.fullmatch(_NUMBER, text) else math.nan
         fits = isinstance(value, int) if whole else float(f"{value:g}") == value  # as in a record
         if not (fits and self.low <= value <= most):
             kind = "a whole number" if whole else "a number of at most six digits,"
