@@ -175,7 +175,7 @@ def _fits(row: Row, params: Params) -> bool:
 
 def _check_diverged(record: Record) -> None:
     last = str(record.get("traceback", "")).strip().rpartition("\n")[2]
-    if "TrainingError" not in last or "not finite" not in last:
+    if "Error" not in last or "not finite" not in last:  # TrainingError, once
         raise ValueError(
             f"failed run {record['run_id']} did not diverge ({last}); run it again or take it back"
         )

@@ -84,7 +84,7 @@ def test_a_line_a_row_with_short_names(tables: ModuleType) -> None:
         *("3", "0.400", "0.400–0.400", "0.500", "0.100", "0.020", "0.167", "+0.200"),
     ]
     assert table.endswith("\n\nOptions left out of the names: replay=64: `conda`.")
-    assert "source" not in table.replace("− `source`", "")
+    assert "`source`" not in table.replace("− `source`", "")
     assert [line.split("`")[1] for line in table.splitlines()[2:5]] == [
         *("conda lr=0.01", "conda grad_norm=clip lr=0.01", "conda grad_norm=clip lr=0.1"),
     ]

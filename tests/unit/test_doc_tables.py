@@ -40,6 +40,7 @@ def test_what_the_runs_of_a_stream_share_is_committed_with_them() -> None:
     assert not missing, "their predictions cannot be read; add the shared files"
 
 
+@pytest.mark.slow
 def test_the_committed_leaderboard_is_that_of_the_records(
     committed: list[dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite(
     assert [path.name.endswith(".failed.json") for path in records] == [True]
     kept = json.loads(records[0].read_text())
     assert kept["spec"]["method"] == "usd"
-    assert "TrainingError" in json.dumps(kept)
+    assert "DivergenceError" in json.dumps(kept)
     monkeypatch.undo()
 
 

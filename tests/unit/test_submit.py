@@ -309,7 +309,8 @@ def test_one_is_run_again(
         value = {"source": 0.5, "shot": 0.6}[spec.method]
         made = record_of(before, value + spec.seed / 100 * (1 + (spec.method == "shot")) + change)
         store: Any = Store(settings.results)
-        return Path(store.write(copy.deepcopy(made), arrays_of()))
+        arrays = arrays_of(made["scores"][0]["value"] - change)
+        return Path(store.write(copy.deepcopy(made), arrays))
 
     monkeypatch.setattr(dabench.cli.reproduce, "_again", again)
     code, said = submit("--reproduce")
