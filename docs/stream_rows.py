@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ def _fits(row: Row, params: Params) -> bool:
 
 def _check_diverged(record: Record) -> None:
     last = str(record.get("traceback", "")).strip().rpartition("\n")[2]
-    if "Error" not in last or "not finite" not in last:  # TrainingError, once
+    if not re.search("(Training|Divergence)Error: .*not finite", last):
         raise ValueError(
             f"failed run {record['run_id']} did not diverge ({last}); run it again or take it back"
         )
