@@ -163,6 +163,7 @@ def measure(name: str, source: Network, images: Tensor, given: argparse.Namespac
         out: Tensor = source(x)
         return out
 
+    images = images[: given.batch]
     step, method = driven(name, counting(source), given.size, given.batch)
     rows = {"source forward": forward, name: step}
     if name in BARE:
@@ -201,7 +202,7 @@ def main() -> None:
     keep_freed_memory()
     torch.manual_seed(0)
     if given.backbone:
-        usual: Network = build_classifier(given.backbone, "none", len(CLASSES))
+        usual: Network = build_classifier(given.backbone, "none", len(CLASSES), plain=True)
     else:
         usual = resnet18_cifar()
     images = torch.rand(max(given.batch, len(CLASSES)), 3, given.size, given.size)

@@ -72,7 +72,7 @@ class Tables:
         ``runs=N``: the rows with so many, and no others.
         """
         metrics, against = params["metrics"].split(","), params.get("against", "source")
-        frame = _named(self.frame(params, against))
+        frame = named(self.frame(params, against))
         also = [name.replace("~", " ") for name in params.get("also", "").split(",")]
         frame = frame[(frame["variant"] == "") | frame["row"].isin(also)]
         if "runs" in params:
@@ -91,11 +91,7 @@ class Tables:
                 number(head["sd"]) if judged else f"{number(head['min'])}–{number(head['max'])}"
             )
             extents = [extent] if several else []
-            kind = {"reconstruction": bool(head["reconstruction"]), "bound": bool(head["oracle"])}
-            kind["target_tuned"] = bool(head["target_tuned"])
-            told = row_marks(head["extras"].split(), **kind)
-            marks = ", ".join([*told, *below_source(head)])
-            name = f"`{row}`" + (f" ({marks})" if marks else "")
+            name = marked(row, [*line_marks(head), *below_source(head)])
             shown = [number(values.get(metric)) for metric in [*metrics, *harm]]
             lines.append([name, str(head["n"]), shown[0], *extents, *shown[1:], difference(head)])
         return markdown(lines)
@@ -106,7 +102,7 @@ class Tables:
         lines = [["pair", *(f"{metric} difference" for metric in metrics)]]
         for pair in params["pairs"].split(","):
             ours, theirs = pair.replace("~", " ").split(":")
-            frame = _named(self.frame(params, theirs))
+            frame = named(self.frame(params, theirs))
             frame = frame[frame["row"] == ours].set_index("metric")
             shown = [difference(frame.loc[metric]) for metric in metrics]
             lines.append([f"`{ours}` − `{theirs}`", *shown])
@@ -199,11 +195,22 @@ class Tables:
         return number(statistics.fmean(found)) if found and None not in found else "–"
 
 
+def line_marks(head: pd.Series) -> list[str]:
+    """Return what stands beside the name of a leaderboard's line in every table."""
+    kind = {"reconstruction": bool(head["reconstruction"]), "bound": bool(head["oracle"])}
+    return row_marks(head["extras"].split(), **kind, target_tuned=bool(head["target_tuned"]))
+
+
+def marked(row: str, marks: Sequence[str]) -> str:
+    """Return a row's name as code, its marks behind it."""
+    return f"`{row}`" + (f" ({', '.join(marks)})" if marks else "")
+
+
 def below_source(head: pd.Series) -> list[str]:
     """Return the mark of a stream's row that loses to the source model, if it does."""
     return [BELOW_SOURCE] if BELOW_SOURCE in str(head["remark"]).split("; ") else []
 
 
-def _named(frame: pd.DataFrame) -> pd.DataFrame:
+def named(frame: pd.DataFrame) -> pd.DataFrame:
     """Add the whole name of a row: method and changed options."""
     return frame.assign(row=(frame["method"] + " " + frame["variant"]).str.strip())

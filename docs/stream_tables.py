@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
-from record_tables import below_source
+from record_tables import below_source, marked
 from stream_rows import RANKED, RecordTables, Row, lines_of, rows_of, short_names
 from table_cells import UPPER_BOUND, Params, difference, listed, markdown, number
 
@@ -44,7 +44,7 @@ def stream(tables: RecordTables, params: Params) -> str:
         lines = lines_of(frame, row)
         cells = _scores(lines, judged, means)
         below = [] if lines.empty else below_source(lines.T[RANKED])
-        table.append([f"`{names[row.name]}`{_marks(row, below)}", count, *cells])
+        table.append([marked(names[row.name], [*_marks(row), *below]), count, *cells])
     told = [_left_out(caption), "" if fell else "No run collapsed.", broken_off(rows)]
     return "\n\n".join([markdown(table), " ".join(t for t in told if t)]).strip()
 
@@ -56,7 +56,7 @@ def passes(tables: RecordTables, params: Params) -> str:
     table = [["row", "forwards", "backwards"]]
     for row in rows:
         cells = [_passes(row, cost) for cost in ("images_forward", "images_backward")]
-        table.append([f"`{names[row.name]}`{_marks(row)}", *cells])
+        table.append([marked(names[row.name], _marks(row)), *cells])
     return "\n\n".join([markdown(table), _left_out(caption)]).strip()
 
 
@@ -113,13 +113,12 @@ def _images(run: Record) -> int:
     )
 
 
-def _marks(row: Row, more: Sequence[str] = ()) -> str:
+def _marks(row: Row) -> list[str]:
     """Return what a reader must know beside a name."""
     run = next(iter(row.runs.values()), {})
     kind = {"reconstruction": bool(run.get("reconstruction")), "bound": row.label == UPPER_BOUND}
     kind["target_tuned"] = any(own.get("target_tuned") for own in row.runs.values())
-    marks = [*row_marks(run.get("extras", []), **kind), *more]
-    return f" ({', '.join(marks)})" if marks else ""
+    return row_marks(run.get("extras", []), **kind)
 
 
 def broken_off(rows: Iterable[Row]) -> str:

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from itertools import product
 
 import pandas as pd
+from record_tables import line_marks, marked, named
 from table_cells import Params, markdown, number
-
-from dabench.registry.method_info import row_marks
 
 #: letter of a stream's name -> how classes (the first letter) and domains (the third) come
 CLASSES: Mapping[str, str] = {"i": "shuffled", "n": "in bursts"}
@@ -37,21 +36,19 @@ def unitta(lines: pd.DataFrame, params: Params) -> str:
     for name, value in params.items():
         found = found[found[name].astype(str) == value]
     found = found.join(found["protocol_options"].str.extract(_STREAM)).dropna(subset=["classes"])
-    found = found.assign(row=(found["method"] + " " + found["variant"]).str.strip())
+    found = named(found)
     by_stream = found.pivot(index="row", columns="protocol_options", values="mean")
     if by_stream.isna().any(axis=None) or "source" not in by_stream.index:
         raise ValueError(f"{params}: every row, and 'source', needs all streams")
     below = (by_stream < by_stream.loc["source"] - _EQUAL).sum(axis=1)
     ways = found.pivot_table(index="row", columns=["classes", "domains"], values="mean")
-    marks = found.groupby("row").first()
+    lasting = found.groupby("row").first()
     heads = [f"classes {CLASSES[a]}, domains {DOMAINS[b]}" for a, b in product(CLASSES, DOMAINS)]
     table = [["row", *heads, f"all {by_stream.shape[1]}", "below `source` on"]]
     means = by_stream.mean(axis=1).sort_values(ascending=False, kind="stable")
     for row, mean in means.items():
-        of = marks.loc[row]
-        kind = {"reconstruction": bool(of["reconstruction"]), "bound": bool(of["oracle"])}
-        told = row_marks(of["extras"].split(), **kind, target_tuned=bool(of["target_tuned"]))
-        name = f"`{row}`" + (f" ({', '.join(told)})" if told else "")
         shown = [number(ways.loc[row, way]) for way in product(CLASSES, DOMAINS)]
-        table.append([name, *shown, number(mean), str(below[row])])
+        table.append(
+            [marked(str(row), line_marks(lasting.loc[row])), *shown, number(mean), str(below[row])]
+        )
     return markdown(table)

@@ -90,15 +90,14 @@ def differs(path: Path, listed: str) -> str | None:
     return _compare(path, listed, FILES[listed]) if listed in FILES else None
 
 
-def archive_differs(place: Path, folder: str) -> str | None:
-    """Return how the archive of a folder, if it still lies in a place, differs; else None.
+def archive_differs(place: Path, folder: str) -> list[str]:
+    """Return how the archive of a folder differs, if it still lies in a place.
 
     Args:
         place: where the archive was unpacked.
         folder: its published name, a key of ``ARCHIVES``.
     """
-    name, expected = ARCHIVES[folder]
-    return next(iter(differing_archives((place,), {name: expected})), None)
+    return differing_archives((place,), dict([ARCHIVES[folder]]))
 
 
 def differing_archives(places: Iterable[Path], archives: Mapping[str, str]) -> list[str]:

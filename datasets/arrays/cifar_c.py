@@ -144,7 +144,7 @@ class CorruptedCifar:
                 continue
             if whole and (line := differs(path, f"{self.folder}/{path.name}")):
                 problems.append(f"{line}: it was packed again, or is of another set")
-        return problems + ([line] if (line := archive_differs(root, self.folder)) else [])
+        return problems + archive_differs(root, self.folder)
 
     def _classes(self) -> int:
         return len(self.clear.spec.classes)

@@ -146,9 +146,7 @@ class ArrayFolder:
                 f"optional: no checksums of the files in {self.folder} are public; those of "
                 f"{archive} are: its MD5 is {md5}"
             )
-        return problems + (
-            [line] if (line := archive_differs(self.folder.parent, self.published)) else []
-        )
+        return problems + archive_differs(self.folder.parent, self.published)
 
     def _files(self, part: str) -> Iterator[tuple[Pictures, IntArray]]:
         """Yield (n, 32, 32, 3) pictures and (n,) labels, file by file."""

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from dabench.config.spec import resolve
-from dabench.contract.data import DomainData
+from dabench.contract.data import DomainData, StreamRoles
 from dabench.contract.stream import Segment
 from dabench.contract.types import Score
-from dabench.errors import ConfigError
+from dabench.errors import ConfigError, DataError
 from dabench.protocols.continual_tta import ContinualTTA
 from dabench.protocols.gradual_weather import GradualWeather
 from dabench.protocols.streams import scores
@@ -39,6 +39,27 @@ def test_no_image_plays_two_roles(data: DomainData, tiny: DomainData) -> None:
     other = split_roles(tiny)
     assert other.source is None
     assert len(other.stream) == 160
+
+
+@pytest.mark.parametrize(
+    ("stream", "held_out", "said"),
+    [
+        ([0, 1], [1, 2], "name an image twice"),
+        ([0, 0], [1], "name an image twice"),
+        ([0, 1], [200], "name images that the target has not"),
+        ([-1, 0], [1], "name images that the target has not"),
+    ],
+)
+def test_roles_that_a_data_set_gives_are_looked_at(
+    tiny: DomainData, stream: list[int], held_out: list[int], said: str
+) -> None:
+    roles = StreamRoles(np.array(stream), np.array(held_out))
+    assert len(tiny.target_all.labels) == 200
+    with pytest.raises(DataError, match=said):
+        split_roles(dataclasses.replace(tiny, roles=roles))
+    sound = StreamRoles(np.array([0, 2]), np.array([], dtype=np.int64))
+    found = split_roles(dataclasses.replace(tiny, roles=sound))
+    assert (found.source, found.stream.tolist(), found.held_out.tolist()) == (None, [0, 2], [])
 
 
 def test_roles_do_not_depend_on_the_seed(data: DomainData) -> None:

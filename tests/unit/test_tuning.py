@@ -19,11 +19,12 @@ from dabench.config.settings import Settings, read_settings
 from dabench.config.spec import RunSpec, resolve
 from dabench.config.tuned import model_files, network_of
 from dabench.engine.run import execute
-from dabench.errors import ConfigError
+from dabench.errors import ConfigError, DivergenceError, TrainingError
 from dabench.store.identity import run_digest, versions_of
 from dabench.store.schema import first_fault
 from dabench.store.store import Store
 from dabench.sweep.executor import Ended, Stage
+from dabench.sweep.executors import worker
 from dabench.sweep.plan import Job
 from dabench.sweep.tuned_file import tuned_content, write_tuned
 from dabench.sweep.tuning import read_tuning_grid
@@ -536,3 +537,21 @@ def test_what_a_run_shows_has_one_name_however_it_is_made() -> None:
     assert shown(weather="contrast") == {"contrast"}
     assert shown(conditions="fog:1", frames="source-val") == {"validation frames of a"}
     assert shown(held_out=0.3) == {"a to b,c"}
+
+
+@pytest.mark.parametrize(
+    ("error", "diverged"),
+    [(DivergenceError, True), (TrainingError, False), (ValueError, False)],
+)
+def test_what_is_not_finite_has_diverged_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], diverged: bool
+) -> None:
+    """A method that is refused for what it did has no score that could be low."""
+
+    def run(*_: Any) -> None:
+        raise error("told")
+
+    monkeypatch.setattr(worker, "resolve_name", lambda name: run)
+    (spec,) = resolve({"method": "tent", "protocol": "online-tta", "device": "cpu"})
+    ended = worker.attempt("a:b", spec, read_settings({}), lambda *_: None)
+    assert (ended["diverged"], "told" in ended["error"]) == (diverged, True)

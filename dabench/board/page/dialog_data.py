@@ -17,7 +17,7 @@ Above ``page_records.DETAIL`` runs a cell is only ``{"title", "where", "key", "n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dabench.board.page.blocks import Block
@@ -36,26 +36,16 @@ _PART = " --"
 
 def page_data(blocks: Iterable[Block], *, detail: bool) -> dict[str, Any]:
     """Return the data of all cells, by number."""
-    texts = _Texts()
+    texts: dict[str, int] = {}
+
+    def once(text: str) -> int:
+        return texts.setdefault(text, len(texts))
+
     cells: dict[int, dict[str, Any]] = {}
     for block in blocks:
         for line in block.lines:
-            cells[line.number] = _cell(block, line, texts, detail=detail)
-    return {
-        "detail": detail,
-        "cells": [cells[i] for i in sorted(cells)],
-        "texts": list(texts.numbers),
-    }
-
-
-class _Texts:
-    """Texts by number."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-
-    def __call__(self, text: str) -> int:
-        return self.numbers.setdefault(text, len(self.numbers))
+            cells[line.number] = _cell(block, line, once, detail=detail)
+    return {"detail": detail, "cells": [cells[i] for i in sorted(cells)], "texts": list(texts)}
 
 
 def to_json(data: Any) -> str:
@@ -78,7 +68,7 @@ def flat_spec(spec: Mapping[str, Any]) -> list[list[str]]:
     return found
 
 
-def _cell(block: Block, line: Line, once: _Texts, *, detail: bool) -> dict[str, Any]:
+def _cell(block: Block, line: Line, once: Callable[[str], int], *, detail: bool) -> dict[str, Any]:
     head = {"title": line.name, "where": block.title, "note": line.note, "n": len(line.runs)}
     head |= {"remark": line.remark} if line.remark else {}
     runs = sorted(line.runs, key=lambda run: (run["spec"]["seed"], run["run_id"]))
@@ -99,7 +89,7 @@ def _cell(block: Block, line: Line, once: _Texts, *, detail: bool) -> dict[str, 
     }
 
 
-def _run(run: Record, scores: Sequence[float | None], once: _Texts) -> dict[str, Any]:
+def _run(run: Record, scores: Sequence[float | None], once: Callable[[str], int]) -> dict[str, Any]:
     return {
         "id": run["run_id"],
         "seed": run["spec"]["seed"],
