@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -126,16 +126,16 @@ class StreamRoles:
 class DomainData:
     """A source domain and a target domain over one list of classes.
 
-    ``source_val`` is used to report the source model's accuracy; when it is None the
-    recipe holds a part of ``source_train`` out. ``splits`` always has ``"default"`` where
-    the set has an open-set convention. ``flip`` says whether a mirrored image keeps its class.
-    ``shifts`` are published corruptions of the target (no part of the digest: a stream's own
-    digest covers those that it shows), ``roles`` what a stream shows of it; None = no such files,
-    and the protocol's own split.
+    ``source_val`` is used to report the source model's accuracy; when it is None the recipe holds a
+    part of ``source_train`` out. ``splits`` always has ``"default"`` where the set has an open-set
+    convention. ``flip`` says whether a mirrored image keeps its class. ``shifts`` are published
+    corruptions of the target (no part of the digest: a stream's own digest covers those that it
+    shows), ``roles`` what a stream shows of it; None = no such files, and the protocol's own split.
     ``source_train`` is empty where the source is known by its models alone; a run then needs
-    ``--source-model``. ``model_classes`` names the outputs of such models in their order: a model
-    of more classes than the set has is cut down to those of the set. ``more`` are further sources
-    of the same target; ``source`` then names all of them, with commas between.
+    ``--source-model``. ``model_classes`` names the outputs of such models in order: one of more
+    classes is cut down to those of the set. ``clear`` opens pictures of such a source for what
+    methods are granted of it (None = there are none). ``more`` are further sources of the same
+    target; ``source`` then names all of them, with commas between.
     """
 
     dataset: str
@@ -151,6 +151,7 @@ class DomainData:
     shifts: PublishedShifts | None = None
     roles: StreamRoles | None = None
     model_classes: tuple[str, ...] = ()
+    clear: Callable[[], Labelled] | None = None
     more: tuple[DomainData, ...] = ()
     kind: ClassVar[Kind] = "classification"
 

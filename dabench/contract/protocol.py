@@ -58,6 +58,7 @@ class StreamPlan:
         held_out: positions that the stream never shows.
         published: pictures by the same positions that were published corrupted, by kind and
             severity.
+        clear: opens pictures for what a method is granted of a source without any of its own.
     """
 
     task: Task
@@ -68,6 +69,18 @@ class StreamPlan:
     stream: Stream
     held_out: IntArray
     published: Mapping[tuple[str, int], ImageArray] = field(default_factory=dict)
+    clear: Callable[[], Labelled] | None = None
+
+    @property
+    def clear_source(self) -> Labelled:
+        """Clear images of the source that extras are made of: ``source``, or what ``clear`` opens.
+
+        Raises:
+            DataError, CacheError: they cannot be read.
+        """
+        if len(self.source.labels) or self.clear is None:
+            return self.source
+        return self.clear()
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class StatisticsMaker:
     """Makes the statistics of a run's source model; what ``Run.source_statistics`` calls.
 
     Attributes:
-        plan: the run's; its source images are what statistics are of.
+        plan: the run's; its source's clear images are what statistics are of.
         network: the source model.
         source_id: its id.
         cache: root of the caches.
@@ -176,14 +176,14 @@ class StatisticsMaker:
             key = statistics_key(self.source_id, self.plan)
             path = self.cache / "sources" / key / "statistics.pt"
             self._kept = load_or_make("source statistics", path, key, self._make, _use)
-            images = min(STATISTICS_IMAGES, len(self.plan.source.labels))
+            images = min(STATISTICS_IMAGES, len(self.plan.clear_source.labels))
             self.about = {"key": key, "images": images}
             self.spent += time.perf_counter() - start
         return self._kept.to(self.device)
 
     def _make(self) -> Artefact:
         k = self.plan.task.num_classes
-        found = compute_statistics(self.network, self.plan.source, k, self.device)
+        found = compute_statistics(self.network, self.plan.clear_source, k, self.device)
         return {"state_dict": {n: v for n, v in vars(found).items() if v is not None}}
 
 
@@ -193,6 +193,6 @@ def _use(saved: Artefact) -> SourceStatistics:
 
 def statistics_key(source_id: str, plan: StreamPlan) -> str:
     """Return the name of the folder in the cache: a hash of all that decides the statistics."""
-    about = [source_id, plan.source.digest, plan.task.classes, STATISTICS_IMAGES]
+    about = [source_id, plan.clear_source.digest, plan.task.classes, STATISTICS_IMAGES]
     text = json.dumps(["statistics-1", *about], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

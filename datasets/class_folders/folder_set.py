@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,7 +57,7 @@ class ClassFolder:
                     f"{spec.name}: domain '{domain.name}': {'; '.join(problems)}; mend the folder "
                     f"({spec.advice()})"
                 )
-            entries = list(_entries(domain.name, classes, matched))
+            entries = list(entries_of(domain.name, classes, matched))
             if domain.name not in ready:
                 for line in left_out(spec, domain):
                     warn_once(f"{spec.name}: {line}")
@@ -76,6 +76,7 @@ class ClassFolder:
             target_all=ready[target.name],
             splits=self._splits(target.folder.parent, has[source.name], has[target.name]),
             model_classes=spec.model_classes,
+            clear=self._clear(request, target.name) if named else None,
         )
 
     @classmethod
@@ -100,6 +101,10 @@ class ClassFolder:
         """Return the classes in their order, and the domains over these classes."""
         return self.spec.classes or class_names(*(domain.tree for domain in domains)), domains
 
+    def _clear(self, request: DataRequest, target: str) -> Callable[[], Labelled] | None:
+        """Return what opens pictures of a source that is known by its models, if there are any."""
+        return None
+
     def _splits(
         self, home: Path, source: tuple[str, ...], target: tuple[str, ...]
     ) -> Mapping[str, ClassSplit]:
@@ -107,7 +112,8 @@ class ClassFolder:
         return self.spec.splits
 
 
-def _entries(domain: str, classes: tuple[str, ...], tree: Tree) -> Iterable[Entry]:
+def entries_of(domain: str, classes: tuple[str, ...], tree: Tree) -> Iterable[Entry]:
+    """Return a domain's files with their labels: positions in ``classes``."""
     for label, name in enumerate(classes):
         for path in tree.get(name, ()):
             yield Entry(f"{domain}/{name}/{path.name}", path, label)

@@ -7,16 +7,22 @@ the shorter side, as its models are tested.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from dabench.datasets.class_folders.folder_set import ClassFolder
+from dabench.contract.data import DataRequest, Labelled
+from dabench.datasets.caching.image_cache import load_images, name_hashed
+from dabench.datasets.class_folders.folder_set import ClassFolder, entries_of
 from dabench.datasets.class_folders.folder_spec import Spec
 from dabench.datasets.class_folders.imagenet_val import read_validation
 from dabench.datasets.class_folders.picture_lists import by_number
 from dabench.datasets.class_folders.wnids import WNIDS, WNIDS_A, WNIDS_R
+from dabench.errors import DataError
 
 SOURCE = "imagenet"
+#: training pictures of ImageNet that extras are made of, at most: the first in name-hashed order
+CLEAR_PICTURES = 10_000
 _CLASSES = {"imagenet": WNIDS, "imagenet-r": WNIDS_R, "imagenet-a": WNIDS_A}
 
 
@@ -48,7 +54,41 @@ def imagenet_defaults(target: str) -> dict[str, Any]:
     }
 
 
-class ImageNet(ClassFolder):
+class OfImageNet(ClassFolder):
+    """What its sets share: extras are made of ImageNet's training pictures, where they are too."""
+
+    def _clear(self, request: DataRequest, target: str) -> Callable[[], Labelled] | None:
+        # that domain is the target itself, whose pictures nobody is handed in advance
+        if target == "train":
+            return None
+        return functools.cache(functools.partial(training_pictures, self.spec, request))
+
+
+def training_pictures(spec: Spec, request: DataRequest) -> Labelled:
+    """Return the first training pictures of ImageNet that have one of a set's classes.
+
+    Raises:
+        DataError: they are not beside the set, or one cannot be decoded.
+        CacheError: the cache cannot be written.
+    """
+    own = ImageNet.spec
+    try:
+        found = own.tree(own.home(request.data_root), "train")
+        entries = name_hashed(entries_of("train", spec.classes, found.tree))[:CLEAR_PICTURES]
+        if not entries:
+            raise DataError(f"{found.folder} has no folder of {spec.name}'s classes")
+    except DataError as error:
+        raise DataError(
+            f"{spec.name}: the method is granted something of its source's images, ImageNet's "
+            f"training folder imagenet/train, and that cannot be used: {error}. Methods without "
+            "such an extra need none ('eta' in place of 'eata')"
+        ) from error
+    return load_images(
+        *(own.name, "train", entries, request.image_size, request.cache_dir), crop=own.crop
+    )
+
+
+class ImageNet(OfImageNet):
     """ImageNet-1k (ILSVRC 2012): 1,000 classes; train and val, in class folders or val flat."""
 
     spec = imagenet_spec(
@@ -70,7 +110,7 @@ class ImageNet(ClassFolder):
     defaults: ClassVar[Mapping[str, Any]] = imagenet_defaults("val")
 
 
-class ImageNetR(ClassFolder):
+class ImageNetR(OfImageNet):
     """ImageNet-R (Hendrycks et al. 2021): 30,000 renditions of 200 of ImageNet's classes."""
 
     spec = imagenet_spec(
@@ -85,7 +125,7 @@ class ImageNetR(ClassFolder):
     defaults: ClassVar[Mapping[str, Any]] = imagenet_defaults("imagenet-r")
 
 
-class ImageNetA(ClassFolder):
+class ImageNetA(OfImageNet):
     """ImageNet-A (Hendrycks et al. 2021): 7,500 pictures of 200 classes that ResNet-50 failed."""
 
     spec = imagenet_spec(
@@ -100,7 +140,7 @@ class ImageNetA(ClassFolder):
     defaults: ClassVar[Mapping[str, Any]] = imagenet_defaults("imagenet-a")
 
 
-class ImageNetV2(ClassFolder):
+class ImageNetV2(OfImageNet):
     """ImageNet-V2 (Recht et al. 2019): three new test sets of 10,000 pictures, in folders 0-999."""
 
     spec = imagenet_spec(
@@ -120,7 +160,7 @@ class ImageNetV2(ClassFolder):
     defaults: ClassVar[Mapping[str, Any]] = imagenet_defaults("matched-frequency")
 
 
-class ImageNetSketch(ClassFolder):
+class ImageNetSketch(OfImageNet):
     """ImageNet-Sketch (Wang et al. 2019): 50,889 sketches of ImageNet's 1,000 classes."""
 
     spec = imagenet_spec(

@@ -15,8 +15,12 @@ from dabench.datasets.class_folders.corrupted_folders import (
     CorruptedFolders,
     NoClearPictures,
 )
-from dabench.datasets.class_folders.folder_set import ClassFolder
-from dabench.datasets.class_folders.imagenet import SOURCE, imagenet_defaults, imagenet_spec
+from dabench.datasets.class_folders.imagenet import (
+    SOURCE,
+    OfImageNet,
+    imagenet_defaults,
+    imagenet_spec,
+)
 from dabench.datasets.class_folders.picture_lists import by_ids
 from dabench.datasets.class_folders.splits import comparable_name
 from dabench.datasets.weather.groups import LEVELS
@@ -39,7 +43,7 @@ _CORRUPTED = {
 }
 
 
-class CorruptedImageNet(ClassFolder):
+class CorruptedImageNet(OfImageNet):
     """What both sets share: the target ``val`` has its corruptions as published shifts."""
 
     protocol_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -83,6 +87,7 @@ class CorruptedImageNet(ClassFolder):
             shifts=folders,
             roles=StreamRoles(np.arange(len(labels)), np.array([], dtype=np.int64)),
             model_classes=spec.model_classes,
+            clear=self._clear(request, STREAM),
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dabench.contract.data import Frames, Labelled
 from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import DensePlan, Run, StreamPlan
@@ -27,14 +28,14 @@ def granted_extras(method: OnlineMethod, plan: StreamPlan | DensePlan, run: Run)
     """
     extras: dict[str, Any] = {}
     if "fisher-images" in method.extras:
-        _check_source(method, plan, "fisher-images, clear images of the source")
-        size = len(plan.source.images)
+        source = _source(method, plan, "fisher-images, clear images of the source")
+        size = len(source.images)
         rows = np.arange(min(size, FISHER_IMAGES))
         if isinstance(plan, DensePlan):
             rows = np.linspace(0, size - 1, min(size, FISHER_FRAMES)).round().astype(np.int64)
-        extras["fisher-images"] = to_float(plan.source.images[rows], run.device)
+        extras["fisher-images"] = to_float(source.images[rows], run.device)
     if "source-statistics" in method.extras:
-        _check_source(method, plan, "source-statistics, of clear images of the source")
+        _source(method, plan, "source-statistics, of clear images of the source")
         if run.source_statistics is None:
             raise _nobody_makes(method, "source-statistics")
         extras["source-statistics"] = run.source_statistics()
@@ -47,12 +48,14 @@ def granted_extras(method: OnlineMethod, plan: StreamPlan | DensePlan, run: Run)
     return extras
 
 
-def _check_source(method: OnlineMethod, plan: StreamPlan | DensePlan, what: str) -> None:
-    if not len(plan.source.images):
+def _source(method: OnlineMethod, plan: StreamPlan | DensePlan, what: str) -> Labelled | Frames:
+    source = plan.source if isinstance(plan, DensePlan) else plan.clear_source
+    if not len(source.images):
         raise AccessError(
             f"{type(method).__name__} asks for {what}, and this data set has none: its source is "
             "known by its models alone"
         )
+    return source
 
 
 def _nobody_makes(method: OnlineMethod, extra: str) -> AccessError:

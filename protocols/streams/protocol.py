@@ -146,6 +146,7 @@ class OnlineProtocol(ABC):
             stream=replace(stream, rendering=rendering),
             held_out=found.held_out,
             published=published,
+            clear=data.clear,
         )
 
     def stream_of(self, rows: IntArray, labels: IntArray, batch_size: int, seed: int) -> Stream:

@@ -409,6 +409,50 @@ def test_nothing_there(root: Path) -> None:
     assert "no folder of a domain" in line
 
 
+# --- pictures of the source, for extras -----------------------------------------------------------
+
+
+def test_clear_pictures_of_the_source_are_training_pictures_of_the_sets_classes(root: Path) -> None:
+    fill(root / "imagenet-r", WNIDS_R)
+    fill(root / "imagenet" / "train", (WNIDS[0], WNIDS_R[7], WNIDS_R[2]))
+    assert WNIDS[0] not in WNIDS_R
+    data = load(ImageNetR(), root)
+    assert not data.has_source
+    assert data.clear is not None
+    found = data.clear()
+    assert {
+        number_of(found.images[np.array([row])][0]): data.classes[label]
+        for row, label in enumerate(found.labels)
+    } == {1: WNIDS_R[7], 2: WNIDS_R[2]}
+    assert data.clear() is found  # a folder of a million is read once
+
+
+def test_no_more_of_them_than_extras_take(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imagenet, "CLEAR_PICTURES", 3)
+    for part in ("train", "val"):
+        fill(root / "imagenet" / part, WNIDS[:6])
+    data = load(few(ImageNet, 6), root)
+    assert data.clear is not None
+    assert len(data.clear().images) == 3
+    assert load(few(ImageNet, 6), root, "train").clear is None  # the target itself
+
+
+def test_a_stream_of_corruptions_has_them_too(root: Path) -> None:
+    corrupted(root / "imagenet-c", ("fog", "snow"), WNIDS[:4])
+    plan = stream_of(few(ImageNetC), root, shifts="published-fog:5")
+    with pytest.raises(DataError, match=r"training folder.*no folder imagenet or .*'eta' in place"):
+        _ = plan.clear_source
+    fill(root / "imagenet" / "val", WNIDS[:4])
+    with pytest.raises(DataError, match="domain folder 'train' is missing"):
+        _ = stream_of(few(ImageNetC), root, shifts="published-fog:5").clear_source
+    fill(root / "imagenet" / "train", WNIDS[5:9])
+    with pytest.raises(DataError, match="has no folder of imagenet-c's classes"):
+        _ = stream_of(few(ImageNetC), root, shifts="published-fog:5").clear_source
+    fill(root / "imagenet" / "train", WNIDS[2:4])
+    found = stream_of(few(ImageNetC), root, shifts="published-fog:5").clear_source
+    assert sorted(found.labels) == [2, 3]
+
+
 # --- the crop ----------------------------------------------------------------------------------
 
 

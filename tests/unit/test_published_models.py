@@ -157,6 +157,31 @@ def test_a_stream_of_a_published_set(place: Place) -> None:
     assert found["n"] == 203  # one of five is held out
 
 
+def test_extras_are_made_of_training_pictures_beside_the_set(place: Place, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "imagenet" / "train" / WNIDS_R[3]).mkdir(parents=True)
+    (data / "imagenet-r").symlink_to(place.root / "data" / "imagenet-r")
+    shown: dict[str, Any] = {"protocol": "online-tta", "data-root": data}
+    shown |= {"results": tmp_path / "results", "protocol.shifts": "clear"}
+    picture = data / "imagenet" / "train" / WNIDS_R[3] / "a.png"
+    found = []
+    for grey in (10, 200):
+        Image.new("RGB", (SIDE, SIDE), (grey, grey, grey)).save(picture)
+        record = place.run(method="eata", **shown)
+        assert "fisher-images" in record["extras"]
+        found.append((record["ids"].pop("clear"), record["ids"], record["run_id"]))
+    (one, ids, first), (other, same, second) = found
+    assert one != other
+    assert ids == same  # they stand in the column of a row that is granted nothing
+    assert first != second
+    assert "clear" not in place.run(method="tent", **shown)["ids"]
+    record = place.run(method="foa-shift", **shown)
+    assert record["source_model"]["statistics"]["images"] == 1
+    picture.unlink()
+    line = place.error(method="eata", **shown)
+    assert f"no class folders in {picture.parent.parent}" in line or "has no folder of" in line
+
+
 def test_what_does_not_fit_is_one_line(place: Place) -> None:
     line = place.error(function="other")
     assert "has 300 outputs; expected 1000, of which those of the 200 classes are kept" in line
@@ -165,7 +190,8 @@ def test_what_does_not_fit_is_one_line(place: Place) -> None:
     assert "--source-model resnet50" in line
     names = {"protocol": "online-tta", "method": "eata"}
     line = place.error("--protocol.shifts", "clear", **names)
-    assert "asks for fisher-images, clear images of the source, and this data set has none" in line
+    assert "granted something of its source's images, ImageNet's training folder" in line
+    assert "no folder imagenet or " in line
     # the same pictures as a folder of one's own: nothing says which of the thousand they are
     names = {"dataset": "image-folder", "source": "imagenet-r", "target": "b"}
     (place.root / "data" / "b").symlink_to(place.root / "data" / "imagenet-r")

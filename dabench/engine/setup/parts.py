@@ -66,8 +66,11 @@ def load_parts(spec: RunSpec, settings: Settings, progress: ProgressCallback) ->
         protocol.check(spec.init, plan, method)  # before hours of source training
     start = open_start(spec, settings, protocol, plan, probe=probes)
     ids = {"data": data.digest, "stream": plan.stream.digest, **files, **start.ids}
-    if "source-statistics" in method.extras and isinstance(plan, StreamPlan):
-        ids["statistics"] = statistics_key(ids["source"], plan)
+    if isinstance(plan, StreamPlan):
+        if "source-statistics" in method.extras:
+            ids["statistics"] = statistics_key(ids["source"], plan)
+        if "fisher-images" in method.extras and not len(plan.source.labels):
+            ids["clear"] = plan.clear_source.digest  # no part of the data's digest
     return Parts(spec, protocol, method, plan, start, ids)
 
 
