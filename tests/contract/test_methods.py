@@ -27,11 +27,6 @@ PAIRS = [(name, protocol) for name, protocols in SERVED for protocol in protocol
 PAIRS = [(name, protocol) for name, protocol in PAIRS if protocol in OFFLINE]
 SEEING = [(n, p) for n, p in PAIRS if registry.method(n) is TargetSupervised]
 BLIND = [pair for pair in PAIRS if pair not in SEEING]
-#: fast, each method under the first protocol that it serves, and one under all of them
-ONCE = [
-    pytest.param(n, p, marks=[pytest.mark.slow] * (n != "source" and p != METHODS[n].protocols[0]))
-    for n, p in PAIRS
-]
 Fitted = Callable[[str, str], tuple[Any, Any]]
 
 
@@ -42,18 +37,30 @@ def fitted(cases: Callable[..., Case]) -> Fitted:
 
 
 SEES_LABELS = "labels do not matter"
+#: the others' whole runs are slow here: what they share with these is tried on these
+QUICK = ("source", "shot", "usd", "dine", "cabb")
 #: that labels do not matter is seen by the bytes of two runs with one seed
 LONGER = ("LayerNorm", "same seed")
 OFFLINE_PROMISES = [title for title, (_, on_streams) in PROMISES.items() if not on_streams]
 
 
+def quick(promise: str, name: str, protocol: str) -> bool:
+    """Return whether a promise is tried in the fast suite: a second run is for a few methods."""
+    first = name == "source" or protocol == METHODS[name].protocols[0]
+    second_run = promise == SEES_LABELS and name not in QUICK
+    return first and not second_run and not promise.startswith(LONGER)
+
+
 # the promises of a method one after the other: they share a run
 @pytest.mark.parametrize(
-    "promise",
-    [pytest.param(t, marks=[pytest.mark.slow] * t.startswith(LONGER)) for t in OFFLINE_PROMISES],
+    ("name", "protocol", "promise"),
+    [
+        pytest.param(n, p, t, marks=[pytest.mark.slow] * (not quick(t, n, p)))
+        for n, p in PAIRS
+        for t in OFFLINE_PROMISES
+    ],
 )
-@pytest.mark.parametrize(("name", "protocol"), ONCE)
-def test_promises(cases: Callable[..., Case], promise: str, name: str, protocol: str) -> None:
+def test_promises(cases: Callable[..., Case], name: str, protocol: str, promise: str) -> None:
     case = cases(name, protocol)
     if promise == SEES_LABELS and (name, protocol) in SEEING:
         with pytest.raises(BrokenPromise, match="labels"):
@@ -64,10 +71,6 @@ def test_promises(cases: Callable[..., Case], promise: str, name: str, protocol:
         scores = case.first[1].scores
         assert case.bench.protocol.primary in {score.metric for score in scores}
         assert all(0 <= s.value <= 1 for s in scores if s.value is not None)
-
-
-#: the others' whole runs are slow here: what they share with these is tried on these
-QUICK = ("source", "shot", "usd", "dine", "cabb")
 
 
 def at_length(case: Any) -> Any:

@@ -45,11 +45,6 @@ BATCH = 20
 SLOW = [pytest.mark.slow]
 #: of each kind of state that a method may have, one: none, weights, a teacher, buffers, layers
 WHOLE = ("source", "tent", "cotta", "conda", "aerial", "note", "roid")
-#: fast, every promise on a brief stream for every method; the whole streams are slow
-BRIEF = [
-    *(pytest.param(m, p, True, id=f"{m}-{p}") for m, p in FEW),
-    *(pytest.param(m, p, False, id=f"{m}-{p}-whole", marks=SLOW) for m, p in FEW if m in WHOLE),
-]
 #: what every method is tried on in tests/unit/test_online_methods.py as well; and that labels do
 #: not matter is seen by the bytes of two runs with one seed
 ELSEWHERE = ("LayerNorm", "a batch of one", "same seed")
@@ -78,12 +73,27 @@ def build(name: str) -> Callable[[], Any]:
     return registry.method(name)
 
 
+def quick(promise: str, name: str) -> bool:
+    """Return whether a promise is tried on a brief stream in the fast suite."""
+    killed = promise.startswith("a killed run") and name not in WHOLE
+    return not killed and not promise.startswith(ELSEWHERE)
+
+
 # the promises of a method one after the other: they share a run
 @pytest.mark.parametrize(
-    "promise", [pytest.param(t, marks=SLOW * t.startswith(ELSEWHERE)) for t in PROMISES]
+    ("name", "protocol", "brief", "promise"),
+    [
+        pytest.param(
+            *(m, p, brief, t),
+            id=f"{m}-{p}-{t}" + "-whole" * (not brief),
+            marks=SLOW * (not brief or not quick(t, m)),
+        )
+        for m, p in FEW
+        for brief in ([True, False] if m in WHOLE else [True])
+        for t in PROMISES
+    ],
 )
-@pytest.mark.parametrize(("name", "protocol", "brief"), BRIEF)
-def test_promises(cases: Any, promise: str, name: str, protocol: str, brief: bool) -> None:
+def test_promises(cases: Any, name: str, protocol: str, brief: bool, promise: str) -> None:
     PROMISES[promise][0](cases(name, protocol, brief=brief))
 
 

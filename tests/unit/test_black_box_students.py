@@ -731,7 +731,13 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("kind", list(SETS))
+#: fast, the sets at the ends
+ENDS = {"two images", "more classes than images", "all equal"}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in ENDS)) for kind in SETS]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_sets_that_are_hardly_any(name: str, kind: str) -> None:
     """Losses stay finite (they are checked at every step), and so do the answers."""

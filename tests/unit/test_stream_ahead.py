@@ -65,7 +65,7 @@ def gone(pid: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 50])
+@pytest.mark.parametrize("count", [0, 3])
 def test_results_come_in_order_from_any_step_on(started: Any, tmp_path: Path, count: int) -> None:
     ahead = started(functools.partial(noted, tmp_path), 9, count)
     assert [ahead.get(step) for step in range(3, 9)] == [9, 16, 25, 36, 49, 64]
