@@ -237,3 +237,8 @@ def _word(part: Any) -> str:
 
 def _seed_text(value: Any) -> str:
     return one_line(value, 60) if isinstance(value, str | int) else shown(value)
+
+
+def row_label(method: str, init: str) -> str:
+    """Return a method's name, with ``+bn`` where BatchNorm is re-estimated on the target."""
+    return method + ("+bn" if init == "bn-target" else "")

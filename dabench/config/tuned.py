@@ -11,6 +11,7 @@ from typing import Any
 
 from dabench import registry
 from dabench.config.conditions import conditions, shared_conditions
+from dabench.config.options import row_label
 from dabench.config.signature import validate_options
 from dabench.config.yaml_file import read_mapping
 from dabench.errors import ConfigError, reason_of, shown
@@ -170,7 +171,7 @@ def tuned_options(
     """
     where = f"--tuned {path}"
     found = read_tuned(Path(path))
-    label = row_label(spec)
+    label = row_label(spec["method"], spec["init"])
     if label not in found.methods:
         raise ConfigError(
             f"{where}: it has no options of {label}, but of {', '.join(sorted(found.methods))}; "
@@ -198,11 +199,6 @@ def tuned_options(
     tuned = Tuned(*about, tuple(found.development))
     tuned.check_shown(spec)
     return options, tuned
-
-
-def row_label(spec: Mapping[str, Any]) -> str:
-    """Return a method's name, with ``+bn`` where BatchNorm is re-estimated on the target."""
-    return str(spec["method"]) + ("+bn" if spec["init"] == "bn-target" else "")
 
 
 def network_of(spec: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dabench.config.options import row_label
 from dabench.store.records import Record
 
 
@@ -23,7 +24,7 @@ class Row:
     @property
     def label(self) -> str:
         """The method's name, with ``+bn`` where BatchNorm was re-estimated on the target."""
-        return self.method + ("+bn" if self.init == "bn-target" else "")
+        return row_label(self.method, self.init)
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dabench import registry
 from dabench.config.command import changed_protocol_options
+from dabench.config.options import row_label
 from dabench.config.spec import OPTIONAL_FIELDS, RunSpec, changed_options
 from dabench.errors import ConfigError
 from dabench.store.arrays import file_beside
@@ -82,13 +83,13 @@ class Job:
     def name(self) -> str:
         """The run as a person names it: method, protocol, data, options, seed."""
         spec = self.spec
+        label = row_label(spec.method, spec.init)
         options = " ".join(f"{k}={v}" for k, v in sorted(changed_options(spec).items()))
-        start = "+bn" if spec.init == "bn-target" else ""
         setting = " ".join(f"{k}={v}" for k, v in changed_protocol_options(spec).items())
         task = f"{spec.dataset} {spec.source}→{spec.target}"
         values = {name.replace("_", "-"): getattr(spec, name) for name in self.further}
         further = " ".join(f"{k}={v}" for k, v in values.items() if v is not None)
-        parts = [f"{spec.method}{start} {options}", f"{spec.protocol} {setting}", task, further]
+        parts = [f"{label} {options}", f"{spec.protocol} {setting}", task, further]
         return " · ".join([*(part.strip() for part in parts if part), f"seed {spec.seed}"])
 
 

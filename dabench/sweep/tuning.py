@@ -10,9 +10,10 @@ from typing import Any
 
 from dabench import registry
 from dabench.config.conditions import SHIFT_OPTIONS, conditions, shared_conditions
+from dabench.config.options import row_label
 from dabench.config.signature import signature_options, validate_options
 from dabench.config.spec import RunSpec, changed_options, protocol_defaults
-from dabench.config.tuned import NETWORK_FIELDS, row_label
+from dabench.config.tuned import NETWORK_FIELDS
 from dabench.errors import ConfigError, shown
 from dabench.store.rows import options_text
 from dabench.sweep import grid
@@ -165,7 +166,7 @@ def _trials(found: grid.Grid) -> dict[str, list[Trial]]:
         task = json.dumps(task_of(spec), sort_keys=True)
         tasks[task] = None
         key = json.dumps(spec.method_options, sort_keys=True)
-        runs.setdefault(row_label(vars(spec)), {}).setdefault(key, {})[task] = spec
+        runs.setdefault(row_label(spec.method, spec.init), {}).setdefault(key, {})[task] = spec
     trials: dict[str, list[Trial]] = {}
     for label, by_options in runs.items():
         firsts = [next(iter(specs.values())) for specs in by_options.values()]

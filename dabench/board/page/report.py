@@ -13,6 +13,7 @@ from dabench.board.page.command import full_command
 from dabench.board.page.dialog_data import flat_spec
 from dabench.board.page.figures import Section, sections
 from dabench.board.page.render import render
+from dabench.config.options import row_label
 from dabench.errors import StoreError
 from dabench.registry.method_info import REGISTERED, TARGET_TUNED, MethodInfo
 from dabench.store.records import Record, score_map, score_name
@@ -52,7 +53,7 @@ def report_page(
     """
     try:
         spec = record["spec"]
-        title = f"{spec['method']}{'+bn' if spec['init'] == 'bn-target' else ''}"
+        title = row_label(spec["method"], spec["init"])
         where = f"{spec['protocol']} · {spec['dataset']} {spec['source']} → {spec['target']}"
         again = full_command(record)
         headline = _headline(record, base, info)
