@@ -63,6 +63,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         for seed in range(5)
     ]
     found += [record("sf-osda", "usd", seed, 0.65, criterion="ce") for seed in range(5)]
+    for one in found:  # a row with a remark
+        if (one["spec"]["protocol"], one["spec"]["method"]) == ("gradual-weather", "usd"):
+            one["tuned"] = {"file": "tune-digits.yaml", "sha256": "0" * 64}
     reader = RecordReducer(registered_info())
     content = leaderboard_page(
         PageRecords([reader.reduced(one) for one in found]), "source", registered_info(), CARDS
@@ -100,6 +103,32 @@ def test_sorting(page: Any) -> None:
     page.keyboard.press("Enter")
     assert names(page) == sorted(names(page), key=str.lower, reverse=True)
     assert head.get_attribute("aria-sort") == "descending"
+
+
+def test_what_a_title_tells_is_told_to_keys_and_fingers(
+    open_page: Callable[..., Any], address: str
+) -> None:
+    for phone in (False, True):
+        page = open_page(f"{address}#gradual-weather", phone)
+        tip, marked = page.locator("#tip"), page.locator(".tab.on tbody abbr[title]").first
+        assert not tip.is_visible()
+        if phone:
+            marked.tap()
+            assert page.locator("dialog[open]").count() == 0  # the row's own dialog stays closed
+        else:
+            marked.focus()
+        assert tip.inner_text() == marked.get_attribute("title")
+        box, size = tip.bounding_box(), page.viewport_size
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= size["width"]
+        assert box["y"] + box["height"] <= size["height"]
+        page.keyboard.press("Escape")
+        assert not tip.is_visible()
+        head = page.locator(".tab.on details.block thead button[title]").first
+        head.focus()
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Tab")
+        assert tip.inner_text() == head.get_attribute("title")
 
 
 def test_filtering_and_ablations(page: Any) -> None:

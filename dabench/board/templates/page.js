@@ -464,14 +464,44 @@
     panel.querySelector(".compare select").focus({ preventScroll: true });
   }
 
+  // --- what a title tells a mouse, for keys and fingers
+  function bindTips() {
+    const tip = document.body.appendChild(make("div"));
+    tip.id = "tip";
+    let from = null;
+    const place = () => {
+      tip.hidden = !from;
+      if (!from) return;
+      tip.textContent = from.title;
+      const box = from.getBoundingClientRect();
+      const below = window.innerHeight - box.bottom > tip.offsetHeight + 12;
+      tip.style.left = `${Math.max(8, Math.min(box.left, window.innerWidth - tip.offsetWidth - 8))}px`;
+      tip.style.top = `${below ? box.bottom + 6 : box.top - tip.offsetHeight - 6}px`;
+    };
+    const tell = (element) => {
+      from = element;
+      place();
+    };
+    tell(null);
+    document.addEventListener("focusin", (event) => {
+      const on = event.target;
+      tell(on.matches(":focus-visible, abbr, .chip") ? on.closest("[title]") : null);
+    });
+    document.addEventListener("focusout", () => tell(null));
+    document.addEventListener("scroll", place, true);
+    document.addEventListener("keydown", (event) => event.key === "Escape" && tell(null));
+  }
+
   // --- all together
   function bind() {
     bindTabs();
     bindEdges();
+    bindTips();
     document.addEventListener("click", (event) => {
       const target = event.target;
       if (!(target instanceof Element)) return;
       const row = target.closest("main tbody tr");
+      if (target.closest("abbr")) return;
       const button = target.closest("button.cell") || (row && row.closest(".block") && row.querySelector("button.cell"));
       if (target.closest("button.sort")) sort(target.closest("button.sort"));
       else if (button && getSelection().isCollapsed) show(Number(button.dataset.c), button.closest("[role=tabpanel]"));
