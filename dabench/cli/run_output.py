@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dabench.board.statistics.holes import mean_of_all
 from dabench.cli.output import number, print_columns, say, say_json, say_lines
 from dabench.store.records import Record, score_map
 from dabench.store.store import Store
@@ -61,10 +61,13 @@ def _result_rows(results: Sequence[RunResult], store: Store) -> list[list[str]]:
         against += f" ({len(compared)} seeds)"
     rows = [["metric", values, *([against] if compared else [])]]
     for name in pairs[0][0]:
-        row = [name, number(_mean([ours.get(name) for ours, _ in pairs]))]
+        row = [name, number(mean_of_all([ours.get(name) for ours, _ in pairs]))]
         if compared:
             row.append(
-                number(_mean([_minus(o.get(name), b.get(name)) for o, b in compared]), signed=True)
+                number(
+                    mean_of_all([_minus(o.get(name), b.get(name)) for o, b in compared]),
+                    signed=True,
+                )
             )
         rows.append(row)
     return rows
@@ -76,12 +79,6 @@ def _scores(record: Record | None) -> dict[str, float | None] | None:
 
 def _minus(left: float | None, right: float | None) -> float | None:
     return None if left is None or right is None else left - right
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean; a hole in one value is a hole."""
-    kept = [value for value in values if value is not None]
-    return math.fsum(kept) / len(kept) if kept and len(kept) == len(values) else None
 
 
 def show_record(path: Path, record: Record, as_json: bool) -> None:

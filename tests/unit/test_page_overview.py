@@ -208,7 +208,7 @@ def test_a_test_says_over_how_many_tasks_it_goes(made_run: Make) -> None:
     kept = PageRecords([reader.reduced(record) for record in grid(made_run)])
     content = leaderboard_page(kept, "source", registered_info()).decode()
     assert content.count("6 tasks cannot tell 3 rows apart") == 2  # as tooltips
-    assert content.count('title="6 tasks cannot tell 3 rows apart">too few tasks</td>') == 2
+    assert content.count('title="6 tasks cannot tell 3 rows apart">too few tasks</abbr></td>') == 2
 
 
 def test_a_row_of_several_versions_says_so(made_run: Make) -> None:
@@ -222,7 +222,7 @@ def test_a_row_of_several_versions_says_so(made_run: Make) -> None:
     reader = RecordReducer(registered_info())
     kept = PageRecords([reader.reduced(record) for record in records])
     content = leaderboard_page(kept, "source", registered_info()).decode()
-    chip = '<span class="chip" title="version 9: t2">also v9</span>'
+    chip = '<span class="chip" tabindex="0" title="version 9: t2">also v9</span>'
     assert content.count(chip) == 2  # in the overview and in the heat map
 
 

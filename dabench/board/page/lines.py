@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dabench.board.page import texts
@@ -17,6 +16,7 @@ from dabench.board.page.values import (
     text_of,
     value_of,
 )
+from dabench.board.statistics.holes import mean_of_all
 from dabench.board.tables.agreement import machines_of
 from dabench.board.tables.column import BELOW_SOURCE
 from dabench.registry.method_info import ANSWERS_AFTER, TARGET_TUNED, MethodInfo
@@ -124,13 +124,13 @@ class Line:
     @property
     def passes(self) -> float | None:
         """Images forwarded and backwarded, an image of the target; None where unknown."""
-        return _mean_of_all([_passes(run) for run in self.runs])
+        return mean_of_all([_passes(run) for run in self.runs])
 
     @property
     def seconds(self) -> float | None:
         """Seconds of adaptation, mean over runs; None where unknown, or of several machines."""
         found = [run["cost"].get("adapt_seconds") for run in self.runs]
-        return _mean_of_all(found) if len(machines_of(self.runs)) == 1 else None
+        return mean_of_all(found) if len(machines_of(self.runs)) == 1 else None
 
     @property
     def memory(self) -> float | None:
@@ -184,13 +184,3 @@ def _passes(run: Record) -> float | None:
     frames = [row["n"] for row in whole if row["metric"] == "unlabelled"]
     images = frames or [row["n"] for row in whole]
     return (cost["images_forward"] + cost["images_backward"]) / max(images) if images else None
-
-
-def _mean_of_all(values: Sequence[float | None]) -> float | None:
-    return None if None in values else mean_of_known(values)
-
-
-def mean_of_known(values: Sequence[float | None]) -> float | None:
-    """Return the mean of what is known; None where nothing is."""
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None

@@ -12,7 +12,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from dabench.board.page.blocks import Block
-from dabench.board.page.lines import Line, mean_of_known
+from dabench.board.page.lines import Line
+from dabench.board.statistics.holes import mean_of_known
 from dabench.board.statistics.rank_figure import rank_svg
 from dabench.board.statistics.ranks import Ranking, describe_tasks, rankings
 from dabench.board.statistics.seeds import EQUAL, better_sign

@@ -6,9 +6,10 @@ The rules, and the epoch at which each judges a run, are those of ``selection``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dabench.board.statistics.holes import mean_of_all
 from dabench.board.tables.agreement import ids_of
 from dabench.board.tables.selection import choose_epoch, row_key, with_chosen_epoch
 from dabench.registry.method_info import REGISTERED, MethodInfo
@@ -96,7 +97,7 @@ def _choice(
         note = "" if variant is not None else "no run with default options"
         return VariantChoice(*key, rule, variant, judged, len(common), False, note)
     judged = {
-        name: _mean([choose_epoch(runs[pair], rule, info).judged for pair in sorted(common)])
+        name: mean_of_all([choose_epoch(runs[pair], rule, info).judged for pair in sorted(common)])
         for name, runs in sorted(candidates.items())
     }
     scores = {name: value for name, value in judged.items() if value is not None}
@@ -111,9 +112,3 @@ def _choice(
 
 def _pairing(record: Record) -> str:
     return " ".join([f"{record['spec']['seed']:06d}", *ids_of(record)])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean; one hole is a hole."""
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there and len(there) == len(values) else None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from dabench.board.statistics.holes import mean_of_all
 from dabench.board.statistics.seeds import better_sign
 from dabench.board.statistics.tasks import primary_lines
 from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo, row_marks
@@ -138,8 +139,7 @@ def wide_tables(frame: pd.DataFrame, info: MethodInfo) -> list[WideTable]:
 
 def task_average(cells: Sequence[Cell | None]) -> float | None:
     """Return the mean over several tasks; None where one is a hole, or where there is one task."""
-    means = [cell.mean for cell in cells if cell is not None and cell.mean is not None]
-    return math.fsum(means) / len(means) if 1 < len(means) == len(cells) else None
+    return mean_of_all([cell.mean if cell else None for cell in cells]) if len(cells) > 1 else None
 
 
 def _settings(texts: Sequence[str], info: MethodInfo) -> list[str]:
