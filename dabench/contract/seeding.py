@@ -29,18 +29,25 @@ def seed_everything(value: int) -> None:
 
 
 @contextlib.contextmanager
-def seeded(value: int) -> Iterator[None]:
-    """Seed inside, and put every generator back afterwards: nothing outside depends on it."""
+def generators_kept() -> Iterator[None]:
+    """Put every global generator back afterwards: whoever draws inside moves nothing outside."""
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - as above
     with torch.random.fork_rng():
-        seed_everything(value)
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def seeded(value: int) -> Iterator[None]:
+    """Seed inside, and put every generator back afterwards: nothing outside depends on it."""
+    with generators_kept():
+        seed_everything(value)
+        yield
 
 
 @contextlib.contextmanager

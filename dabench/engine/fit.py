@@ -25,7 +25,7 @@ from dabench.contract.confined import Confined
 from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Run
-from dabench.contract.seeding import seed
+from dabench.contract.seeding import generators_kept, seed
 from dabench.contract.types import Prediction
 from dabench.engine.stream import synchronised_clock
 from dabench.errors import TrainingError
@@ -37,7 +37,7 @@ from dabench.metrics.predictions import Predictions, gather
 def _undisturbed(method: OfflineMethod, cost: Cost) -> Iterator[None]:
     """Predict without touching random numbers, modes or the cost counter."""
     modes = {name: module.training for name, module in method.named_modules()}
-    with torch.random.fork_rng(), torch.no_grad(), cost.pause(learning=False):
+    with generators_kept(), torch.no_grad(), cost.pause(learning=False):
         method.eval()
         yield
     for name, module in method.named_modules():

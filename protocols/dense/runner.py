@@ -14,6 +14,7 @@ from torch import Tensor
 from dabench.contract.access import TargetBatch
 from dabench.contract.answers import check_logits, left_alone, predicted
 from dabench.contract.protocol import DensePlan, Outcome
+from dabench.contract.seeding import generators_kept
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray
 from dabench.engine.stream import Progress, timed
@@ -101,7 +102,7 @@ class DenseStreamRunner(StreamRunner[DenseStreamProtocol, DensePlan, DenseStream
         charged = timing == self.protocol.timing
         cost = timed(self.stream_log, batch.images.device) if charged else self._uncharged()
         own = batch.images.clone()  # the source model is asked about the same frame later
-        with cost, torch.no_grad(), torch.random.fork_rng():
+        with cost, torch.no_grad(), generators_kept():
             logits = predicted(self.method, own, self.stream_log.steps)
         check_logits(
             *(self.method, "predict", logits, batch.images),

@@ -13,7 +13,7 @@ from dabench.contract.answers import check_logits, left_alone, predicted
 from dabench.contract.floats import to_float
 from dabench.contract.method import OnlineMethod
 from dabench.contract.protocol import Outcome
-from dabench.contract.seeding import seed
+from dabench.contract.seeding import generators_kept, seed
 from dabench.contract.stream import Segment
 from dabench.contract.types import IntArray, Score
 from dabench.engine.stream import timed
@@ -164,7 +164,7 @@ class ClassStreamRunner(ArrivalRunner):
         self, rows: IntArray, condition: Segment, answer: Callable[[Tensor], Tensor]
     ) -> float:
         size, right = self.most_images, 0
-        with torch.random.fork_rng(), torch.no_grad(), self.cost.pause():
+        with generators_kept(), torch.no_grad(), self.cost.pause():
             for chunk in np.array_split(rows, max(1, round(len(rows) / size))):
                 images = to_float(self.pictures.under(condition, chunk), self.context.device)
                 found = answer(images).cpu().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from dabench.contract.access import Budget, Recorder, SourceFree, Unlabelled
 from dabench.contract.cost import Cost
 from dabench.contract.method import OfflineMethod
 from dabench.contract.protocol import Outcome, Run
+from dabench.contract.seeding import seed_everything
 from dabench.contract.types import Prediction
 from dabench.engine import fit as loops
 from dabench.metrics import label_free
@@ -115,6 +117,30 @@ def test_the_run_goes_on_as_if_they_were_not_there(
     assert judged(without) == {}
     assert answers(with_them) == answers(without)
     assert with_them.scores == without.scores
+
+
+def test_what_a_curve_draws_moves_no_generator() -> None:
+    """A method may ask a library that draws: the run goes on as if no curve had been made."""
+
+    class Drawing(OfflineMethod):
+        def predict(self, images: torch.Tensor) -> Prediction:
+            random.random()
+            np.random.rand()  # noqa: NPY002 - what libraries draw from
+            torch.rand(3)
+            return Prediction(torch.zeros(len(images), 2))
+
+    def drawn() -> tuple[float, ...]:
+        return random.random(), np.random.rand(), float(torch.rand(1))  # noqa: NPY002
+
+    method, found = Drawing(), []
+    method.access = SimpleNamespace(task=SimpleNamespace(num_classes=2, open_set=False))  # type: ignore[assignment]
+    part = Unlabelled(np.zeros((3, 8, 8, 3), np.uint8), np.arange(3))
+    for asks in (False, True):
+        seed_everything(5)
+        if asks:
+            loops.predict_all(method, part, "cpu", Cost())
+        found.append(drawn())
+    assert found[0] == found[1]
 
 
 def test_what_begins_and_calibrates_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
