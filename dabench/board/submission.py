@@ -18,7 +18,7 @@ from dabench.registry.method_info import ANSWERS_AFTER, FROZEN_TRUNK, TARGET_LAB
 from dabench.store.identity import id_versions
 from dabench.store.reading import load_record
 from dabench.store.records import Record
-from dabench.store.samples import check_scores
+from dabench.store.score_check import check_scores
 from dabench.store.soundness import check_place
 from dabench.store.store import Store
 

@@ -7,7 +7,6 @@ or a confusion matrix of pixels (segmentation).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,9 @@ import numpy.typing as npt
 from dabench.contract.types import FloatArray
 from dabench.errors import StoreError, reason_of
 from dabench.store.arrays import check_arrays, file_beside, read_arrays
-from dabench.store.records import score_name
 
 #: metrics that are functions of counts
-_DRAWN = frozenset({"accuracy", "mean_class_accuracy", "OS*", "UNK", "HOS", "mIoU"})
-#: segments of which predictions are kept
-_PARTS = ("all", "held-out", "final")
+DRAWN = frozenset({"accuracy", "mean_class_accuracy", "OS*", "UNK", "HOS", "mIoU"})
 _MOST_CLASSES = 2**15
 Measure = Callable[[FloatArray], FloatArray]
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -68,60 +64,21 @@ def sampling_units(path: Path, record: Mapping[str, Any], metric: str) -> Sampli
     Raises:
         StoreError: the file that the record names is missing, damaged, or not the run's.
     """
-    if not record.get("predictions") or metric.partition("/")[0] not in _DRAWN:
+    if not record.get("predictions") or metric.partition("/")[0] not in DRAWN:
         return None
     file = file_beside(path, record)
     check_arrays(path, record)
-    return _usable_units(file, read_arrays(file), record, metric)
+    return usable_units(file, read_arrays(file), record, metric)
 
 
-def check_scores(path: Path, record: Mapping[str, Any], primary: str = "") -> None:
-    """Hold the scores of a record against the predictions beside it, where they follow from these.
-
-    Accuracy, its mean over classes, OS*, UNK, HOS and mIoU do; calibration and scores of unknown
-    do not, for confidences are kept rounded.
-
-    Args:
-        path: the record's file; predictions lie beside it.
-        record: what it holds.
-        primary: the metric that ranks, which must be among those that follow ("" = none must; that
-            of ``online-seg``, a mean over conditions, never is).
-
-    Raises:
-        StoreError: a score is another one, or what lies beside the record cannot be used.
-    """
-    if not record.get("predictions"):
-        return
-    file = file_beside(path, record)
-    check_arrays(path, record)
-    arrays = read_arrays(file)
-    unseen = {primary} & {score_name(row) for row in record["scores"] if row["value"] is not None}
-    unseen -= {name for name in unseen if not _may_follow(*name.partition("/")[::2])}
-    for row in record["scores"]:
-        name = score_name(row)
-        if row["value"] is None or not _may_follow(row["metric"], row.get("segment", "all")):
-            continue
-        units = _usable_units(file, arrays, record, name)
-        if units is None:
-            continue
-        unseen -= {name}
-        found = float(units.measure(units.counts.sum(0)[None])[0])
-        if not math.isclose(found, row["value"], abs_tol=1e-9):
-            raise StoreError(
-                f"{path}: {name} is {row['value']:.6g}, and by its predictions it is {found:.6g}; "
-                "run it again"
-            )
-    if unseen:
-        raise StoreError(f"{file}: {primary} does not follow from what it holds; run it again")
-
-
-def _may_follow(metric: str, segment: str) -> bool:
-    return metric in _DRAWN and (segment or "all") in _PARTS
-
-
-def _usable_units(
+def usable_units(
     file: Path, arrays: Arrays, record: Mapping[str, Any], metric: str
 ) -> SamplingUnits | None:
+    """Return what :func:`sampling_units` does, of arrays that were read.
+
+    Raises:
+        StoreError: they are not those of the run.
+    """
     try:
         return _units(arrays, record, metric)
     except (ArithmeticError, LookupError, StopIteration, TypeError, ValueError) as error:
@@ -231,10 +188,11 @@ def _dense(arrays: Arrays, timing: str) -> SamplingUnits | None:
     images, which = np.unique(row, return_inverse=True)
     shown = np.zeros((len(images), *counts.shape[1:]))
     np.add.at(shown, which, counts)
-    return SamplingUnits(images, shown, counts.astype(np.float64), row, nothing, _mean_iou)
+    return SamplingUnits(images, shown, counts.astype(np.float64), row, nothing, mean_iou)
 
 
-def _mean_iou(counts: FloatArray) -> FloatArray:
+def mean_iou(counts: FloatArray) -> FloatArray:
+    """Return the (...) mean IoU of (..., K, K) counts, over the classes that are there."""
     right = np.diagonal(counts, axis1=-2, axis2=-1)
     union = counts.sum(-1) + counts.sum(-2) - right
     with np.errstate(invalid="ignore"):

@@ -18,7 +18,7 @@ from dabench.config.spec import RunSpec, resolve
 from dabench.registry import primary_metric
 from dabench.store.identity import run_digest, versions_of
 from dabench.store.records import Record
-from dabench.store.samples import check_scores
+from dabench.store.score_check import check_scores
 from dabench.store.store import Store
 
 Submit = Callable[..., tuple[int, str]]
@@ -233,6 +233,41 @@ def test_so_is_one_whose_score_its_predictions_do_not_give(submit: Submit, tmp_p
     found["scores"][0]["value"] = right + 0.001
     path = store.write(found, {"adapt.row": np.arange(4)} | answers)
     refused(submit, tmp_path, "HOS is 0.858143, and by its predictions it is 0.857143", str(path))
+
+
+def dense_counts(rounds: int) -> dict[str, np.ndarray]:
+    """Return the counts of two conditions, each of two frames a round: mean IoU 1/3 and 1."""
+    bad, good = np.array([[1, 1], [1, 1]]), np.array([[3, 0], [0, 5]])
+    frames = np.stack([bad, bad, good, good] * rounds).astype(np.int64)
+    return {
+        "stream.row": np.tile([0, 1], 2 * rounds),
+        "stream.segment": np.arange(2 * rounds).repeat(2),
+        "stream.after": frames,
+        "segment.after": frames.reshape(2 * rounds, 2, 2, 2).sum(1),
+    }
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_the_mean_over_conditions_of_frames_follows_too(
+    submit: Submit, tmp_path: Path, rounds: int
+) -> None:
+    words = {"method": "source", "protocol": "online-seg", "device": "cpu", "threads": 1}
+    words |= {"protocol.rounds": rounds, "protocol.schedule": "cycle"} if rounds > 1 else {}
+    found, arrays = record_of(resolve(words)[0]), dense_counts(rounds)
+    score = {"metric": "mIoU", "value": 2 / 3, "n": 4, "segment": "mean-conditions", "at": 0}
+    found["scores"] = [score]
+    path = Store(tmp_path / "frames").write(found, arrays)
+    assert submit(str(path))[0] == 0
+    (tmp_path / "out").rename(tmp_path / "before")
+    score["value"] = 0.7
+    said = "mIoU/mean-conditions is 0.7, and by its predictions it is 0.666667"
+    refused(submit, tmp_path, said, str(Store(tmp_path / "edited").write(found, arrays)))
+    arrays["segment.after"] = arrays["segment.after"] + 1
+    said = "segment.after is not the sum of its frames"
+    refused(submit, tmp_path, said, str(Store(tmp_path / "counts").write(found, arrays)))
+    del arrays["segment.after"]
+    said = "counts cannot be used"
+    refused(submit, tmp_path, said, str(Store(tmp_path / "none").write(found, arrays)))
 
 
 @pytest.mark.parametrize("lacks", ["class", "truth"])
