@@ -7,11 +7,12 @@ or to ``source+bn`` where it starts from that:
   other rows are ablations. Upper bounds are left out, and rows that answer after their update.
 - A baseline, which learns nothing (``bn-adapt``), is named as one where it is the best.
 - A task is a column of the leaderboard, seeds averaged first, and columns that differ in budget or
-  source model alone are one. Only methods count that were run in at least half of the columns that
-  ``source`` has: the best of one easy task is not the best. Where some row of a protocol has three
+  source model alone are one. Only methods count that were run in more than half of the tasks that
+  ``source`` has: the best of the easy ones is not the best. Where some row of a protocol has three
   runs in a column, rows and columns with fewer do not count: luck is not the best either.
-- The interval is Student's t over tasks; with one task alone it is that over seeds, and with two to
-  four tasks the range stands in its place. A line whose interval holds 0 says so.
+- The interval is Student's t over tasks; with one task alone it is that over seeds (the range, if
+  there are several source models), and with two to four tasks the range stands in its place. A
+  line whose interval holds 0 says so.
 - What a method was granted beyond its protocol stands behind its name, as on the page: ``+buffer``.
 - Where some tasks start from ``source+bn``, both starts are named, of the method and of ``source``.
 """
@@ -31,6 +32,7 @@ from dabench.board.statistics.seeds import MIN_PAIRS, better_sign, summarise
 from dabench.board.statistics.tasks import by_task, primary_lines
 from dabench.config.spec import usual_init
 from dabench.registry.method_info import ANSWERS_AFTER, registered_info
+from dabench.store.identity import task_of
 from dabench.store.rows import version_order
 
 HEAD = ("setting", "best method", "metric", "`source`", "method", "difference", "tasks")
@@ -80,7 +82,7 @@ def best_method(frame: pd.DataFrame) -> tuple[str, list[Line]] | None:
     several = frame[frame["n"] >= _RUNS]
     known_well = {*several["method"]} - {_REFERENCE, f"{_REFERENCE}+bn"}
     rows = _rows(several if known_well else frame)
-    columns = len(rows.pop((_REFERENCE, ""), {}))
+    tasks = len({task_of(column) for column in rows.pop((_REFERENCE, ""), {})})
     known = defaultdict(list)
     for method, variant in rows:
         known[method].append(variant)
@@ -89,7 +91,7 @@ def best_method(frame: pd.DataFrame) -> tuple[str, list[Line]] | None:
         if "" in variants or len(variants) == 1:
             variant = "" if "" in variants else variants[0]
             lines = [li for li in rows[method, variant].values() if not math.isnan(li["diff_mean"])]
-            if lines and 2 * len(lines) >= columns:
+            if lines and 2 * len(_gains(lines)) > tasks:
                 candidates[f"{method} {variant}".strip()] = lines
     if not candidates:
         return None
@@ -137,6 +139,7 @@ def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
     means = _by_task(lines, "mean")
     mean = math.fsum(means) / len(means)
     gap = summarise(_by_task(lines, "diff_mean"))
+    columns = summarise([line["diff_mean"] for line in lines])
     low, high = (gap.low, gap.high) if gap.n > 1 else (lines[0]["diff_low"], lines[0]["diff_high"])
     below = sum(gain < 0 for gain in _gains(lines))
     notes = f", below `source` in {below}" if below else ""
@@ -144,8 +147,10 @@ def _line(protocol: str, name: str, lines: list[Line]) -> list[str]:
     seeds = max(line["n"] for line in lines)
     if gap.n == 1 and seeds < MIN_PAIRS:
         span, notes = "", f"{notes}, {seeds} seed{'s' if seeds > 1 else ''}: no verdict"
-    elif 1 < gap.n < MIN_PAIRS:
-        span, notes = f" ({number(gap.least, '+')} to {number(gap.most, '+')})", notes + ", range"
+    elif columns.n > 1 and gap.n < MIN_PAIRS:
+        spread = gap if gap.n > 1 else columns
+        span = f" ({number(spread.least, '+')} to {number(spread.most, '+')})"
+        notes += ", range" if gap.n > 1 else f", range of {columns.n} columns"
     elif not (low > 0 or high < 0):  # without an interval, or with 0 within it
         notes += ", not told apart"
     extras = sorted({extra for line in lines for extra in line["extras"].split()})

@@ -44,6 +44,24 @@ def test_one_easy_task_of_three_is_not_enough(tables: ModuleType) -> None:
     assert chosen(tables, line("usd", "a", 0.9), *two)[0] == "shot"
 
 
+def test_half_of_the_tasks_is_not_enough_and_source_models_are_no_tasks(
+    tables: ModuleType,
+) -> None:
+    """A method that ran on the hard half has more to gain there."""
+    same, easy = "p/d/" + "1" * 16, "p/d/" + "2" * 16  # what follows tells the source model
+    columns = [f"{same}{model}" for model in ("a", "b", "c")]
+    sources = [line("source", column, 0.0) for column in (*columns, easy)]
+    hard = [line("shot", column, gap) for column, gap in zip(columns, (0.3, 0.4, 0.5), strict=True)]
+    both = [line("usd", column, 0.1) for column in (*columns, easy)]
+    best = tables.best_table
+    assert best.best_method(pd.DataFrame([*sources, *hard, *both]))[0] == "usd"
+    name, lines = best.best_method(pd.DataFrame([*sources[:3], *hard]))
+    assert best._line("sf-osda", name, lines)[-2:] == [
+        "+0.400 (+0.300 to +0.500)",
+        "1, range of 3 columns",
+    ]
+
+
 def test_one_lucky_run_is_not_the_best(tables: ModuleType) -> None:
     rows = [line("shot", task, 0.1) for task in "abc"]
     lucky = [line("usd", task, 0.4, n=1) for task in "abc"]
