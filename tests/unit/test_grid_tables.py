@@ -31,7 +31,7 @@ def tuned_rows(tree: Any, above: dict[str, Any]) -> set[str]:
 
 @pytest.mark.parametrize(
     ("name", "runs", "trials", "tuning_runs"),
-    [("cifar10-jpeg", 263, 4, 84), ("aid-new", 114, 3, 36), ("camvid-new", 130, 3, 12)],
+    [("cifar10-jpeg", 263, 4, 84), ("aid-new", 310, 3, 36), ("camvid-new", 130, 3, 12)],
 )
 def test_a_table_and_its_tuning_grid_fit(
     name: str, runs: int, trials: int, tuning_runs: int
