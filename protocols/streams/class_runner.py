@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,6 +33,18 @@ from dabench.protocols.streams.scores import (
 )
 from dabench.protocols.streams.shifts import CLEAR, condition_of
 from dabench.protocols.streams.visit_scores import calibration_curve, visit_scores
+
+
+def copy_to_ask(method: OnlineMethod) -> OnlineMethod:
+    """Return a copy, so that what a method learns while it is asked goes with it, wherever it lies.
+
+    Where its state cannot be copied, the method itself.
+    """
+    handed = getattr(getattr(method, "access", None), "extras", {})
+    large = {id(one): one for one in handed.values() if isinstance(one, Tensor)}
+    with contextlib.suppress(RuntimeError, TypeError):
+        return copy.deepcopy(method, large)
+    return method
 
 
 class ClassStreamRunner(ArrivalRunner):
@@ -111,11 +126,13 @@ class ClassStreamRunner(ArrivalRunner):
         if self.plan.stream.domains and number < len(self.layout.segments):
             return
         if self.scores_held_out and all(at != number for at, _, _ in self.stream_log.probes):
-            self.score_held_out(number, self.method_classes)
+            asked = copy_to_ask(self.method)
+            with left_alone(asked):
+                self.score_held_out(number, partial(self.method_classes, asked))
 
-    def method_classes(self, images: Tensor) -> Tensor:
-        """Return the method's classes, in its own normalisation mode."""
-        logits = predicted(self.method, images)
+    def method_classes(self, method: OnlineMethod, images: Tensor) -> Tensor:
+        """Return a method's classes, in its own normalisation mode."""
+        logits = predicted(method, images)
         self.check_prediction(logits, images)
         return logits.argmax(1)
 
@@ -147,11 +164,10 @@ class ClassStreamRunner(ArrivalRunner):
         probed = [Segment(CLEAR, CLEAR), *named]
         rng = np.random.default_rng(seed(0, "target", "held-out"))
         rows = rng.permutation(self.plan.held_out)
-        with left_alone(self.method):
-            found = [
-                (number, condition.name, self._accuracy(rows, condition, answer))
-                for condition in {each.name: each for each in probed}.values()
-            ]
+        found = [
+            (number, condition.name, self._accuracy(rows, condition, answer))
+            for condition in {each.name: each for each in probed}.values()
+        ]
         # all at once: a checkpoint may come between, and half of them would count as done
         self.stream_log.probes += found
 

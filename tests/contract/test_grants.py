@@ -611,6 +611,32 @@ def test_a_streams_held_out_images_move_no_weight(bench: Any) -> None:
             bench(protocol).run(cls)
 
 
+def test_a_stream_forgets_what_its_held_out_images_taught(workbench: Workbench) -> None:
+    class Hoarder(OnlineSpy):
+        """Keeps in a plain list what it is asked about, for the steps that follow."""
+
+        asked: ClassVar[int] = 0
+        found: ClassVar[set[int]] = set()
+
+        def begin(self, access: Any) -> None:
+            super().begin(access)
+            self.hoard: list[torch.Tensor] = []
+
+        def step(self, batch: Any) -> torch.Tensor:
+            self.found.add(len(self.hoard))
+            logits: torch.Tensor = self.net(batch.images)
+            return logits
+
+        def predict(self, images: torch.Tensor) -> Prediction:
+            type(self).asked += 1
+            self.hoard.append(images)
+            return Prediction(self.net(images))
+
+    protocol = registry.protocol("continual-tta")(**STREAM_OPTIONS["continual-tta"])
+    workbench.make(protocol).run(Hoarder)
+    assert Hoarder.asked and Hoarder.found == {0}
+
+
 @pytest.mark.parametrize("options", [{"stream_speed": 1.0}, {"also_after": True}])
 def test_a_streams_answers_without_an_update_move_no_weight(
     workbench: Workbench, options: dict[str, Any]
