@@ -14,7 +14,8 @@ from dabench.board.statistics.tasks import primary_lines
 from dabench.board.tables.leaderboard import table
 from dabench.config.spec import variant_of
 from dabench.errors import StoreError, one_line, shown
-from dabench.registry.method_info import ANSWERS_AFTER, FROZEN_TRUNK, TARGET_LABELS, MethodInfo
+from dabench.registry.marks import ANSWERS_AFTER, FROZEN_TRUNK, TARGET_LABELS
+from dabench.registry.method_info import MethodInfo
 from dabench.store.identity import id_versions
 from dabench.store.reading import load_record
 from dabench.store.records import Record

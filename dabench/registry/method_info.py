@@ -7,15 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dabench.registry.lookup import primary_metric
+from dabench.registry.marks import ANSWERS_AFTER, TARGET_LABELS
 from dabench.registry.methods import METHODS
 from dabench.registry.protocols import PROTOCOLS
 
-#: among the extras of a record: the protocol handed labels of the target to the method
-TARGET_LABELS = "target-labels"
-#: the method answered a stream after its own update, which is a setting of its own
-ANSWERS_AFTER = "answers-after"
-#: in place of the source model it was handed the column's linear probe
-FROZEN_TRUNK = "frozen-trunk"
 #: the mark of a row whose options were chosen by labels of a task that is reported
 TARGET_TUNED = "target-tuned"
 

@@ -8,9 +8,6 @@ from dabench.config.spec import RunSpec
 from dabench.errors import ConfigError
 from dabench.source_models.classifier import Recipe
 
-#: what the record of a run says that was handed its column's linear probe, among its extras
-FROZEN_TRUNK = "frozen-trunk"
-
 
 def source_recipe(spec: RunSpec, *, black_box: bool) -> Recipe:
     """Return how the source model is trained: a plain head where it only answers.

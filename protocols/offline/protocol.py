@@ -26,7 +26,8 @@ from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
 from dabench.protocols.common.rows import RowView
 from dabench.protocols.offline.separations import SeparationRecorder
-from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
+from dabench.protocols.offline.upper_bound import sees_labels
+from dabench.registry.marks import TARGET_LABELS
 
 #: part of the target -> segment of its scores
 SEGMENTS = {"adapt": "all", "held-out": "held-out"}
@@ -157,10 +158,9 @@ class OfflineProtocol(ABC):
         cost = Cost()
         access = self.make_grant(plan, source, run, GrantedRecorder(kept), cost)
         seed_everything(seed(run.seed, "adaptation"))
-        extras: tuple[str, ...] = ()
-        if sees_labels(method):
+        if labelled := sees_labels(method):
             method.reveal(plan.truth["adapt"])
-            extras = (TARGET_LABELS,)
+        extras = (TARGET_LABELS,) if labelled else ()
         keep = self.several_sources
         # a copy: what a method reaches through its trainer is nothing that is scored
         shown = copy.copy(plan.parts["adapt"])

@@ -17,9 +17,6 @@ from dabench.contract.types import IGNORE, IntArray, Kind, Prediction
 from dabench.errors import AccessError
 from dabench.networks.batchnorm import batch_statistics
 
-#: what the record of a run says whose method was handed labels of the target, among its extras
-TARGET_LABELS = "target-labels"
-
 
 class _Learn(nn.Module):
     """An optimiser whose state is part of ``state_dict()``."""

@@ -33,6 +33,7 @@ from dabench.protocols.streams.scores import (
 )
 from dabench.protocols.streams.shifts import CLEAR, condition_of
 from dabench.protocols.streams.visit_scores import calibration_curve, visit_scores
+from dabench.registry.marks import ANSWERS_AFTER
 
 
 def copy_to_ask(method: OnlineMethod) -> OnlineMethod:
@@ -213,7 +214,7 @@ class ClassStreamRunner(ArrivalRunner):
         if self.protocol.stream_speed is not None:
             done = stream_log.steps
             scores.append(Score("missed", stream_log.adapted.count(False) / done, done, at=done))
-        after = {"answers-after"} if self.method.answers == "after" else set()
+        after = {ANSWERS_AFTER} if self.method.answers == "after" else set()
         return Outcome(
             scores=scores,
             curves=curves,

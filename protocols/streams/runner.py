@@ -27,12 +27,13 @@ from dabench.engine.stream import Progress, StepMemory, run_stream, timed
 from dabench.errors import AccessError, ConfigError
 from dabench.protocols.common.granted import GrantedRecorder
 from dabench.protocols.common.grants import check_grant
-from dabench.protocols.offline.upper_bound import TARGET_LABELS, sees_labels
+from dabench.protocols.offline.upper_bound import sees_labels
 from dabench.protocols.streams.ahead import Ahead
 from dabench.protocols.streams.extras import granted_extras
 from dabench.protocols.streams.layout import SegmentSteps, StreamLayout, batches_of
 from dabench.protocols.streams.pictures import StreamPictures
 from dabench.protocols.streams.recorder import StreamRecorder
+from dabench.registry.marks import TARGET_LABELS
 
 #: steps between two points of what is written while the stream runs
 LIVE_EVERY = 10
@@ -192,8 +193,7 @@ class StreamRunner(ABC, Generic[ProtocolT, PlanT, LogT]):
 
     def run_segment(self, segment: SegmentSteps, bar: tqdm[Any]) -> None:
         """Push one segment's remaining batches."""
-        begin = self.stream_log.steps
-        if begin == segment.first:
+        if (begin := self.stream_log.steps) == segment.first:
             self.show_segment(segment)
         steps = run_stream(
             self.method,

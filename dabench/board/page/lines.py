@@ -19,7 +19,8 @@ from dabench.board.page.values import (
 from dabench.board.statistics.holes import mean_of_all
 from dabench.board.tables.agreement import machines_of
 from dabench.board.tables.column import BELOW_SOURCE
-from dabench.registry.method_info import ANSWERS_AFTER, TARGET_TUNED, MethodInfo
+from dabench.registry.marks import ANSWERS_AFTER
+from dabench.registry.method_info import TARGET_TUNED, MethodInfo
 from dabench.store.records import Record
 from dabench.store.rows import Row
 

@@ -12,7 +12,8 @@ import pandas as pd
 from scipy import stats
 
 from dabench.board.statistics.seeds import better_sign
-from dabench.registry.method_info import ANSWERS_AFTER, TARGET_TUNED, MethodInfo, row_marks
+from dabench.registry.marks import ANSWERS_AFTER
+from dabench.registry.method_info import TARGET_TUNED, MethodInfo, row_marks
 from dabench.store.identity import task_of
 from dabench.store.rows import newest_tasks, version_order
 

@@ -17,7 +17,8 @@ import pandas as pd
 from dabench.board.statistics.holes import mean_of_all
 from dabench.board.statistics.seeds import better_sign
 from dabench.board.statistics.tasks import primary_lines
-from dabench.registry.method_info import ANSWERS_AFTER, MethodInfo, row_marks
+from dabench.registry.marks import ANSWERS_AFTER
+from dabench.registry.method_info import MethodInfo, row_marks
 from dabench.store.identity import BUDGET
 from dabench.store.rows import least_changed_variants, newest_tasks
 

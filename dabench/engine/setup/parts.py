@@ -16,9 +16,10 @@ from dabench.contract.protocol import DensePlan, Plan, StreamPlan
 from dabench.engine.setup.environment import package_versions, process_environment
 from dabench.errors import DataError
 from dabench.oracle.start import Start, open_start
+from dabench.registry.marks import FROZEN_TRUNK
 from dabench.source_models.checking import check_networks
 from dabench.source_models.kept_model import check_keeps
-from dabench.source_models.recipes import FROZEN_TRUNK, check_probe, source_recipe
+from dabench.source_models.recipes import check_probe, source_recipe
 from dabench.source_models.statistics import statistics_key
 from dabench.store.identity import run_digest, versions_of
 
