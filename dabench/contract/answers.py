@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -65,6 +66,18 @@ def left_alone(method: nn.Module) -> Iterator[None]:
                 f"{type(method).__name__}: {name} changed while predict was asked for answers; it "
                 "must leave weights and buffers as they are: adapt in training_step or step"
             )
+
+
+def copy_to_ask(method: OnlineMethod) -> OnlineMethod:
+    """Return a copy, so that what a method learns while it is asked goes with it, wherever it lies.
+
+    Where its state cannot be copied, the method itself.
+    """
+    handed = getattr(getattr(method, "access", None), "extras", {})
+    large = {id(one): one for one in handed.values() if isinstance(one, Tensor)}
+    with contextlib.suppress(RuntimeError, TypeError):
+        return copy.deepcopy(method, large)
+    return method
 
 
 def _weights(method: nn.Module) -> dict[str, Tensor]:

@@ -637,6 +637,33 @@ def test_a_stream_forgets_what_its_held_out_images_taught(workbench: Workbench) 
     assert Hoarder.found == {0}
 
 
+def test_what_no_step_moves_is_asked_about_held_out_images_once_a_condition(
+    workbench: Workbench,
+) -> None:
+    class Still(OnlineSpy):
+        """The source model's own answers."""
+
+        trains: ClassVar[bool] = False
+        asked: ClassVar[list[int]] = []
+
+        def step(self, batch: Any) -> torch.Tensor:
+            logits: torch.Tensor = self.net(batch.images)
+            return logits
+
+        def predict(self, images: torch.Tensor) -> Prediction:
+            self.asked.append(len(images))
+            return Prediction(self.net(images))
+
+    protocol = registry.protocol("continual-tta")(**STREAM_OPTIONS["continual-tta"])
+    once = workbench.make(protocol).run(Still)
+    few = sum(Still.asked)
+    Still.asked.clear()
+    Still.trains = True
+    always = workbench.make(protocol).run(Still)
+    assert (once.scores, once.curves) == (always.scores, always.curves)
+    assert few < sum(Still.asked)
+
+
 @pytest.mark.parametrize("options", [{"stream_speed": 1.0}, {"also_after": True}])
 def test_a_streams_answers_without_an_update_move_no_weight(
     workbench: Workbench, options: dict[str, Any]
