@@ -244,6 +244,19 @@ def test_a_phone_scrolls_tables_and_not_the_page(browser: Any, address: str) -> 
     context.close()
 
 
+def test_the_first_tab_keeps_its_margin_where_not_all_fit(browser: Any, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1500, "height": 900})
+    page = context.new_page()
+    page.goto(address)
+    wide = "for (const tab of document.querySelectorAll('[role=tab]')) tab.style.minWidth = '800px'"
+    page.evaluate(wide)
+    bar = page.get_by_role("tablist")
+    for place, scrolled in ((-1, True), (0, False)):
+        page.get_by_role("tab").nth(place).click()
+        assert bar.evaluate("bar => bar.scrollLeft > 0") is scrolled
+    context.close()
+
+
 def test_nothing_moves_while_it_loads(browser: Any, address: str) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()

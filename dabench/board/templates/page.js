@@ -25,7 +25,7 @@
     }
     // of many tabs on a narrow screen the chosen one is seen
     const bar = tab.parentElement;
-    if (bar.scrollWidth > bar.clientWidth) bar.scrollLeft = tab.offsetLeft - 40;
+    bar.scrollLeft = tab.offsetLeft - tabs()[0].offsetLeft - 40;
     if (focus) tab.focus();
     document.querySelector(".lost").textContent = "";
     prepare(document.getElementById(tab.getAttribute("aria-controls")));
